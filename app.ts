@@ -1,0 +1,75 @@
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import posix from './backends/posix/index.ts'
+import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
+import backends from './plugins/backends.ts'
+import configPlugin, { type Config } from './plugins/config.ts'
+import database from './plugins/database/index.ts'
+import disconnect from './plugins/disconnect.ts'
+import downloads from './plugins/downloads/index.ts'
+import errors, { handleClientError, handleFrameworkError } from './plugins/errors.ts'
+import listeners from './plugins/listeners.ts'
+import managerAuth from './plugins/manager-auth.ts'
+import openapi from './plugins/openapi.ts'
+import requestId, { requestIdOf } from './plugins/request-id.ts'
+import scheduler from './plugins/scheduler.ts'
+import signedUrls from './plugins/signed-urls.ts'
+import validation from './plugins/validation.ts'
+import vfolders from './plugins/vfolders.ts'
+import volumes from './plugins/volumes.ts'
+import client from './routes/client/index.ts'
+import health from './routes/health.ts'
+import manager from './routes/manager/index.ts'
+
+/** The whole service, in order: what stands further down may use what stands above it. */
+export async function buildApp(config: Config, logger: FastifyBaseLogger): Promise<FastifyInstance> {
+  const app = Fastify({
+    loggerInstance: logger,
+    logController: new LogController({ requestIdLogLabel: 'request_id' }),
+    genReqId: requestIdOf,
+    frameworkErrors: handleFrameworkError,
+    clientErrorHandler: handleClientError,
+    return503OnClosing: false,
+    routerOptions: { maxParamLength: 16 * 1024 },
+    ...timeouts(config),
+  })
+
+  // The request: its ID, its errors, its rules
+  await app.register(configPlugin, { config })
+  await app.register(requestId)
+  await app.register(disconnect)
+  await app.register(errors)
+  await app.register(validation)
+  await app.register(listeners)
+  await app.register(openapi)
+
+  // The storage: what there is and where it is
+  await app.register(database)
+  await app.register(backends)
+  await app.register(posix)
+  await app.register(volumes)
+  await app.register(vfolders)
+
+  // Background work
+  await app.register(scheduler)
+  await app.register(cleanupExpiredUploads)
+
+  // HTTP
+  await app.register(managerAuth)
+  await app.register(signedUrls)
+  await app.register(downloads)
+  await app.register(health)
+  await app.register(manager)
+  await app.register(client)
+
+  return app
+}
+
+/** A transfer may take hours as long as bytes move; what stands still, or never gets to the point, is cut. */
+function timeouts({ idleTimeoutSeconds, headersTimeoutSeconds }: Config) {
+  return {
+    connectionTimeout: idleTimeoutSeconds * 1000,
+    keepAliveTimeout: Math.min(idleTimeoutSeconds, 65) * 1000,
+    requestTimeout: 0,
+    http: { headersTimeout: headersTimeoutSeconds * 1000, connectionsCheckingInterval: 1000 },
+  }
+}

@@ -1,0 +1,190 @@
+import type { Static, TSchema } from '@sinclair/typebox'
+import type { FastifyBaseLogger } from 'fastify'
+
+/**
+ * The contract between the service and one kind of storage.
+ *
+ * A backend stores vfolders, each named by a UUID, and the entries inside them, each named by its path relative to the
+ * vfolder (see `path.ts` for what a path is; a backend may rely on having been given a valid one). It never sees HTTP
+ * and never decides about permissions or quotas. It reports failures by throwing the errors of `errors.ts`.
+ *
+ * Every call takes an `AbortSignal`. An aborted call rejects, leaves nothing visible and releases what it held.
+ *
+ * What not every storage can do is an optional member: its presence is the capability.
+ */
+export interface Backend {
+  readonly limits: Limits
+
+  /** Creates an empty vfolder. Creating one that exists succeeds and changes nothing. */
+  createFolder(folder: string, call: Call): Promise<void>
+
+  /**
+   * Makes the vfolder vanish, in one atomic step, with all its entries. Their bytes may be freed later, by
+   * `collectGarbage`. Removing one that does not exist succeeds.
+   */
+  removeFolder(folder: string, call: Call): Promise<void>
+
+  /** Describes one entry; a symlink is not followed. @throws {NotFound} */
+  stat(folder: string, path: string, call: Call): Promise<Entry>
+
+  /**
+   * Yields the entries of a directory, or of the whole tree below it, in constant memory and in byte order of their
+   * paths, where a directory's path counts as ending in `/` (the order of keys in an S3 listing and of a Git tree; see
+   * `order.ts`). Symlinks are yielded and never followed.
+   * @throws {NotFound} when the directory does not exist
+   * @throws {NotADirectory}
+   */
+  list(folder: string, options: ListOptions): AsyncIterable<Entry>
+
+  /**
+   * Opens a file for reading; symlinks are followed as long as they stay inside the vfolder. The caller must `close`
+   * what it was given.
+   * @throws {NotFound}
+   * @throws {IsADirectory}
+   * @throws {OutsideFolder}
+   */
+  read(folder: string, path: string, call: Call): Promise<OpenFile>
+
+  /**
+   * Stores a file, replacing one of that name, and creates the directories that lead to it. When it resolves the bytes
+   * are durable; a reader sees the old file or the new one, never a part. The chunks of `source` may be kept until
+   * their bytes are stored.
+   * @throws {AlreadyExists} with `ifAbsent`, decided in the same step that makes the file appear
+   * @throws {IsADirectory}
+   * @throws {SizeMismatch} when `source` ends before or after `size` bytes
+   * @throws {NoSpace}
+   */
+  write(folder: string, path: string, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written>
+
+  /** Creates a directory and those that lead to it. @throws {AlreadyExists} when it is there already */
+  mkdir(folder: string, path: string, call: Call): Promise<void>
+
+  /**
+   * Renames an entry, creating the directories that lead to its new name. An existing target is only replaced when
+   * `overwrite` is set and both are files or symlinks.
+   * @throws {NotFound}
+   * @throws {AlreadyExists}
+   * @throws {InvalidOperation} when a directory would move into itself
+   */
+  move(folder: string, from: string, to: string, options: MoveOptions): Promise<Removed>
+
+  /**
+   * Removes an entry; a directory that has entries only with `recursive`, and then it vanishes in one step.
+   * @throws {NotFound}
+   * @throws {NotEmpty}
+   */
+  remove(folder: string, path: string, options: RemoveOptions): Promise<Removed>
+
+  /** Frees what removed vfolders and dead writers left behind: staged bytes not written to for `idleSeconds`. */
+  collectGarbage(options: Call & { idleSeconds: number }): Promise<Removed>
+
+  /** Rejects with a sentence that says why when the storage cannot serve now. */
+  health(call: Call): Promise<void>
+
+  close(): Promise<void>
+
+  /** Copies a file without passing its bytes through the service. The rules of `write` hold for the copy. */
+  copy?(folder: string, from: string, to: string, options: Call & { ifAbsent?: boolean }): Promise<Written>
+
+  /** The storage's size. */
+  capacity?(call: Call): Promise<Capacity>
+
+  /** Where a host mounts or reaches the entry; an absent path is the vfolder itself. */
+  mount?(folder: string, path: string | undefined): Promise<MountPoint>
+}
+
+/** The optional members of `Backend`, in the order in which the API lists them. */
+export const capabilities = ['copy', 'capacity', 'mount'] as const satisfies (keyof Backend)[]
+export type Capability = (typeof capabilities)[number]
+
+export function capabilitiesOf(backend: Backend): Capability[] {
+  return capabilities.filter((capability) => backend[capability] !== undefined)
+}
+
+export interface Limits {
+  /** The largest file, in bytes. */
+  readonly maxFileBytes: number
+}
+
+export interface Call {
+  signal: AbortSignal
+}
+
+export interface Entry {
+  path: string
+  type: 'file' | 'directory' | 'symlink'
+  /** Bytes of a file, 0 of a directory, bytes of a symlink's target. */
+  size: number
+  modifiedAt: Date
+  /** Of files only: a strong validator without quotes (RFC 9110, section 8.8.1): other bytes, other tag. */
+  etag?: string
+}
+
+export interface ListOptions extends Call {
+  /** The directory to list; absent for the vfolder's root. */
+  path?: string
+  recursive?: boolean
+  /** Yields only what comes after this position, an `orderKey` of an earlier entry. */
+  after?: string
+}
+
+export interface OpenFile {
+  readonly entry: Entry
+  /**
+   * The bytes from `start` up to and without `end`. A chunk belongs to the caller until it asks for the next one or
+   * ends the iteration; then its memory is used again. The iteration throws when the file turns out to be shorter than
+   * `entry` said.
+   */
+  chunks(range: { start: number; end: number }): AsyncIterable<Buffer>
+  close(): void
+}
+
+export interface WriteOptions extends Call {
+  /** Bytes to come, when known. */
+  size?: number
+  ifAbsent?: boolean
+}
+
+export interface MoveOptions extends Call {
+  overwrite?: boolean
+}
+
+export interface RemoveOptions extends Call {
+  recursive?: boolean
+}
+
+export interface Removed {
+  files: number
+  bytes: number
+}
+
+export interface Written {
+  entry: Entry
+  /** Bytes of the file that was replaced; absent when there was none. */
+  replaced?: number
+}
+
+export interface Capacity {
+  totalBytes: number
+  availableBytes: number
+}
+
+export type MountPoint = { type: 'path'; path: string } | { type: 's3'; bucket: string; prefix: string }
+
+/** A kind of storage: what its options are and how one is made from them. */
+export interface BackendDefinition<Options extends TSchema = TSchema> {
+  /** The name that a volume's configuration uses. */
+  type: string
+  /** Checked before `create` is called; a member it does not know is refused. */
+  options: Options
+  /**
+   * @param context.signal aborts when the service closes
+   * @throws when the storage cannot be used; the service then does not start
+   */
+  create(context: { options: Static<Options>; log: FastifyBaseLogger; signal: AbortSignal }): Promise<Backend>
+}
+
+/** Ties the type of `create`'s options to the schema; the registry forgets it again. */
+export function defineBackend<Options extends TSchema>(definition: BackendDefinition<Options>): BackendDefinition {
+  return definition
+}

@@ -1,0 +1,90 @@
+/**
+ * What a backend throws. A backend knows nothing of HTTP: the `code` is stable and is translated to a status in one
+ * place, the service's error handler. The message is shown to the caller, so it names entries by their path inside the
+ * vfolder and never by a path of the host.
+ */
+export abstract class BackendError extends Error {
+  abstract readonly code: string
+}
+
+export class NotFound extends BackendError {
+  readonly code = 'entry_not_found'
+}
+
+export class AlreadyExists extends BackendError {
+  readonly code = 'entry_exists'
+}
+
+export class IsADirectory extends BackendError {
+  readonly code = 'is_a_directory'
+}
+
+export class NotADirectory extends BackendError {
+  readonly code = 'not_a_directory'
+}
+
+/** The entry is neither a file nor a directory: a socket, a FIFO, a device. */
+export class NotAFile extends BackendError {
+  readonly code = 'not_a_file'
+}
+
+export class NotEmpty extends BackendError {
+  readonly code = 'directory_not_empty'
+}
+
+/** The path itself breaks a rule; see `splitPath`. */
+export class InvalidPath extends BackendError {
+  readonly code = 'invalid_path'
+}
+
+/** The path leads out of its vfolder, through a symlink. */
+export class OutsideFolder extends BackendError {
+  readonly code = 'outside_vfolder'
+}
+
+/** An operation that makes no sense, such as moving a directory into itself. */
+export class InvalidOperation extends BackendError {
+  readonly code = 'invalid_operation'
+}
+
+/** The bytes received are not the bytes announced. */
+export class SizeMismatch extends BackendError {
+  readonly code = 'size_mismatch'
+}
+
+/** The storage is full. */
+export class NoSpace extends BackendError {
+  readonly code = 'no_space'
+}
+
+/** A limit that the storage itself keeps was reached. */
+export class QuotaExceeded extends BackendError {
+  readonly code = 'quota_exceeded'
+}
+
+/** The storage refuses this service: wrong owner, wrong mode, read-only. */
+export class AccessDenied extends BackendError {
+  readonly code = 'storage_access_denied'
+}
+
+/** The storage does not answer now, and may later. */
+export class Unavailable extends BackendError {
+  readonly code = 'storage_unavailable'
+}
+
+export type BackendErrorCode = (
+  | NotFound
+  | AlreadyExists
+  | IsADirectory
+  | NotADirectory
+  | NotAFile
+  | NotEmpty
+  | InvalidPath
+  | OutsideFolder
+  | InvalidOperation
+  | SizeMismatch
+  | NoSpace
+  | QuotaExceeded
+  | AccessDenied
+  | Unavailable
+)['code']

@@ -1,0 +1,155 @@
+import fs from 'node:fs'
+import { access, lstat, mkdir, rename, statfs } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { Backend, Entry, OpenFile } from '../backend.ts'
+import { IsADirectory, NotAFile } from '../errors.ts'
+import { splitPath } from '../path.ts'
+import { createDirectories, createDirectory, type Ownership, openDirectory, openInside } from './directory.ts'
+import { toEntry } from './entry.ts'
+import { errnoOf, translated } from './errno.ts'
+import { close, fstat } from './files.ts'
+import { collectGarbage } from './garbage.ts'
+import type { Layout } from './layout.ts'
+import { listDirectory } from './list.ts'
+import { moveEntry } from './move.ts'
+import { readChunks } from './read.ts'
+import { removeEntry } from './remove.ts'
+import { copyInside, writeFile } from './write.ts'
+
+export function createPosixBackend(layout: Layout, ownership: Ownership) {
+  const place = (folder: string, path: string) => ({
+    layout,
+    ownership,
+    root: layout.folder(folder),
+    names: splitPath(path),
+  })
+
+  return {
+    /** `off_t` has 63 bits; a number in JavaScript is exact up to 53. */
+    limits: Object.freeze({ maxFileBytes: Number.MAX_SAFE_INTEGER }),
+
+    createFolder: (folder) => createFolder(layout.folder(folder), ownership),
+
+    async removeFolder(folder) {
+      const root = layout.folder(folder)
+      try {
+        await rename(root, layout.newTrash(folder))
+      } catch (error) {
+        if (errnoOf(error) === 'ENOENT') return
+        throw error
+      }
+      await syncDirectory(dirname(root))
+    },
+
+    async stat(folder, path) {
+      const { root, names } = place(folder, path)
+      const parent = await openDirectory(root, names.slice(0, -1))
+      try {
+        const entry = toEntry(path, await translated(path, () => lstat(parent.at(names.at(-1) ?? ''))))
+        if (entry === undefined) throw new NotAFile(`${path} is a socket, a FIFO or a device`)
+        return entry
+      } finally {
+        parent.close()
+      }
+    },
+
+    async *list(folder, options) {
+      const { path = '' } = options
+      const directory = await openDirectory(layout.folder(folder), path === '' ? [] : splitPath(path))
+      try {
+        yield* listDirectory(directory, path === '' ? '' : `${path}/`, options)
+      } finally {
+        directory.close()
+      }
+    },
+
+    async read(folder, path) {
+      const { root, names } = place(folder, path)
+      const fd = await openInside(root, names)
+      try {
+        return openFile(fd, path, await regularFile(fd, path))
+      } catch (error) {
+        close(fd)
+        throw error
+      }
+    },
+
+    write: (folder, path, source, options) => writeFile(place(folder, path), source, options),
+
+    copy: (folder, from, to, options) => copyInside(place(folder, to), splitPath(from), options),
+
+    async mkdir(folder, path) {
+      const { root, names } = place(folder, path)
+      const parent = await createDirectories(root, names.slice(0, -1), ownership)
+      try {
+        await translated(path, () => createDirectory(parent, names.at(-1) ?? '', ownership))
+      } finally {
+        parent.close()
+      }
+    },
+
+    move: (folder, from, to, options) =>
+      moveEntry(layout.folder(folder), ownership, splitPath(from), splitPath(to), options),
+
+    remove(folder, path, options) {
+      const { root, names } = place(folder, path)
+      return removeEntry(layout, root, names, options)
+    },
+
+    collectGarbage: (options) => collectGarbage(layout, options),
+
+    async health() {
+      for (const place of [join(layout.root, 'folders'), layout.staging, layout.trash]) {
+        await translated(place, () => access(place, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK))
+      }
+    },
+
+    async capacity() {
+      const { bsize, blocks, bavail } = await statfs(layout.root)
+      return { totalBytes: bsize * blocks, availableBytes: bsize * bavail }
+    },
+
+    async mount(folder, path) {
+      return { type: 'path', path: join(layout.folder(folder), ...(path === undefined ? [] : splitPath(path))) }
+    },
+
+    async close() {},
+  } satisfies Backend
+}
+
+function openFile(fd: number, path: string, entry: Entry): OpenFile {
+  return {
+    entry,
+    chunks: ({ start, end }) => readChunks(fd, path, start, end),
+    close: () => close(fd),
+  }
+}
+
+async function regularFile(fd: number, path: string): Promise<Entry> {
+  const entry = toEntry(path, await translated(path, () => fstat(fd)))
+  if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
+  if (entry?.type !== 'file') throw new NotAFile(`${path} is a socket, a FIFO or a device`)
+  return entry
+}
+
+async function createFolder(root: string, ownership: Ownership): Promise<void> {
+  await mkdir(dirname(root), { recursive: true })
+  const parent = await openDirectory(dirname(root), [])
+  try {
+    await createDirectory(parent, root.slice(root.lastIndexOf('/') + 1), ownership)
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error
+  } finally {
+    parent.close()
+  }
+  await syncDirectory(dirname(dirname(root)))
+}
+
+async function syncDirectory(path: string): Promise<void> {
+  const directory = await openDirectory(path, [])
+  try {
+    await directory.sync()
+  } finally {
+    directory.close()
+  }
+}

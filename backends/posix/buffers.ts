@@ -1,0 +1,27 @@
+/**
+ * The memory that downloads read into. A large buffer makes a fast stream, but a client that does not read holds on to
+ * its two, so the large ones are limited: when all are out, a stream gets small ones, and a large one again for a later
+ * chunk once others have given theirs back.
+ */
+const largeBytes = 1024 * 1024
+const smallBytes = 64 * 1024
+const largeLimit = 64
+
+const large: Buffer[] = []
+const small: Buffer[] = []
+let largeMade = 0
+
+export function acquireBuffer(): Buffer {
+  const free = large.pop()
+  if (free !== undefined) return free
+  if (largeMade < largeLimit) {
+    largeMade++
+    return Buffer.allocUnsafeSlow(largeBytes)
+  }
+  return small.pop() ?? Buffer.allocUnsafeSlow(smallBytes)
+}
+
+export function releaseBuffer(buffer: Buffer): void {
+  if (buffer.length === largeBytes) large.push(buffer)
+  else if (small.length < largeLimit) small.push(buffer)
+}

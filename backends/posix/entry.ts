@@ -1,0 +1,21 @@
+import type { Stats } from 'node:fs'
+import type { Entry } from '../backend.ts'
+
+/** What lstat(2) says of an entry; undefined for a socket, a FIFO or a device, which are no entries. */
+export function toEntry(path: string, stats: Stats): Entry | undefined {
+  if (stats.isFile()) {
+    return { path, type: 'file', size: stats.size, modifiedAt: stats.mtime, etag: etagOf(stats) }
+  }
+  if (stats.isDirectory()) return { path, type: 'directory', size: 0, modifiedAt: stats.mtime }
+  if (stats.isSymbolicLink()) return { path, type: 'symlink', size: stats.size, modifiedAt: stats.mtime }
+  return undefined
+}
+
+/**
+ * Inode, size and change time. Not the modification time, which `cp -p`, `rsync -t` and `touch` set at will: the kernel
+ * alone sets the change time, whenever bytes change (inode(7)).
+ */
+function etagOf(stats: Stats): string {
+  const changed = Math.round(stats.ctimeMs * 1000)
+  return `${stats.ino.toString(36)}-${stats.size.toString(36)}-${changed.toString(36)}`
+}

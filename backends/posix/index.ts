@@ -1,0 +1,38 @@
+import { isAbsolute } from 'node:path'
+import { Type } from '@sinclair/typebox'
+import fp from 'fastify-plugin'
+import { defineBackend } from '../backend.ts'
+import { createPosixBackend } from './backend.ts'
+import { Layout } from './layout.ts'
+
+const Mode = Type.String({ pattern: '^0?[0-7]{3,4}$', description: 'an octal mode, such as "0640"' })
+
+export const posixOptions = Type.Object(
+  {
+    root: Type.String({ minLength: 1, description: 'an absolute directory; it is created when it does not exist' }),
+    uid: Type.Optional(Type.Integer({ minimum: 0, description: 'owner of what is created; needs CAP_CHOWN' })),
+    gid: Type.Optional(Type.Integer({ minimum: 0, description: 'group of what is created' })),
+    fileMode: Type.Optional({ ...Mode, default: '0644' }),
+    directoryMode: Type.Optional({ ...Mode, default: '0755' }),
+  },
+  { additionalProperties: false },
+)
+
+/** A local or mounted filesystem with POSIX semantics on Linux: ext4, XFS, Btrfs, CephFS, NFS. */
+export const posix = defineBackend({
+  type: 'posix',
+  options: posixOptions,
+  async create({ options: { root, uid, gid, fileMode = '0644', directoryMode = '0755' } }) {
+    if (process.platform !== 'linux') throw new Error('the posix backend needs Linux: it relies on /proc/self/fd')
+    if (!isAbsolute(root)) throw new Error('root must be an absolute directory')
+    const ownership = {
+      uid,
+      gid,
+      fileMode: Number.parseInt(fileMode, 8),
+      directoryMode: Number.parseInt(directoryMode, 8),
+    }
+    return createPosixBackend(await Layout.create(root), ownership)
+  },
+})
+
+export default fp(async (app) => app.backends.register(posix), { name: 'backend-posix', dependencies: ['backends'] })

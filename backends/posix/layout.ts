@@ -1,0 +1,52 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { mkdir, realpath, stat } from 'node:fs/promises'
+import { join } from 'node:path'
+
+/**
+ * Where things are below a volume's root:
+ *
+ *     folders/3f/a1/ID   the vfolders, spread by a hash of their ID over 65,536 directories
+ *     staging/           files being written and directories being removed; not visible to anyone else
+ *     trash/             removed vfolders, until their bytes are freed
+ *
+ * All three must be on one filesystem, since entries move between them by rename(2).
+ */
+export class Layout {
+  readonly root: string
+  readonly staging: string
+  readonly trash: string
+
+  private constructor(root: string) {
+    this.root = root
+    this.staging = join(root, 'staging')
+    this.trash = join(root, 'trash')
+  }
+
+  /** @throws when the places cannot be made or are not on one filesystem */
+  static async create(root: string): Promise<Layout> {
+    await mkdir(root, { recursive: true })
+    const layout = new Layout(await realpath(root))
+    const places = [join(layout.root, 'folders'), layout.staging, layout.trash]
+    const devices = new Set<number>()
+    for (const place of places) {
+      await mkdir(place, { recursive: true, mode: place === places[0] ? 0o755 : 0o700 })
+      devices.add((await stat(place)).dev)
+    }
+    if (devices.size > 1) throw new Error(`${places.join(', ')} must be on one filesystem`)
+    return layout
+  }
+
+  /** The directory of a vfolder. Without a symlink in it, so it can be compared with what the kernel calls a file. */
+  folder(id: string): string {
+    const hash = createHash('sha256').update(id).digest('hex')
+    return join(this.root, 'folders', hash.slice(0, 2), hash.slice(2, 4), id)
+  }
+
+  newStaging(): string {
+    return join(this.staging, randomUUID())
+  }
+
+  newTrash(id: string): string {
+    return join(this.trash, `${id}.${randomUUID()}`)
+  }
+}

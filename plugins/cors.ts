@@ -1,0 +1,24 @@
+import cors from '@fastify/cors'
+import fp from 'fastify-plugin'
+import { requestIdHeader } from './request-id.ts'
+
+/** Lets pages of other origins use signed URLs, which carry their permission themselves; no cookies are involved. */
+export default fp(
+  async (app) => {
+    await app.register(cors, {
+      origin: app.config.corsOrigins,
+      methods: ['GET', 'HEAD'],
+      exposedHeaders: [
+        requestIdHeader,
+        'Accept-Ranges',
+        'Content-Disposition',
+        'Content-Length',
+        'Content-Range',
+        'ETag',
+        'Last-Modified',
+      ],
+      maxAge: 86_400,
+    })
+  },
+  { name: 'cors', dependencies: ['config'] },
+)

@@ -1,0 +1,41 @@
+import { join } from 'node:path'
+import fp from 'fastify-plugin'
+import { Kysely, Migrator, sql } from 'kysely'
+import { migrations } from './migrations.ts'
+import { sqliteDialect } from './sqlite.ts'
+import type { Tables } from './tables.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    database: ReturnType<typeof createDatabase>
+  }
+}
+
+/**
+ * The service's own state: vfolders, not files. Queries are written with Kysely, which compiles them for SQLite and
+ * PostgreSQL alike, so the rest of the service does not know which one it speaks to.
+ */
+function createDatabase(file: string) {
+  const db = new Kysely<Tables>({ dialect: sqliteDialect(file) })
+  return Object.assign(db, {
+    async migrate(): Promise<void> {
+      const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
+      const { error } = await migrator.migrateToLatest()
+      if (error !== undefined) throw error
+    },
+    /** Rejects when the database does not answer. */
+    async health(): Promise<void> {
+      await sql`select 1`.execute(db)
+    },
+  })
+}
+
+export default fp(
+  async (app) => {
+    const database = createDatabase(join(app.config.dataDir, 'storage-proxy.sqlite'))
+    app.addHook('onClose', () => database.destroy())
+    await database.migrate()
+    app.decorate('database', database)
+  },
+  { name: 'database', dependencies: ['config'] },
+)

@@ -1,0 +1,45 @@
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
+import { type Dialect, SqliteDialect } from 'kysely'
+
+/** Kysely speaks to better-sqlite3; this gives it Node's own SQLite, which needs no native addon. */
+export function sqliteDialect(file: string): Dialect {
+  mkdirSync(dirname(file), { recursive: true })
+  const database = new DatabaseSync(file, { timeout: 5000 })
+  database.exec('PRAGMA journal_mode = WAL')
+  // In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous).
+  database.exec('PRAGMA synchronous = FULL')
+  database.exec('PRAGMA foreign_keys = ON')
+
+  const prepared = new Map<string, ReturnType<typeof adapt>>()
+  return new SqliteDialect({
+    database: {
+      close: () => database.close(),
+      prepare(sql) {
+        const known = prepared.get(sql)
+        if (known !== undefined) return known
+        const statement = adapt(database.prepare(sql))
+        prepared.set(sql, statement)
+        return statement
+      },
+    },
+  })
+}
+
+function adapt(statement: StatementSync) {
+  const inputs = (parameters: readonly unknown[]) => parameters.map(toInput)
+  return {
+    reader: statement.columns().length > 0,
+    all: (parameters: readonly unknown[]) => statement.all(...inputs(parameters)),
+    run: (parameters: readonly unknown[]) => statement.run(...inputs(parameters)),
+    iterate: (parameters: readonly unknown[]) => statement.iterate(...inputs(parameters)),
+  }
+}
+
+function toInput(value: unknown): SQLInputValue {
+  if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
+    return value
+  if (value instanceof Uint8Array) return value
+  throw new TypeError(`SQLite has no type for ${typeof value}`)
+}

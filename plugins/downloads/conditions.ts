@@ -1,0 +1,55 @@
+import type { IncomingHttpHeaders } from 'node:http'
+
+export interface Validators {
+  /** Strong, in quotes. */
+  etag: string | undefined
+  lastModified: Date
+}
+
+/**
+ * Evaluates the preconditions of a GET or HEAD in the order of RFC 9110, section 13.2.2. HTTP dates have seconds, files
+ * have more, so times are compared in whole seconds.
+ */
+export function evaluatePreconditions(
+  headers: IncomingHttpHeaders,
+  validators: Validators,
+): 'proceed' | 'not-modified' | 'failed' {
+  const modified = seconds(validators.lastModified)
+
+  if (headers['if-match'] !== undefined) {
+    if (!matches(headers['if-match'], validators.etag, 'strong')) return 'failed'
+  } else {
+    const unmodifiedSince = parseDate(headers['if-unmodified-since'])
+    if (unmodifiedSince !== undefined && modified > unmodifiedSince) return 'failed'
+  }
+
+  if (headers['if-none-match'] !== undefined) {
+    return matches(headers['if-none-match'], validators.etag, 'weak') ? 'not-modified' : 'proceed'
+  }
+  const modifiedSince = parseDate(headers['if-modified-since'])
+  return modifiedSince !== undefined && modified <= modifiedSince ? 'not-modified' : 'proceed'
+}
+
+/** Whether a `Range` still applies (RFC 9110, section 13.1.5): only to the very bytes that the client has a part of. */
+export function rangeApplies(ifRange: string | undefined, validators: Validators): boolean {
+  if (ifRange === undefined) return true
+  if (ifRange.startsWith('"')) return ifRange === validators.etag
+  return parseDate(ifRange) === seconds(validators.lastModified)
+}
+
+function matches(header: string, etag: string | undefined, comparison: 'strong' | 'weak'): boolean {
+  if (header.trim() === '*') return true
+  if (etag === undefined) return false
+  const tags = header.match(/(?:W\/)?"[^"]*"/g) ?? []
+  return tags.some((tag) => tag === etag || (comparison === 'weak' && tag === `W/${etag}`))
+}
+
+function seconds(date: Date): number {
+  return Math.floor(date.getTime() / 1000)
+}
+
+/** Undefined for what is not an HTTP date, which RFC 9110, section 13.1.3 says to ignore. */
+function parseDate(value: string | undefined): number | undefined {
+  const time = Date.parse(value ?? '')
+  return Number.isNaN(time) ? undefined : Math.floor(time / 1000)
+}

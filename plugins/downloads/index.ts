@@ -1,0 +1,175 @@
+import { randomUUID } from 'node:crypto'
+import type { ServerResponse } from 'node:http'
+import { create as contentDisposition } from 'content-disposition'
+import type { FastifyReply } from 'fastify'
+import fp from 'fastify-plugin'
+import { contentType } from 'mime-types'
+import type { Entry, OpenFile } from '../../backends/backend.ts'
+import { Problem } from '../problems.ts'
+import { requestIdHeader } from '../request-id.ts'
+import { evaluatePreconditions, rangeApplies } from './conditions.ts'
+import { type ByteRange, contentRange, parseRange } from './ranges.ts'
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /**
+     * Answers a GET or HEAD with a file and takes over closing it: validators, preconditions, ranges, names and types
+     * as HTTP has them (RFC 9110, 6266).
+     */
+    sendFile(file: OpenFile, presentation: Presentation): Promise<FastifyReply>
+  }
+}
+
+export interface Presentation {
+  disposition: 'attachment' | 'inline'
+  filename: string
+}
+
+/** A file up to this size is sent as one buffer, by Fastify itself. */
+const smallFileBytes = 64 * 1024
+
+async function sendFile(this: FastifyReply, file: OpenFile, presentation: Presentation): Promise<FastifyReply> {
+  try {
+    return await send(this, file, presentation)
+  } finally {
+    file.close()
+  }
+}
+
+async function send(reply: FastifyReply, file: OpenFile, presentation: Presentation): Promise<FastifyReply> {
+  const { request } = reply
+  const { entry } = file
+  const etag = entry.etag === undefined ? undefined : `"${entry.etag}"`
+  const validators = { etag, lastModified: entry.modifiedAt }
+
+  setHeaders(reply, entry, etag, presentation)
+  const outcome = evaluatePreconditions(request.headers, validators)
+  if (outcome === 'failed') throw new Problem('precondition_failed', `${entry.path} is not what the request expects.`)
+  if (outcome === 'not-modified') {
+    reply.removeHeader('content-type')
+    return reply.code(304).send()
+  }
+
+  const { 'if-range': ifRange } = request.headers
+  const condition = typeof ifRange === 'string' ? ifRange : undefined
+  const range = rangeApplies(condition, validators) ? request.headers.range : undefined
+  // RFC 9110, section 14.2: a Range counts for GET only.
+  const ranges = request.method === 'GET' ? parseRange(range, entry.size) : undefined
+  if (ranges === undefined) return sendBody(reply.code(200), entry.size, file.chunks({ start: 0, end: entry.size }))
+
+  const [first] = ranges
+  if (first === undefined) {
+    throw new Problem('range_not_satisfiable', `${entry.path} has ${entry.size} bytes.`, {
+      headers: { 'content-range': `bytes */${entry.size}` },
+      members: { size: entry.size },
+    })
+  }
+  reply.code(206)
+  if (ranges.length === 1) {
+    reply.header('content-range', contentRange(first, entry.size))
+    return sendBody(reply, first.end - first.start, file.chunks(first))
+  }
+  return sendMultipart(reply, file, ranges)
+}
+
+function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
+  const { disposition, filename } = presentation
+  const type = contentType(filename.slice(filename.lastIndexOf('.') + 1)) || 'application/octet-stream'
+  reply.headers({
+    'accept-ranges': 'bytes',
+    'cache-control': 'private, no-cache',
+    'content-disposition': contentDisposition(filename, { type: disposition }),
+    'content-type': type,
+    'last-modified': entry.modifiedAt.toUTCString(),
+    'x-content-type-options': 'nosniff',
+  })
+  if (etag !== undefined) reply.header('etag', etag)
+  // A page that a user uploaded must not act in the name of the service's origin.
+  if (disposition === 'inline' && /html|xml|svg/.test(type)) reply.header('content-security-policy', 'sandbox')
+}
+
+async function sendMultipart(reply: FastifyReply, file: OpenFile, ranges: ByteRange[]): Promise<FastifyReply> {
+  const boundary = randomUUID()
+  const type = reply.getHeader('content-type')
+  const { size } = file.entry
+  const heads = ranges.map((range, index) => {
+    const start = index === 0 ? '' : '\r\n'
+    const fields = `content-type: ${type}\r\ncontent-range: ${contentRange(range, size)}`
+    return Buffer.from(`${start}--${boundary}\r\n${fields}\r\n\r\n`)
+  })
+  const end = Buffer.from(`\r\n--${boundary}--\r\n`)
+
+  async function* parts(): AsyncGenerator<Buffer> {
+    for (const [index, range] of ranges.entries()) {
+      const head = heads[index]
+      if (head !== undefined) yield head
+      yield* file.chunks(range)
+    }
+    yield end
+  }
+
+  const framing = heads.reduce((sum, head) => sum + head.length, end.length)
+  const content = ranges.reduce((sum, range) => sum + range.end - range.start, 0)
+  reply.header('content-type', `multipart/byteranges; boundary=${boundary}`)
+  return sendBody(reply, framing + content, parts())
+}
+
+async function sendBody(reply: FastifyReply, length: number, chunks: AsyncIterable<Buffer>): Promise<FastifyReply> {
+  reply.header('content-length', length)
+  if (reply.request.method === 'HEAD' || length === 0) return reply.send()
+  if (length <= smallFileBytes) {
+    const parts: Buffer[] = []
+    for await (const chunk of chunks) parts.push(chunk)
+    const [only = Buffer.alloc(0)] = parts
+    return reply.send(parts.length === 1 ? only : Buffer.concat(parts))
+  }
+  return stream(reply, chunks)
+}
+
+/**
+ * Writes chunk after chunk to the connection, without a stream in between: a chunk's memory is used again as soon as
+ * the kernel has it. Past the headers an error can only be told by cutting the connection.
+ */
+async function stream(reply: FastifyReply, chunks: AsyncIterable<Buffer>): Promise<FastifyReply> {
+  const { raw, request } = reply
+  reply.hijack()
+  reply.header(requestIdHeader, request.id)
+  for (const [name, value] of Object.entries(reply.getHeaders())) {
+    if (value !== undefined) raw.setHeader(name, value)
+  }
+  try {
+    for await (const chunk of chunks) await write(raw, chunk, request.abortSignal)
+    raw.end()
+  } catch (error) {
+    if (!request.abortSignal.aborted) request.log.error({ err: error }, 'download failed after its headers were sent')
+    raw.destroy()
+  }
+  return reply
+}
+
+/** Resolves when the kernel has the bytes; rejects when the connection is closed, so that it never will. */
+function write(raw: ServerResponse, chunk: Buffer, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const closed = () => reject(signal.reason)
+    if (signal.aborted) return closed()
+    signal.addEventListener('abort', closed, { once: true })
+    raw.write(chunk, (error) => {
+      signal.removeEventListener('abort', closed)
+      if (error) reject(error)
+      else resolve()
+    })
+  })
+}
+
+/** Sends files over HTTP. */
+export default fp(
+  async (app) => {
+    app.decorateReply('sendFile', sendFile)
+  },
+  { name: 'downloads', dependencies: ['errors', 'disconnect'] },
+)
+
+/** The name under which a file is saved: the last segment of its path. */
+export function filenameOf(path: string): string {
+  return path.slice(path.lastIndexOf('/') + 1)
+}

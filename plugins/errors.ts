@@ -1,0 +1,165 @@
+import { randomUUID } from 'node:crypto'
+import { STATUS_CODES } from 'node:http'
+import type { Socket } from 'node:net'
+import type { Static } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { BackendError } from '../backends/errors.ts'
+import { isProblemCode, Problem, type ProblemCode, problems } from './problems.ts'
+import { requestIdHeader, withRequestId } from './request-id.ts'
+
+export const problemMediaType = 'application/problem+json'
+
+/** The body of every error (RFC 9457). */
+export const ProblemDocument = Type.Object(
+  {
+    type: Type.String({ description: 'a URN that ends in the code' }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: 'what is wrong with this very request' }),
+    code: Type.String({ description: 'stable; compare this one' }),
+    requestId: Type.String(),
+  },
+  { $id: 'Problem', title: 'Problem', additionalProperties: true },
+)
+
+function toDocument(problem: Problem, requestId: string): Static<typeof ProblemDocument> & Record<string, unknown> {
+  const [status, title] = problems[problem.code]
+  return {
+    type: `urn:storage-proxy:problem:${problem.code}`,
+    title,
+    status,
+    detail: problem.message,
+    code: problem.code,
+    requestId,
+    ...problem.members,
+  }
+}
+
+/** Fastify's own errors, and those of its plugins, that a caller can do something about. */
+const frameworkCodes: Record<string, ProblemCode> = {
+  FST_ERR_CTP_INVALID_JSON_BODY: 'malformed_json',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'malformed_json',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'body_too_large',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'size_mismatch',
+  FST_ERR_BAD_URL: 'invalid_url',
+  FST_ERR_MAX_PARAM_LENGTH: 'url_too_long',
+  FST_INVALID_MULTIPART_CONTENT_TYPE: 'unsupported_media_type',
+  FST_PARTS_LIMIT: 'body_too_large',
+  FST_FIELDS_LIMIT: 'body_too_large',
+  FST_FILES_LIMIT: 'body_too_large',
+  FST_MP_PREMATURE_CLOSE: 'malformed_multipart',
+  FST_PROTO_VIOLATION: 'malformed_multipart',
+}
+
+/** Gives every error its code; what nobody foresaw is an `internal_error`, and says nothing more to the caller. */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof Problem) return error
+  if (error instanceof BackendError && isProblemCode(error.code)) {
+    return new Problem(error.code, error.message, { cause: error })
+  }
+  if (isFastifyError(error)) {
+    if (error.validation !== undefined) return validationProblem(error)
+    const code = frameworkCodes[error.code]
+    if (code !== undefined) return new Problem(code, error.message, { cause: error })
+    if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
+      return new Problem('bad_request', error.message, { cause: error })
+    }
+  }
+  return new Problem('internal_error', 'The request failed; the log has the reason under its request ID.', {
+    cause: error,
+  })
+}
+
+function isFastifyError(error: unknown): error is FastifyError {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string'
+}
+
+/** Names the field, as the caller wrote it, and the rule. */
+function validationProblem(error: FastifyError): Problem {
+  const [first] = error.validation ?? []
+  const path = (first?.instancePath ?? '').slice(1).replaceAll('/', '.')
+  const { missingProperty, additionalProperty } = first?.params ?? {}
+  const field = [path, missingProperty ?? additionalProperty].filter(Boolean).join('.')
+  const rule = additionalProperty === undefined ? (first?.message ?? 'must be valid') : 'is not a known field'
+  const part = error.validationContext ?? 'request'
+  const detail = missingProperty === undefined ? `${part} ${field} ${rule}` : `${part} must have ${field}`
+  return new Problem('validation_failed', detail.replace('  ', ' '), { members: { field, rule, in: part } })
+}
+
+function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = toProblem(error)
+  const [status] = problems[problem.code]
+  const log = { err: problem.cause ?? problem, code: problem.code }
+  if (status >= 500) request.log.error(log, problem.message)
+  else logRefusal(problem, request)
+  return sendProblem(problem, request, reply)
+}
+
+function logRefusal(problem: Problem, request: FastifyRequest): void {
+  const [status] = problems[problem.code]
+  request.log.info({ status, code: problem.code, detail: problem.message }, 'request refused')
+}
+
+function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const [status] = problems[problem.code]
+  // Headers of the answer that could not be given would describe this one wrongly.
+  for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
+    reply.removeHeader(name)
+  }
+  return reply
+    .code(status)
+    .headers(problem.headers)
+    .type(problemMediaType)
+    .serializer(JSON.stringify)
+    .send(toDocument(problem, request.id))
+}
+
+/** Fastify's `frameworkErrors`: a request that no route could be looked up for; it runs no hooks but `onSend`. */
+export function handleFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const problem = toProblem(error)
+  logRefusal(problem, request)
+  reply.header(requestIdHeader, request.id)
+  sendProblem(problem, request, reply)
+}
+
+const clientErrors: Record<string, ProblemCode> = {
+  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
+  HPE_HEADER_OVERFLOW: 'headers_too_large',
+}
+
+/** Fastify's `clientErrorHandler`: bytes that are no HTTP request. They get an ID and an answer all the same. */
+export function handleClientError(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
+  const code = clientErrors[error.code ?? ''] ?? 'bad_request'
+  const document = toDocument(new Problem(code, 'This is not a request that HTTP/1.1 allows.'), randomUUID())
+  // Not the error itself: it holds the packet, which may hold a token.
+  withRequestId(() => this.log.info({ code, reason: error.message }, 'client error'), document.requestId)()
+  if (error.code === 'ECONNRESET' || !socket.writable) {
+    socket.destroy()
+    return
+  }
+  const body = JSON.stringify(document)
+  const head = [
+    `HTTP/1.1 ${document.status} ${STATUS_CODES[document.status]}`,
+    `${requestIdHeader}: ${document.requestId}`,
+    `content-type: ${problemMediaType}`,
+    `content-length: ${Buffer.byteLength(body)}`,
+    'connection: close',
+  ]
+  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy())
+}
+
+/** Answers every error, and every request without a route, with a problem document. */
+export default fp(
+  async (app) => {
+    app.addSchema(ProblemDocument)
+    app.setErrorHandler(handleError)
+    app.setNotFoundHandler((request) => {
+      const path = request.url.split('?')[0]
+      throw new Problem('route_not_found', `There is nothing at ${request.method} ${path}.`)
+    })
+  },
+  { name: 'errors', dependencies: ['request-id'] },
+)

@@ -1,0 +1,39 @@
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import fp from 'fastify-plugin'
+
+/** The OpenAPI document at /openapi.json and a page to read it at /docs, both made from the routes' schemas. */
+export default fp(
+  async (app) => {
+    await app.register(swagger, {
+      openapi: {
+        openapi: '3.1.0',
+        info: {
+          title: 'Storage-proxy',
+          description: 'The file service between a control plane and its storage.',
+          version: '0.1.0',
+        },
+        components: {
+          securitySchemes: {
+            manager: { type: 'http', scheme: 'bearer' },
+            signedUrl: { type: 'apiKey', in: 'query', name: 'token' },
+          },
+        },
+        tags: [
+          { name: 'volumes', description: 'Where vfolders can be' },
+          { name: 'folders', description: 'vfolders' },
+          { name: 'files', description: 'The entries of a vfolder' },
+          { name: 'client', description: 'Signed URLs, for who has no manager token' },
+          { name: 'operations', description: 'For who runs the service' },
+        ],
+      },
+      refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.title ?? json.$id ?? `def-${i}`) },
+    })
+    await app.register(async (scope) => {
+      scope.addHook('onRequest', scope.requireManagerListener)
+      await scope.register(swaggerUi, { routePrefix: '/docs' })
+      scope.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
+    })
+  },
+  { name: 'openapi', dependencies: ['errors', 'listeners'] },
+)

@@ -1,0 +1,130 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { type Logger, symbols } from 'pino'
+
+export const requestIdHeader = 'x-backend-request-id'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** What every line logged on behalf of this request carries. */
+    logContext: LogContext
+  }
+}
+
+/** Fields that follow the work; named as in the log. */
+export interface LogContext {
+  readonly request_id: string
+  /** The trace of the caller's `traceparent` header (W3C Trace Context, section 3.2). */
+  readonly trace_id?: string
+  /** The request that signed the URL which this request opens. */
+  origin_request_id?: string
+}
+
+const storage = new AsyncLocalStorage<LogContext>()
+
+/** The ID of the request or background work that the calling code runs for. */
+export function currentRequestId(): string | undefined {
+  return storage.getStore()?.request_id
+}
+
+/**
+ * Wraps `fn` so that it runs, across all its async boundaries, under a request ID: the one given, else the caller's at
+ * the time of the call, else a new UUID.
+ */
+export function withRequestId<Args extends unknown[], Result>(
+  fn: (...args: Args) => Result,
+  requestId?: string,
+): (...args: Args) => Result {
+  return (...args) => {
+    const current = storage.getStore()
+    if (current !== undefined && (requestId === undefined || requestId === current.request_id)) return fn(...args)
+    return storage.run({ request_id: requestId ?? randomUUID() }, () => fn(...args))
+  }
+}
+
+const nothing: LogContext = Object.freeze({ request_id: '' })
+
+/**
+ * Pino options that put the context into lines of every logger. A request's own logger has the fields bound already,
+ * and a JSON line must not have a key twice, so bound fields are left out: an undefined value is not written.
+ */
+export const requestIdLogging = {
+  mixin(_line: object, _level: number, logger: Logger) {
+    const context = storage.getStore() ?? nothing
+    const bound = boundFields(logger)
+    const has = (name: string) => bound.includes(`,"${name}":`)
+    return {
+      request_id: has('request_id') ? undefined : context.request_id || undefined,
+      trace_id: has('trace_id') ? undefined : context.trace_id,
+      origin_request_id: has('origin_request_id') ? undefined : context.origin_request_id,
+    }
+  },
+  mixinMergeStrategy: (line: object, context: object) => ({ ...line, ...context }),
+}
+
+/** The bindings as pino keeps them, a piece of JSON; parsing them for each line would cost too much. */
+function boundFields(logger: Logger): string {
+  const bindings: unknown = Reflect.get(logger, symbols.chindingsSym)
+  return typeof bindings === 'string' ? bindings : ''
+}
+
+const valid = /^[A-Za-z0-9._:-]{1,128}$/
+
+/**
+ * Fastify's `genReqId`. Fastify binds it to the request's child logger before any hook runs, so that its own
+ * "incoming request" line has it too. The caller's ID where it fits the rule, else a new one.
+ */
+export function requestIdOf(request: IncomingMessage): string {
+  const given = request.headers[requestIdHeader]
+  return typeof given === 'string' && valid.test(given) ? given : randomUUID()
+}
+
+const traceparent = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/
+
+function traceIdOf(request: IncomingMessage): string | undefined {
+  const header = request.headers.traceparent
+  return typeof header === 'string' ? traceparent.exec(header)?.[1] : undefined
+}
+
+/** Adds fields to the lines of a request, whichever of its loggers writes them. */
+function bindLog(request: FastifyRequest, reply: FastifyReply, fields: Partial<LogContext>): void {
+  request.log = request.log.child(fields)
+  reply.log = request.log
+}
+
+/** Joins the lines of this request with those of the request that signed its URL. */
+export function setOriginRequestId(request: FastifyRequest, reply: FastifyReply, id: string): void {
+  request.logContext.origin_request_id = id
+  bindLog(request, reply, { origin_request_id: id })
+}
+
+/** Takes, carries and returns the request ID; see the design's chapter on it. */
+export default fp(
+  async (app) => {
+    app.decorateRequest('logContext')
+
+    app.addHook('onRequest', (request, reply, done) => {
+      const traceId = traceIdOf(request.raw)
+      request.logContext =
+        traceId === undefined ? { request_id: request.id } : { request_id: request.id, trace_id: traceId }
+      if (traceId !== undefined) bindLog(request, reply, { trace_id: traceId })
+      const given = request.headers[requestIdHeader]
+      if (given !== undefined && given !== request.id) {
+        request.log.warn({ header: requestIdHeader }, 'request ID does not fit the rule and was replaced')
+      }
+      storage.run(request.logContext, done)
+    })
+
+    // The events of a request's body run in the connection's context; this goes back to the request's own.
+    app.addHook('preValidation', (request, _reply, done) => storage.run(request.logContext, done))
+
+    app.addHook('onSend', (request, reply, _payload, done) => {
+      reply.header(requestIdHeader, request.id)
+      done()
+    })
+  },
+  { name: 'request-id' },
+)

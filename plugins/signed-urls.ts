@@ -1,0 +1,104 @@
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
+import { join } from 'node:path'
+import { type Static, Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import fp from 'fastify-plugin'
+import { generatedSecret } from './generated-secret.ts'
+import { Problem } from './problems.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    signedUrls: ReturnType<typeof createSignedUrls>
+  }
+}
+
+/** What a token permits, and until when. */
+export const Permission = Type.Object({
+  operation: Type.Union([Type.Literal('download'), Type.Literal('upload')]),
+  folder: Type.String(),
+  path: Type.String(),
+  /** Seconds since 1970. */
+  expiresAt: Type.Integer(),
+  /** The request that signed. */
+  requestId: Type.String(),
+  filename: Type.Optional(Type.String()),
+  disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
+})
+export type Permission = Static<typeof Permission>
+
+const isPermission = TypeCompiler.Compile(Permission)
+
+interface Key {
+  id: string
+  secret: string
+}
+
+/** A key is known by a part of its digest, so rotating keys needs no names for them. */
+function toKey(secret: string): Key {
+  return { id: createHash('sha256').update(`key ID of ${secret}`).digest('base64url').slice(0, 8), secret }
+}
+
+/**
+ * Tokens `KEY.PERMISSION.MAC`: the key's ID, the permission as JSON in base64url, and HMAC-SHA-256 over both.
+ *
+ * The clock rule: a token ends at its `expiresAt` by the clock of the process that verifies it, to the second and with
+ * no grace; where the clocks of two processes differ, its life differs by as much. So keep them on NTP.
+ */
+export function createSignedUrls(secrets: string[], now = () => Date.now()) {
+  const keys = secrets.map(toKey)
+  const [signingKey] = keys
+  if (signingKey === undefined) throw new Error('at least one signing key is needed')
+
+  return {
+    sign(permission: Permission): string {
+      const payload = Buffer.from(JSON.stringify(permission)).toString('base64url')
+      const signed = `${signingKey.id}.${payload}`
+      return `${signed}.${mac(signingKey, signed).toString('base64url')}`
+    },
+
+    /**
+     * Checks that `token` permits this, now.
+     * @throws {Problem} `token_required`, `token_invalid`, `token_expired` or `token_not_for_this`
+     */
+    verify(token: string | undefined, use: Pick<Permission, 'operation' | 'folder' | 'path'>): Permission {
+      if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
+      const permission = verifyMac(keys, token)
+      if (permission === undefined) throw new Problem('token_invalid', 'The token was altered, or its key is retired.')
+      if (now() >= permission.expiresAt * 1000) {
+        const time = new Date(permission.expiresAt * 1000).toISOString()
+        throw new Problem('token_expired', `The token was valid until ${time}.`)
+      }
+      if (permission.operation !== use.operation) {
+        throw new Problem('token_not_for_this', `The token permits ${permission.operation}, not ${use.operation}.`)
+      }
+      if (permission.folder !== use.folder || permission.path !== use.path) {
+        throw new Problem('token_not_for_this', 'The token is for another path.')
+      }
+      return permission
+    },
+  }
+}
+
+function mac(key: Key, signed: string): Buffer {
+  return createHmac('sha256', key.secret).update(signed).digest()
+}
+
+function verifyMac(keys: Key[], token: string): Permission | undefined {
+  const [id, payload, given, ...rest] = token.split('.')
+  const key = keys.find((candidate) => candidate.id === id)
+  if (key === undefined || payload === undefined || given === undefined || rest.length > 0) return undefined
+  const expected = mac(key, `${id}.${payload}`)
+  const received = Buffer.from(given, 'base64url')
+  if (received.length !== expected.length || !timingSafeEqual(received, expected)) return undefined
+  const permission: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString())
+  return isPermission.Check(permission) ? permission : undefined
+}
+
+/** Signs and verifies the tokens of signed URLs. */
+export default fp(
+  async (app) => {
+    const { signingKeys, dataDir } = app.config
+    app.decorate('signedUrls', createSignedUrls(signingKeys ?? [await generatedSecret(join(dataDir, 'signing-key'))]))
+  },
+  { name: 'signed-urls', dependencies: ['config', 'errors'] },
+)

@@ -1,0 +1,122 @@
+import { Ajv } from 'ajv'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { type Backend, type Capability, capabilitiesOf } from '../backends/backend.ts'
+import { ConfigError, type VolumeConfig } from './config.ts'
+import { Problem } from './problems.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    volumes: Awaited<ReturnType<typeof createVolumes>>
+  }
+}
+
+export interface Volume {
+  name: string
+  /** The type of its backend. */
+  type: string
+  backend: Backend
+}
+
+export type Health = { healthy: true } | { healthy: false; reason: string }
+
+/** A storage that takes longer to say that it is well is not. */
+const healthTimeoutMilliseconds = 3000
+
+async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
+  const volumes = new Map<string, Volume>()
+  for (const [name, config] of Object.entries(app.config.volumes)) {
+    volumes.set(name, { name, type: config.backend, backend: await createBackend(app, name, config, signal) })
+  }
+  const [first] = volumes.values()
+  if (first === undefined) throw new ConfigError('VOLUMES must have at least one volume')
+
+  return {
+    all: (): Volume[] => [...volumes.values()],
+
+    /** The volume for who names none: the one called `default`, else the first. */
+    default: volumes.get('default') ?? first,
+
+    /** @throws {Problem} `volume_not_found` */
+    get(name: string): Volume {
+      const volume = volumes.get(name)
+      if (volume === undefined) throw new Problem('volume_not_found', `There is no volume ${name}.`)
+      return volume
+    },
+
+    async health({ backend }: Volume): Promise<Health> {
+      const timeout = AbortSignal.timeout(healthTimeoutMilliseconds)
+      const late = new Promise<never>((_, reject) => {
+        timeout.onabort = () => reject(new Error(`no answer within ${healthTimeoutMilliseconds / 1000} s`))
+      })
+      try {
+        await Promise.race([backend.health({ signal: timeout }), late])
+        return { healthy: true }
+      } catch (error) {
+        return { healthy: false, reason: error instanceof Error ? error.message : String(error) }
+      }
+    },
+  }
+}
+
+async function createBackend(
+  app: FastifyInstance,
+  volume: string,
+  { backend: type, ...options }: VolumeConfig,
+  signal: AbortSignal,
+): Promise<Backend> {
+  const definition = app.backends.get(type)
+  if (definition === undefined) {
+    const known = app.backends.types().join(', ')
+    throw new ConfigError(`VOLUMES: ${volume} has the unknown backend ${type}; known are ${known}`)
+  }
+  const validate = new Ajv({ useDefaults: true }).compile(definition.options)
+  if (!validate(options)) {
+    const [error] = validate.errors ?? []
+    const { additionalProperty = '' } = error?.params ?? {}
+    throw new ConfigError(`VOLUMES: ${volume}${error?.instancePath} ${error?.message} ${additionalProperty}`.trim())
+  }
+  try {
+    return await definition.create({ options, signal, log: app.log.child({ volume, backend: type }) })
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new ConfigError(`VOLUMES: ${volume} cannot be used: ${reason}`, { cause: error })
+  }
+}
+
+/**
+ * Narrows a volume's backend to one that has the capability.
+ * @throws {Problem} `capability_missing`
+ */
+export function requireCapability<C extends Capability>(
+  volume: Volume,
+  capability: C,
+): Backend & Required<Pick<Backend, C>> {
+  const { backend } = volume
+  if (!hasCapability(backend, capability)) {
+    const present = capabilitiesOf(backend).join(', ') || 'none'
+    throw new Problem('capability_missing', `Volume ${volume.name} has no ${capability}; it has ${present}.`)
+  }
+  return backend
+}
+
+function hasCapability<C extends Capability>(
+  backend: Backend,
+  name: C,
+): backend is Backend & Required<Pick<Backend, C>> {
+  return backend[name] !== undefined
+}
+
+/** The configured volumes, each with a backend of its own. */
+export default fp(
+  async (app) => {
+    const closing = new AbortController()
+    const volumes = await createVolumes(app, closing.signal)
+    app.addHook('onClose', async () => {
+      closing.abort()
+      await Promise.all(volumes.all().map(({ backend }) => backend.close()))
+    })
+    app.decorate('volumes', volumes)
+  },
+  { name: 'volumes', dependencies: ['config', 'backends', 'errors'] },
+)

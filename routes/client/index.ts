@@ -1,0 +1,9 @@
+import type { FastifyInstance } from 'fastify'
+import cors from '../../plugins/cors.ts'
+import download from './download.ts'
+
+/** What a signed URL leads to. No token but the URL's own; pages of other origins may use it. */
+export default async function client(app: FastifyInstance): Promise<void> {
+  await app.register(cors)
+  await app.register(download)
+}

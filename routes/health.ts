@@ -1,0 +1,59 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import type { Health } from '../plugins/volumes.ts'
+
+const Check = Type.Object({
+  name: Type.String({ description: '`database`, or `volume:` and its name' }),
+  healthy: Type.Boolean(),
+  reason: Type.Optional(Type.String()),
+})
+
+const Readiness = Type.Object({
+  status: Type.Union([Type.Literal('ready'), Type.Literal('unavailable')]),
+  checks: Type.Array(Check),
+})
+
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  app.addHook('onRequest', app.requireManagerListener)
+
+  app.get(
+    '/livez',
+    {
+      schema: {
+        tags: ['operations'],
+        summary: 'Whether the process runs',
+        response: { 200: Type.Object({ status: Type.Literal('alive') }) },
+      },
+    },
+    async () => ({ status: 'alive' as const }),
+  )
+
+  app.get(
+    '/readyz',
+    {
+      schema: {
+        tags: ['operations'],
+        summary: 'Whether the service can do its work, and what it lacks',
+        response: { 200: Readiness, 503: Readiness },
+      },
+    },
+    async (_request, reply) => {
+      const volumes = app.volumes.all().map(async (volume) => ({
+        name: `volume:${volume.name}`,
+        ...(await app.volumes.health(volume)),
+      }))
+      const checks = [{ name: 'database', ...(await databaseHealth()) }, ...(await Promise.all(volumes))]
+      const ready = checks.every(({ healthy }) => healthy)
+      return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'unavailable', checks })
+    },
+  )
+
+  async function databaseHealth(): Promise<Health> {
+    return app.database.health().then(
+      () => ({ healthy: true }),
+      (error: Error) => ({ healthy: false, reason: error.message }),
+    )
+  }
+}
+
+export default routes

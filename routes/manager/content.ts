@@ -1,0 +1,46 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import { filenameOf } from '../../plugins/downloads/index.ts'
+import { FolderParams, Path, problemResponses, Uuid } from '../schemas.ts'
+
+/** How to get at what is inside: as the manager, by HTTP, or on a host, by a mount. */
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: '/folders/:id/content/*',
+    schema: {
+      tags: ['files'],
+      summary: 'Read a file as the manager',
+      description: 'With ranges and preconditions, as by a signed URL.',
+      params: Type.Object({ id: Uuid, '*': Path }),
+      response: { '2xx': Type.Unknown({ description: 'the bytes, or those of the range' }), ...problemResponses },
+    },
+    handler: async ({ params, abortSignal }, reply) => {
+      const path = params['*']
+      const file = await (await app.vfolders.files(params.id)).read(path, abortSignal)
+      return reply.sendFile(file, { disposition: 'attachment', filename: filenameOf(path) })
+    },
+  })
+
+  app.get(
+    '/folders/:id/mount',
+    {
+      schema: {
+        tags: ['files'],
+        summary: 'Where a host mounts or reaches the vfolder, or an entry of it',
+        params: FolderParams,
+        querystring: Type.Object({ path: Type.Optional(Path) }, { additionalProperties: false }),
+        response: {
+          200: Type.Union([
+            Type.Object({ type: Type.Literal('path'), path: Type.String() }),
+            Type.Object({ type: Type.Literal('s3'), bucket: Type.String(), prefix: Type.String() }),
+          ]),
+          ...problemResponses,
+        },
+      },
+    },
+    async ({ params, query }) => (await app.vfolders.files(params.id)).mount(query.path),
+  )
+}
+
+export default routes

@@ -1,0 +1,103 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import { Entry, FolderParams, Path, problemResponses, ref } from '../schemas.ts'
+
+const Target = Type.Object(
+  { from: Path, to: Path, overwrite: Type.Boolean({ default: false, description: 'replace a file of that name' }) },
+  { additionalProperties: false },
+)
+
+/** What changes entries, and asks for one. */
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  app.get(
+    '/folders/:id/files/stat',
+    {
+      schema: {
+        tags: ['files'],
+        summary: 'Describe one entry',
+        params: FolderParams,
+        querystring: Type.Object({ path: Path }, { additionalProperties: false }),
+        response: { 200: ref(Entry), ...problemResponses },
+      },
+    },
+    async ({ params, query, abortSignal }) => (await app.vfolders.files(params.id)).stat(query.path, abortSignal),
+  )
+
+  app.post(
+    '/folders/:id/files/mkdir',
+    {
+      schema: {
+        tags: ['files'],
+        summary: 'Create a directory, and those that lead to it',
+        description: '201 when it is new, 200 when it was there.',
+        params: FolderParams,
+        body: Type.Object({ path: Path }, { additionalProperties: false }),
+        response: { 200: ref(Entry), 201: ref(Entry), ...problemResponses },
+      },
+    },
+    async ({ params, body, abortSignal }, reply) => {
+      const { entry, created } = await (await app.vfolders.files(params.id)).mkdir(body.path, abortSignal)
+      return reply.code(created ? 201 : 200).send(entry)
+    },
+  )
+
+  app.post(
+    '/folders/:id/files/move',
+    {
+      schema: {
+        tags: ['files'],
+        summary: 'Rename an entry',
+        description: 'An existing directory is never replaced, a file only with `overwrite`.',
+        params: FolderParams,
+        body: Target,
+        response: { 200: ref(Entry), ...problemResponses },
+      },
+    },
+    async ({ params, body: { from, to, overwrite }, abortSignal: signal }) =>
+      (await app.vfolders.files(params.id)).move(from, to, { overwrite, signal }),
+  )
+
+  app.post(
+    '/folders/:id/files/copy',
+    {
+      schema: {
+        tags: ['files'],
+        summary: 'Copy a file, or a directory with all that is in it',
+        params: FolderParams,
+        body: Target,
+        response: { 201: ref(Entry), ...problemResponses },
+      },
+    },
+    async ({ params, body: { from, to, overwrite }, abortSignal: signal }, reply) => {
+      const entry = await (await app.vfolders.files(params.id)).copy(from, to, { overwrite, signal })
+      return reply.code(201).send(entry)
+    },
+  )
+
+  app.post(
+    '/folders/:id/files/delete',
+    {
+      schema: {
+        tags: ['files'],
+        summary: 'Delete many entries',
+        description: 'In order; what is not there is told as `missing` and is no error. The first error ends it.',
+        params: FolderParams,
+        body: Type.Object(
+          {
+            paths: Type.Array(Path, { minItems: 1, maxItems: 10_000 }),
+            recursive: Type.Boolean({ default: false, description: 'delete directories with what is in them' }),
+          },
+          { additionalProperties: false },
+        ),
+        response: {
+          200: Type.Object({ deleted: Type.Array(Type.String()), missing: Type.Array(Type.String()) }),
+          ...problemResponses,
+        },
+      },
+    },
+    async ({ params, body: { paths, recursive }, abortSignal: signal }) =>
+      (await app.vfolders.files(params.id)).remove(paths, { recursive, signal }),
+  )
+}
+
+export default routes

@@ -1,0 +1,104 @@
+import { Readable } from 'node:stream'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import type { Entry as BackendEntry, ListOptions } from '../../backends/backend.ts'
+import { orderKey } from '../../backends/order.ts'
+import { fromCursor, toCursor } from '../cursor.ts'
+import { Entry, FolderParams, Limit, Path, problemResponses, ref } from '../schemas.ts'
+
+const ndjson = 'application/x-ndjson'
+
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  app.get(
+    '/folders/:id/files',
+    {
+      schema: {
+        tags: ['files'],
+        summary: 'List entries by page, or all of them as NDJSON',
+        description:
+          "In byte order of the paths, where a directory's counts as ending in `/`. With `Accept: application/x-ndjson` " +
+          'the whole listing comes in one answer, an entry a line; a listing that fails ends without its last chunk.',
+        params: FolderParams,
+        querystring: Type.Object(
+          {
+            path: Type.Optional(Path),
+            recursive: Type.Boolean({ default: false }),
+            limit: Limit(10_000, 1000),
+            cursor: Type.Optional(Type.String()),
+          },
+          { additionalProperties: false },
+        ),
+        response: {
+          200: {
+            content: {
+              'application/json': {
+                schema: Type.Object({
+                  entries: Type.Array(ref(Entry)),
+                  nextCursor: Type.Union([Type.String(), Type.Null()]),
+                }),
+              },
+              [ndjson]: { schema: Type.Unknown({ description: 'an Entry a line' }) },
+            },
+          },
+          ...problemResponses,
+        },
+      },
+    },
+    async ({ params, query, headers, abortSignal: signal }, reply) => {
+      const { path, recursive, limit, cursor } = query
+      const files = await app.vfolders.files(params.id)
+      const options: ListOptions = {
+        recursive,
+        signal,
+        ...(path !== undefined && { path }),
+        ...(cursor !== undefined && { after: fromCursor(cursor) }),
+      }
+      if (headers.accept?.includes(ndjson)) {
+        const listing = await started(files.list(options))
+        return reply.type(ndjson).send(Readable.from(lines(listing), { objectMode: false, highWaterMark: 256 * 1024 }))
+      }
+      return page(files.list(options), limit)
+    },
+  )
+}
+
+export default routes
+
+async function page(listing: AsyncIterable<BackendEntry>, limit: number) {
+  const entries: BackendEntry[] = []
+  for await (const entry of listing) {
+    const last = entries.at(-1)
+    if (entries.length === limit && last !== undefined) return { entries, nextCursor: toCursor(orderKey(last)) }
+    entries.push(entry)
+  }
+  return { entries, nextCursor: null }
+}
+
+/** Waits for the first entry, so that a directory that cannot be listed is still answered with a problem. */
+async function started<T>(listing: AsyncIterable<T>): Promise<AsyncIterable<T>> {
+  const iterator = listing[Symbol.asyncIterator]()
+  let next: IteratorResult<T> | undefined = await iterator.next()
+  return {
+    [Symbol.asyncIterator]: () => ({
+      next: async () => {
+        const result = next ?? (await iterator.next())
+        next = undefined
+        return result
+      },
+      return: async () => (await iterator.return?.()) ?? { done: true, value: undefined },
+    }),
+  }
+}
+
+/** Lines by the bunch: a chunk an entry would cost more than the entry. */
+async function* lines(listing: AsyncIterable<BackendEntry>): AsyncGenerator<string> {
+  let text = ''
+  for await (const entry of listing) {
+    text += `${JSON.stringify(entry)}\n`
+    if (text.length >= 64 * 1024) {
+      yield text
+      text = ''
+    }
+  }
+  if (text !== '') yield text
+}

@@ -1,0 +1,44 @@
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { ProblemDocument } from '../plugins/errors.ts'
+
+export const Uuid = Type.String({
+  pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$',
+  description: 'a UUID in lower case',
+  examples: ['0198c7a2-51d3-7c4e-9a27-6f1d0f3b8e11'],
+})
+
+export const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'bytes' })
+
+export const Path = Type.String({ minLength: 1, description: 'relative to the vfolder, `/`-separated, UTF-8' })
+
+/** ISO 8601 in UTC. */
+export const Time = Type.String({ format: 'date-time' })
+
+/** A time that the code has as a `Date`. */
+export const DateTime = Type.Unsafe<Date>({ type: 'string', format: 'date-time' })
+
+export const FolderParams = Type.Object({ id: Uuid })
+
+export const Entry = Type.Object(
+  {
+    path: Type.String(),
+    type: Type.Union([Type.Literal('file'), Type.Literal('directory'), Type.Literal('symlink')]),
+    size: Bytes,
+    modifiedAt: DateTime,
+    etag: Type.Optional(Type.String({ description: 'of files; changes with their bytes' })),
+  },
+  { $id: 'Entry', title: 'Entry' },
+)
+
+export const Limit = (maximum: number, value: number) => Type.Integer({ minimum: 1, maximum, default: value })
+
+/** Refers to a schema that was added under its `$id`, and keeps its type. */
+export function ref<T extends TSchema>(schema: T, options: { description?: string } = {}) {
+  return Type.Unsafe<Static<T>>({ ...options, $ref: `${schema.$id}#` })
+}
+
+/** What any route may answer, by class of status. */
+export const problemResponses = {
+  '4xx': ref(ProblemDocument, { description: 'a problem with the request' }),
+  '5xx': ref(ProblemDocument, { description: 'a problem of the service or its storage' }),
+}

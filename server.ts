@@ -1,0 +1,30 @@
+import closeWithGrace from 'close-with-grace'
+import { buildApp } from './app.ts'
+import { ConfigError, loadConfig } from './plugins/config.ts'
+import { createLogger } from './plugins/logging.ts'
+import { withRequestId } from './plugins/request-id.ts'
+
+/** Loads the configuration, listens, and closes gracefully on SIGTERM and SIGINT. */
+async function main(): Promise<void> {
+  const config = loadConfig(process.env)
+  const logger = createLogger(config.logLevel)
+  const app = await buildApp(config, logger)
+  const grace = config.shutdownTimeoutSeconds * 1000
+
+  // The process is ended for sure a little after the running transfers were.
+  closeWithGrace({ delay: grace + 5000, logger }, async ({ signal, err }) => {
+    if (err) logger.fatal({ err }, 'the service ends because of an error')
+    else logger.info({ signal }, 'the service closes')
+    const timer = setTimeout(() => app.abortRequests(), grace)
+    await app.close()
+    clearTimeout(timer)
+  })
+
+  await app.listenAll()
+}
+
+withRequestId(main)().catch((error: unknown) => {
+  if (!(error instanceof ConfigError)) throw error
+  process.stderr.write(`${error.message}\n`)
+  process.exit(1)
+})

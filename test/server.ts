@@ -1,0 +1,179 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export const managerToken = 'a-manager-token-for-tests'
+export const signingKey = 'a-signing-key-for-tests-of-32-bytes'
+
+const serverFile = fileURLToPath(new URL('../server.ts', import.meta.url))
+
+/** What a test gives to be told when it ends; tap's `t` is one. */
+interface Teardown {
+  teardown(fn: () => unknown): void
+}
+
+/** A JSON answer; a test that reads a member that is not there fails on its value. */
+// biome-ignore lint/suspicious/noExplicitAny: every shape that the API answers
+export type Answer = any
+
+export interface LogLine {
+  level: number
+  msg: string
+  request_id?: string
+  [field: string]: unknown
+}
+
+/** A service of our own process: the real one, listening on a port of its own. */
+export class Server {
+  readonly process: ChildProcess
+  readonly dataDir: string
+  readonly url: string
+  readonly managerUrl: string
+  readonly #output: { text: string }
+
+  constructor(child: ChildProcess, dataDir: string, output: { text: string }) {
+    this.process = child
+    this.dataDir = dataDir
+    this.#output = output
+    const listening = /listening at (http:\/\/[^"]+)/g
+    const urls = [...output.text.matchAll(listening)].map((match) => match[1]!)
+    this.url = urls.at(-1)!
+    this.managerUrl = urls[0]!
+  }
+
+  /** Standard output, line by line as it was written. */
+  rawLines(): string[] {
+    return this.#output.text.split('\n').filter((line) => line !== '')
+  }
+
+  lines(): LogLine[] {
+    return this.rawLines()
+      .filter((line) => line.startsWith('{'))
+      .map((line) => JSON.parse(line))
+  }
+
+  linesOf(requestId: string): LogLine[] {
+    return this.lines().filter((line) => line.request_id === requestId)
+  }
+
+  /** Waits until the log has a line that fits. */
+  async logged(fits: (line: LogLine) => boolean, milliseconds = 10_000): Promise<LogLine> {
+    return eventually(() => this.lines().find(fits), milliseconds)
+  }
+
+  /** A call as the manager; a body that is an object goes as JSON. */
+  async manager(method: string, path: string, body?: object, headers: Record<string, string> = {}): Promise<Response> {
+    const json = body !== undefined && !(body instanceof FormData)
+    return fetch(this.managerUrl + path, {
+      method,
+      headers: {
+        authorization: `Bearer ${managerToken}`,
+        ...(json && { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      ...(body !== undefined && { body: json ? JSON.stringify(body) : (body as FormData) }),
+    })
+  }
+
+  /** Like `manager`, for an answer that must be the expected one. */
+  async ask(method: string, path: string, body?: object): Promise<Answer> {
+    const response = await this.manager(method, path, body)
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`)
+    return text === '' ? {} : JSON.parse(text)
+  }
+
+  async createFolder(body: object = {}): Promise<string> {
+    return (await this.ask('POST', '/folders', body)).id
+  }
+
+  /** Uploads files, given by path and content. */
+  async upload(folder: string, files: Record<string, string | Uint8Array<ArrayBuffer>>): Promise<void> {
+    const form = new FormData()
+    for (const [path, content] of Object.entries(files)) form.append('file', new Blob([content]), path)
+    await this.ask('POST', `/folders/upload?folder=${folder}`, form)
+  }
+
+  async sign(folder: string, path: string, more: object = {}): Promise<string> {
+    const body = { operation: 'download', paths: [path], ...more }
+    return (await this.ask('POST', `/folders/${folder}/signed-urls`, body)).signedUrls[0].url
+  }
+
+  /** Where the vfolder is on this host. */
+  async mountOf(folder: string): Promise<string> {
+    return (await this.ask('GET', `/folders/${folder}/mount`)).path
+  }
+
+  /** Ends the process and waits for its exit status. */
+  async end(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return this.process.exitCode
+    const exited = once(this.process, 'exit')
+    this.process.kill(signal)
+    const [code] = await exited
+    return code
+  }
+}
+
+export interface StartOptions {
+  env?: Record<string, string>
+  /** Kept after the server, for the next one on it. */
+  dataDir?: string
+  /** Runs the server through this command, such as `unshare`. */
+  through?: string[]
+}
+
+export async function startServer(t: Teardown, options: StartOptions = {}): Promise<Server> {
+  const dataDir = options.dataDir ?? (await temporaryDirectory(t))
+  const command = [...(options.through ?? []), process.execPath, serverFile]
+  const child = spawn(command[0]!, command.slice(1), {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: {
+      PATH: process.env.PATH,
+      PORT: '0',
+      DATA_DIR: dataDir,
+      MANAGER_TOKENS: managerToken,
+      SIGNING_KEYS: signingKey,
+      ...options.env,
+    },
+  })
+  const output = { text: '' }
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding('utf8').on('data', (text: string) => {
+      output.text += text
+    })
+  }
+  t.teardown(async () => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    const exited = once(child, 'exit')
+    child.kill('SIGKILL')
+    await exited
+  })
+  await eventually(() => {
+    if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}: ${output.text}`)
+    return output.text.includes('Server listening at')
+  }, 30_000)
+  return new Server(child, dataDir, output)
+}
+
+export async function temporaryDirectory(t: Teardown): Promise<string> {
+  const directory = await mkdtemp(join(tmpdir(), 'storage-proxy-test-'))
+  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  return directory
+}
+
+/** Asks again and again until there is an answer. */
+export async function eventually<T>(
+  ask: () => T | undefined | false | Promise<T | undefined | false>,
+  milliseconds = 10_000,
+): Promise<T> {
+  const end = Date.now() + milliseconds
+  for (;;) {
+    const answer = await ask()
+    if (answer !== undefined && answer !== false) return answer
+    if (Date.now() > end) throw new Error(`not so within ${milliseconds} ms: ${ask}`)
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
+}
