@@ -1,4 +1,6 @@
+import { truncate } from 'node:fs/promises'
 import { connect } from 'node:net'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
@@ -150,12 +152,14 @@ t.test('the request ID follows the work', async (t) => {
         const id = headerOf(response)!
         t.match(id, uuid)
         t.equal(JSON.parse(response.slice(response.indexOf('{'))).requestId, id)
+        await server.logged((line) => line.request_id === id)
         t.equal(server.linesOf(id).length, 1)
       }
     }
   })
 
   await t.test('an aborted request has its lines too', async () => {
+    await truncate(join(await server.mountOf(folder), 'large.bin'), 2 ** 30)
     const { hostname, port, pathname, search } = new URL(large)
     const socket = connect(Number(port), hostname)
     socket.write(`GET ${pathname}${search} HTTP/1.1\r\nHost: x\r\n${requestIdHeader}: goes-away\r\n\r\n`)

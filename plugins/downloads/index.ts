@@ -1,6 +1,5 @@
 import { randomUUID } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
-import { create as contentDisposition } from 'content-disposition'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { contentType } from 'mime-types'
@@ -8,6 +7,7 @@ import type { Entry, OpenFile } from '../../backends/backend.ts'
 import { Problem } from '../problems.ts'
 import { requestIdHeader } from '../request-id.ts'
 import { evaluatePreconditions, rangeApplies } from './conditions.ts'
+import { contentDisposition } from './content-disposition.ts'
 import { type ByteRange, contentRange, parseRange } from './ranges.ts'
 
 declare module 'fastify' {
@@ -78,7 +78,7 @@ function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined,
   reply.headers({
     'accept-ranges': 'bytes',
     'cache-control': 'private, no-cache',
-    'content-disposition': contentDisposition(filename, { type: disposition }),
+    'content-disposition': contentDisposition(disposition, filename),
     'content-type': type,
     'last-modified': entry.modifiedAt.toUTCString(),
     'x-content-type-options': 'nosniff',

@@ -41,7 +41,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const options = { maxBytes: app.config.uploadMaxBytes, signal: request.abortSignal }
       try {
         for await (const part of formFiles(request.parts())) {
-          const target = path === undefined ? part.filename : `${path}/${part.filename}`
+          const name = formFilename(part.filename)
+          const target = path === undefined ? name : `${path}/${name}`
           stored.push(await files.write(target, contents(part, request.abortSignal), options))
         }
         if (stored.length === 0) throw new Problem('malformed_multipart', 'The form has no file.')
@@ -70,6 +71,14 @@ async function* formFiles(parts: AsyncIterable<Multipart>): AsyncGenerator<Multi
   } catch (error) {
     throw asMultipartProblem(error)
   }
+}
+
+/**
+ * Browsers and curl write a quote and a line break in a name as these, and nothing else (WHATWG HTML, section
+ * "multipart/form-data encoding algorithm").
+ */
+function formFilename(filename: string): string {
+  return filename.replaceAll('%22', '"').replaceAll('%0D', '\r').replaceAll('%0A', '\n')
 }
 
 async function* contents({ file }: MultipartFile, signal: AbortSignal): AsyncGenerator<Buffer> {
