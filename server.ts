@@ -4,6 +4,9 @@ import { ConfigError, loadConfig } from './plugins/config.ts'
 import { createLogger } from './plugins/logging.ts'
 import { withRequestId } from './plugins/request-id.ts'
 
+// fsync(2) holds a thread for as long as the disk takes: of libuv's four, four uploads would leave none to read with.
+process.env.UV_THREADPOOL_SIZE ??= '16'
+
 /** Loads the configuration, listens, and closes gracefully on SIGTERM and SIGINT. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env)

@@ -25,3 +25,9 @@ export function compareBytes(a: string, b: string): number {
 function codePointRank(unit: number): number {
   return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit
 }
+
+/** Sorts by UTF-8 bytes, in place. Without a surrogate UTF-16 order is the same, and sorted several times as fast. */
+export function sortBytes(strings: string[]): void {
+  if (strings.some((string) => /[\ud800-\udfff]/.test(string))) strings.sort(compareBytes)
+  else strings.sort()
+}

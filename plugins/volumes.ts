@@ -2,6 +2,7 @@ import { Ajv } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Backend, type Capability, capabilitiesOf } from '../backends/backend.ts'
+import { withCallLog } from '../backends/layers/call-log.ts'
 import { ConfigError, type VolumeConfig } from './config.ts'
 import { Problem } from './problems.ts'
 
@@ -77,7 +78,9 @@ async function createBackend(
     throw new ConfigError(`VOLUMES: ${volume}${error?.instancePath} ${error?.message} ${additionalProperty}`.trim())
   }
   try {
-    return await definition.create({ options, signal, log: app.log.child({ volume, backend: type }) })
+    const log = app.log.child({ volume, backend: type })
+    const backend = await definition.create({ options, signal, log })
+    return app.config.logLevel === 'debug' || app.config.logLevel === 'trace' ? withCallLog(backend, log) : backend
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new ConfigError(`VOLUMES: ${volume} cannot be used: ${reason}`, { cause: error })

@@ -182,3 +182,25 @@ t.test('an error that nobody foresaw is a 500 with the ID, and the log has the r
   const line = await server.logged((line) => line.request_id === 'broken' && line.level === 50)
   t.match(line.err, { message: /no such table: vfolders/ })
 })
+
+t.test('every storage call has it, at level debug', async (t) => {
+  const server = await startServer(t, { env: { LOG_LEVEL: 'debug' } })
+  const folder = await server.createFolder()
+  const form = new FormData()
+  for (const name of ['a', 'b']) form.append('file', new Blob(['content']), name)
+  await server.manager('POST', `/folders/upload?folder=${folder}`, form, { [requestIdHeader]: 'the-upload' })
+  const calls = server.linesOf('the-upload').filter((line) => line.msg === 'storage call done')
+  t.same(
+    calls.map(({ operation, volume, path }) => [operation, volume, path]),
+    [
+      ['write', 'default', 'a'],
+      ['write', 'default', 'b'],
+    ],
+  )
+  await server.manager('GET', `/folders/${folder}/files/stat?path=c`, undefined, { [requestIdHeader]: 'the-stat' })
+  t.match(await server.logged((line) => line.msg === 'storage call failed'), {
+    request_id: 'the-stat',
+    operation: 'stat',
+  })
+  for (const line of server.rawLines()) t.equal(line.split('"request_id":').length, 2, line)
+})

@@ -1,20 +1,15 @@
 import type { Stats } from 'node:fs'
 import { lstat, opendir } from 'node:fs/promises'
 import type { Entry, ListOptions } from '../backend.ts'
-import { compareBytes, orderKey } from '../order.ts'
+import { compareBytes, orderKey, sortBytes } from '../order.ts'
 import type { Directory } from './directory.ts'
 import { toEntry } from './entry.ts'
 import { isGone } from './errno.ts'
 
-/** How many names of one directory are held in memory. A larger directory is read again for each such batch. */
-const batchNames = 50_000
+/** How many names of one directory are kept in memory. A larger directory is read again for each such batch. */
+const batchNames = 100_000
 /** lstat(2) calls under way at once for one listing: enough for the thread pool, not all of it for long. */
 const statsAtOnce = 16
-
-interface Name {
-  name: string
-  key: string
-}
 
 /** Yields what is in `directory`, whose path is `prefix` (empty, or ending in `/`), in the order of `orderKey`. */
 export async function* listDirectory(
@@ -22,12 +17,13 @@ export async function* listDirectory(
   prefix: string,
   { recursive, after, signal }: ListOptions,
 ): AsyncGenerator<Entry> {
+  const inside = after?.startsWith(prefix) ? after.slice(prefix.length) : undefined
   let wanted = (key: string) =>
-    after === undefined || compareBytes(key, after) > 0 || (key.endsWith('/') && after.startsWith(key))
-  let batch: { names: Name[]; complete: boolean }
+    inside === undefined || compareBytes(key, inside) > 0 || (key.endsWith('/') && inside.startsWith(key))
+  let batch: { keys: string[]; complete: boolean }
   do {
-    batch = await nextNames(directory, prefix, wanted, signal)
-    for await (const entry of describe(directory, prefix, batch.names)) {
+    batch = await nextKeys(directory, wanted, signal)
+    for await (const entry of describe(directory, prefix, batch.keys)) {
       signal.throwIfAborted()
       const key = orderKey(entry)
       if (after === undefined || compareBytes(key, after) > 0) yield entry
@@ -35,7 +31,7 @@ export async function* listDirectory(
         yield* listChild(directory, entry, { recursive, signal, ...(after?.startsWith(key) && { after }) })
       }
     }
-    const last = batch.names.at(-1)?.key ?? ''
+    const last = batch.keys.at(-1) ?? ''
     wanted = (key) => compareBytes(key, last) > 0
   } while (!batch.complete)
 }
@@ -55,41 +51,40 @@ async function* listChild(parent: Directory, entry: Entry, options: ListOptions)
   }
 }
 
-/** The first of the names that are wanted, and whether they are all. */
-async function nextNames(
+/** The first of the wanted names, each as its order key in this directory, and whether they are all. */
+async function nextKeys(
   directory: Directory,
-  prefix: string,
   wanted: (key: string) => boolean,
   signal: AbortSignal,
-): Promise<{ names: Name[]; complete: boolean }> {
-  const names: Name[] = []
-  let complete = true
+): Promise<{ keys: string[]; complete: boolean }> {
+  const keys: string[] = []
+  let limit: string | undefined
   const keepFirst = () => {
-    names.sort((a, b) => compareBytes(a.key, b.key))
-    if (names.length > batchNames) {
-      names.length = batchNames
-      complete = false
-    }
+    sortBytes(keys)
+    if (keys.length <= batchNames) return
+    keys.length = batchNames
+    limit = keys.at(-1)
   }
 
   for await (const dirent of await opendir(directory.at('.'), { bufferSize: 1024 })) {
     signal.throwIfAborted()
-    const key = prefix + dirent.name + (dirent.isDirectory() ? '/' : '')
-    if (wanted(key)) names.push({ name: dirent.name, key })
-    if (names.length >= 2 * batchNames) keepFirst()
+    const key = dirent.isDirectory() ? `${dirent.name}/` : dirent.name
+    if (limit !== undefined && compareBytes(key, limit) > 0) continue
+    if (wanted(key)) keys.push(key)
+    if (keys.length >= 2 * batchNames) keepFirst()
   }
   keepFirst()
-  return { names, complete }
+  return { keys, complete: limit === undefined }
 }
 
-async function* describe(directory: Directory, prefix: string, names: Name[]): AsyncGenerator<Entry> {
-  for (let start = 0; start < names.length; start += statsAtOnce) {
-    const window = names.slice(start, start + statsAtOnce)
-    const stats = await Promise.all(window.map(({ name }) => statIfPresent(directory.at(name))))
-    for (const [index, { name, key }] of window.entries()) {
+async function* describe(directory: Directory, prefix: string, keys: string[]): AsyncGenerator<Entry> {
+  for (let start = 0; start < keys.length; start += statsAtOnce) {
+    const window = keys.slice(start, start + statsAtOnce)
+    const stats = await Promise.all(window.map((key) => statIfPresent(directory.at(key.replace(/\/$/, '')))))
+    for (const [index, key] of window.entries()) {
       const found = stats[index]
-      const entry = found && toEntry(prefix + name, found)
-      if (entry !== undefined && orderKey(entry) === key) yield entry
+      const entry = found && toEntry(prefix + key.replace(/\/$/, ''), found)
+      if (entry !== undefined && orderKey(entry) === prefix + key) yield entry
     }
   }
 }
