@@ -8,6 +8,7 @@ import fp from 'fastify-plugin'
 import { BackendError } from '../backends/errors.ts'
 import { isProblemCode, Problem, type ProblemCode, problems } from './problems.ts'
 import { requestIdHeader, withRequestId } from './request-id.ts'
+import { pathKeyword } from './validation.ts'
 
 export const problemMediaType = 'application/problem+json'
 
@@ -54,6 +55,12 @@ const frameworkCodes: Record<string, ProblemCode> = {
   FST_PROTO_VIOLATION: 'malformed_multipart',
 }
 
+/** Where Fastify says too little, or repeats the URL and with it a token. */
+const frameworkDetails: Record<string, string> = {
+  FST_ERR_BAD_URL: 'The path of the URL must be percent-encoded UTF-8.',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'Content-Type must be application/json, or multipart/form-data for an upload.',
+}
+
 /** Gives every error its code; what nobody foresaw is an `internal_error`, and says nothing more to the caller. */
 export function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error
@@ -63,7 +70,7 @@ export function toProblem(error: unknown): Problem {
   if (isFastifyError(error)) {
     if (error.validation !== undefined) return validationProblem(error)
     const code = frameworkCodes[error.code]
-    if (code !== undefined) return new Problem(code, error.message, { cause: error })
+    if (code !== undefined) return new Problem(code, frameworkDetails[error.code] ?? error.message, { cause: error })
     if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
       return new Problem('bad_request', error.message, { cause: error })
     }
@@ -80,13 +87,14 @@ function isFastifyError(error: unknown): error is FastifyError {
 /** Names the field, as the caller wrote it, and the rule. */
 function validationProblem(error: FastifyError): Problem {
   const [first] = error.validation ?? []
-  const path = (first?.instancePath ?? '').slice(1).replaceAll('/', '.')
+  const path = (first?.instancePath ?? '').slice(1).replaceAll('/', '.').replace('*', 'path')
   const { missingProperty, additionalProperty } = first?.params ?? {}
   const field = [path, missingProperty ?? additionalProperty].filter(Boolean).join('.')
   const rule = additionalProperty === undefined ? (first?.message ?? 'must be valid') : 'is not a known field'
   const part = error.validationContext ?? 'request'
   const detail = missingProperty === undefined ? `${part} ${field} ${rule}` : `${part} must have ${field}`
-  return new Problem('validation_failed', detail.replace('  ', ' '), { members: { field, rule, in: part } })
+  const code = first?.keyword === pathKeyword ? 'invalid_path' : 'validation_failed'
+  return new Problem(code, detail.replace('  ', ' '), { members: { field, rule, in: part } })
 }
 
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {

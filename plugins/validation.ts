@@ -1,16 +1,63 @@
-import { Ajv } from 'ajv'
+import { Ajv, type SchemaValidateFunction } from 'ajv'
 import formats from 'ajv-formats'
+import type { FastifySchemaCompiler } from 'fastify'
 import fp from 'fastify-plugin'
+import { brokenRule } from '../backends/path.ts'
+import { Problem } from './problems.ts'
+
+/** The schema keyword of a path inside a vfolder: says which rule is broken, as a pattern could not. */
+export const pathKeyword = 'x-path'
+
+const checkPath: SchemaValidateFunction = (_enabled: boolean, path: string) => {
+  const message = brokenRule(path)
+  if (message === undefined) return true
+  checkPath.errors = [{ keyword: pathKeyword, message }]
+  return false
+}
+
+function createAjv(coerceTypes: false | 'array'): Ajv {
+  const ajv = formats.default(new Ajv({ removeAdditional: false, useDefaults: true, coerceTypes }))
+  return ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
+}
 
 // Unknown fields are refused, not removed; and a body has types of its own, so "5" is no number there.
-const body = formats.default(new Ajv({ removeAdditional: false, useDefaults: true, coerceTypes: false }))
+const body = createAjv(false)
 // A query, a path and a header have only strings; an array may be given as one value.
-const text = formats.default(new Ajv({ removeAdditional: false, useDefaults: true, coerceTypes: 'array' }))
+const text = createAjv('array')
 
-/** Checks requests against the routes' schemas. */
+const compile: FastifySchemaCompiler<object> = ({ schema, httpPart }) =>
+  (httpPart === 'body' ? body : text).compile(schema)
+
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
+/** Checks requests against the routes' schemas; and first, that they are text where they have to be. */
 export default fp(
   async (app) => {
-    app.setValidatorCompiler(({ schema, httpPart }) => (httpPart === 'body' ? body : text).compile(schema))
+    // Not `setValidatorCompiler`: a scope that adds schemas of its own falls back to Fastify's compiler.
+    app.addHook('onRoute', (route) => {
+      route.validatorCompiler ??= compile
+    })
+
+    // Fastify takes a value that cannot be decoded as it stands, so that `%ff` would become a file of that name.
+    app.addHook('onRequest', (request, _reply, done) => {
+      try {
+        if (request.url.includes('%')) decodeURIComponent(request.url)
+        done()
+      } catch {
+        done(new Problem('invalid_url', 'The query of the URL must be percent-encoded UTF-8.'))
+      }
+    })
+
+    // JSON is UTF-8 (RFC 8259, section 8.1); other bytes would become U+FFFD, and two names the same.
+    const parse = app.getDefaultJsonParser('error', 'error')
+    app.removeAllContentTypeParsers()
+    app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
+      try {
+        parse(request, utf8.decode(bytes), done)
+      } catch {
+        done(new Problem('malformed_json', 'The body must be UTF-8.'))
+      }
+    })
   },
-  { name: 'validation' },
+  { name: 'validation', dependencies: ['errors'] },
 )

@@ -1,5 +1,6 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { ProblemDocument } from '../plugins/errors.ts'
+import { pathKeyword } from '../plugins/validation.ts'
 
 export const Uuid = Type.String({
   pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$',
@@ -9,7 +10,7 @@ export const Uuid = Type.String({
 
 export const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'bytes' })
 
-export const Path = Type.String({ minLength: 1, description: 'relative to the vfolder, `/`-separated, UTF-8' })
+export const Path = Type.String({ [pathKeyword]: true, description: 'relative to the vfolder, `/`-separated, UTF-8' })
 
 /** ISO 8601 in UTC. */
 export const Time = Type.String({ format: 'date-time' })

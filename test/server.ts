@@ -1,8 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, rm } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 
 export const managerToken = 'a-manager-token-for-tests'
@@ -24,6 +26,12 @@ export interface LogLine {
   msg: string
   request_id?: string
   [field: string]: unknown
+}
+
+export interface RawAnswer {
+  status: number
+  headers: Headers
+  body: string
 }
 
 /** A service of our own process: the real one, listening on a port of its own. */
@@ -76,6 +84,20 @@ export class Server {
       },
       ...(body !== undefined && { body: json ? JSON.stringify(body) : (body as FormData) }),
     })
+  }
+
+  /** Sends bytes as they are, which no client tidied up, and reads the answer until the server closes. */
+  async raw(...parts: (string | Uint8Array)[]): Promise<RawAnswer> {
+    const { hostname, port } = new URL(this.managerUrl)
+    const socket = connect(Number(port), hostname)
+    socket.write(Buffer.concat(parts.map((part) => Buffer.from(part))))
+    const answer = await text(socket)
+    const end = answer.indexOf('\r\n\r\n')
+    const head = answer.slice(0, end).split('\r\n')
+    const headers = new Headers(
+      head.slice(1).map((line): [string, string] => [line.split(': ')[0]!, line.split(': ')[1]!]),
+    )
+    return { status: Number(head[0]!.split(' ')[1]), headers, body: answer.slice(end + 4) }
   }
 
   /** Like `manager`, for an answer that must be the expected one. */

@@ -2,8 +2,9 @@ import { addAbortSignal } from 'node:stream'
 import multipart, { type Multipart, type MultipartFile } from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { brokenRule } from '../../backends/path.ts'
 import { toProblem } from '../../plugins/errors.ts'
-import { Problem } from '../../plugins/problems.ts'
+import { Problem, type ProblemCode } from '../../plugins/problems.ts'
 import type { StoredFile } from '../../plugins/vfolder-files.ts'
 import { Bytes, Path, problemResponses, Uuid } from '../schemas.ts'
 
@@ -41,7 +42,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const options = { maxBytes: app.config.uploadMaxBytes, signal: request.abortSignal }
       try {
         for await (const part of formFiles(request.parts())) {
-          const name = formFilename(part.filename)
+          const name = formFilename(part)
           const target = path === undefined ? name : `${path}/${name}`
           stored.push(await files.write(target, contents(part, request.abortSignal), options))
         }
@@ -60,12 +61,8 @@ export default routes
 async function* formFiles(parts: AsyncIterable<Multipart>): AsyncGenerator<MultipartFile> {
   try {
     for await (const part of parts) {
-      if (part.type === 'field') {
-        throw new Problem('validation_failed', `body ${part.fieldname} is not a file; a file needs a filename.`)
-      }
-      if (part.filename === undefined || part.filename === '') {
-        throw new Problem('validation_failed', `body ${part.fieldname} must have a filename.`)
-      }
+      if (part.type === 'field') throw refused('validation_failed', part, 'is not a file; a file needs a filename')
+      if (!part.filename) throw refused('validation_failed', part, 'must have a filename')
       yield part
     }
   } catch (error) {
@@ -73,12 +70,20 @@ async function* formFiles(parts: AsyncIterable<Multipart>): AsyncGenerator<Multi
   }
 }
 
+function refused(code: ProblemCode, { fieldname: field }: Multipart, rule: string): Problem {
+  return new Problem(code, `body ${field} ${rule}`, { members: { field, rule, in: 'body' } })
+}
+
 /**
  * Browsers and curl write a quote and a line break in a name as these, and nothing else (WHATWG HTML, section
  * "multipart/form-data encoding algorithm").
  */
-function formFilename(filename: string): string {
-  return filename.replaceAll('%22', '"').replaceAll('%0D', '\r').replaceAll('%0A', '\n')
+function formFilename(part: MultipartFile): string {
+  const name = part.filename.replaceAll('%22', '"').replaceAll('%0D', '\r').replaceAll('%0A', '\n')
+  // The parser has put U+FFFD where it met other bytes.
+  const rule = name.includes('\ufffd') ? 'must be valid UTF-8' : brokenRule(name)
+  if (rule !== undefined) throw refused('invalid_path', part, `filename ${rule}`)
+  return name
 }
 
 async function* contents({ file }: MultipartFile, signal: AbortSignal): AsyncGenerator<Buffer> {
