@@ -101,7 +101,9 @@ function handleError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   const problem = toProblem(error)
   const [status] = problems[problem.code]
   const log = { err: problem.cause ?? problem, code: problem.code }
-  if (status >= 500) request.log.error(log, problem.message)
+  // After "request aborted" was logged, what the abort broke is no failure of its own.
+  if (reply.raw.destroyed) request.log.debug(log, problem.message)
+  else if (status >= 500) request.log.error(log, problem.message)
   else logRefusal(problem, request)
   return sendProblem(problem, request, reply)
 }

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtemp, rm } from 'node:fs/promises'
+import { mkdtemp, readdir, readlink, rm } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -127,6 +127,18 @@ export class Server {
   /** Where the vfolder is on this host. */
   async mountOf(folder: string): Promise<string> {
     return (await this.ask('GET', `/folders/${folder}/mount`)).path
+  }
+
+  /** The names in the staging place of the volume `default`. */
+  staged(): Promise<string[]> {
+    return readdir(join(this.dataDir, 'volumes/default/staging'))
+  }
+
+  /** What the process holds open of its volumes. */
+  async openFiles(): Promise<string[]> {
+    const descriptors = `/proc/${this.process.pid}/fd`
+    const links = (await readdir(descriptors)).map((fd) => readlink(join(descriptors, fd)).catch(() => ''))
+    return (await Promise.all(links)).filter((path) => path.startsWith(join(this.dataDir, 'volumes')))
   }
 
   /** Ends the process and waits for its exit status. */
