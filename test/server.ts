@@ -124,6 +124,12 @@ export class Server {
     return (await this.ask('POST', `/folders/${folder}/signed-urls`, body)).signedUrls[0].url
   }
 
+  /** A new vfolder. */
+  async files(): Promise<Files> {
+    const folder = await this.createFolder()
+    return new Files(this, folder, await this.mountOf(folder))
+  }
+
   /** Where the vfolder is on this host. */
   async mountOf(folder: string): Promise<string> {
     return (await this.ask('GET', `/folders/${folder}/mount`)).path
@@ -149,6 +155,65 @@ export class Server {
     const [code] = await exited
     return code
   }
+}
+
+/** The files of one vfolder, as the manager sees them. */
+export class Files {
+  readonly server: Server
+  readonly folder: string
+  readonly mount: string
+
+  constructor(server: Server, folder: string, mount: string) {
+    this.server = server
+    this.folder = folder
+    this.mount = mount
+  }
+
+  upload(files: Record<string, string | Uint8Array<ArrayBuffer>>): Promise<void> {
+    return this.server.upload(this.folder, files)
+  }
+
+  async post(operation: string, body: object): Promise<[status: number, answer: Answer]> {
+    const response = await this.server.manager('POST', `/folders/${this.folder}/files/${operation}`, body)
+    return [response.status, await response.json()]
+  }
+
+  async stat(path: string): Promise<Answer> {
+    const response = await this.server.manager('GET', `/folders/${this.folder}/files/stat?path=${path}`)
+    return response.json()
+  }
+
+  /** Page after page, as the keys that the order is by. */
+  async keys(query: string): Promise<string[][]> {
+    const pages: string[][] = []
+    let after = ''
+    do {
+      const { entries, nextCursor } = await this.server.ask('GET', `/folders/${this.folder}/files?${query}${after}`)
+      pages.push(entries.map(keyOf))
+      after = nextCursor === null ? '' : `&cursor=${nextCursor}`
+    } while (after !== '')
+    return pages
+  }
+
+  async ndjson(query: string): Promise<string[]> {
+    const url = `/folders/${this.folder}/files?${query}`
+    const response = await this.server.manager('GET', url, undefined, { accept: 'application/x-ndjson' })
+    const text = await response.text()
+    return text
+      .split('\n')
+      .filter(Boolean)
+      .map((line) => keyOf(JSON.parse(line)))
+  }
+
+  async usage(): Promise<{ files: number; bytes: number }> {
+    const { files, bytes } = (await this.server.ask('GET', `/folders/${this.folder}`)).usage
+    return { files, bytes }
+  }
+}
+
+/** What the order of a listing is by. */
+export function keyOf({ path, type }: Answer): string {
+  return type === 'directory' ? `${path}/` : path
 }
 
 export interface StartOptions {
