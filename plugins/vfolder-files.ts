@@ -24,12 +24,30 @@ export function createVfolderFiles(id: string, volume: Volume, addUsage: (change
     copyFile: (from: string, to: string) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
+    for (const path of [from, to]) await refuseSymlinkOnTheWay(path, signal)
     await backend.mkdir(id, to, { signal })
     for await (const entry of backend.list(id, { path: from, recursive: true, signal })) {
       const target = to + entry.path.slice(from.length)
       if (entry.type === 'directory') await backend.mkdir(id, target, { signal })
       else await copyFile(entry.path, target)
     }
+  }
+
+  /** Where a symlink leads on the way, two paths do not tell whether one directory is inside the other. */
+  async function refuseSymlinkOnTheWay(path: string, signal: AbortSignal): Promise<void> {
+    const names = splitPath(path)
+    for (const depth of names.keys()) {
+      const ancestor = names.slice(0, depth).join('/')
+      if (ancestor === '' || !(await isSymlink(ancestor, signal))) continue
+      throw new Problem('invalid_operation', `${ancestor} is a symlink; a directory cannot be copied through one.`)
+    }
+  }
+
+  async function isSymlink(path: string, signal: AbortSignal): Promise<boolean> {
+    const entry = await backend.stat(id, path, { signal }).catch((error) => {
+      if (!(error instanceof NotFound)) throw error
+    })
+    return entry?.type === 'symlink'
   }
 
   return {

@@ -1,7 +1,7 @@
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { linkSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { keyOf, startServer } from './server.ts'
+import { eventually, keyOf, startServer } from './server.ts'
 
 t.test('list', async (t) => {
   const server = await startServer(t)
@@ -53,18 +53,25 @@ t.test('120,000 entries in one directory', async (t) => {
   const server = await startServer(t)
   const files = await server.files()
   const expected: string[] = []
+  let original = ''
   for (let number = 0; number < 120_000; number++) {
     // Names of many lengths, in an order that is neither theirs nor the directory's.
     const name = `${(number * 7919) % 120_011}-é${'x'.repeat(number % 17)}`
-    if (number % 1000 === 0) mkdirSync(join(files.mount, name))
-    else closeSync(openSync(join(files.mount, name), 'wx'))
-    expected.push(number % 1000 === 0 ? `${name}/` : name)
+    const path = join(files.mount, name)
+    if (number % 30_000 === 0) {
+      original = path
+      writeFileSync(original, '')
+    } else if (number % 1000 === 1) {
+      mkdirSync(path)
+    } else {
+      linkSync(original, path) // a fifth of the time of a new file
+    }
+    expected.push(number % 1000 === 1 ? `${name}/` : name)
   }
   expected.sort()
 
   for (const [how, found] of [
     ['NDJSON', await files.ndjson('')],
-    ['NDJSON of the tree', await files.ndjson('recursive=true')],
     ['pages', (await files.keys('limit=10000')).flat()],
   ] as const) {
     t.equal(found.length, expected.length, how)
@@ -74,4 +81,19 @@ t.test('120,000 entries in one directory', async (t) => {
       `${how}: all of them, in order, each once`,
     )
   }
+})
+
+t.test('a tree that is deeper than the call stack', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const deepest = 'd/'.repeat(1900)
+  mkdirSync(join(files.mount, deepest), { recursive: true })
+  writeFileSync(join(files.mount, deepest, 'file'), '')
+  const found = await files.ndjson('recursive=true')
+  t.equal(found.length, 1901)
+  t.equal(found.at(-1), `${deepest}file`)
+  t.same((await files.keys('recursive=true&limit=500')).flat(), found)
+  t.same(await files.post('delete', { paths: ['d'], recursive: true }), [200, { deleted: ['d'], missing: [] }])
+  t.same([await files.keys(''), await server.staged()], [[[]], []])
+  await eventually(async () => (await server.openFiles()).length === 0)
 })

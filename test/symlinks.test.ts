@@ -41,13 +41,25 @@ t.test('symlinks are described and never followed out', async (t) => {
     ['mkdir', { path: 'out/new/deep' }],
     ['move', { from: 'dir/a.txt', to: 'out/a.txt' }],
     ['move', { from: 'out/secret', to: 'stolen' }],
-    ['copy', { from: 'dir', to: 'out/new' }],
     ['copy', { from: 'out/secret', to: 'stolen' }],
     ['delete', { paths: ['out/secret'] }],
   ] as const) {
     t.match((await files.post(operation, body))[1], forbidden, `${operation} ${JSON.stringify(body)}`)
   }
   await t.rejects(files.upload({ 'out/a.txt': 'a' }), /outside_vfolder/)
+
+  await t.test('a directory is not copied into itself by a detour', async (t) => {
+    for (const [from, to] of [
+      ['dir', 'in/copy'],
+      ['in/sub', 'dir/sub/copy'],
+    ]) {
+      await mkdir(join(files.mount, 'dir/sub'), { recursive: true })
+      const [, problem] = await files.post('copy', { from, to })
+      t.match(problem, { status: 409, code: 'invalid_operation', detail: 'in is a symlink' })
+    }
+    await files.post('delete', { paths: ['dir/sub'] })
+    t.same(await readdir(join(files.mount, 'dir')), ['a.txt'])
+  })
 
   await t.test('a write replaces the symlink itself, a deletion takes only it', async (t) => {
     await files.upload({ 'out-file': 'mine' })

@@ -11,12 +11,47 @@ const batchNames = 100_000
 /** lstat(2) calls under way at once for one listing: enough for the thread pool, not all of it for long. */
 const statsAtOnce = 16
 
+/** A directory that is being listed, inside the one before it. */
+interface Level {
+  directory: Directory
+  entries: AsyncGenerator<Entry>
+}
+
 /** Yields what is in `directory`, whose path is `prefix` (empty, or ending in `/`), in the order of `orderKey`. */
 export async function* listDirectory(
   directory: Directory,
   prefix: string,
-  { recursive, after, signal }: ListOptions,
+  options: ListOptions,
 ): AsyncGenerator<Entry> {
+  // Not by recursion: users make trees that are deeper than the call stack.
+  const levels: Level[] = [{ directory, entries: listLevel(directory, prefix, options) }]
+  try {
+    for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+      const { value: entry, done } = await level.entries.next()
+      if (done) {
+        levels.pop()
+        if (level.directory !== directory) level.directory.close()
+        continue
+      }
+      const key = orderKey(entry)
+      if (options.after === undefined || compareBytes(key, options.after) > 0) yield entry
+      const child = options.recursive && entry.type === 'directory' ? await openChild(level, entry) : undefined
+      if (child !== undefined) levels.push({ directory: child, entries: listLevel(child, key, options) })
+    }
+  } finally {
+    for (const level of levels.slice(1)) level.directory.close()
+  }
+}
+
+/** A directory that vanished, or became something else, after it was listed has no contents to tell. */
+async function openChild(parent: Level, { path }: Entry): Promise<Directory | undefined> {
+  return parent.directory.child(path.slice(path.lastIndexOf('/') + 1)).catch((error) => {
+    if (isGone(error)) return undefined
+    throw error
+  })
+}
+
+async function* listLevel(directory: Directory, prefix: string, { after, signal }: ListOptions): AsyncGenerator<Entry> {
   const inside = after?.startsWith(prefix) ? after.slice(prefix.length) : undefined
   let wanted = (key: string) =>
     inside === undefined || compareBytes(key, inside) > 0 || (key.endsWith('/') && inside.startsWith(key))
@@ -25,30 +60,11 @@ export async function* listDirectory(
     batch = await nextKeys(directory, wanted, signal)
     for await (const entry of describe(directory, prefix, batch.keys)) {
       signal.throwIfAborted()
-      const key = orderKey(entry)
-      if (after === undefined || compareBytes(key, after) > 0) yield entry
-      if (recursive && entry.type === 'directory') {
-        yield* listChild(directory, entry, { recursive, signal, ...(after?.startsWith(key) && { after }) })
-      }
+      yield entry
     }
     const last = batch.keys.at(-1) ?? ''
     wanted = (key) => compareBytes(key, last) > 0
   } while (!batch.complete)
-}
-
-/** A directory that vanished, or became something else, after it was listed has no contents to tell. */
-async function* listChild(parent: Directory, entry: Entry, options: ListOptions): AsyncGenerator<Entry> {
-  const name = entry.path.slice(entry.path.lastIndexOf('/') + 1)
-  const child = await parent.child(name).catch((error) => {
-    if (isGone(error)) return undefined
-    throw error
-  })
-  if (child === undefined) return
-  try {
-    yield* listDirectory(child, `${entry.path}/`, options)
-  } finally {
-    child.close()
-  }
 }
 
 /** The first of the wanted names, each as its order key in this directory, and whether they are all. */
