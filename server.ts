@@ -2,7 +2,7 @@ import closeWithGrace from 'close-with-grace'
 import { buildApp } from './app.ts'
 import { ConfigError, loadConfig } from './plugins/config.ts'
 import { createLogger } from './plugins/logging.ts'
-import { withRequestId } from './plugins/request-id.ts'
+import { currentRequestId, withRequestId } from './plugins/request-id.ts'
 
 // fsync(2) holds a thread for as long as the disk takes: of libuv's four, four uploads would leave none to read with.
 process.env.UV_THREADPOOL_SIZE ??= '16'
@@ -15,13 +15,15 @@ async function main(): Promise<void> {
   const grace = config.shutdownTimeoutSeconds * 1000
 
   // The process is ended for sure a little after the running transfers were.
-  closeWithGrace({ delay: grace + 5000, logger }, async ({ signal, err }) => {
+  const close = async ({ signal, err }: { signal?: string; err?: Error }) => {
     if (err) logger.fatal({ err }, 'the service ends because of an error')
     else logger.info({ signal }, 'the service closes')
     const timer = setTimeout(() => app.abortRequests(), grace)
     await app.close()
     clearTimeout(timer)
-  })
+  }
+  // An error may come from anywhere, so the ID is given by hand.
+  closeWithGrace({ delay: grace + 5000, logger }, withRequestId(close, currentRequestId()))
 
   await app.listenAll()
 }

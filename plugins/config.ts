@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs'
+import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs'
 import { resolve } from 'node:path'
 import { type Static, Type } from '@sinclair/typebox'
-import { Ajv } from 'ajv'
+import { Ajv, type ErrorObject } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -12,26 +12,23 @@ declare module 'fastify' {
 }
 
 const Seconds = (value: number, description: string) =>
-  Type.Integer({ minimum: 1, maximum: 2 ** 31 / 1000 - 1, default: value, description })
+  Type.Integer({ minimum: 1, maximum: Math.floor(2 ** 31 / 1000), default: value, description })
 
-/** Every variable of the environment, its type, rule and default. Several values are separated by commas. */
-export const Environment = Type.Object({
+const levels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
+
+/** The variables, their types, rules and defaults, but for those that can be a file too; see `given`. */
+const Environment = Type.Object({
   HOST: Type.String({ default: '127.0.0.1' }),
   PORT: Type.Integer({ minimum: 0, maximum: 65535, default: 6021 }),
   MANAGER_HOST: Type.Optional(Type.String()),
   MANAGER_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
-  PUBLIC_URL: Type.Optional(Type.String({ pattern: '^https?://[^?#]+$' })),
+  PUBLIC_URL: Type.Optional(Type.String()),
   DATA_DIR: Type.String({ default: './data' }),
-  VOLUMES: Type.Optional(Type.String()),
-  VOLUMES_FILE: Type.Optional(Type.String()),
-  MANAGER_TOKENS: Type.Optional(Type.String({ minLength: 16 })),
-  SIGNING_KEYS: Type.Optional(Type.String({ minLength: 32 })),
   CORS_ORIGINS: Type.String({ default: '*' }),
-  LOG_LEVEL: Type.Union(
-    ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'].map((level) => Type.Literal(level)),
-    { default: 'info' },
+  LOG_LEVEL: Type.String({ enum: levels, default: 'info' }),
+  UPLOAD_MAX_BYTES: Type.Optional(
+    Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'per file; unset: no limit' }),
   ),
-  UPLOAD_MAX_BYTES: Type.Optional(Type.Integer({ minimum: 1, description: 'per file; unset: no limit' })),
   UPLOAD_CLEANUP_INTERVAL_SECONDS: Seconds(600, 'between two removals of what dead uploads left behind'),
   IDLE_TIMEOUT_SECONDS: Seconds(120, 'a connection on which no byte moves for so long is closed'),
   HEADERS_TIMEOUT_SECONDS: Seconds(30, 'a request whose headers take longer is answered 408'),
@@ -39,9 +36,9 @@ export const Environment = Type.Object({
 })
 
 const VolumesShape = Type.Record(
-  Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' }),
+  Type.String(),
   Type.Object({ backend: Type.String() }, { additionalProperties: true }),
-  { minProperties: 1, additionalProperties: false },
+  { minProperties: 1, propertyNames: { pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' } },
 )
 
 /** A volume's backend type and, beside it, the options of that backend. */
@@ -55,6 +52,8 @@ export interface Config {
   publicUrl: string | undefined
   dataDir: string
   volumes: Record<string, VolumeConfig>
+  /** Where they come from, for messages. */
+  volumesVariable: string
   /** Undefined: one is generated in the data directory. */
   managerTokens: string[] | undefined
   /** The first one signs, all verify. Undefined: one is generated in the data directory. */
@@ -72,33 +71,34 @@ export interface Config {
 /** A value of the environment does not fit; the message names the variable and the rule. */
 export class ConfigError extends Error {}
 
-// The environment has only strings; what is inside a JSON value has its own types.
-const ajv = new Ajv({ useDefaults: true, coerceTypes: true })
-const strictAjv = new Ajv()
+const ajv = new Ajv({ useDefaults: true })
 
 /**
- * Reads the configuration from environment variables. An empty value counts as unset; `NAME_FILE` gives a secret's
- * value by the file that holds it.
+ * Reads the configuration from environment variables. An empty value counts as unset.
  * @throws {ConfigError}
  */
 export function loadConfig(env: NodeJS.ProcessEnv): Config {
-  const values = withSecretFiles(env, ['MANAGER_TOKENS', 'SIGNING_KEYS'])
-  const validate = ajv.compile<Static<typeof Environment>>(Environment)
-  if (!validate(values)) {
-    const [error] = validate.errors ?? []
-    throw new ConfigError(`${error?.instancePath.slice(1)} ${error?.message}`)
+  const values: Record<string, unknown> = {}
+  for (const [name, { type }] of Object.entries(Environment.properties)) {
+    const text = env[name]?.trim()
+    if (text) values[name] = type === 'integer' && /^-?\d+$/.test(text) ? Number(text) : text
   }
+  const validate = ajv.compile<Static<typeof Environment>>(Environment)
+  if (!validate(values)) throw new ConfigError(sentence('', validate.errors?.[0]))
+
   const dataDir = resolve(values.DATA_DIR)
+  const volumes = given(env, 'VOLUMES')
   return {
     host: values.HOST,
     port: values.PORT,
     managerListener: managerListener(values),
-    publicUrl: values.PUBLIC_URL?.replace(/\/$/, ''),
+    publicUrl: publicUrl(values.PUBLIC_URL),
     dataDir,
-    volumes: volumes(values, dataDir),
-    managerTokens: list('MANAGER_TOKENS', values.MANAGER_TOKENS, 16),
-    signingKeys: list('SIGNING_KEYS', values.SIGNING_KEYS, 32),
-    corsOrigins: values.CORS_ORIGINS === '*' ? '*' : values.CORS_ORIGINS.split(',').map((origin) => origin.trim()),
+    volumes: parseVolumes(volumes, dataDir),
+    volumesVariable: volumes.name,
+    managerTokens: managerTokens(given(env, 'MANAGER_TOKENS')),
+    signingKeys: secrets(given(env, 'SIGNING_KEYS'), 32),
+    corsOrigins: corsOrigins(values.CORS_ORIGINS),
     logLevel: values.LOG_LEVEL,
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
     uploadCleanupIntervalSeconds: values.UPLOAD_CLEANUP_INTERVAL_SECONDS,
@@ -108,34 +108,48 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   }
 }
 
-function withSecretFiles(env: NodeJS.ProcessEnv, secrets: string[]): Record<string, unknown> {
-  const values: Record<string, unknown> = {}
-  for (const name of Object.keys(Environment.properties)) {
-    if (env[name]) values[name] = env[name]
-  }
-  for (const name of secrets) {
-    const file = env[`${name}_FILE`]
-    if (!file) continue
-    if (env[name]) throw new ConfigError(`${name} and ${name}_FILE must not both be set`)
-    values[name] = readText(`${name}_FILE`, file).trim()
-  }
-  return values
+/** Says in words what a schema found. */
+export function sentence(name: string, error: ErrorObject | undefined): string {
+  const { instancePath = '', message = 'is not valid', params = {}, propertyName } = error ?? {}
+  const { allowedValues = [], additionalProperty = '' } = params
+  const place = propertyName === undefined ? instancePath : `${instancePath}/${propertyName}`
+  const words = [(name + place).replace(/^\//, ''), message, additionalProperty, allowedValues.join(', ')]
+  return words.filter(Boolean).join(' ')
 }
 
-function readText(name: string, file: string): string {
+interface Given {
+  /** The variable that was set, `NAME` or `NAME_FILE`. */
+  name: string
+  text: string | undefined
+}
+
+/** The value of a variable that may be set to a file, as `NAME_FILE`, instead. */
+function given(env: NodeJS.ProcessEnv, name: string): Given {
+  const file = env[`${name}_FILE`]
+  if (!file) return { name, text: env[name] || undefined }
+  if (env[name]) throw new ConfigError(`${name} and ${name}_FILE must not both be set`)
   try {
-    return readFileSync(file, 'utf8')
+    return { name: `${name}_FILE`, text: readFileSync(file, 'utf8').trim() }
   } catch (error) {
-    throw new ConfigError(`${name} names a file that cannot be read: ${file}`, { cause: error })
+    throw new ConfigError(`${name}_FILE must name a file that can be read, not ${file}`, { cause: error })
   }
 }
 
-function list(name: string, value: string | undefined, minLength: number): string[] | undefined {
-  const items = value?.split(',').map((item) => item.trim())
+function secrets({ name, text }: Given, minLength: number): string[] | undefined {
+  const items = text?.split(',').map((item) => item.trim())
   if (items?.some((item) => item.length < minLength)) {
     throw new ConfigError(`${name} must have at least ${minLength} characters in each of its values`)
   }
   return items
+}
+
+function managerTokens(given: Given): string[] | undefined {
+  const tokens = secrets(given, 16)
+  // Any other character cannot be sent in an Authorization header, or splits it.
+  if (tokens?.every((token) => /^[!-~]+$/.test(token)) === false) {
+    throw new ConfigError(`${given.name} must have visible ASCII characters only, and commas between its values`)
+  }
+  return tokens
 }
 
 function managerListener(values: Static<typeof Environment>): Config['managerListener'] {
@@ -146,30 +160,47 @@ function managerListener(values: Static<typeof Environment>): Config['managerLis
   return { host: values.MANAGER_HOST ?? values.HOST, port: values.MANAGER_PORT }
 }
 
-function volumes(values: Static<typeof Environment>, dataDir: string): Config['volumes'] {
-  if (values.VOLUMES !== undefined && values.VOLUMES_FILE !== undefined) {
-    throw new ConfigError('VOLUMES and VOLUMES_FILE must not both be set')
+function publicUrl(text: string | undefined): string | undefined {
+  if (text === undefined) return undefined
+  const url = URL.parse(text)
+  if (url === null || !/^https?:$/.test(url.protocol) || /[?#@]/.test(text)) {
+    throw new ConfigError('PUBLIC_URL must be an http or https URL without user, query and fragment')
   }
-  const name = values.VOLUMES_FILE === undefined ? 'VOLUMES' : 'VOLUMES_FILE'
-  const text = values.VOLUMES_FILE === undefined ? values.VOLUMES : readText(name, values.VOLUMES_FILE)
-  if (text === undefined) return { default: { backend: 'posix', root: resolve(dataDir, 'volumes/default') } }
+  return url.href.replace(/\/+$/, '')
+}
 
+function corsOrigins(text: string): Config['corsOrigins'] {
+  if (text === '*') return '*'
+  const origins = text.split(',').map((origin) => origin.trim())
+  if (origins.some((origin) => URL.parse(origin)?.origin !== origin)) {
+    throw new ConfigError('CORS_ORIGINS must be * or origins, such as https://app.example, without path and slash')
+  }
+  return origins
+}
+
+function parseVolumes({ name, text }: Given, dataDir: string): Config['volumes'] {
+  if (text === undefined) return { default: { backend: 'posix', root: resolve(dataDir, 'volumes/default') } }
   let parsed: unknown
   try {
     parsed = JSON.parse(text)
   } catch (error) {
     throw new ConfigError(`${name} must be JSON`, { cause: error })
   }
-  const validate = strictAjv.compile<Config['volumes']>(VolumesShape)
-  if (!validate(parsed)) {
-    const [error] = validate.errors ?? []
-    throw new ConfigError(`${name}${error?.instancePath} ${error?.message}, with names such as "default"`)
-  }
+  const validate = ajv.compile<Config['volumes']>(VolumesShape)
+  if (!validate(parsed)) throw new ConfigError(sentence(name, validate.errors?.[0]))
   return parsed
 }
 
 export default fp(
   async (app: FastifyInstance, { config }: { config: Config }) => {
+    try {
+      mkdirSync(config.dataDir, { recursive: true })
+      accessSync(config.dataDir, constants.R_OK | constants.W_OK | constants.X_OK)
+    } catch (error) {
+      throw new ConfigError(`DATA_DIR must be a directory that the service can write to, not ${config.dataDir}`, {
+        cause: error,
+      })
+    }
     app.decorate('config', config)
   },
   { name: 'config' },

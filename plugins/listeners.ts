@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { ConfigError } from './config.ts'
 import { Problem } from './problems.ts'
 
 declare module 'fastify' {
@@ -36,10 +37,10 @@ export default fp(
           app.server.emit('connection', socket)
         })
         managerServer.listen(managerListener)
-        await once(managerServer, 'listening')
+        await once(managerServer, 'listening').catch(refuse('MANAGER_HOST and MANAGER_PORT'))
         app.log.info(`manager API listening at ${urlOf(managerServer.address())}`)
       }
-      await app.listen({ host, port })
+      await app.listen({ host, port }).catch(refuse('HOST and PORT'))
     })
 
     app.decorate('publicUrl', () => publicUrl ?? urlOf(app.server.address()))
@@ -50,6 +51,13 @@ export default fp(
   },
   { name: 'listeners', dependencies: ['config', 'errors'] },
 )
+
+/** An address that is taken, not of this host or not permitted is a matter of configuration. */
+function refuse(variables: string): (error: Error) => never {
+  return (error) => {
+    throw new ConfigError(`${variables} must be an address to listen on: ${error.message}`, { cause: error })
+  }
+}
 
 function urlOf(address: AddressInfo | string | null): string {
   if (address === null || typeof address === 'string') throw new Error('the service does not listen on a port')

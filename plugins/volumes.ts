@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Backend, type Capability, capabilitiesOf } from '../backends/backend.ts'
 import { withCallLog } from '../backends/layers/call-log.ts'
-import { ConfigError, type VolumeConfig } from './config.ts'
+import { ConfigError, sentence, type VolumeConfig } from './config.ts'
 import { Problem } from './problems.ts'
 
 declare module 'fastify' {
@@ -30,7 +30,7 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
     volumes.set(name, { name, type: config.backend, backend: await createBackend(app, name, config, signal) })
   }
   const [first] = volumes.values()
-  if (first === undefined) throw new ConfigError('VOLUMES must have at least one volume')
+  if (first === undefined) throw new ConfigError(`${app.config.volumesVariable} must have at least one volume`)
 
   return {
     all: (): Volume[] => [...volumes.values()],
@@ -66,24 +66,21 @@ async function createBackend(
   { backend: type, ...options }: VolumeConfig,
   signal: AbortSignal,
 ): Promise<Backend> {
+  const place = `${app.config.volumesVariable}/${volume}`
   const definition = app.backends.get(type)
   if (definition === undefined) {
     const known = app.backends.types().join(', ')
-    throw new ConfigError(`VOLUMES: ${volume} has the unknown backend ${type}; known are ${known}`)
+    throw new ConfigError(`${place}/backend must be one of ${known}, not ${type}`)
   }
   const validate = new Ajv({ useDefaults: true }).compile(definition.options)
-  if (!validate(options)) {
-    const [error] = validate.errors ?? []
-    const { additionalProperty = '' } = error?.params ?? {}
-    throw new ConfigError(`VOLUMES: ${volume}${error?.instancePath} ${error?.message} ${additionalProperty}`.trim())
-  }
+  if (!validate(options)) throw new ConfigError(sentence(place, validate.errors?.[0]))
   try {
     const log = app.log.child({ volume, backend: type })
     const backend = await definition.create({ options, signal, log })
     return app.config.logLevel === 'debug' || app.config.logLevel === 'trace' ? withCallLog(backend, log) : backend
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
-    throw new ConfigError(`VOLUMES: ${volume} cannot be used: ${reason}`, { cause: error })
+    throw new ConfigError(`${place} cannot be used: ${reason}`, { cause: error })
   }
 }
 
