@@ -97,6 +97,10 @@ function validationProblem(error: FastifyError): Problem {
   return new Problem(code, detail.replace('  ', ' '), { members: { field, rule, in: part } })
 }
 
+export function routeNotFound({ method, url }: FastifyRequest): Problem {
+  return new Problem('route_not_found', `There is nothing at ${method} ${url.split('?')[0]}.`)
+}
+
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = toProblem(error)
   const [status] = problems[problem.code]
@@ -167,8 +171,7 @@ export default fp(
     app.addSchema(ProblemDocument)
     app.setErrorHandler(handleError)
     app.setNotFoundHandler((request) => {
-      const path = request.url.split('?')[0]
-      throw new Problem('route_not_found', `There is nothing at ${request.method} ${path}.`)
+      throw routeNotFound(request)
     })
   },
   { name: 'errors', dependencies: ['request-id'] },

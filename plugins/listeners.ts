@@ -3,7 +3,7 @@ import { type AddressInfo, createServer, type Server } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { ConfigError } from './config.ts'
-import { Problem } from './problems.ts'
+import { routeNotFound } from './errors.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -11,6 +11,8 @@ declare module 'fastify' {
     listenAll(): Promise<void>
     /** An onRequest hook: there is nothing here for who comes by the public address, when there are two. */
     requireManagerListener(request: FastifyRequest): Promise<void>
+    /** The same for signed URLs, which are only at the public address. */
+    requirePublicListener(request: FastifyRequest): Promise<void>
     /** What signed URLs start with. */
     publicUrl(): string
   }
@@ -24,8 +26,11 @@ export default fp(
     let managerServer: Server | undefined
 
     app.decorate('requireManagerListener', async (request: FastifyRequest) => {
-      if (managerServer === undefined || managerConnections.has(request.raw.socket)) return
-      throw new Problem('route_not_found', `There is nothing at ${request.method} ${request.url.split('?')[0]}.`)
+      if (managerServer !== undefined && !managerConnections.has(request.raw.socket)) throw routeNotFound(request)
+    })
+
+    app.decorate('requirePublicListener', async (request: FastifyRequest) => {
+      if (managerConnections.has(request.raw.socket)) throw routeNotFound(request)
     })
 
     app.decorate('listenAll', async () => {

@@ -4,6 +4,7 @@ import download from './download.ts'
 
 /** What a signed URL leads to. No token but the URL's own; pages of other origins may use it. */
 export default async function client(app: FastifyInstance): Promise<void> {
+  app.addHook('onRequest', app.requirePublicListener)
   await app.register(cors)
   await app.register(download)
 }
