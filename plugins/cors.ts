@@ -18,6 +18,8 @@ export default fp(
         'Last-Modified',
       ],
       maxAge: 86_400,
+      // An OPTIONS that is no preflight is a fair question too.
+      strictPreflight: false,
     })
   },
   { name: 'cors', dependencies: ['config'] },

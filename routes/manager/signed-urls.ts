@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { splitPath } from '../../backends/path.ts'
+import { Problem } from '../../plugins/problems.ts'
 import { FolderParams, Path, problemResponses, Time } from '../schemas.ts'
 
 /** As long as S3 lets a presigned URL live. */
@@ -21,7 +22,11 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
             paths: Type.Array(Path, { minItems: 1, maxItems: 1000 }),
             expiresIn: Type.Integer({ minimum: 1, maximum: maxSeconds, default: 3600, description: 'seconds' }),
             filename: Type.Optional(
-              Type.String({ minLength: 1, maxLength: 255, description: 'the name to save as, for one path' }),
+              Type.String({
+                maxLength: 255,
+                pattern: '^[^/\\p{Cc}\\p{Cs}]+$',
+                description: 'the name to save as, for one path; without slashes and control characters',
+              }),
             ),
             disposition: Type.Union([Type.Literal('attachment'), Type.Literal('inline')], { default: 'attachment' }),
           },
@@ -44,8 +49,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request, reply) => {
       const { operation, paths, expiresIn, filename, disposition } = request.body
+      if (filename !== undefined && paths.length > 1) {
+        const members = { field: 'filename', rule: 'must be absent when there are several paths', in: 'body' }
+        throw new Problem('validation_failed', `body filename ${members.rule}`, { members })
+      }
       const { id: folder } = await app.vfolders.get(request.params.id)
-      const expiresAt = Math.floor(Date.now() / 1000) + expiresIn
+      const expiresAt = Math.ceil(Date.now() / 1000) + expiresIn
       const signedUrls = paths.map((path) => {
         const names = splitPath(path)
         const token = app.signedUrls.sign({
