@@ -48,8 +48,13 @@ function seconds(date: Date): number {
   return Math.floor(date.getTime() / 1000)
 }
 
+// The three forms of RFC 9110, section 5.6.7; the last one, of asctime(3), does not say that it is in UTC.
+const httpDate =
+  /^[A-Z][a-z]+(, \d\d( [A-Z][a-z]{2} \d{4}|-[A-Z][a-z]{2}-\d\d) [\d:]{8} GMT|( [A-Z][a-z]{2}) [ \d]\d [\d:]{8} \d{4})$/
+
 /** Undefined for what is not an HTTP date, which RFC 9110, section 13.1.3 says to ignore. */
-function parseDate(value: string | undefined): number | undefined {
-  const time = Date.parse(value ?? '')
+function parseDate(value = ''): number | undefined {
+  if (!httpDate.test(value)) return undefined
+  const time = Date.parse(value.endsWith('GMT') ? value : `${value} GMT`)
   return Number.isNaN(time) ? undefined : Math.floor(time / 1000)
 }

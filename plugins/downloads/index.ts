@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { ServerResponse } from 'node:http'
+import { extname } from 'node:path'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { contentType } from 'mime-types'
@@ -74,7 +75,7 @@ async function send(reply: FastifyReply, file: OpenFile, presentation: Presentat
 
 function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
   const { disposition, filename } = presentation
-  const type = contentType(filename.slice(filename.lastIndexOf('.') + 1)) || 'application/octet-stream'
+  const type = contentType(extname(filename)) || 'application/octet-stream'
   reply.headers({
     'accept-ranges': 'bytes',
     'cache-control': 'private, no-cache',
@@ -141,7 +142,9 @@ async function stream(reply: FastifyReply, chunks: AsyncIterable<Buffer>): Promi
     for await (const chunk of chunks) await write(raw, chunk, request.abortSignal)
     raw.end()
   } catch (error) {
-    if (!request.abortSignal.aborted) request.log.error({ err: error }, 'download failed after its headers were sent')
+    // A connection that broke is told of by "request aborted"; here it may be known a moment before its signal.
+    const gone = request.abortSignal.aborted || request.raw.socket.destroyed
+    if (!gone) request.log.error({ err: error }, 'download failed after its headers were sent')
     raw.destroy()
   }
   return reply

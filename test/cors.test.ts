@@ -1,0 +1,78 @@
+import t from 'tap'
+import { requestIdHeader } from '../plugins/request-id.ts'
+import { startServer } from './server.ts'
+
+const readable = [
+  requestIdHeader,
+  'accept-ranges',
+  'content-disposition',
+  'content-length',
+  'content-range',
+  'etag',
+  'last-modified',
+]
+
+/** The request that a browser sends before one with a header of its own. */
+function preflight(url: string, origin: string): Promise<Response> {
+  const headers = { origin, 'access-control-request-method': 'GET', 'access-control-request-headers': 'range,if-range' }
+  return fetch(url, { method: 'OPTIONS', headers })
+}
+
+t.test('pages of any origin may use signed URLs', async (t) => {
+  const server = await startServer(t)
+  const folder = await server.createFolder()
+  await server.upload(folder, { 'small.txt': 'hello', 'large.bin': new Uint8Array(300_000) })
+  const [small, large] = [await server.sign(folder, 'small.txt'), await server.sign(folder, 'large.bin')]
+  const origin = 'https://app.example'
+
+  const asked = await preflight(small, origin)
+  t.equal(asked.status, 204)
+  t.equal(asked.headers.get('access-control-allow-origin'), '*')
+  t.same(asked.headers.get('access-control-allow-methods')?.split(/, */).sort(), ['GET', 'HEAD'])
+  t.same(asked.headers.get('access-control-allow-headers')?.split(/, */), ['range', 'if-range'])
+  t.ok(Number(asked.headers.get('access-control-max-age')) > 0)
+
+  const answers: [number, string, Record<string, string>][] = [
+    [200, small, {}],
+    [200, large, {}],
+    [206, large, { range: 'bytes=0-99999' }],
+    [304, small, { 'if-none-match': '*' }],
+    [401, `${small}x`, {}],
+    [416, small, { range: 'bytes=5-' }],
+  ]
+  for (const [status, url, headers] of answers) {
+    const response = await fetch(url, { headers: { origin, ...headers } })
+    await response.arrayBuffer()
+    t.equal(response.status, status)
+    t.equal(response.headers.get('access-control-allow-origin'), '*', `${status}: a page may read it`)
+    const exposed = response.headers.get('access-control-expose-headers')?.toLowerCase().split(/, */)
+    t.same(exposed?.sort(), [...readable].sort(), `${status}: with these headers`)
+  }
+
+  const plain = await fetch(small, { method: 'OPTIONS' })
+  t.equal(plain.status, 204, 'an OPTIONS that is no preflight')
+
+  const manager = await server.manager('GET', '/folders', undefined, { origin })
+  t.equal(manager.headers.get('access-control-allow-origin'), null, 'the manager API is not for pages')
+})
+
+t.test('CORS_ORIGINS limits that', async (t) => {
+  const origins = ['https://one.example', 'http://localhost:3000']
+  const server = await startServer(t, { env: { CORS_ORIGINS: origins.join(', ') } })
+  const folder = await server.createFolder()
+  await server.upload(folder, { 'a.txt': 'hello' })
+  const signed = await server.sign(folder, 'a.txt')
+
+  for (const ask of [preflight, (url: string, origin: string) => fetch(url, { headers: { origin } })]) {
+    for (const origin of origins) {
+      const { headers } = await ask(signed, origin)
+      t.equal(headers.get('access-control-allow-origin'), origin)
+      t.match(headers.get('vary'), /origin/i, 'a cache keeps them apart')
+    }
+    for (const origin of ['https://two.example', 'https://one.example.two.example', 'http://one.example', 'null']) {
+      const { headers } = await ask(signed, origin)
+      t.equal(headers.get('access-control-allow-origin'), null, origin)
+    }
+  }
+  t.equal((await fetch(signed)).status, 200, 'who is no page does not care')
+})
