@@ -1,10 +1,12 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
 declare module 'fastify' {
   interface FastifyInstance {
     /** Ends what still runs, when the time for a graceful close is over. */
     abortRequests(): void
+    /** Resolves when the handlers of all requests have come to their end, also of those whose client is gone. */
+    requestsSettled(): Promise<unknown>
   }
   interface FastifyRequest {
     /** Aborts when the client goes away before the response is complete, and when the service has to close. */
@@ -20,8 +22,9 @@ const drainMilliseconds = 30_000
 /** Tells the work of a request that nobody waits for it any more. */
 export default fp(
   async (app) => {
-    const running = new Set<FastifyReply>()
+    const running = new Set<FastifyRequest>()
     let closing = false
+    let aborting = false
 
     app.decorateRequest('abortSignal', {
       getter(this: FastifyRequest) {
@@ -35,23 +38,46 @@ export default fp(
     })
 
     app.addHook('onRequest', (request, reply, done) => {
-      running.add(reply)
+      running.add(request)
       reply.raw.once('close', () => {
-        running.delete(reply)
+        running.delete(request)
         if (reply.raw.writableFinished) {
-          drain(request)
+          if (!request.raw.complete) drain(request)
+          // Its headers went out before the close began, so the client keeps the connection, and the close waits for it.
+          else if (closing) request.raw.socket.destroySoon()
           return
         }
-        const reason = closing ? 'the service closes' : 'the client went away'
+        const reason = aborting ? 'the service closes' : 'the client went away'
         request.log.info({ reason, responseTime: reply.elapsedTime }, 'request aborted')
         controllers.get(request)?.abort(new Error(reason))
       })
       done()
     })
 
-    app.decorate('abortRequests', () => {
+    app.addHook('preClose', async () => {
       closing = true
-      for (const { raw } of running) raw.destroy()
+    })
+
+    const handlers = new Set<unknown>()
+    app.addHook('onRoute', (route) => {
+      const { handler } = route
+      route.handler = function (request, reply) {
+        const result: unknown = handler.call(this, request, reply)
+        if (result instanceof Promise) {
+          handlers.add(result)
+          const settled = () => handlers.delete(result)
+          result.then(settled, settled)
+        }
+        return result
+      }
+    })
+    app.decorate('requestsSettled', () => Promise.allSettled(handlers))
+
+    app.decorate('abortRequests', () => {
+      aborting = true
+      // First the work and then its connection, whose errors would look like a failure of the work.
+      for (const request of running) controllers.get(request)?.abort(new Error('the service closes'))
+      app.server.closeAllConnections()
     })
   },
   { name: 'disconnect', dependencies: ['request-id'] },
@@ -62,7 +88,7 @@ export default fp(
  * answer would be lost (RFC 9112, section 9.6).
  */
 function drain({ raw, log }: FastifyRequest): void {
-  if (raw.complete || raw.destroyed) return
+  if (raw.destroyed) return
   raw.unpipe()
   raw.resume()
   const timer = setTimeout(() => {

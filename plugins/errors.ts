@@ -105,8 +105,8 @@ function handleError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   const problem = toProblem(error)
   const [status] = problems[problem.code]
   const log = { err: problem.cause ?? problem, code: problem.code }
-  // After "request aborted" was logged, what the abort broke is no failure of its own.
-  if (reply.raw.destroyed) request.log.debug(log, problem.message)
+  // "request aborted" says it all: what the abort broke is no failure of its own.
+  if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
   else if (status >= 500) request.log.error(log, problem.message)
   else logRefusal(problem, request)
   return sendProblem(problem, request, reply)
