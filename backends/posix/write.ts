@@ -12,6 +12,8 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY, COPYFILE_EX
 
 /** Chunks as they come from a socket are gathered to this size before they are written. */
 const gatherBytes = 1024 * 1024
+/** But not for longer than this: by the time of its last write the cleanup tells a slow upload from a dead one. */
+const gatherMilliseconds = 1000
 
 export interface Place {
   layout: Layout
@@ -131,12 +133,14 @@ async function store(fd: number, source: AsyncIterable<Buffer>, { size, signal }
   let chunks: Buffer[] = []
   let gathered = 0
   let stored = 0
+  let flushedAt = performance.now()
 
   const flush = async () => {
     await writeFully(fd, chunks, stored)
     stored += gathered
     chunks = []
     gathered = 0
+    flushedAt = performance.now()
   }
 
   for await (const chunk of source) {
@@ -144,7 +148,7 @@ async function store(fd: number, source: AsyncIterable<Buffer>, { size, signal }
     chunks.push(chunk)
     gathered += chunk.length
     if (size !== undefined && stored + gathered > size) throw new SizeMismatch(`more than ${size} bytes came`)
-    if (gathered >= gatherBytes) await flush()
+    if (gathered >= gatherBytes || performance.now() - flushedAt > gatherMilliseconds) await flush()
   }
   signal.throwIfAborted()
   if (gathered > 0) await flush()

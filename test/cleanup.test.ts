@@ -1,0 +1,42 @@
+import { utimes, writeFile } from 'node:fs/promises'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { eventually, managerToken, startServer } from './server.ts'
+
+t.test('the cleanup takes what the dead left and nothing of the living', async (t) => {
+  const env = { IDLE_TIMEOUT_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' }
+  const server = await startServer(t, { env })
+  const files = await server.files()
+  const upload = request(`${server.url}/folders/upload?folder=${files.folder}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${managerToken}`, 'content-type': 'multipart/form-data; boundary=b' },
+  })
+  const answered = new Promise<number | undefined>((resolve, reject) =>
+    upload.on('response', ({ statusCode }) => resolve(statusCode)).on('error', reject),
+  )
+  upload.write('--b\r\nContent-Disposition: form-data; name="file"; filename="slow.bin"\r\n\r\nfirst')
+  const [living] = await eventually(async () => {
+    const staged = await server.staged()
+    return staged.length === 1 && staged
+  })
+
+  const dead = join(server.dataDir, 'volumes/default/staging/dead')
+  await writeFile(dead, 'left behind')
+  const hourAgo = new Date(Date.now() - 3_600_000)
+  await utimes(dead, hourAgo, hourAgo)
+
+  // Five seconds, each with less than is gathered for one write to the disk.
+  for (let tick = 0; tick < 20; tick++) {
+    upload.write('x'.repeat(1000))
+    await sleep(250)
+  }
+  t.same(await server.staged(), [living])
+  const line = await server.logged(({ msg }) => msg === 'leftovers removed')
+  t.match(line, { volume: 'default', files: 1, bytes: 11, request_id: /^[0-9a-f-]{36}$/ })
+
+  upload.end('\r\n--b--\r\n')
+  t.equal(await answered, 201)
+  t.match(await files.stat('slow.bin'), { size: 20_005 })
+})
