@@ -1,7 +1,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Logger, symbols } from 'pino'
 
@@ -11,6 +11,10 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** What every line logged on behalf of this request carries. */
     logContext: LogContext
+  }
+  interface FastifyBaseLogger {
+    /** Adds fields to all further lines of this very logger; pino's, and cheaper than one more child. */
+    setBindings(bindings: Partial<LogContext>): void
   }
 }
 
@@ -45,24 +49,17 @@ export function withRequestId<Args extends unknown[], Result>(
   }
 }
 
-const nothing: LogContext = Object.freeze({ request_id: '' })
+const nothing = Object.freeze({})
 
 /**
- * Pino options that put the context into lines of every logger. A request's own logger has the fields bound already,
- * and a JSON line must not have a key twice, so bound fields are left out: an undefined value is not written.
+ * Pino options that put the context into lines of every logger. A logger that has a request ID bound already, as a
+ * request's own has, is left alone: a JSON line must not have a key twice.
  */
 export const requestIdLogging = {
-  mixin(_line: object, _level: number, logger: Logger) {
-    const context = storage.getStore() ?? nothing
-    const bound = boundFields(logger)
-    const has = (name: string) => bound.includes(`,"${name}":`)
-    return {
-      request_id: has('request_id') ? undefined : context.request_id || undefined,
-      trace_id: has('trace_id') ? undefined : context.trace_id,
-      origin_request_id: has('origin_request_id') ? undefined : context.origin_request_id,
-    }
+  mixin(_line: object, _level: number, logger: Logger): object {
+    return boundFields(logger).includes(',"request_id":') ? nothing : (storage.getStore() ?? nothing)
   },
-  mixinMergeStrategy: (line: object, context: object) => ({ ...line, ...context }),
+  mixinMergeStrategy: (line: object, context: object) => (context === nothing ? line : { ...line, ...context }),
 }
 
 /** The bindings as pino keeps them, a piece of JSON; parsing them for each line would cost too much. */
@@ -89,16 +86,10 @@ function traceIdOf(request: IncomingMessage): string | undefined {
   return typeof header === 'string' ? traceparent.exec(header)?.[1] : undefined
 }
 
-/** Adds fields to the lines of a request, whichever of its loggers writes them. */
-function bindLog(request: FastifyRequest, reply: FastifyReply, fields: Partial<LogContext>): void {
-  request.log = request.log.child(fields)
-  reply.log = request.log
-}
-
 /** Joins the lines of this request with those of the request that signed its URL. */
-export function setOriginRequestId(request: FastifyRequest, reply: FastifyReply, id: string): void {
+export function setOriginRequestId(request: FastifyRequest, id: string): void {
   request.logContext.origin_request_id = id
-  bindLog(request, reply, { origin_request_id: id })
+  request.log.setBindings({ origin_request_id: id })
 }
 
 /** Takes, carries and returns the request ID; see the design's chapter on it. */
@@ -106,11 +97,11 @@ export default fp(
   async (app) => {
     app.decorateRequest('logContext')
 
-    app.addHook('onRequest', (request, reply, done) => {
+    app.addHook('onRequest', (request, _reply, done) => {
       const traceId = traceIdOf(request.raw)
       request.logContext =
         traceId === undefined ? { request_id: request.id } : { request_id: request.id, trace_id: traceId }
-      if (traceId !== undefined) bindLog(request, reply, { trace_id: traceId })
+      if (traceId !== undefined) request.log.setBindings({ trace_id: traceId })
       const given = request.headers[requestIdHeader]
       if (given !== undefined && given !== request.id) {
         request.log.warn({ header: requestIdHeader }, 'request ID does not fit the rule and was replaced')

@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Insertable, type Selectable, sql } from 'kysely'
-import { LruObject as Cache } from 'toad-cache'
+import { LruMap as Cache } from 'toad-cache'
 import type { Tables } from './database/tables.ts'
 import { Problem } from './problems.ts'
 import { createVfolderFiles } from './vfolder-files.ts'

@@ -2,17 +2,17 @@ import fs from 'node:fs'
 import { access, lstat, mkdir, rename, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Backend, Entry, OpenFile } from '../backend.ts'
-import { IsADirectory, NotAFile } from '../errors.ts'
+import { IsADirectory, NotAFile, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { createDirectories, createDirectory, type Ownership, openDirectory, openInside } from './directory.ts'
 import { toEntry } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
-import { close, fstat } from './files.ts'
+import { close } from './files.ts'
 import { collectGarbage } from './garbage.ts'
 import type { Layout } from './layout.ts'
 import { listDirectory } from './list.ts'
 import { moveEntry } from './move.ts'
-import { readChunks } from './read.ts'
+import { readChunks, smallFileBytes } from './read.ts'
 import { removeEntry } from './remove.ts'
 import { copyInside, writeFile } from './write.ts'
 
@@ -67,7 +67,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
       const { root, names } = place(folder, path)
       const fd = await openInside(root, names)
       try {
-        return openFile(fd, path, await regularFile(fd, path))
+        return openFile(fd, path, regularFile(fd, path))
       } catch (error) {
         close(fd)
         throw error
@@ -121,19 +121,27 @@ function openFile(fd: number, path: string, entry: Entry): OpenFile {
   return {
     entry,
     chunks: ({ start, end }) => readChunks(fd, path, start, end),
-    close: () => close(fd),
+    // The last close of a removed file frees its blocks, which for a large one is not done in passing.
+    close: () => (entry.size <= smallFileBytes ? fs.closeSync(fd) : close(fd)),
   }
 }
 
-async function regularFile(fd: number, path: string): Promise<Entry> {
-  const entry = toEntry(path, await translated(path, () => fstat(fd)))
+/** The attributes of a file that was opened this moment are in memory, so fstat(2) needs no thread. */
+function regularFile(fd: number, path: string): Entry {
+  const entry = toEntry(path, fs.fstatSync(fd))
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   if (entry?.type !== 'file') throw new NotAFile(`${path} is a socket, a FIFO or a device`)
   return entry
 }
 
 async function createFolder(root: string, ownership: Ownership): Promise<void> {
-  await mkdir(dirname(root), { recursive: true })
+  // Not recursively: a volume whose root is gone, such as an unmounted one, must not be made anew on another disk.
+  for (const directory of [dirname(dirname(root)), dirname(root)]) {
+    await mkdir(directory).catch((cause) => {
+      if (errnoOf(cause) === 'ENOENT') throw new Unavailable('the root of the volume is gone', { cause })
+      if (errnoOf(cause) !== 'EEXIST') throw cause
+    })
+  }
   const parent = await openDirectory(dirname(root), [])
   try {
     await createDirectory(parent, root.slice(root.lastIndexOf('/') + 1), ownership)

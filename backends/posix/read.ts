@@ -4,7 +4,7 @@ import { translated } from './errno.ts'
 import { read } from './files.ts'
 
 /** Up to this size a buffer of its own costs less than the pool. */
-const smallFileBytes = 64 * 1024
+export const smallFileBytes = 64 * 1024
 
 /** The bytes of an open file; each chunk is valid until the next one is asked for. */
 export async function* readChunks(fd: number, path: string, start: number, end: number): AsyncGenerator<Buffer> {

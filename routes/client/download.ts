@@ -20,7 +20,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     handler: async (request, reply) => {
       const { folder, '*': path } = request.params
       const permission = app.signedUrls.verify(request.query.token, { operation: 'download', folder, path })
-      setOriginRequestId(request, reply, permission.requestId)
+      setOriginRequestId(request, permission.requestId)
       const file = await (await app.vfolders.files(folder)).read(path, request.abortSignal)
       const { filename = filenameOf(path), disposition = 'attachment' } = permission
       return reply.sendFile(file, { filename, disposition })

@@ -1,0 +1,64 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import type { Bench, Bound, Measured, Row } from './row.ts'
+import { download1g } from './rows/download-1g.ts'
+import { download4k } from './rows/download-4k.ts'
+import { memoryDownloads } from './rows/memory-downloads.ts'
+import { memoryUpload } from './rows/memory-upload.ts'
+import { requestId } from './rows/request-id.ts'
+
+const rows: Row[] = [download1g, download4k, requestId, memoryDownloads, memoryUpload]
+
+const { positionals: names } = parseArgs({ allowPositionals: true })
+const unknown = names.filter((name) => !rows.some((row) => row.name === name))
+if (unknown.length > 0) throw new Error(`no such row: ${unknown}; there are ${rows.map((row) => row.name).join(', ')}`)
+
+const table: Record<string, string>[] = []
+for (const row of rows) {
+  if (names.length > 0 && !names.includes(row.name)) continue
+  process.stderr.write(`${row.name} …\n`)
+  const measured = await run(row)
+  const kept = keeps(measured, row.bound)
+  if (!kept) process.exitCode = 1
+  table.push({
+    row: row.name,
+    what: row.what,
+    ...columns(measured),
+    bound: text(row.bound),
+    result: kept ? 'ok' : 'MISSED',
+  })
+}
+console.table(table)
+
+async function run(row: Row): Promise<Measured> {
+  const directory = await mkdtemp(join(process.env.BENCH_DIR ?? tmpdir(), 'storage-proxy-bench-'))
+  const cleanups: (() => unknown)[] = [() => rm(directory, { recursive: true, force: true })]
+  const bench: Bench = { directory, cleanup: (fn) => cleanups.push(fn) }
+  try {
+    return await row.measure(bench)
+  } finally {
+    for (const fn of cleanups.reverse()) await fn()
+  }
+}
+
+function keeps(measured: Measured, bound: Bound): boolean {
+  if ('peakMiB' in measured) return 'belowMiB' in bound && measured.peakMiB < bound.belowMiB
+  const ratio = measured.ours / measured.peer
+  if ('atLeast' in bound) return ratio >= bound.atLeast
+  return 'atMost' in bound && ratio <= bound.atMost
+}
+
+function columns(measured: Measured): Record<string, string> {
+  if ('peakMiB' in measured) return { ours: `${measured.peakMiB.toFixed(0)} MiB` }
+  const { ours, peer, unit } = measured
+  const digits = { maximumSignificantDigits: 3 }
+  const value = (number: number) => `${number.toLocaleString('en', digits)} ${unit}`
+  return { ours: value(ours), peer: value(peer), ratio: (ours / peer).toFixed(2) }
+}
+
+function text(bound: Bound): string {
+  if ('atLeast' in bound) return `≥ ${bound.atLeast}`
+  return 'atMost' in bound ? `≤ ${bound.atMost}` : `< ${bound.belowMiB} MiB`
+}

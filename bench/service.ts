@@ -1,0 +1,103 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, openSync } from 'node:fs'
+import { readFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { Bench } from './row.ts'
+
+const managerToken = 'a-manager-token-for-the-bench'
+
+/** The service as `npm start` runs it, in its default configuration, its log thrown away. */
+export interface Service {
+  url: string
+  createFolder(): Promise<string>
+  /** Where the vfolder's files are. */
+  directoryOf(folder: string): Promise<string>
+  signDownloads(folder: string, paths: string[]): Promise<string[]>
+  authorization: string
+  /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
+  peakMiB(): Promise<number>
+}
+
+const Folder = Type.Object({ id: Type.String() })
+const Mount = Type.Object({ path: Type.String() })
+const Signed = Type.Object({ signedUrls: Type.Array(Type.Object({ url: Type.String() })) })
+
+export async function startService(bench: Bench): Promise<Service> {
+  const port = await freePort()
+  const url = `http://127.0.0.1:${port}`
+  const child = start(bench, [fileURLToPath(new URL('../server.ts', import.meta.url))], {
+    PORT: String(port),
+    DATA_DIR: join(bench.directory, 'data'),
+    MANAGER_TOKENS: managerToken,
+  })
+  await answering(`${url}/livez`)
+  const authorization = `Bearer ${managerToken}`
+  const ask = async (method: string, path: string, body?: object): Promise<unknown> => {
+    const response = await fetch(url + path, {
+      method,
+      headers: { authorization, 'content-type': 'application/json' },
+      ...(body && { body: JSON.stringify(body) }),
+    })
+    if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
+    return response.json()
+  }
+  return {
+    url,
+    authorization,
+    createFolder: async () => Value.Parse(Folder, await ask('POST', '/folders', {})).id,
+    directoryOf: async (folder) => Value.Parse(Mount, await ask('GET', `/folders/${folder}/mount`)).path,
+    signDownloads: async (folder, paths) => {
+      const body = { operation: 'download', paths, expiresIn: 3600 }
+      const answer = Value.Parse(Signed, await ask('POST', `/folders/${folder}/signed-urls`, body))
+      return answer.signedUrls.map((signed) => signed.url)
+    },
+    peakMiB: async () => {
+      const status = await readFile(`/proc/${child.pid}/status`, 'utf8')
+      return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024
+    },
+  }
+}
+
+/** Starts a Node program that ends with the row; what it prints goes nowhere. */
+export function start(bench: Bench, args: string[], env: NodeJS.ProcessEnv = {}): ChildProcess {
+  const sink = openSync('/dev/null', 'w')
+  const child = spawn(process.execPath, args, {
+    stdio: ['ignore', sink, 'inherit'],
+    env: { PATH: process.env.PATH, ...env },
+  })
+  closeSync(sink)
+  bench.cleanup(() => stop(child))
+  return child
+}
+
+export async function stop(child: ChildProcess): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return
+  const exited = once(child, 'exit')
+  child.kill('SIGTERM')
+  await exited
+}
+
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const address = server.address()
+  server.close()
+  await once(server, 'close')
+  if (address === null || typeof address === 'string') throw new Error('the server has no port')
+  return address.port
+}
+
+export async function answering(url: string): Promise<void> {
+  for (const end = Date.now() + 20_000; Date.now() < end; ) {
+    const response = await fetch(url).catch(() => undefined)
+    await response?.body?.cancel()
+    if (response !== undefined) return
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+  throw new Error(`${url} does not answer`)
+}
