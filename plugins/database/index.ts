@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import fp from 'fastify-plugin'
-import { Kysely, Migrator, sql } from 'kysely'
+import { Kysely, Migrator } from 'kysely'
 import { migrations } from './migrations.ts'
 import { sqliteDialect } from './sqlite.ts'
 import type { Tables } from './tables.ts'
@@ -25,7 +25,7 @@ function createDatabase(file: string) {
     },
     /** Rejects when the database does not answer. */
     async health(): Promise<void> {
-      await sql`select 1`.execute(db)
+      await db.selectFrom('vfolders').select('id').limit(1).execute()
     },
   })
 }
