@@ -11,10 +11,13 @@ declare module 'fastify' {
   interface FastifyRequest {
     /** Aborts when the client goes away before the response is complete, and when the service has to close. */
     abortSignal: AbortSignal
+    /** Cuts the connection: all that can be done when a response that has begun cannot be completed. */
+    cut(reason: string): void
   }
 }
 
 const controllers = new WeakMap<FastifyRequest, AbortController>()
+const cutReasons = new WeakMap<FastifyRequest, string>()
 
 /** After an early answer the rest of a request's body is read and thrown away for so long. */
 const drainMilliseconds = 30_000
@@ -37,6 +40,11 @@ export default fp(
       },
     })
 
+    app.decorateRequest('cut', function (this: FastifyRequest, reason: string) {
+      cutReasons.set(this, reason)
+      this.raw.socket.destroy()
+    })
+
     app.addHook('onRequest', (request, reply, done) => {
       running.add(request)
       reply.raw.once('close', () => {
@@ -47,7 +55,7 @@ export default fp(
           else if (closing) request.raw.socket.destroySoon()
           return
         }
-        const reason = aborting ? 'the service closes' : 'the client went away'
+        const reason = cutReasons.get(request) ?? (aborting ? 'the service closes' : 'the client went away')
         request.log.info({ reason, responseTime: reply.elapsedTime }, 'request aborted')
         controllers.get(request)?.abort(new Error(reason))
       })

@@ -132,5 +132,8 @@ t.test('large downloads', async (t) => {
     t.equal(sha256(bytes), sha256(content.subarray(0, bytes.length)), 'what came is right')
     const { err } = await server.logged(({ request_id, level }) => request_id === 'cut-short' && level === 50)
     t.match(err, { message: /large.bin became shorter while it was read/ })
+    await server.logged(
+      ({ request_id, reason }) => request_id === 'cut-short' && reason === 'the file could not be read to its end',
+    )
   })
 })

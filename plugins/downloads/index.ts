@@ -144,8 +144,9 @@ async function stream(reply: FastifyReply, chunks: AsyncIterable<Buffer>): Promi
   } catch (error) {
     // A connection that broke is told of by "request aborted"; here it may be known a moment before its signal.
     const gone = request.abortSignal.aborted || request.raw.socket.destroyed
-    if (!gone) request.log.error({ err: error }, 'download failed after its headers were sent')
-    raw.destroy()
+    if (gone) return reply
+    request.log.error({ err: error }, 'download failed after its headers were sent')
+    request.cut('the file could not be read to its end')
   }
   return reply
 }
