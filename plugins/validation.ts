@@ -15,8 +15,12 @@ const checkPath: SchemaValidateFunction = (_enabled: boolean, path: string) => {
   return false
 }
 
+/** In lower case only, so that one vfolder has one name (RFC 9562, section 4 writes so, and reads either). */
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
 function createAjv(coerceTypes: false | 'array'): Ajv {
   const ajv = formats.default(new Ajv({ removeAdditional: false, useDefaults: true, coerceTypes }))
+  ajv.addFormat('uuid', uuid)
   return ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
 }
 

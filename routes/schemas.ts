@@ -3,7 +3,7 @@ import { ProblemDocument } from '../plugins/errors.ts'
 import { pathKeyword } from '../plugins/validation.ts'
 
 export const Uuid = Type.String({
-  pattern: '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$',
+  format: 'uuid',
   description: 'a UUID in lower case',
   examples: ['0198c7a2-51d3-7c4e-9a27-6f1d0f3b8e11'],
 })

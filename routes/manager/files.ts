@@ -77,6 +77,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/files/delete',
     {
+      bodyLimit: 16 * 1024 * 1024,
       schema: {
         tags: ['files'],
         summary: 'Delete many entries',
