@@ -92,6 +92,9 @@ export function setOriginRequestId(request: FastifyRequest, id: string): void {
   request.log.setBindings({ origin_request_id: id })
 }
 
+/** Methods whose requests Fastify reads no body of. */
+const bodiless = new Set(['GET', 'HEAD', 'TRACE'])
+
 /** Takes, carries and returns the request ID; see the design's chapter on it. */
 export default fp(
   async (app) => {
@@ -110,7 +113,11 @@ export default fp(
     })
 
     // The events of a request's body run in the connection's context; this goes back to the request's own.
-    app.addHook('preValidation', (request, _reply, done) => storage.run(request.logContext, done))
+    app.addHook('onRoute', (route) => {
+      if (![route.method].flat().some((method) => !bodiless.has(method))) return
+      const hooks = route.preValidation === undefined ? [] : [route.preValidation].flat()
+      route.preValidation = [(request, _reply, done) => storage.run(request.logContext, done), ...hooks]
+    })
 
     app.addHook('onSend', (request, reply, _payload, done) => {
       reply.header(requestIdHeader, request.id)

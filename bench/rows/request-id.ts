@@ -18,9 +18,9 @@ export const requestId: Row = {
   async measure(bench) {
     const ours = await emptyRoute(bench, 'with')
     const peer = await emptyRoute(bench, 'without')
-    return alternately(9, 'requests/s', {
-      ours: () => requestsPerSecond(bench, [ours], 3),
-      peer: () => requestsPerSecond(bench, [peer], 3),
+    return alternately(15, 'requests/s', {
+      ours: () => requestsPerSecond(bench, [ours], 2),
+      peer: () => requestsPerSecond(bench, [peer], 2),
     })
   },
 }
