@@ -1,4 +1,4 @@
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from 'fastify'
+import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import posix from './backends/posix/index.ts'
 import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
 import backends from './plugins/backends.ts'
@@ -8,6 +8,7 @@ import disconnect from './plugins/disconnect.ts'
 import downloads from './plugins/downloads/index.ts'
 import errors, { handleClientError, handleFrameworkError } from './plugins/errors.ts'
 import listeners from './plugins/listeners.ts'
+import type { Loggers } from './plugins/logging.ts'
 import managerAuth from './plugins/manager-auth.ts'
 import openapi from './plugins/openapi.ts'
 import requestId, { requestIdOf } from './plugins/request-id.ts'
@@ -21,9 +22,9 @@ import health from './routes/health.ts'
 import manager from './routes/manager/index.ts'
 
 /** The whole service, in order: what stands further down may use what stands above it. */
-export async function buildApp(config: Config, logger: FastifyBaseLogger): Promise<FastifyInstance> {
+export async function buildApp(config: Config, loggers: Loggers): Promise<FastifyInstance> {
   const app = Fastify({
-    loggerInstance: logger,
+    ...loggers,
     logController: new LogController({ requestIdLogLabel: 'request_id' }),
     genReqId: requestIdOf,
     frameworkErrors: handleFrameworkError,

@@ -1,7 +1,7 @@
 import closeWithGrace from 'close-with-grace'
 import { buildApp } from './app.ts'
 import { ConfigError, loadConfig } from './plugins/config.ts'
-import { createLogger } from './plugins/logging.ts'
+import { createLoggers } from './plugins/logging.ts'
 import { currentRequestId, withRequestId } from './plugins/request-id.ts'
 
 // fsync(2) holds a thread for as long as the disk takes: of libuv's four, four uploads would leave none to read with.
@@ -10,8 +10,9 @@ process.env.UV_THREADPOOL_SIZE ??= '16'
 /** Loads the configuration, listens, and closes gracefully on SIGTERM and SIGINT. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env)
-  const logger = createLogger(config.logLevel)
-  const app = await buildApp(config, logger)
+  const loggers = createLoggers(config.logLevel)
+  const { loggerInstance: logger } = loggers
+  const app = await buildApp(config, loggers)
   const grace = config.shutdownTimeoutSeconds * 1000
 
   // The process is ended for sure a little after the running transfers were.

@@ -23,6 +23,8 @@ export interface Service {
   peakMiB(): Promise<number>
 }
 
+const root = new URL('../', import.meta.url)
+const Manifest = Type.Object({ scripts: Type.Object({ start: Type.String() }) })
 const Folder = Type.Object({ id: Type.String() })
 const Mount = Type.Object({ path: Type.String() })
 const Signed = Type.Object({ signedUrls: Type.Array(Type.Object({ url: Type.String() })) })
@@ -30,7 +32,7 @@ const Signed = Type.Object({ signedUrls: Type.Array(Type.Object({ url: Type.Stri
 export async function startService(bench: Bench): Promise<Service> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const child = start(bench, [fileURLToPath(new URL('../server.ts', import.meta.url))], {
+  const child = start(bench, await startArguments(), {
     PORT: String(port),
     DATA_DIR: join(bench.directory, 'data'),
     MANAGER_TOKENS: managerToken,
@@ -61,6 +63,15 @@ export async function startService(bench: Bench): Promise<Service> {
       return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024
     },
   }
+}
+
+/** What follows `node` in `npm start`. */
+async function startArguments(): Promise<string[]> {
+  const manifest: unknown = JSON.parse(await readFile(fileURLToPath(new URL('package.json', root)), 'utf8'))
+  return Value.Parse(Manifest, manifest)
+    .scripts.start.split(' ')
+    .slice(1)
+    .map((argument) => (argument.startsWith('-') ? argument : fileURLToPath(new URL(argument, root))))
 }
 
 /** Starts a Node program that ends with the row; what it prints goes nowhere. */

@@ -1,6 +1,8 @@
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
+const controllerOf = Symbol('abort controller')
+
 declare module 'fastify' {
   interface FastifyInstance {
     /** Ends what still runs, when the time for a graceful close is over. */
@@ -13,10 +15,11 @@ declare module 'fastify' {
     abortSignal: AbortSignal
     /** Cuts the connection: all that can be done when a response that has begun cannot be completed. */
     cut(reason: string): void
+    /** Made when it is first asked for, since most requests end without. */
+    [controllerOf]: AbortController | null
   }
 }
 
-const controllers = new WeakMap<FastifyRequest, AbortController>()
 const cutReasons = new WeakMap<FastifyRequest, string>()
 
 /** After an early answer the rest of a request's body is read and thrown away for so long. */
@@ -29,14 +32,11 @@ export default fp(
     let closing = false
     let aborting = false
 
+    app.decorateRequest(controllerOf, null)
     app.decorateRequest('abortSignal', {
       getter(this: FastifyRequest) {
-        let controller = controllers.get(this)
-        if (controller === undefined) {
-          controller = new AbortController()
-          controllers.set(this, controller)
-        }
-        return controller.signal
+        this[controllerOf] ??= new AbortController()
+        return this[controllerOf].signal
       },
     })
 
@@ -57,7 +57,7 @@ export default fp(
         }
         const reason = cutReasons.get(request) ?? (aborting ? 'the service closes' : 'the client went away')
         request.log.info({ reason, responseTime: reply.elapsedTime }, 'request aborted')
-        controllers.get(request)?.abort(new Error(reason))
+        request[controllerOf]?.abort(new Error(reason))
       })
       done()
     })
@@ -84,7 +84,7 @@ export default fp(
     app.decorate('abortRequests', () => {
       aborting = true
       // First the work and then its connection, whose errors would look like a failure of the work.
-      for (const request of running) controllers.get(request)?.abort(new Error('the service closes'))
+      for (const request of running) request[controllerOf]?.abort(new Error('the service closes'))
       app.server.closeAllConnections()
     })
   },

@@ -1,12 +1,28 @@
-import type { FastifyReply, FastifyRequest } from 'fastify'
-import { pino } from 'pino'
-import { requestIdLogging } from './request-id.ts'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
+import { type DestinationStream, pino } from 'pino'
+import { contextLogging } from './request-id.ts'
+
+/** What Fastify logs with. */
+export interface Loggers {
+  /** Its lines carry the context that they are logged in. */
+  loggerInstance: FastifyBaseLogger
+  /** Makes each request's own logger, which has its request ID bound. */
+  childLoggerFactory: NonNullable<FastifyServerOptions['childLoggerFactory']>
+}
 
 /** JSON lines on stdout, for people only where a person looks on: on a terminal. */
-export function createLogger(level: string) {
-  const options = { level, ...requestIdLogging, serializers: { req, res, err: pino.stdSerializers.err } }
-  if (!process.stdout.isTTY) return pino(options, turnByTurn(process.stdout.fd))
-  return pino({ ...options, transport: { target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } } })
+export function createLoggers(level: string): Loggers {
+  const options = { level, serializers: { req, res, err: pino.stdSerializers.err } }
+  const destination: DestinationStream = process.stdout.isTTY
+    ? pino.transport({ target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } })
+    : turnByTurn(process.stdout.fd)
+  // Already a child: the first generation costs more to make than those after it, and options, even none, cost as well.
+  const requests = pino(options, destination).child({})
+  return {
+    loggerInstance: pino({ ...options, ...contextLogging }, destination),
+    childLoggerFactory: (_logger, bindings, given) =>
+      requests.child(bindings, given.level || given.serializers ? given : undefined),
+  }
 }
 
 /**

@@ -3,7 +3,6 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Logger, symbols } from 'pino'
 
 export const requestIdHeader = 'x-backend-request-id'
 
@@ -52,20 +51,12 @@ export function withRequestId<Args extends unknown[], Result>(
 const nothing = Object.freeze({})
 
 /**
- * Pino options that put the context into lines of every logger. A logger that has a request ID bound already, as a
- * request's own has, is left alone: a JSON line must not have a key twice.
+ * Pino options that put the context into the lines of a logger. Not for a request's own logger, which has its request
+ * ID bound: a JSON line must not have a key twice.
  */
-export const requestIdLogging = {
-  mixin(_line: object, _level: number, logger: Logger): object {
-    return boundFields(logger).includes(',"request_id":') ? nothing : (storage.getStore() ?? nothing)
-  },
+export const contextLogging = {
+  mixin: (): object => storage.getStore() ?? nothing,
   mixinMergeStrategy: (line: object, context: object) => (context === nothing ? line : { ...line, ...context }),
-}
-
-/** The bindings as pino keeps them, a piece of JSON; parsing them for each line would cost too much. */
-function boundFields(logger: Logger): string {
-  const bindings: unknown = Reflect.get(logger, symbols.chindingsSym)
-  return typeof bindings === 'string' ? bindings : ''
 }
 
 const valid = /^[A-Za-z0-9._:-]{1,128}$/

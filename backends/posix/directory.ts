@@ -61,6 +61,10 @@ function assertInside(fd: number, root: string, path: string): void {
 export async function openInside(root: string, names: string[], flags = O_RDONLY | O_NONBLOCK): Promise<number> {
   const path = names.join('/')
   return translated(path || 'the vfolder', async () => {
+    if (names.length <= 1) {
+      const fd = await openDirectlyInside(root, names[0], flags)
+      if (fd !== undefined) return fd
+    }
     const fd = await open(join(root, ...names), flags)
     try {
       assertInside(fd, root, path)
@@ -70,6 +74,19 @@ export async function openInside(root: string, names: string[], flags = O_RDONLY
       throw error
     }
   })
+}
+
+/**
+ * Where only the last name could be a symlink, O_NOFOLLOW alone proves that what was opened is inside. Undefined when it
+ * is a symlink: ELOOP of open(2), or ENOTDIR with O_DIRECTORY.
+ */
+async function openDirectlyInside(root: string, name: string | undefined, flags: number): Promise<number | undefined> {
+  try {
+    return await open(name === undefined ? root : `${root}/${name}`, flags | O_NOFOLLOW)
+  } catch (error) {
+    if (errnoOf(error) === 'ELOOP' || errnoOf(error) === 'ENOTDIR') return undefined
+    throw error
+  }
 }
 
 export async function openDirectory(root: string, names: string[]): Promise<Directory> {

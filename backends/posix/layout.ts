@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { LruMap as Cache } from 'toad-cache'
 
 /**
  * Where things are below a volume's root:
@@ -15,6 +16,7 @@ export class Layout {
   readonly root: string
   readonly staging: string
   readonly trash: string
+  readonly #folders = new Cache<string>(10_000)
 
   private constructor(root: string) {
     this.root = root
@@ -38,8 +40,12 @@ export class Layout {
 
   /** The directory of a vfolder. Without a symlink in it, so it can be compared with what the kernel calls a file. */
   folder(id: string): string {
+    const known = this.#folders.get(id)
+    if (known !== undefined) return known
     const hash = createHash('sha256').update(id).digest('hex')
-    return join(this.root, 'folders', hash.slice(0, 2), hash.slice(2, 4), id)
+    const folder = join(this.root, 'folders', hash.slice(0, 2), hash.slice(2, 4), id)
+    this.#folders.set(id, folder)
+    return folder
   }
 
   newStaging(): string {
