@@ -19,10 +19,10 @@ export interface Backend {
   createFolder(folder: string, call: Call): Promise<void>
 
   /**
-   * Makes the vfolder vanish, in one atomic step, with all its entries. Their bytes may be freed later, by
-   * `collectGarbage`. Removing one that does not exist succeeds.
+   * Makes the vfolder vanish, in one step where the storage has one, and then frees its bytes. A call that did not come
+   * to its end is continued by the next one. Removing one that does not exist succeeds.
    */
-  removeFolder(folder: string, call: Call): Promise<void>
+  removeFolder(folder: string, options: Call & { onProgress?: OnProgress }): Promise<void>
 
   /** Describes one entry; a symlink is not followed. @throws {NotFound} */
   stat(folder: string, path: string, call: Call): Promise<Entry>
@@ -66,25 +66,44 @@ export interface Backend {
    * @throws {AlreadyExists}
    * @throws {InvalidOperation} when a directory would move into itself
    */
-  move(folder: string, from: string, to: string, options: MoveOptions): Promise<Removed>
+  move(folder: string, from: string, to: string, options: MoveOptions): Promise<Amount>
 
   /**
    * Removes an entry; a directory that has entries only with `recursive`, and then it vanishes in one step.
    * @throws {NotFound}
    * @throws {NotEmpty}
    */
-  remove(folder: string, path: string, options: RemoveOptions): Promise<Removed>
+  remove(folder: string, path: string, options: RemoveOptions): Promise<Amount>
 
-  /** Frees what removed vfolders and dead writers left behind: staged bytes not written to for `idleSeconds`. */
-  collectGarbage(options: Call & { idleSeconds: number }): Promise<Removed>
+  /** Frees what dead writers left behind: staged bytes not written to for `idleSeconds`. */
+  collectGarbage(options: Call & { idleSeconds: number }): Promise<Amount>
 
   /** Rejects with a sentence that says why when the storage cannot serve now. */
   health(call: Call): Promise<void>
 
   close(): Promise<void>
 
-  /** Copies a file without passing its bytes through the service. The rules of `write` hold for the copy. */
-  copy?(folder: string, from: string, to: string, options: Call & { ifAbsent?: boolean }): Promise<Written>
+  /**
+   * Copies a file or a symlink without passing its bytes through the service. The rules of `write` hold for the copy.
+   */
+  copy?(folder: string, from: string, to: string, options: CopyOptions): Promise<Written>
+
+  /**
+   * Copies all entries of the vfolder `from` into `to`, which exists, is empty or has what an earlier call left, and is
+   * used by nobody else. Their bytes do not pass through the service; modes, modification times, symlinks, empty
+   * directories and holes are kept. When it resolves the copy is durable. A file is copied as it was at one moment or
+   * the call fails; entries that came, went or changed meanwhile are told in the result.
+   * @throws {SourceChanged} when a file changed each time it was copied
+   * @throws {NoSpace}
+   * @throws {AccessDenied} naming the entry
+   */
+  clone?(from: string, to: string, options: CloneOptions): Promise<Cloned>
+
+  /** Counts the files and symlinks of a vfolder, and the bytes of the files, faster than `list` would. */
+  usage?(folder: string, call: Call): Promise<Amount>
+
+  /** Creates a symlink. The rules of `write` hold for it. */
+  symlink?(folder: string, path: string, target: string, options: Call & { ifAbsent?: boolean }): Promise<Written>
 
   /** The storage's size. */
   capacity?(call: Call): Promise<Capacity>
@@ -94,7 +113,14 @@ export interface Backend {
 }
 
 /** The optional members of `Backend`, in the order in which the API lists them. */
-export const capabilities = ['copy', 'capacity', 'mount'] as const satisfies (keyof Backend)[]
+export const capabilities = [
+  'copy',
+  'clone',
+  'usage',
+  'symlink',
+  'capacity',
+  'mount',
+] as const satisfies (keyof Backend)[]
 export type Capability = (typeof capabilities)[number]
 
 export function capabilitiesOf(backend: Backend): Capability[] {
@@ -116,6 +142,10 @@ export interface Entry {
   /** Bytes of a file, 0 of a directory, bytes of a symlink's target. */
   size: number
   modifiedAt: Date
+  /** Permission bits of a file or directory, where the storage keeps them. */
+  mode?: number
+  /** Where a symlink leads, as it is written in it. */
+  target?: string
   /** Of files only: a strong validator without quotes (RFC 9110, section 8.8.1): other bytes, other tag. */
   etag?: string
 }
@@ -143,17 +173,47 @@ export interface WriteOptions extends Call {
   /** Bytes to come, when known. */
   size?: number
   ifAbsent?: boolean
+  /** Of the file, where the storage keeps it; absent: that of the moment. */
+  modifiedAt?: Date
+  /** Of the file, where the storage keeps it; absent: that of the volume's options. */
+  mode?: number
+}
+
+export interface CopyOptions extends Call {
+  ifAbsent?: boolean
+  /** The vfolder of the new name; absent: the same. */
+  toFolder?: string
 }
 
 export interface MoveOptions extends Call {
   overwrite?: boolean
+  /** The vfolder of the new name; absent: the same. */
+  toFolder?: string
+}
+
+/** Told from time to time how much of the whole is done. */
+export type OnProgress = (done: Amount) => void
+
+export interface CloneOptions extends Call {
+  onProgress: OnProgress
+  /** What the last call of `onCheckpoint` was given, when an earlier call of `clone` did not come to its end. */
+  checkpoint?: unknown
+  /** Given a value that JSON can hold, from which a later call goes on. */
+  onCheckpoint: (checkpoint: unknown) => void
+}
+
+export interface Cloned extends Amount {
+  /** Paths of entries that came, went or changed during the clone: the first hundred. */
+  changed: string[]
+  changedCount: number
 }
 
 export interface RemoveOptions extends Call {
   recursive?: boolean
 }
 
-export interface Removed {
+/** Files count symlinks too; bytes are those of files. */
+export interface Amount {
   files: number
   bytes: number
 }

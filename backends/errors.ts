@@ -62,6 +62,11 @@ export class QuotaExceeded extends BackendError {
   readonly code = 'quota_exceeded'
 }
 
+/** What was to be copied did not rest for as long as that takes. */
+export class SourceChanged extends BackendError {
+  readonly code = 'source_changed'
+}
+
 /** The storage refuses this service: wrong owner, wrong mode, read-only. */
 export class AccessDenied extends BackendError {
   readonly code = 'storage_access_denied'
@@ -85,6 +90,7 @@ export type BackendErrorCode = (
   | SizeMismatch
   | NoSpace
   | QuotaExceeded
+  | SourceChanged
   | AccessDenied
   | Unavailable
 )['code']

@@ -35,6 +35,7 @@ export const problems = {
   not_a_directory: [409, 'The entry is not a directory'],
   not_a_file: [409, 'The entry is not a file'],
   directory_not_empty: [409, 'The directory is not empty'],
+  source_changed: [409, 'The source changed while it was copied'],
   invalid_operation: [409, 'The operation is not possible here'],
   // The storage and the service
   internal_error: [500, 'Something went wrong in the service'],
@@ -43,7 +44,7 @@ export const problems = {
   storage_unavailable: [503, 'The storage is not available'],
   closing: [503, 'The service is closing'],
   no_space: [507, 'The volume is full'],
-  quota_exceeded: [507, 'A limit of the storage is reached'],
+  quota_exceeded: [507, 'A quota is reached'],
 } as const satisfies Record<BackendErrorCode, readonly [number, string]> & Record<string, readonly [number, string]>
 
 export type ProblemCode = keyof typeof problems

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import type { Entry, ListOptions, MountPoint, OpenFile, Removed, Written } from '../backends/backend.ts'
+import type { Amount, Entry, ListOptions, MountPoint, OpenFile, Written } from '../backends/backend.ts'
 import { AlreadyExists, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { Problem } from './problems.ts'
@@ -12,7 +12,7 @@ export interface StoredFile {
   sha256: string
 }
 
-type UsageChange = Removed
+type UsageChange = Amount
 
 /** The entries of one vfolder. What changes them is told to `addUsage` as well. */
 export function createVfolderFiles(id: string, volume: Volume, addUsage: (change: UsageChange) => Promise<void>) {

@@ -27,6 +27,8 @@ export const Entry = Type.Object(
     size: Bytes,
     modifiedAt: DateTime,
     etag: Type.Optional(Type.String({ description: 'of files; changes with their bytes' })),
+    mode: Type.Optional(Type.Integer({ description: 'permission bits, where the storage keeps them' })),
+    target: Type.Optional(Type.String({ description: 'of symlinks: where it leads, as it is written in it' })),
   },
   { $id: 'Entry', title: 'Entry' },
 )

@@ -5,19 +5,19 @@ import type { Backend, Entry, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { createDirectories, createDirectory, type Ownership, openDirectory, openInside } from './directory.ts'
-import { toEntry } from './entry.ts'
+import { toEntry, withTarget } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
 import { close } from './files.ts'
 import { collectGarbage } from './garbage.ts'
-import type { Layout } from './layout.ts'
+import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
 import { moveEntry } from './move.ts'
 import { readChunks, smallFileBytes } from './read.ts'
 import { removeEntry } from './remove.ts'
-import { copyInside, writeFile } from './write.ts'
+import { copyEntry, createSymlink, writeFile } from './write.ts'
 
 export function createPosixBackend(layout: Layout, ownership: Ownership) {
-  const place = (folder: string, path: string) => ({
+  const place = (folder: string, path: string): Place => ({
     layout,
     ownership,
     root: layout.folder(folder),
@@ -45,9 +45,10 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
       const { root, names } = place(folder, path)
       const parent = await openDirectory(root, names.slice(0, -1))
       try {
-        const entry = toEntry(path, await translated(path, () => lstat(parent.at(names.at(-1) ?? ''))))
+        const location = parent.at(names.at(-1) ?? '')
+        const entry = toEntry(path, await translated(path, () => lstat(location)))
         if (entry === undefined) throw new NotAFile(`${path} is a socket, a FIFO or a device`)
-        return entry
+        return await translated(path, () => withTarget(entry, location))
       } finally {
         parent.close()
       }
@@ -76,7 +77,9 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     write: (folder, path, source, options) => writeFile(place(folder, path), source, options),
 
-    copy: (folder, from, to, options) => copyInside(place(folder, to), splitPath(from), options),
+    copy: (folder, from, to, options) => copyEntry(place(folder, from), place(options.toFolder ?? folder, to), options),
+
+    symlink: (folder, path, target, options) => createSymlink(place(folder, path), target, options),
 
     async mkdir(folder, path) {
       const { root, names } = place(folder, path)
@@ -88,8 +91,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
       }
     },
 
-    move: (folder, from, to, options) =>
-      moveEntry(layout.folder(folder), ownership, splitPath(from), splitPath(to), options),
+    move: (folder, from, to, options) => moveEntry(place(folder, from), place(options.toFolder ?? folder, to), options),
 
     remove(folder, path, options) {
       const { root, names } = place(folder, path)

@@ -7,6 +7,7 @@ export const fstat = promisify<number, fs.Stats>(fs.fstat)
 export const fsync = promisify(fs.fsync)
 export const fchmod = promisify(fs.fchmod)
 export const fchown = promisify(fs.fchown)
+export const futimes = promisify(fs.futimes)
 export const read = promisify(fs.read)
 export const writev = promisify(fs.writev)
 

@@ -1,6 +1,6 @@
 import { lstat, open, readdir, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Call, Removed } from '../backend.ts'
+import type { Amount, Call } from '../backend.ts'
 import type { Layout } from './layout.ts'
 import { add, removeTree } from './remove.ts'
 
@@ -11,7 +11,7 @@ import { add, removeTree } from './remove.ts'
 export async function collectGarbage(
   layout: Layout,
   { idleSeconds, signal }: Call & { idleSeconds: number },
-): Promise<Removed> {
+): Promise<Amount> {
   const removed = { files: 0, bytes: 0 }
   for (const name of await readdir(layout.trash)) add(removed, await removeTree(join(layout.trash, name), signal))
 

@@ -2,6 +2,16 @@ import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LruMap as Cache } from 'toad-cache'
+import type { Ownership } from './directory.ts'
+
+/** An entry of a vfolder, and how what is created there is owned. */
+export interface Place {
+  layout: Layout
+  ownership: Ownership
+  /** The directory of the vfolder. */
+  root: string
+  names: string[]
+}
 
 /**
  * Where things are below a volume's root:

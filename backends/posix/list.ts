@@ -1,9 +1,8 @@
-import type { Stats } from 'node:fs'
 import { lstat, opendir } from 'node:fs/promises'
 import type { Entry, ListOptions } from '../backend.ts'
 import { compareBytes, orderKey, sortBytes } from '../order.ts'
 import type { Directory } from './directory.ts'
-import { toEntry } from './entry.ts'
+import { toEntry, withTarget } from './entry.ts'
 import { isGone } from './errno.ts'
 
 /** How many names of one directory are kept in memory. A larger directory is read again for each such batch. */
@@ -96,18 +95,19 @@ async function nextKeys(
 async function* describe(directory: Directory, prefix: string, keys: string[]): AsyncGenerator<Entry> {
   for (let start = 0; start < keys.length; start += statsAtOnce) {
     const window = keys.slice(start, start + statsAtOnce)
-    const stats = await Promise.all(window.map((key) => statIfPresent(directory.at(key.replace(/\/$/, '')))))
-    for (const [index, key] of window.entries()) {
-      const found = stats[index]
-      const entry = found && toEntry(prefix + key.replace(/\/$/, ''), found)
-      if (entry !== undefined && orderKey(entry) === prefix + key) yield entry
+    const entries = await Promise.all(
+      window.map((key) => entryIfPresent(prefix + key.replace(/\/$/, ''), directory.at(key.replace(/\/$/, '')))),
+    )
+    for (const [index, entry] of entries.entries()) {
+      if (entry !== undefined && orderKey(entry) === prefix + window[index]) yield entry
     }
   }
 }
 
-async function statIfPresent(path: string): Promise<Stats | undefined> {
+async function entryIfPresent(path: string, location: string): Promise<Entry | undefined> {
   try {
-    return await lstat(path)
+    const entry = toEntry(path, await lstat(location))
+    return entry && (await withTarget(entry, location))
   } catch (error) {
     if (isGone(error)) return undefined
     throw error

@@ -1,26 +1,26 @@
 import { link, lstat, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
-import type { MoveOptions, Removed } from '../backend.ts'
+import type { Amount, MoveOptions } from '../backend.ts'
 import { AlreadyExists, InvalidOperation, IsADirectory } from '../errors.ts'
-import { createDirectories, type Directory, type Ownership, openDirectory } from './directory.ts'
+import { createDirectories, type Directory, openDirectory } from './directory.ts'
 import { translated } from './errno.ts'
+import type { Place } from './layout.ts'
 
 export async function moveEntry(
-  root: string,
-  ownership: Ownership,
-  from: string[],
-  to: string[],
+  { root: fromRoot, names: from }: Place,
+  { root: toRoot, names: to, ownership }: Place,
   options: MoveOptions,
-): Promise<Removed> {
+): Promise<Amount> {
   const fromPath = from.join('/')
   const toPath = to.join('/')
-  if (`${toPath}/`.startsWith(`${fromPath}/`)) throw new InvalidOperation(`${fromPath} cannot move into itself`)
+  if (fromRoot === toRoot && `${toPath}/`.startsWith(`${fromPath}/`))
+    throw new InvalidOperation(`${fromPath} cannot move into itself`)
 
-  const fromParent = await openDirectory(root, from.slice(0, -1))
+  const fromParent = await openDirectory(fromRoot, from.slice(0, -1))
   let toParent: Directory | undefined
   try {
     const source = fromParent.at(from[from.length - 1] ?? '')
     const stats = await translated(fromPath, () => lstat(source))
-    const parent = await createDirectories(root, to.slice(0, -1), ownership)
+    const parent = await createDirectories(toRoot, to.slice(0, -1), ownership)
     toParent = parent
     const target = parent.at(to[to.length - 1] ?? '')
     return await translated(toPath, async () => {
@@ -39,12 +39,12 @@ export async function moveEntry(
   }
 }
 
-const nothing: Removed = { files: 0, bytes: 0 }
+const nothing: Amount = { files: 0, bytes: 0 }
 
 // rename(2) replaces whatever has the target's name and Node has no RENAME_NOREPLACE. Both ways below take the name
 // first, by a call that fails when it is taken; a crash in between loses nothing.
 
-async function renameDirectory(source: string, target: string, path: string): Promise<Removed> {
+async function renameDirectory(source: string, target: string, path: string): Promise<Amount> {
   await mkdir(target)
   try {
     await rename(source, target)
@@ -57,13 +57,13 @@ async function renameDirectory(source: string, target: string, path: string): Pr
   return nothing
 }
 
-async function renameNew(source: string, target: string): Promise<Removed> {
+async function renameNew(source: string, target: string): Promise<Amount> {
   await link(source, target)
   await unlink(source)
   return nothing
 }
 
-async function renameOver(source: string, target: string, path: string): Promise<Removed> {
+async function renameOver(source: string, target: string, path: string): Promise<Amount> {
   const stats = await lstat(target).catch(() => undefined)
   if (stats?.isDirectory()) throw new IsADirectory(`${path} is a directory`)
   await rename(source, target)

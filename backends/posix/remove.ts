@@ -1,6 +1,6 @@
 import type { Stats } from 'node:fs'
 import { lstat, opendir, rename, rmdir, unlink } from 'node:fs/promises'
-import type { Removed, RemoveOptions } from '../backend.ts'
+import type { Amount, RemoveOptions } from '../backend.ts'
 import { type Directory, openDirectory } from './directory.ts'
 import { isGone, translated } from './errno.ts'
 import type { Layout } from './layout.ts'
@@ -13,7 +13,7 @@ export async function removeEntry(
   root: string,
   names: string[],
   { recursive, signal }: RemoveOptions,
-): Promise<Removed> {
+): Promise<Amount> {
   const parent = await openDirectory(root, names.slice(0, -1))
   const target = parent.at(names[names.length - 1] ?? '')
   try {
@@ -40,7 +40,7 @@ export async function removeEntry(
 }
 
 /** Removes a file or a tree that nobody else can see any more, and counts what was in it. */
-export async function removeTree(path: string, signal: AbortSignal): Promise<Removed> {
+export async function removeTree(path: string, signal: AbortSignal): Promise<Amount> {
   const slash = path.lastIndexOf('/')
   const parent = await openDirectory(path.slice(0, slash), [])
   const removed = { files: 0, bytes: 0 }
@@ -54,7 +54,7 @@ export async function removeTree(path: string, signal: AbortSignal): Promise<Rem
 
 // Every step goes through an open directory and follows no symlink: whoever still holds a directory of the tree open
 // could otherwise put a symlink in the way and have something else removed.
-async function removeChild(parent: Directory, name: string, removed: Removed, signal: AbortSignal): Promise<void> {
+async function removeChild(parent: Directory, name: string, removed: Amount, signal: AbortSignal): Promise<void> {
   signal.throwIfAborted()
   await ignoringGone(async () => {
     const stats = await lstat(parent.at(name))
@@ -73,7 +73,7 @@ async function removeChild(parent: Directory, name: string, removed: Removed, si
   })
 }
 
-async function removeContents(directory: Directory, removed: Removed, signal: AbortSignal): Promise<void> {
+async function removeContents(directory: Directory, removed: Amount, signal: AbortSignal): Promise<void> {
   let window: Promise<void>[] = []
   const directories: string[] = []
   try {
@@ -93,11 +93,11 @@ async function removeContents(directory: Directory, removed: Removed, signal: Ab
   for (const name of directories) await removeChild(directory, name, removed, signal)
 }
 
-function counted(stats: Stats): Removed {
+function counted(stats: Stats): Amount {
   return { files: 1, bytes: stats.isFile() ? stats.size : 0 }
 }
 
-export function add(total: Removed, part: Removed): void {
+export function add(total: Amount, part: Amount): void {
   total.files += part.files
   total.bytes += part.bytes
 }

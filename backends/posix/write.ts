@@ -1,12 +1,12 @@
 import fs from 'node:fs'
 import { copyFile, link, lstat, readlink, rename, rm, symlink, unlink } from 'node:fs/promises'
-import type { Entry, WriteOptions, Written } from '../backend.ts'
+import type { CopyOptions, Entry, WriteOptions, Written } from '../backend.ts'
 import { IsADirectory, NotAFile, SizeMismatch } from '../errors.ts'
-import { createDirectories, type Directory, type Ownership, openDirectory, setOwnership } from './directory.ts'
+import { createDirectories, type Directory, openDirectory, setOwnership } from './directory.ts'
 import { toEntry } from './entry.ts'
 import { translated } from './errno.ts'
-import { close, fstat, fsync, open, writev } from './files.ts'
-import type { Layout } from './layout.ts'
+import { close, fstat, fsync, futimes, open, writev } from './files.ts'
+import type { Place } from './layout.ts'
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY, COPYFILE_EXCL, COPYFILE_FICLONE } = fs.constants
 
@@ -15,12 +15,7 @@ const gatherBytes = 1024 * 1024
 /** But not for longer than this: by the time of its last write the cleanup tells a slow upload from a dead one. */
 const gatherMilliseconds = 1000
 
-export interface Place {
-  layout: Layout
-  ownership: Ownership
-  root: string
-  names: string[]
-}
+type StageOptions = Omit<WriteOptions, 'size'>
 
 export async function writeFile(place: Place, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written> {
   return stage(place, options, async (staging) => {
@@ -39,9 +34,9 @@ export async function writeFile(place: Place, source: AsyncIterable<Buffer>, opt
  * Copies by reflink where the filesystem can share blocks, otherwise inside the kernel (copy_file_range(2)). A symlink
  * is copied as the symlink that it is.
  */
-export async function copyInside(place: Place, from: string[], options: WriteOptions): Promise<Written> {
+export async function copyEntry({ root, names: from }: Place, place: Place, options: CopyOptions): Promise<Written> {
   const fromPath = from.join('/')
-  const parent = await openDirectory(place.root, from.slice(0, -1))
+  const parent = await openDirectory(root, from.slice(0, -1))
   try {
     const source = parent.at(from[from.length - 1] ?? '')
     const stats = await translated(fromPath, () => lstat(source))
@@ -53,7 +48,7 @@ export async function copyInside(place: Place, from: string[], options: WriteOpt
   }
 }
 
-async function copyContents(place: Place, source: string, options: WriteOptions): Promise<Written> {
+async function copyContents(place: Place, source: string, options: CopyOptions): Promise<Written> {
   return stage(place, options, async (staging) => {
     const fd = await open(source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
     try {
@@ -66,8 +61,11 @@ async function copyContents(place: Place, source: string, options: WriteOptions)
   })
 }
 
-async function copySymlink(place: Place, source: string, options: WriteOptions): Promise<Written> {
-  const target = await readlink(source)
+async function copySymlink(place: Place, source: string, options: CopyOptions): Promise<Written> {
+  return createSymlink(place, await readlink(source), options)
+}
+
+export async function createSymlink(place: Place, target: string, options: StageOptions): Promise<Written> {
   return stage(place, options, async (staging) => {
     await symlink(target, staging)
     return undefined
@@ -80,7 +78,7 @@ async function copySymlink(place: Place, source: string, options: WriteOptions):
  */
 async function stage(
   { layout, ownership, root, names }: Place,
-  { signal, ifAbsent }: WriteOptions,
+  { signal, ifAbsent, mode = ownership.fileMode, modifiedAt }: StageOptions,
   fill: (staging: string) => Promise<number | undefined>,
 ): Promise<Written> {
   const path = names.join('/')
@@ -91,7 +89,8 @@ async function stage(
     try {
       fd = await fill(staging)
       if (fd !== undefined) {
-        await setOwnership(fd, ownership, ownership.fileMode)
+        await setOwnership(fd, ownership, mode)
+        if (modifiedAt !== undefined) await futimes(fd, modifiedAt, modifiedAt)
         await fsync(fd)
       }
       signal.throwIfAborted()
