@@ -1,16 +1,22 @@
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import posix from './backends/posix/index.ts'
 import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
+import cloneVfolder from './jobs/clone-vfolder.ts'
+import deleteVfolder from './jobs/delete-vfolder.ts'
+import syncQuotas from './jobs/sync-quotas.ts'
 import backends from './plugins/backends.ts'
 import configPlugin, { type Config } from './plugins/config.ts'
 import database from './plugins/database/index.ts'
 import disconnect from './plugins/disconnect.ts'
 import downloads from './plugins/downloads/index.ts'
 import errors, { handleClientError, handleFrameworkError } from './plugins/errors.ts'
+import jobQueue from './plugins/job-queue/index.ts'
 import listeners from './plugins/listeners.ts'
 import type { Loggers } from './plugins/logging.ts'
 import managerAuth from './plugins/manager-auth.ts'
 import openapi from './plugins/openapi.ts'
+import processes from './plugins/processes.ts'
+import quotas from './plugins/quotas.ts'
 import requestId, { requestIdOf } from './plugins/request-id.ts'
 import scheduler from './plugins/scheduler.ts'
 import signedUrls from './plugins/signed-urls.ts'
@@ -48,11 +54,19 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(backends)
   await app.register(posix)
   await app.register(volumes)
-  await app.register(vfolders)
 
-  // Background work
+  // Background work: who does it, when, and how it is not lost
+  await app.register(processes)
   await app.register(scheduler)
+  await app.register(jobQueue)
+
+  // vfolders, and the work on them that takes its time
+  await app.register(quotas)
+  await app.register(vfolders)
   await app.register(cleanupExpiredUploads)
+  await app.register(cloneVfolder)
+  await app.register(deleteVfolder)
+  await app.register(syncQuotas)
 
   // HTTP
   await app.register(managerAuth)

@@ -29,6 +29,9 @@ const Environment = Type.Object({
   UPLOAD_MAX_BYTES: Type.Optional(
     Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'per file; unset: no limit' }),
   ),
+  QUOTA_SYNC_INTERVAL_SECONDS: Seconds(3600, 'between two comparisons of all counters with what is stored'),
+  JOB_RETENTION_SECONDS: Seconds(604_800, 'how long a job that ended can be asked about'),
+  LEASE_SECONDS: Seconds(10, 'a process that does not show itself for so long counts as dead'),
   UPLOAD_CLEANUP_INTERVAL_SECONDS: Seconds(600, 'between two removals of what dead uploads left behind'),
   IDLE_TIMEOUT_SECONDS: Seconds(120, 'a connection on which no byte moves for so long is closed'),
   HEADERS_TIMEOUT_SECONDS: Seconds(30, 'a request whose headers take longer is answered 408'),
@@ -63,6 +66,9 @@ export interface Config {
   logLevel: string
   uploadMaxBytes: number
   uploadCleanupIntervalSeconds: number
+  quotaSyncIntervalSeconds: number
+  jobRetentionSeconds: number
+  leaseSeconds: number
   idleTimeoutSeconds: number
   headersTimeoutSeconds: number
   shutdownTimeoutSeconds: number
@@ -102,6 +108,9 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     logLevel: values.LOG_LEVEL,
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
     uploadCleanupIntervalSeconds: values.UPLOAD_CLEANUP_INTERVAL_SECONDS,
+    quotaSyncIntervalSeconds: values.QUOTA_SYNC_INTERVAL_SECONDS,
+    jobRetentionSeconds: values.JOB_RETENTION_SECONDS,
+    leaseSeconds: values.LEASE_SECONDS,
     idleTimeoutSeconds: values.IDLE_TIMEOUT_SECONDS,
     headersTimeoutSeconds: values.HEADERS_TIMEOUT_SECONDS,
     shutdownTimeoutSeconds: values.SHUTDOWN_TIMEOUT_SECONDS,

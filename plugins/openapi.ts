@@ -23,6 +23,8 @@ export default fp(
           { name: 'volumes', description: 'Where vfolders can be' },
           { name: 'folders', description: 'vfolders' },
           { name: 'files', description: 'The entries of a vfolder' },
+          { name: 'quota scopes', description: 'Limits over all vfolders of one owner' },
+          { name: 'jobs', description: 'Work that goes on after the answer' },
           { name: 'client', description: 'Signed URLs, for who has no manager token' },
           { name: 'operations', description: 'For who runs the service' },
         ],

@@ -24,6 +24,8 @@ export interface LogContext {
   readonly trace_id?: string
   /** The request that signed the URL which this request opens. */
   origin_request_id?: string
+  /** The job that the work is an attempt of. */
+  readonly job_id?: string
 }
 
 const storage = new AsyncLocalStorage<LogContext>()
@@ -31,6 +33,11 @@ const storage = new AsyncLocalStorage<LogContext>()
 /** The ID of the request or background work that the calling code runs for. */
 export function currentRequestId(): string | undefined {
   return storage.getStore()?.request_id
+}
+
+/** The fields that follow the work which the calling code does; undefined outside of any. */
+export function currentContext(): LogContext | undefined {
+  return storage.getStore()
 }
 
 /**
@@ -46,6 +53,11 @@ export function withRequestId<Args extends unknown[], Result>(
     if (current !== undefined && (requestId === undefined || requestId === current.request_id)) return fn(...args)
     return storage.run({ request_id: requestId ?? randomUUID() }, () => fn(...args))
   }
+}
+
+/** Runs `fn`, across all its async boundaries, in a context of its own. */
+export function inContext<Result>(context: LogContext, fn: () => Result): Result {
+  return storage.run(context, fn)
 }
 
 const nothing = Object.freeze({})

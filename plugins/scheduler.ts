@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { AsyncTask, SimpleIntervalJob, ToadScheduler } from 'toad-scheduler'
 import { withRequestId } from './request-id.ts'
@@ -7,7 +8,8 @@ declare module 'fastify' {
   interface FastifyInstance {
     /**
      * Runs `task` at the start and then every `seconds`, never twice at once, each time under a request ID of its own.
-     * A run that fails is logged, and the next one tries again.
+     * Of all processes one runs it: the first one that comes, for as long as it lives. A run that fails is logged, and
+     * the next one tries again.
      */
     schedule(name: string, seconds: number, task: (signal: AbortSignal) => Promise<void>): void
   }
@@ -22,7 +24,7 @@ export default fp(
 
     async function tick(name: string, task: (signal: AbortSignal) => Promise<void>): Promise<void> {
       try {
-        await task(closing.signal)
+        if (await takeLease(app, name)) await task(closing.signal)
       } catch (error) {
         if (!closing.signal.aborted) app.log.error({ err: error, task: name }, 'periodic task failed')
       }
@@ -41,11 +43,29 @@ export default fp(
       )
     })
 
-    app.addHook('onClose', async () => {
-      closing.abort()
+    // Not onClose, by which time what the tasks use may be closed.
+    app.addHook('preClose', async () => {
+      closing.abort(new Error('the service closes'))
       scheduler.stop()
       await Promise.all(running)
     })
   },
-  { name: 'scheduler', dependencies: ['request-id'] },
+  { name: 'scheduler', dependencies: ['request-id', 'processes'] },
 )
+
+/** Makes this process the one that runs a task, unless another one that is alive does. */
+async function takeLease({ database: db, processes }: FastifyInstance, task: string): Promise<boolean> {
+  const lease = { task, process: processes.id }
+  await db
+    .insertInto('task_leases')
+    .values(lease)
+    .onConflict((conflict) =>
+      conflict
+        .column('task')
+        .doUpdateSet({ process: processes.id })
+        .where('task_leases.process', 'not in', processes.alive()),
+    )
+    .execute()
+  const holder = await db.selectFrom('task_leases').select('process').where('task', '=', task).executeTakeFirst()
+  return holder?.process === processes.id
+}

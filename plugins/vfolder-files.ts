@@ -1,53 +1,92 @@
-import { createHash } from 'node:crypto'
-import type { Amount, Entry, ListOptions, MountPoint, OpenFile, Written } from '../backends/backend.ts'
+import type { Amount, Entry, ListOptions, MountPoint, OpenFile } from '../backends/backend.ts'
 import { AlreadyExists, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { Problem } from './problems.ts'
+import type { Reservation } from './quotas.ts'
+import { type Announced, amountAt, amountOf, createUpload, growth, type Upload } from './vfolder-upload.ts'
 import { requireCapability, type Volume } from './volumes.ts'
 
-export interface StoredFile {
-  path: string
-  size: number
-  /** In hexadecimal, of the bytes as they came. */
-  sha256: string
+/** A vfolder whose entries are in use. */
+export interface OpenVfolder {
+  id: string
+  volume: Volume
+  /** Tells that its usage is about to change, and sets room aside. */
+  reserve(wanted: Amount, options?: { partly: boolean }): Promise<Reservation>
 }
 
-type UsageChange = Amount
+export interface TargetOptions {
+  overwrite: boolean
+  /** The vfolder that `to` is in, when it is another one. */
+  target?: OpenVfolder | undefined
+  signal: AbortSignal
+}
 
-/** The entries of one vfolder. What changes them is told to `addUsage` as well. */
-export function createVfolderFiles(id: string, volume: Volume, addUsage: (change: UsageChange) => Promise<void>) {
+const nothing: Amount = { bytes: 0, files: 0 }
+
+/** The entries of one vfolder. */
+export function createVfolderFiles(vfolder: OpenVfolder) {
+  const { id, volume, reserve } = vfolder
   const { backend } = volume
+
+  /** Runs what changes the usage of this vfolder, and counts the change even of what fails half way. */
+  async function counted<T>(wanted: Amount, change: (done: Amount) => Promise<T>, on = vfolder): Promise<T> {
+    const reservation = await on.reserve(wanted)
+    const done = { ...nothing }
+    try {
+      return await change(done)
+    } finally {
+      await reservation.end(done)
+    }
+  }
+
+  /** What an entry has in it. */
+  async function amountIn(entry: Entry, signal: AbortSignal): Promise<Amount> {
+    if (entry.type !== 'directory') return amountOf(entry)
+    const total = { ...nothing }
+    for await (const inside of backend.list(id, { path: entry.path, recursive: true, signal })) {
+      add(total, amountOf(inside))
+    }
+    return total
+  }
 
   async function copyTree(
     from: string,
     to: string,
+    target: OpenVfolder,
     copyFile: (from: string, to: string) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
-    for (const path of [from, to]) await refuseSymlinkOnTheWay(path, signal)
-    await backend.mkdir(id, to, { signal })
+    await refuseSymlinkOnTheWay(id, from, signal)
+    await refuseSymlinkOnTheWay(target.id, to, signal)
+    await backend.mkdir(target.id, to, { signal })
     for await (const entry of backend.list(id, { path: from, recursive: true, signal })) {
-      const target = to + entry.path.slice(from.length)
-      if (entry.type === 'directory') await backend.mkdir(id, target, { signal })
-      else await copyFile(entry.path, target)
+      const path = to + entry.path.slice(from.length)
+      if (entry.type === 'directory') await backend.mkdir(target.id, path, { signal })
+      else await copyFile(entry.path, path)
     }
   }
 
   /** Where a symlink leads on the way, two paths do not tell whether one directory is inside the other. */
-  async function refuseSymlinkOnTheWay(path: string, signal: AbortSignal): Promise<void> {
+  async function refuseSymlinkOnTheWay(folder: string, path: string, signal: AbortSignal): Promise<void> {
     const names = splitPath(path)
     for (const depth of names.keys()) {
       const ancestor = names.slice(0, depth).join('/')
-      if (ancestor === '' || !(await isSymlink(ancestor, signal))) continue
+      if (ancestor === '' || !(await isSymlink(folder, ancestor, signal))) continue
       throw new Problem('invalid_operation', `${ancestor} is a symlink; a directory cannot be copied through one.`)
     }
   }
 
-  async function isSymlink(path: string, signal: AbortSignal): Promise<boolean> {
-    const entry = await backend.stat(id, path, { signal }).catch((error) => {
+  async function isSymlink(folder: string, path: string, signal: AbortSignal): Promise<boolean> {
+    const entry = await backend.stat(folder, path, { signal }).catch((error) => {
       if (!(error instanceof NotFound)) throw error
     })
     return entry?.type === 'symlink'
+  }
+
+  function requireSameVolume(target: OpenVfolder): void {
+    if (target.volume === volume) return
+    const detail = `The vfolders are on the volumes ${volume.name} and ${target.volume.name}; clone between volumes instead.`
+    throw new Problem('invalid_operation', detail)
   }
 
   return {
@@ -66,21 +105,8 @@ export function createVfolderFiles(id: string, volume: Volume, addUsage: (change
       return backend.read(id, checked(path), { signal })
     },
 
-    /**
-     * Stores a file and hashes it on the way.
-     * @throws {Problem} `file_too_large` as soon as `source` goes over `maxBytes`
-     */
-    async write(
-      path: string,
-      source: AsyncIterable<Buffer>,
-      { maxBytes, signal }: { maxBytes: number; signal: AbortSignal },
-    ): Promise<StoredFile> {
-      const hash = createHash('sha256')
-      const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
-      const written = await backend.write(id, checked(path), metered(source, limit, hash, path), { signal })
-      await addUsage(growth(written))
-      return { path, size: written.entry.size, sha256: hash.digest('hex') }
-    },
+    /** Begins to store files. */
+    upload: (announced: Announced): Upload => createUpload(id, backend, reserve, announced),
 
     /** A directory that is there already is as good as a new one. */
     async mkdir(path: string, signal: AbortSignal): Promise<{ entry: Entry; created: boolean }> {
@@ -96,54 +122,66 @@ export function createVfolderFiles(id: string, volume: Volume, addUsage: (change
       return { entry, created }
     },
 
-    async move(from: string, to: string, options: { overwrite: boolean; signal: AbortSignal }): Promise<Entry> {
-      const replaced = await backend.move(id, checked(from), checked(to), options)
-      await addUsage({ bytes: -replaced.bytes, files: -replaced.files })
-      return backend.stat(id, to, options)
+    async move(from: string, to: string, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
+      checked(from)
+      checked(to)
+      if (target === vfolder) {
+        await counted(nothing, async (done) => subtract(done, await backend.move(id, from, to, { overwrite, signal })))
+      } else {
+        requireSameVolume(target)
+        const moved = await amountIn(await backend.stat(id, from, { signal }), signal)
+        const wanted = { ...moved }
+        if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
+        const arriving = async (arrived: Amount) => {
+          const replaced = await backend.move(id, from, to, { overwrite, signal, toFolder: target.id })
+          add(arrived, moved)
+          subtract(arrived, replaced)
+        }
+        await counted(nothing, async (left) => {
+          await counted(atLeastNothing(wanted), arriving, target)
+          subtract(left, moved)
+        })
+      }
+      return backend.stat(target.id, to, { signal })
     },
 
     /** Copies a file, or a directory with all that is in it. */
-    async copy(from: string, to: string, { overwrite, signal }: { overwrite: boolean; signal: AbortSignal }) {
+    async copy(from: string, to: string, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
       const copying = requireCapability(volume, 'copy')
       checked(to)
-      if (`${to}/`.startsWith(`${from}/`))
+      if (target === vfolder && `${to}/`.startsWith(`${from}/`)) {
         throw new Problem('invalid_operation', `${from} cannot be copied into itself.`)
+      }
+      requireSameVolume(target)
       const source = await backend.stat(id, checked(from), { signal })
-      const change = { bytes: 0, files: 0 }
-      const copyFile = async (fromPath: string, toPath: string) => {
-        const { bytes, files } = growth(await copying.copy(id, fromPath, toPath, { signal, ifAbsent: !overwrite }))
-        change.bytes += bytes
-        change.files += files
-      }
-      try {
-        if (source.type === 'directory') await copyTree(from, to, copyFile, signal)
+      const options = { signal, ifAbsent: !overwrite, toFolder: target.id }
+      const copyAll = async (done: Amount) => {
+        const copyFile = async (fromPath: string, toPath: string) =>
+          add(done, growth(await copying.copy(id, fromPath, toPath, options)))
+        if (source.type === 'directory') await copyTree(from, to, target, copyFile, signal)
         else await copyFile(from, to)
-      } finally {
-        await addUsage(change)
       }
-      return backend.stat(id, to, { signal })
+      const wanted = await amountIn(source, signal)
+      if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
+      await counted(atLeastNothing(wanted), copyAll, target)
+      return backend.stat(target.id, to, { signal })
     },
 
     /** Removes what is there; a path that is not there needs no removing. */
     async remove(paths: string[], options: { recursive: boolean; signal: AbortSignal }) {
       for (const path of paths) checked(path)
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
-      const removed = { bytes: 0, files: 0 }
-      try {
+      await counted(nothing, async (done) => {
         for (const path of paths) {
           try {
-            const { bytes, files } = await backend.remove(id, path, options)
-            removed.bytes -= bytes
-            removed.files -= files
+            subtract(done, await backend.remove(id, path, options))
             result.deleted.push(path)
           } catch (error) {
             if (!(error instanceof NotFound)) throw error
             result.missing.push(path)
           }
         }
-      } finally {
-        await addUsage(removed)
-      }
+      })
       return result
     },
 
@@ -160,25 +198,16 @@ function checked(path: string): string {
   return path
 }
 
-/** Usage counts files and symlinks, and the bytes of files. */
-function growth({ entry, replaced }: Written): UsageChange {
-  const size = entry.type === 'file' ? entry.size : 0
-  return { bytes: size - (replaced ?? 0), files: replaced === undefined ? 1 : 0 }
+function add(total: Amount, by: Amount): void {
+  total.bytes += by.bytes
+  total.files += by.files
 }
 
-async function* metered(
-  source: AsyncIterable<Buffer>,
-  maxBytes: number,
-  hash: ReturnType<typeof createHash>,
-  path: string,
-): AsyncGenerator<Buffer> {
-  let bytes = 0
-  for await (const chunk of source) {
-    bytes += chunk.length
-    if (bytes > maxBytes) {
-      throw new Problem('file_too_large', `${path} is over the limit of ${maxBytes} bytes.`, { members: { maxBytes } })
-    }
-    hash.update(chunk)
-    yield chunk
-  }
+function subtract(total: Amount, by: Amount): void {
+  total.bytes -= by.bytes
+  total.files -= by.files
+}
+
+function atLeastNothing({ bytes, files }: Amount): Amount {
+  return { bytes: Math.max(0, bytes), files: Math.max(0, files) }
 }

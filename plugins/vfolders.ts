@@ -1,10 +1,14 @@
+import { Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Insertable, type Selectable, sql } from 'kysely'
+import type { Insertable, Selectable } from 'kysely'
 import { LruMap as Cache } from 'toad-cache'
 import type { Tables } from './database/tables.ts'
+import { type Database, hasEnded, type Job } from './job-queue/job.ts'
 import { Problem } from './problems.ts'
-import { createVfolderFiles } from './vfolder-files.ts'
+import type { Quota } from './quotas.ts'
+import { createVfolderFiles, type OpenVfolder } from './vfolder-files.ts'
 import type { Volume } from './volumes.ts'
 
 declare module 'fastify' {
@@ -18,23 +22,23 @@ export interface Vfolder {
   volume: string
   state: Tables['vfolders']['state']
   quota: Quota
+  quotaScope: string | null
   usage: { bytes: number; files: number; syncedAt: string | null }
   metadata: Record<string, unknown>
   createdAt: string
-}
-
-/** Limits; null is none. */
-export interface Quota {
-  bytes: number | null
-  files: number | null
 }
 
 export interface NewVfolder {
   id: string
   volume: Volume
   quota: Quota
+  quotaScope: string | null
   metadata: Record<string, unknown>
 }
+
+/** What a clone job is given. */
+export const ClonePayload = Type.Object({ source: Type.String() })
+const isPayload = TypeCompiler.Compile(ClonePayload)
 
 /** How long another process's change may go unseen by reads; changes of this process are seen at once. */
 const cacheMilliseconds = 1000
@@ -59,22 +63,26 @@ function createVfolders(app: FastifyInstance) {
     const cached = cache.get(id)
     if (cached !== undefined) return cached
     const vfolder = await get(id)
+    if (vfolder.state === 'cloning') throw cloning(id)
     if (vfolder.state !== 'ready') throw notFound(id)
     cache.set(id, vfolder)
     return vfolder
   }
 
-  async function addUsage(id: string, { bytes, files }: { bytes: number; files: number }): Promise<void> {
-    if (bytes === 0 && files === 0) return
-    await db
-      .updateTable('vfolders')
-      // The counters follow what this service does; they never go below nothing when others have removed files.
-      .set({
-        usage_bytes: notNegative('usage_bytes', bytes),
-        usage_files: notNegative('usage_files', files),
-      })
-      .where('id', '=', id)
-      .execute()
+  async function open(id: string): Promise<OpenVfolder> {
+    const vfolder = await ready(id)
+    return {
+      id,
+      volume: app.volumes.get(vfolder.volume),
+      reserve: (wanted, options) => app.quotas.reserve(id, wanted, options),
+    }
+  }
+
+  /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */
+  async function cloneJob(vfolder: Vfolder, source: string): Promise<Job> {
+    const found = await app.jobs.latest('clone-vfolder', vfolder.id)
+    if (found !== undefined && isPayload.Check(found.payload) && found.payload.source === source) return found.job
+    throw new Problem('vfolder_exists', `The vfolder ${vfolder.id} exists already.`)
   }
 
   return {
@@ -122,40 +130,88 @@ function createVfolders(app: FastifyInstance) {
       return get(id)
     },
 
-    /** Makes the vfolder vanish at once; a deletion that a crash cut short is finished by the next call. */
-    async remove(id: string, signal: AbortSignal): Promise<void> {
+    /**
+     * Makes the vfolder vanish at once, and gives the job that frees its bytes; the same job while that runs.
+     * @throws {Problem} `vfolder_not_found`, or `vfolder_cloning` while a job makes it
+     */
+    async remove(id: string): Promise<Job> {
       const vfolder = await find(id)
       if (vfolder === undefined) throw notFound(id)
-      await db.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id).execute()
+      if (vfolder.state === 'cloning') throw cloning(id)
+      const running = vfolder.state === 'deleting' ? await app.jobs.latest('delete-vfolder', id) : undefined
+      if (running !== undefined && !hasEnded(running.job)) return running.job
+      const job = await db.transaction().execute((trx) => this.startDeletion(id, trx))
       cache.delete(id)
-      await app.volumes.get(vfolder.volume).backend.removeFolder(id, { signal })
-      await db.deleteFrom('vfolders').where('id', '=', id).execute()
+      return job
     },
 
-    /** The entries of a vfolder. @throws {Problem} `vfolder_not_found` */
-    async files(id: string) {
-      const vfolder = await ready(id)
-      return createVfolderFiles(id, app.volumes.get(vfolder.volume), (change) => addUsage(id, change))
+    /** The part of `remove` that must happen as one. */
+    async startDeletion(id: string, trx: Database): Promise<Job> {
+      await trx.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id).execute()
+      return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, payload: {} }, trx)
     },
+
+    /**
+     * Makes a vfolder that a job fills with what is in `source`; the same call twice is one vfolder and one job.
+     * @throws {Problem} `vfolder_exists`, `vfolder_cloning`, `quota_exceeded` or `no_space`
+     */
+    async clone(source: Vfolder, input: NewVfolder, signal: AbortSignal): Promise<{ job: Job; vfolder: Vfolder }> {
+      const { id } = input
+      if (source.state !== 'ready') throw cloning(source.id)
+      if (id === source.id) throw new Problem('invalid_operation', 'A vfolder cannot be cloned onto itself.')
+      const wanted = { bytes: source.usage.bytes, files: source.usage.files }
+      if (input.volume.name !== source.volume) await refuseWithoutSpace(input.volume, wanted.bytes, signal)
+      const job = await db.transaction().execute(async (trx) => {
+        const { numInsertedOrUpdatedRows } = await trx
+          .insertInto('vfolders')
+          .values({ ...toRow(input), state: 'cloning' })
+          .onConflict((conflict) => conflict.column('id').doNothing())
+          .executeTakeFirstOrThrow()
+        if (numInsertedOrUpdatedRows === 0n) return undefined
+        await app.quotas.setAside(trx, id, wanted)
+        return app.jobs.enqueue({ kind: 'clone-vfolder', folder: id, payload: { source: source.id } }, trx)
+      })
+      const vfolder = await get(id)
+      return { job: job ?? (await cloneJob(vfolder, source.id)), vfolder }
+    },
+
+    /** A vfolder and its volume, for work that reads. @throws {Problem} `vfolder_not_found` or `vfolder_cloning` */
+    ready,
+
+    /** The entries of a vfolder. @throws {Problem} `vfolder_not_found` or `vfolder_cloning` */
+    files: async (id: string) => createVfolderFiles(await open(id)),
+
+    /** A vfolder that entries are to be copied or moved into. @throws as `files` does */
+    open,
   }
 }
 
-function notNegative(column: 'usage_bytes' | 'usage_files', change: number) {
-  const sum = sql<number>`${sql.ref(column)} + ${change}`
-  return sql<number>`case when ${sum} < 0 then 0 else ${sum} end`
+/** A storage that is too small is told before the first byte, where it says its size. */
+async function refuseWithoutSpace({ name, backend }: Volume, bytes: number, signal: AbortSignal): Promise<void> {
+  const capacity = await backend.capacity?.({ signal })
+  if (capacity === undefined || capacity.availableBytes >= bytes) return
+  const members = { availableBytes: capacity.availableBytes, wantedBytes: bytes }
+  throw new Problem('no_space', `Volume ${name} has ${capacity.availableBytes} bytes left of ${bytes} wanted.`, {
+    members,
+  })
 }
 
 function notFound(id: string): Problem {
   return new Problem('vfolder_not_found', `There is no vfolder ${id}.`)
 }
 
-function toRow({ id, volume, quota, metadata }: NewVfolder): Insertable<Tables['vfolders']> {
+function cloning(id: string): Problem {
+  return new Problem('vfolder_cloning', `The vfolder ${id} is not whole yet; the job that makes it can be cancelled.`)
+}
+
+function toRow({ id, volume, quota, quotaScope, metadata }: NewVfolder): Insertable<Tables['vfolders']> {
   return {
     id,
     volume: volume.name,
     state: 'creating',
     quota_bytes: quota.bytes,
     quota_files: quota.files,
+    quota_scope: quotaScope,
     usage_synced_at: null,
     metadata: JSON.stringify(metadata),
     created_at: new Date().toISOString(),
@@ -168,6 +224,7 @@ function toVfolder(row: Selectable<Tables['vfolders']>): Vfolder {
     volume: row.volume,
     state: row.state,
     quota: { bytes: row.quota_bytes, files: row.quota_files },
+    quotaScope: row.quota_scope,
     usage: { bytes: row.usage_bytes, files: row.usage_files, syncedAt: row.usage_synced_at },
     metadata: JSON.parse(row.metadata),
     createdAt: row.created_at,
@@ -184,5 +241,5 @@ export default fp(
       await app.requestsSettled()
     })
   },
-  { name: 'vfolders', dependencies: ['database', 'volumes', 'disconnect'] },
+  { name: 'vfolders', dependencies: ['database', 'volumes', 'quotas', 'job-queue', 'disconnect'] },
 )

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { access, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { type Answer, eventually, type Server, startServer, temporaryDirectory } from './server.ts'
+import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from './server.ts'
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 
@@ -27,6 +27,7 @@ t.test('create', async (t) => {
       volume: 'default',
       state: 'ready',
       quota: { bytes: null, files: null },
+      quotaScope: null,
       usage: { bytes: 0, files: 0, syncedAt: null },
       metadata: {},
       createdAt: folder.createdAt,
@@ -100,19 +101,20 @@ t.test('list by page, change and delete', async (t) => {
     const mount = await server.mountOf(id)
     const signed = await server.sign(id, 'a.txt')
     const [status, body] = await answerOf(server, 'DELETE', `/folders/${id}`)
-    t.same([status, body], [204, undefined])
-    await t.rejects(access(mount), { code: 'ENOENT' })
+    t.match([status, body], [202, { job: { kind: 'delete-vfolder', folder: id, requestId: String } }])
     for (const [method, path] of [
       ['GET', `/folders/${id}`],
       ['GET', `/folders/${id}/files`],
       ['GET', `/folders/${id}/content/a.txt`],
-      ['DELETE', `/folders/${id}`],
     ] as const) {
       t.match(await answerOf(server, method, path), [404, { code: 'vfolder_not_found' }], `${method} ${path}`)
     }
     t.match(await (await fetch(signed)).json(), { code: 'vfolder_not_found' })
     t.equal((await server.ask('GET', '/folders')).folders.length, 6)
 
+    t.match(await ended(server, body.job.id), { state: 'succeeded' })
+    await t.rejects(access(mount), { code: 'ENOENT' })
+    t.match(await answerOf(server, 'DELETE', `/folders/${id}`), [404, { code: 'vfolder_not_found' }])
     t.equal((await answerOf(server, 'POST', '/folders', { id }))[0], 201, 'the ID is free again')
     t.same((await server.ask('GET', `/folders/${id}/files`)).entries, [])
   })
@@ -122,7 +124,8 @@ t.test('the bytes of a deleted vfolder are freed in the background', async (t) =
   const server = await startServer(t, { env: { UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' } })
   const folder = await server.createFolder()
   await server.upload(folder, { 'a.txt': 'a', 'dir/b.txt': 'b' })
-  await server.ask('DELETE', `/folders/${folder}`)
+  const { job } = await server.ask('DELETE', `/folders/${folder}`)
+  t.match(await ended(server, job.id), { state: 'succeeded', error: undefined })
   await eventually(async () => (await readdir(join(server.dataDir, 'volumes/default/trash'))).length === 0)
 })
 
@@ -144,7 +147,7 @@ t.test('two volumes', async (t) => {
     const { volumes } = await server.ask('GET', '/volumes')
     for (const [index, name] of ['plain', 'shared'].entries()) {
       t.match(volumes[index], { name, backend: 'posix', health: { healthy: true }, capacity: { totalBytes: Number } })
-      t.same(volumes[index].capabilities, ['copy', 'capacity', 'mount'])
+      t.same(volumes[index].capabilities, ['copy', 'symlink', 'capacity', 'mount'])
     }
     t.match(await server.ask('GET', '/volumes/shared'), { name: 'shared' })
   })

@@ -216,6 +216,14 @@ export function keyOf({ path, type }: Answer): string {
   return type === 'directory' ? `${path}/` : path
 }
 
+/** The job as it is when it has ended. */
+export function ended(server: Server, job: string, milliseconds = 30_000): Promise<Answer> {
+  return eventually(async () => {
+    const answer = await server.ask('GET', `/jobs/${job}`)
+    return answer.finishedAt !== null && answer
+  }, milliseconds)
+}
+
 export interface StartOptions {
   env?: Record<string, string>
   /** Kept after the server, for the next one on it. */

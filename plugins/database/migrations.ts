@@ -20,4 +20,74 @@ export const migrations: Record<string, Migration> = {
       await db.schema.createIndex('vfolders_volume').on('vfolders').columns(['volume', 'id']).execute()
     },
   },
+  '002-background-work': {
+    async up(db) {
+      await db.schema
+        .createTable('processes')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .addColumn('beat', 'bigint', (column) => column.notNull())
+        .execute()
+      await db.schema
+        .createTable('task_leases')
+        .addColumn('task', 'text', (column) => column.primaryKey())
+        .addColumn('process', 'text', (column) => column.notNull())
+        .execute()
+
+      await db.schema
+        .createTable('jobs')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .addColumn('kind', 'text', (column) => column.notNull())
+        .addColumn('vfolder', 'text')
+        .addColumn('payload', 'text', (column) => column.notNull())
+        .addColumn('state', 'text', (column) => column.notNull())
+        .addColumn('request_id', 'text', (column) => column.notNull())
+        .addColumn('trace_id', 'text')
+        .addColumn('process', 'text')
+        .addColumn('attempts', 'integer', (column) => column.notNull().defaultTo(0))
+        .addColumn('failures', 'integer', (column) => column.notNull().defaultTo(0))
+        .addColumn('due_at', 'bigint', (column) => column.notNull())
+        .addColumn('cancel_requested', 'integer', (column) => column.notNull().defaultTo(0))
+        .addColumn('checkpoint', 'text')
+        .addColumn('files_done', 'bigint', (column) => column.notNull().defaultTo(0))
+        .addColumn('files_total', 'bigint')
+        .addColumn('bytes_done', 'bigint', (column) => column.notNull().defaultTo(0))
+        .addColumn('bytes_total', 'bigint')
+        .addColumn('result', 'text')
+        .addColumn('error', 'text')
+        .addColumn('version', 'bigint', (column) => column.notNull().defaultTo(0))
+        .addColumn('created_at', 'text', (column) => column.notNull())
+        .addColumn('started_at', 'text')
+        .addColumn('finished_at', 'text')
+        .execute()
+      await db.schema.createIndex('jobs_state').on('jobs').columns(['state', 'kind', 'due_at']).execute()
+      await db.schema.createIndex('jobs_vfolder').on('jobs').columns(['vfolder']).execute()
+      await db.schema.createIndex('jobs_created').on('jobs').columns(['created_at', 'id']).execute()
+
+      await db.schema
+        .createTable('quota_scopes')
+        .addColumn('scope', 'text', (column) => column.primaryKey())
+        .addColumn('quota_bytes', 'bigint')
+        .addColumn('quota_files', 'bigint')
+        .execute()
+      await db.schema.alterTable('vfolders').addColumn('quota_scope', 'text').execute()
+      for (const column of ['reserved_bytes', 'reserved_files', 'revision']) {
+        await db.schema
+          .alterTable('vfolders')
+          .addColumn(column, 'bigint', (definition) => definition.notNull().defaultTo(0))
+          .execute()
+      }
+      await db.schema.createIndex('vfolders_quota_scope').on('vfolders').columns(['quota_scope']).execute()
+      await db.schema
+        .createTable('reservations')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .addColumn('vfolder', 'text', (column) => column.notNull())
+        .addColumn('process', 'text', (column) => column.notNull())
+        .addColumn('bytes', 'bigint', (column) => column.notNull())
+        .addColumn('files', 'bigint', (column) => column.notNull())
+        .addColumn('request_id', 'text', (column) => column.notNull())
+        .addColumn('created_at', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema.createIndex('reservations_vfolder').on('reservations').columns(['vfolder']).execute()
+    },
+  },
 }

@@ -19,7 +19,9 @@ export function sqliteDialect(file: string): Dialect {
       prepare(sql) {
         const known = prepared.get(sql)
         if (known !== undefined) return known
-        const statement = adapt(database.prepare(sql))
+        // A transaction that reads first and then writes could otherwise find that another process wrote in between
+        // (SQLITE_BUSY_SNAPSHOT of sqlite.org/isolation.html), and would have to start again.
+        const statement = adapt(database.prepare(sql === 'begin' ? 'begin immediate' : sql))
         prepared.set(sql, statement)
         return statement
       },

@@ -5,13 +5,72 @@ export interface Tables {
   vfolders: {
     id: string
     volume: string
-    state: 'creating' | 'ready' | 'deleting'
+    state: 'creating' | 'cloning' | 'ready' | 'deleting'
     quota_bytes: number | null
     quota_files: number | null
+    quota_scope: string | null
     usage_bytes: Generated<number>
     usage_files: Generated<number>
     usage_synced_at: string | null
+    reserved_bytes: Generated<number>
+    reserved_files: Generated<number>
+    /** Counts what changed the usage, or may be about to. */
+    revision: Generated<number>
     metadata: string
     created_at: string
+  }
+  quota_scopes: {
+    scope: string
+    quota_bytes: number | null
+    quota_files: number | null
+  }
+  /** Room in a vfolder that work under way has set aside. */
+  reservations: {
+    id: string
+    vfolder: string
+    process: string
+    bytes: number
+    files: number
+    request_id: string
+    created_at: string
+  }
+  jobs: {
+    id: string
+    kind: string
+    vfolder: string | null
+    payload: string
+    state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
+    request_id: string
+    trace_id: string | null
+    /** Which one runs it. */
+    process: string | null
+    attempts: Generated<number>
+    /** Attempts in a row that brought nothing forward. */
+    failures: Generated<number>
+    /** Milliseconds since 1970. */
+    due_at: number
+    cancel_requested: Generated<number>
+    checkpoint: string | null
+    files_done: Generated<number>
+    files_total: number | null
+    bytes_done: Generated<number>
+    bytes_total: number | null
+    result: string | null
+    error: string | null
+    /** Counts the changes that a watcher sees. */
+    version: Generated<number>
+    created_at: string
+    started_at: string | null
+    finished_at: string | null
+  }
+  /** The processes of the service that are alive. */
+  processes: {
+    id: string
+    beat: number
+  }
+  /** Which process runs a periodic task. */
+  task_leases: {
+    task: string
+    process: string
   }
 }

@@ -1,14 +1,24 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { Entry, FolderParams, Path, problemResponses, ref } from '../schemas.ts'
+import { Entry, FolderParams, Path, problemResponses, ref, Uuid } from '../schemas.ts'
 
 const Target = Type.Object(
-  { from: Path, to: Path, overwrite: Type.Boolean({ default: false, description: 'replace a file of that name' }) },
+  {
+    from: Path,
+    to: Path,
+    toFolder: Type.Optional({
+      ...Uuid,
+      description: 'the vfolder that `to` is in, on the same volume; default: this one',
+    }),
+    overwrite: Type.Boolean({ default: false, description: 'replace a file of that name' }),
+  },
   { additionalProperties: false },
 )
 
 /** What changes entries, and asks for one. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
+  const otherVfolder = async (id: string, other: string) => (other === id ? undefined : app.vfolders.open(other))
+
   app.get(
     '/folders/:id/files/stat',
     {
@@ -53,8 +63,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: ref(Entry), ...problemResponses },
       },
     },
-    async ({ params, body: { from, to, overwrite }, abortSignal: signal }) =>
-      (await app.vfolders.files(params.id)).move(from, to, { overwrite, signal }),
+    async ({ params, body: { from, to, toFolder = params.id, overwrite }, abortSignal: signal }) => {
+      const files = await app.vfolders.files(params.id)
+      return files.move(from, to, { overwrite, signal, target: await otherVfolder(params.id, toFolder) })
+    },
   )
 
   app.post(
@@ -68,8 +80,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         response: { 201: ref(Entry), ...problemResponses },
       },
     },
-    async ({ params, body: { from, to, overwrite }, abortSignal: signal }, reply) => {
-      const entry = await (await app.vfolders.files(params.id)).copy(from, to, { overwrite, signal })
+    async ({ params, body: { from, to, toFolder = params.id, overwrite }, abortSignal: signal }, reply) => {
+      const files = await app.vfolders.files(params.id)
+      const target = await otherVfolder(params.id, toFolder)
+      const entry = await files.copy(from, to, { overwrite, signal, target })
       return reply.code(201).send(entry)
     },
   )

@@ -1,43 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { Job } from '../../plugins/job-queue/job.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
-import { Bytes, FolderParams, Limit, problemResponses, ref, Time, Uuid } from '../schemas.ts'
-
-const Limited = Type.Union([Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), Type.Null()])
-
-const QuotaChange = Type.Object(
-  { bytes: Type.Optional(Limited), files: Type.Optional(Limited) },
-  { additionalProperties: false, description: 'limits; null is none' },
-)
-
-const Metadata = Type.Record(Type.String(), Type.Unknown(), {
-  maxProperties: 64,
-  description: "the manager's own notes, kept as they are",
-})
-
-const Folder = Type.Object(
-  {
-    id: Type.String(),
-    volume: Type.String(),
-    state: Type.Union([Type.Literal('creating'), Type.Literal('ready'), Type.Literal('deleting')]),
-    quota: Type.Object({ bytes: Limited, files: Limited }),
-    usage: Type.Object({
-      bytes: Bytes,
-      files: Type.Integer({ minimum: 0 }),
-      syncedAt: Type.Union([Time, Type.Null()], {
-        description: 'when the counters were last compared with the storage',
-      }),
-    }),
-    metadata: Metadata,
-    createdAt: Time,
-  },
-  { $id: 'Folder', title: 'Folder' },
-)
+import { FolderParams, Limit, problemResponses, ref, Uuid } from '../schemas.ts'
+import { Folder, Metadata, QuotaChange, QuotaScope } from './folder-schemas.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
-  app.addSchema(Folder)
-
   app.post(
     '/folders',
     {
@@ -50,6 +19,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
             id: Type.Optional(Uuid),
             volume: Type.Optional(Type.String({ description: 'default: the volume `default`, else the first' })),
             quota: Type.Optional(QuotaChange),
+            quotaScope: Type.Optional(QuotaScope),
             metadata: Type.Optional(Metadata),
           },
           { additionalProperties: false },
@@ -58,12 +28,13 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { id = randomUUID(), volume, quota, metadata = {} } = request.body
+      const { id = randomUUID(), volume, quota, quotaScope = null, metadata = {} } = request.body
       const { vfolder, created } = await app.vfolders.create(
         {
           id,
           volume: volume === undefined ? app.volumes.default : app.volumes.get(volume),
           quota: { bytes: quota?.bytes ?? null, files: quota?.files ?? null },
+          quotaScope,
           metadata,
         },
         request.abortSignal,
@@ -150,14 +121,31 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         tags: ['folders'],
         summary: 'Delete a vfolder and all that is in it',
-        description: 'It is gone when the answer comes; its bytes are freed in the background.',
+        description: 'It is gone when the answer comes; a job frees its bytes.',
         params: FolderParams,
-        response: { 204: Type.Null(), ...problemResponses },
+        response: { 202: Type.Object({ job: ref(Job) }), ...problemResponses },
       },
     },
     async (request, reply) => {
-      await app.vfolders.remove(request.params.id, request.abortSignal)
-      return reply.code(204).send(null)
+      const job = await app.vfolders.remove(request.params.id)
+      return reply.code(202).header('location', `/jobs/${job.id}`).send({ job })
+    },
+  )
+
+  app.post(
+    '/folders/:id/sync',
+    {
+      schema: {
+        tags: ['folders'],
+        summary: 'Compare the usage with what is stored, now',
+        params: FolderParams,
+        response: { 202: Type.Object({ job: ref(Job) }), ...problemResponses },
+      },
+    },
+    async (request, reply) => {
+      const { id } = await app.vfolders.ready(request.params.id)
+      const job = await app.jobs.enqueue({ kind: 'sync-quotas', folder: id, payload: {} })
+      return reply.code(202).header('location', `/jobs/${job.id}`).send({ job })
     },
   )
 }

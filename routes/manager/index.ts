@@ -1,21 +1,28 @@
 import type { FastifyInstance } from 'fastify'
+import { Job } from '../../plugins/job-queue/job.ts'
 import { Entry } from '../schemas.ts'
+import clone from './clone.ts'
 import content from './content.ts'
 import files from './files.ts'
+import { Folder } from './folder-schemas.ts'
 import folders from './folders.ts'
+import jobEvents from './job-events.ts'
+import jobs from './jobs.ts'
 import listFiles from './list-files.ts'
+import quotaScopes from './quota-scopes.ts'
 import signedUrls from './signed-urls.ts'
 import upload from './upload.ts'
 import volumes from './volumes.ts'
 
 /** The manager API: every route of this scope, and only of this one, needs a manager token. */
 export default async function manager(app: FastifyInstance): Promise<void> {
-  app.addSchema(Entry)
+  for (const schema of [Entry, Folder, Job]) app.addSchema(schema)
   app.addHook('onRequest', app.requireManagerListener)
   app.addHook('onRequest', app.requireManager)
   app.addHook('onRoute', (route) => {
     if (route.schema) route.schema.security = [{ manager: [] }]
   })
 
-  for (const routes of [volumes, folders, files, listFiles, content, upload, signedUrls]) await app.register(routes)
+  const ofFolders = [folders, clone, quotaScopes, files, listFiles, content, upload, signedUrls]
+  for (const routes of [volumes, ...ofFolders, jobs, jobEvents]) await app.register(routes)
 }

@@ -5,8 +5,9 @@ import { Type } from '@sinclair/typebox'
 import { brokenRule } from '../../backends/path.ts'
 import { toProblem } from '../../plugins/errors.ts'
 import { Problem, type ProblemCode } from '../../plugins/problems.ts'
-import type { StoredFile } from '../../plugins/vfolder-files.ts'
+import type { StoredFile, Upload } from '../../plugins/vfolder-upload.ts'
 import { Bytes, Path, problemResponses, Uuid } from '../schemas.ts'
+import { announcedBytes } from './form-size.ts'
 
 const StoredFileBody = Type.Object({
   path: Type.String(),
@@ -40,15 +41,21 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const files = await app.vfolders.files(folder)
       const stored: StoredFile[] = []
       const options = { maxBytes: app.config.uploadMaxBytes, signal: request.abortSignal }
+      const announced = announcedBytes(request)
+      const parts = formFiles(request.parts())
+      let upload: Upload | undefined
       try {
-        for await (const part of formFiles(request.parts())) {
+        for await (const part of parts) {
           const name = formFilename(part)
           const target = path === undefined ? name : `${path}/${name}`
-          stored.push(await files.write(target, contents(part, request.abortSignal), options))
+          upload ??= files.upload({ bytes: announced(), partly: true })
+          stored.push(await upload.write(target, contents(part, request.abortSignal), options))
         }
         if (stored.length === 0) throw new Problem('malformed_multipart', 'The form has no file.')
       } catch (error) {
         throw withStored(error, stored)
+      } finally {
+        await upload?.end()
       }
       return reply.code(201).send({ files: stored })
     },

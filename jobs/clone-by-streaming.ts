@@ -1,0 +1,126 @@
+import { Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import type { Cloned, CloneOptions, Entry, OpenFile } from '../backends/backend.ts'
+import { AlreadyExists, NotFound, SourceChanged } from '../backends/errors.ts'
+import { orderKey } from '../backends/order.ts'
+import { requireCapability, type Volume } from '../plugins/volumes.ts'
+
+export interface VolumeFolder {
+  volume: Volume
+  folder: string
+}
+
+const filesAtOnce = 8
+const attemptsPerFile = 3
+const reportedPaths = 100
+
+const Checkpoint = Type.Object({ after: Type.String(), files: Type.Integer(), bytes: Type.Integer() })
+const isCheckpoint = TypeCompiler.Compile(Checkpoint)
+
+/**
+ * Copies all entries of a vfolder to one on another volume, whose bytes pass through the service: several files at once,
+ * begun in the order of the listing and taken as done in that order, so that one position says where to go on.
+ */
+export async function cloneByStreaming(from: VolumeFolder, to: VolumeFolder, options: CloneOptions): Promise<Cloned> {
+  const { signal, checkpoint, onProgress, onCheckpoint } = options
+  const done = isCheckpoint.Check(checkpoint) ? { ...checkpoint } : { after: '', files: 0, bytes: 0 }
+  const changed: string[] = []
+  let changedCount = 0
+  const begun: { key: string; copied: Promise<Entry | undefined> }[] = []
+
+  const finishFirst = async () => {
+    const first = begun.shift()
+    if (first === undefined) return
+    const entry = await first.copied
+    if (entry === undefined) {
+      changedCount++
+      if (changed.length < reportedPaths) changed.push(first.key)
+    } else if (entry.type !== 'directory') {
+      done.files++
+      done.bytes += entry.type === 'file' ? entry.size : 0
+    }
+    done.after = first.key
+    onProgress({ files: done.files, bytes: done.bytes })
+    onCheckpoint({ ...done })
+  }
+
+  const listing = { recursive: true, signal, ...(done.after !== '' && { after: done.after }) }
+  try {
+    for await (const entry of from.volume.backend.list(from.folder, listing)) {
+      const copied = copyEntry(from, to, entry, signal)
+      copied.catch(() => {}) // Awaited in its turn.
+      begun.push({ key: orderKey(entry), copied })
+      if (begun.length >= filesAtOnce) await finishFirst()
+    }
+    while (begun.length > 0) await finishFirst()
+  } finally {
+    await Promise.allSettled(begun.map(({ copied }) => copied))
+  }
+  return { files: done.files, bytes: done.bytes, changed, changedCount }
+}
+
+/** Gives the entry as it was copied; undefined when it was gone before that. */
+async function copyEntry(
+  from: VolumeFolder,
+  to: VolumeFolder,
+  entry: Entry,
+  signal: AbortSignal,
+): Promise<Entry | undefined> {
+  const { path } = entry
+  if (entry.type === 'directory') {
+    await to.volume.backend.mkdir(to.folder, path, { signal }).catch((error) => {
+      if (!(error instanceof AlreadyExists)) throw error
+    })
+    return entry
+  }
+  if (entry.type === 'symlink') {
+    await requireCapability(to.volume, 'symlink').symlink(to.folder, path, entry.target ?? '', { signal })
+    return entry
+  }
+  if (await isThere(to, entry, signal)) return entry
+  for (let attempt = 0; attempt < attemptsPerFile; attempt++) {
+    const file = await from.volume.backend.read(from.folder, path, { signal }).catch((error) => {
+      if (!(error instanceof NotFound)) throw error
+    })
+    if (file === undefined) return undefined
+    if (await copyFile(from, to, file, signal)) return file.entry
+  }
+  throw new SourceChanged(`${path} changed each time it was copied`)
+}
+
+/** A file that an earlier attempt stored after its last checkpoint; a file is stored whole or not at all. */
+async function isThere({ volume, folder }: VolumeFolder, source: Entry, signal: AbortSignal): Promise<boolean> {
+  const entry = await volume.backend.stat(folder, source.path, { signal }).catch((error) => {
+    if (!(error instanceof NotFound)) throw error
+  })
+  return (
+    entry?.type === 'file' &&
+    entry.size === source.size &&
+    entry.modifiedAt.getTime() === source.modifiedAt.getTime() &&
+    entry.mode === source.mode
+  )
+}
+
+/** Whether the file was the same at the end of the copy as at its start. */
+async function copyFile(from: VolumeFolder, to: VolumeFolder, file: OpenFile, signal: AbortSignal): Promise<boolean> {
+  const { path, size, modifiedAt, mode, etag } = file.entry
+  const options = { size, signal, modifiedAt, ...(mode !== undefined && { mode }) }
+  const failure = await to.volume.backend.write(to.folder, path, ownChunks(file), options).then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  )
+  file.close()
+  signal.throwIfAborted()
+  const after = await from.volume.backend.stat(from.folder, path, { signal }).catch((error) => {
+    if (!(error instanceof NotFound)) throw error
+  })
+  // What failed because the file changed is not a failure of the storage.
+  if (after !== undefined && (after.etag !== etag || after.size !== size)) return false
+  if (failure !== undefined) throw failure.error
+  return true
+}
+
+/** A backend that reads gives its memory for a moment only, and one that writes may keep it for longer. */
+async function* ownChunks(file: OpenFile): AsyncGenerator<Buffer> {
+  for await (const chunk of file.chunks({ start: 0, end: file.entry.size })) yield Buffer.from(chunk)
+}

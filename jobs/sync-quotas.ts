@@ -1,0 +1,103 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Amount } from '../backends/backend.ts'
+import { defineJob, hasEnded } from '../plugins/job-queue/job.ts'
+import { countUsage, putUsageRight } from '../plugins/usage.ts'
+
+/** How many vfolders are asked for at once. */
+const page = 100
+
+/** After each vfolder it rests for as long as that took, up to this, so that it takes at most half of a disk's time. */
+const longestRestMilliseconds = 10_000
+
+const Checkpoint = Type.Object({
+  after: Type.String(),
+  folders: Type.Integer(),
+  drifted: Type.Integer(),
+  files: Type.Integer(),
+  bytes: Type.Integer(),
+  driftFiles: Type.Integer(),
+  driftBytes: Type.Integer(),
+})
+const isCheckpoint = TypeCompiler.Compile(Checkpoint)
+const nothingYet = { after: '', folders: 0, drifted: 0, files: 0, bytes: 0, driftFiles: 0, driftBytes: 0 }
+
+/** Compares the usage counters of vfolders with what is really stored, and puts them right. */
+export default fp(
+  async (app) => {
+    app.jobs.define(
+      defineJob({
+        kind: 'sync-quotas',
+        payload: Type.Object({}),
+        // One over all vfolders takes its time; the second place is for single ones.
+        concurrency: 2,
+        cancellable: true,
+
+        async run({ folder, checkpoint, signal, progress, save }) {
+          const state = { ...(isCheckpoint.Check(checkpoint) ? checkpoint : nothingYet) }
+          for await (const vfolder of folder === null ? ready(app, state.after) : [await app.vfolders.get(folder)]) {
+            signal.throwIfAborted()
+            const started = performance.now()
+            const { counted, drift } = await sync(app, vfolder.id, signal)
+            state.after = vfolder.id
+            state.folders++
+            state.files += counted.files
+            state.bytes += counted.bytes
+            if (drift.files !== 0 || drift.bytes !== 0) state.drifted++
+            state.driftFiles += Math.abs(drift.files)
+            state.driftBytes += Math.abs(drift.bytes)
+            progress(state)
+            save(state)
+            const rest = Math.min(longestRestMilliseconds, performance.now() - started)
+            if (folder === null) await sleep(rest, undefined, { signal })
+          }
+          const { folders, drifted, driftFiles, driftBytes } = state
+          return { folders, drifted, driftFiles, driftBytes }
+        },
+      }),
+    )
+
+    async function queueAll(): Promise<void> {
+      const last = await app.jobs.latest('sync-quotas', null)
+      if (last === undefined || hasEnded(last.job)) {
+        await app.jobs.enqueue({ kind: 'sync-quotas', folder: null, payload: {} })
+      }
+    }
+
+    app.addHook('onReady', async () => {
+      app.schedule('sync-quotas', app.config.quotaSyncIntervalSeconds, queueAll)
+    })
+  },
+  { name: 'sync-quotas', dependencies: ['job-queue', 'scheduler', 'vfolders'] },
+)
+
+async function* ready(app: FastifyInstance, after: string) {
+  let position = after
+  for (;;) {
+    const vfolders = await app.vfolders.list({ limit: page, ...(position !== '' && { after: position }) })
+    for (const vfolder of vfolders) if (vfolder.state === 'ready') yield vfolder
+    const last = vfolders.at(-1)
+    if (last === undefined) return
+    position = last.id
+  }
+}
+
+async function sync(
+  app: FastifyInstance,
+  id: string,
+  signal: AbortSignal,
+): Promise<{ counted: Amount; drift: Amount }> {
+  const none = { files: 0, bytes: 0 }
+  const vfolder = await app.vfolders.ready(id).catch(() => undefined)
+  if (vfolder === undefined) return { counted: none, drift: none }
+  const { backend } = app.volumes.get(vfolder.volume)
+  const { counted, drift, exact } = await putUsageRight(app.database, id, () => countUsage(backend, id, signal))
+  if (drift.files !== 0 || drift.bytes !== 0) {
+    const fields = { folder: id, volume: vfolder.volume, drift_bytes: drift.bytes, drift_files: drift.files }
+    app.log.info({ ...fields, usage_bytes: counted.bytes, usage_files: counted.files, exact }, 'usage had drifted')
+  }
+  return { counted, drift }
+}

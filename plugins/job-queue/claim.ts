@@ -1,0 +1,66 @@
+import { sql } from 'kysely'
+import type { Database, JobRow } from './job.ts'
+
+/** No attempt is put off for longer; what is due later than that was written by a clock that has been set back since. */
+const longestDelayMilliseconds = 60_000
+
+export interface Claimant {
+  /** The process. */
+  id: string
+  kind: string
+  /** The jobs that it runs already. */
+  running: string[]
+  limit: number
+}
+
+/**
+ * Takes jobs that are due: queued ones, and running ones whose process is not alive any more or has let go of them. Two
+ * processes may find the same job; the update, which names the attempt it found, lets only one of them have it.
+ */
+export async function claimJobs(db: Database, { id, kind, running, limit }: Claimant): Promise<JobRow[]> {
+  const now = Date.now()
+  const candidates = await db
+    .selectFrom('jobs')
+    .select(['id', 'attempts', 'state', 'failures'])
+    .where('kind', '=', kind)
+    .where((eb) =>
+      eb.or([
+        eb.and([
+          eb('state', '=', 'queued'),
+          eb.or([eb('due_at', '<=', now), eb('due_at', '>', now + longestDelayMilliseconds)]),
+        ]),
+        eb.and([
+          eb('state', '=', 'running'),
+          eb.or([
+            eb('process', 'not in', eb.selectFrom('processes').select('processes.id')),
+            eb.and([eb('process', '=', id), ...running.map((job) => eb('id', '!=', job))]),
+          ]),
+        ]),
+      ]),
+    )
+    .orderBy('created_at')
+    .limit(limit)
+    .execute()
+
+  const claimed: JobRow[] = []
+  for (const candidate of candidates) {
+    const row = await db
+      .updateTable('jobs')
+      .set((eb) => ({
+        state: 'running',
+        process: id,
+        attempts: eb('attempts', '+', 1),
+        // Nobody wrote down how an attempt ended whose process died.
+        failures: candidate.failures + (candidate.state === 'running' ? 1 : 0),
+        started_at: sql<string>`coalesce(started_at, ${new Date(now).toISOString()})`,
+        version: eb('version', '+', 1),
+      }))
+      .where('id', '=', candidate.id)
+      .where('state', '=', candidate.state)
+      .where('attempts', '=', candidate.attempts)
+      .returningAll()
+      .executeTakeFirst()
+    if (row !== undefined) claimed.push(row)
+  }
+  return claimed
+}

@@ -1,0 +1,105 @@
+import { createHash } from 'node:crypto'
+import type { Amount, Backend, Entry, Written } from '../backends/backend.ts'
+import { BackendError } from '../backends/errors.ts'
+import { splitPath } from '../backends/path.ts'
+import { Problem } from './problems.ts'
+import type { Reservation } from './quotas.ts'
+
+export interface StoredFile {
+  path: string
+  size: number
+  /** In hexadecimal, of the bytes as they came. */
+  sha256: string
+}
+
+export interface UploadOptions {
+  maxBytes: number
+  signal: AbortSignal
+}
+
+/** What is to come, as far as that is known before the first byte. */
+export interface Announced {
+  bytes: number
+  /** Begin also when there is only room for a part of it: the number is an upper bound. */
+  partly: boolean
+}
+
+export type Upload = ReturnType<typeof createUpload>
+
+/** Stores one or more files in a vfolder, in room that is reserved before the first byte. The caller must `end` it. */
+export function createUpload(
+  folder: string,
+  backend: Backend,
+  reserve: (wanted: Amount, options: { partly: boolean }) => Promise<Reservation>,
+  announced: Announced,
+) {
+  let reservation: Reservation | undefined
+
+  return {
+    /**
+     * Stores a file and hashes it on the way.
+     * @throws {Problem} `file_too_large` as soon as `source` goes over `maxBytes`, `quota_exceeded` as soon as there is
+     * no room for more
+     */
+    async write(path: string, source: AsyncIterable<Buffer>, { maxBytes, signal }: UploadOptions): Promise<StoredFile> {
+      splitPath(path)
+      const hash = createHash('sha256')
+      const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
+      const replaced = await amountAt(backend, folder, path, signal)
+      reservation ??= await reserve(
+        { bytes: Math.max(0, announced.bytes - replaced.bytes), files: 1 - replaced.files },
+        { partly: announced.partly },
+      )
+      const room = reservation
+
+      async function* metered(): AsyncGenerator<Buffer> {
+        let bytes = 0
+        await cover(room, { bytes, files: 1 }, replaced)
+        for await (const chunk of source) {
+          bytes += chunk.length
+          if (bytes > limit) {
+            throw new Problem('file_too_large', `${path} is over the limit of ${limit} bytes.`, {
+              members: { maxBytes: limit },
+            })
+          }
+          await cover(room, { bytes, files: 1 }, replaced)
+          hash.update(chunk)
+          yield chunk
+        }
+        // What it replaces may have changed meanwhile; from here to the replacing it is a moment.
+        await cover(room, { bytes, files: 1 }, await amountAt(backend, folder, path, signal))
+      }
+
+      const written = await backend.write(folder, path, metered(), { signal })
+      await room.settle(growth(written))
+      return { path, size: written.entry.size, sha256: hash.digest('hex') }
+    },
+
+    async end(): Promise<void> {
+      await reservation?.end()
+    },
+  }
+}
+
+/** Makes sure that what a file takes more than the one it replaces is reserved. */
+async function cover(room: Reservation, file: Amount, replaced: Amount): Promise<void> {
+  const needed = { bytes: Math.max(0, file.bytes - replaced.bytes), files: file.files - replaced.files }
+  if (!room.covers(needed)) await room.cover(needed)
+}
+
+/** What stands at a path and would be replaced. What cannot be replaced is refused later, by the backend itself. */
+export async function amountAt(backend: Backend, folder: string, path: string, signal: AbortSignal): Promise<Amount> {
+  const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
+    if (!(error instanceof BackendError)) throw error
+  })
+  return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
+}
+
+/** Usage counts files and symlinks, and the bytes of files. */
+export function amountOf({ type, size }: Entry): Amount {
+  return { bytes: type === 'file' ? size : 0, files: type === 'directory' ? 0 : 1 }
+}
+
+export function growth({ entry, replaced }: Written): Amount {
+  return { bytes: amountOf(entry).bytes - (replaced ?? 0), files: replaced === undefined ? 1 : 0 }
+}

@@ -1,0 +1,39 @@
+import { Type } from '@sinclair/typebox'
+import { Bytes, Time } from '../schemas.ts'
+
+export const Limited = Type.Union([Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), Type.Null()])
+
+export const QuotaChange = Type.Object(
+  { bytes: Type.Optional(Limited), files: Type.Optional(Limited) },
+  { additionalProperties: false, description: 'limits; null is none' },
+)
+
+export const QuotaScope = Type.String({
+  pattern: '^[A-Za-z0-9._:@-]{1,128}$',
+  description: 'an owner whose limits span several vfolders',
+})
+
+export const Metadata = Type.Record(Type.String(), Type.Unknown(), {
+  maxProperties: 64,
+  description: "the manager's own notes, kept as they are",
+})
+
+export const Folder = Type.Object(
+  {
+    id: Type.String(),
+    volume: Type.String(),
+    state: Type.Union((['creating', 'cloning', 'ready', 'deleting'] as const).map((state) => Type.Literal(state))),
+    quota: Type.Object({ bytes: Limited, files: Limited }),
+    quotaScope: Type.Union([QuotaScope, Type.Null()]),
+    usage: Type.Object({
+      bytes: Bytes,
+      files: Type.Integer({ minimum: 0 }),
+      syncedAt: Type.Union([Time, Type.Null()], {
+        description: 'when the counters were last compared with the storage',
+      }),
+    }),
+    metadata: Metadata,
+    createdAt: Time,
+  },
+  { $id: 'Folder', title: 'Folder' },
+)
