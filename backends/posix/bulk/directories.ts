@@ -21,8 +21,12 @@ export function pathOf(fd: number): string {
 
 /** The path of an entry of an open directory. */
 export function at(fd: number, name: string): string | Buffer {
-  const path = `${descriptors}/${fd}/${name}`
-  return ascii.test(name) ? path : Buffer.from(path, encoding)
+  return rawPath(`${descriptors}/${fd}/${name}`)
+}
+
+/** A path in `encoding` as system calls take it. */
+export function rawPath(path: string): string | Buffer {
+  return ascii.test(path) ? path : Buffer.from(path, encoding)
 }
 
 /** The name as people read it. */

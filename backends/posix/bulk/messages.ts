@@ -2,7 +2,8 @@ import type { Amount } from '../../backend.ts'
 
 /** What the threads do with a tree. */
 export type Work =
-  | { kind: 'usage' }
+  /** `root` is the directory of the vfolder. */
+  | { kind: 'usage'; root: string }
   /** `bytes` asks for the sizes of what is removed, which costs one more system call a file. */
   | { kind: 'remove'; bytes: boolean }
   | { kind: 'clone'; durable: Durable }

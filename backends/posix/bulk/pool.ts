@@ -19,7 +19,8 @@ export interface Listener {
 }
 
 export class Thread {
-  readonly #worker = new Worker(file)
+  // Descriptors are opened in one thread and closed in another.
+  readonly #worker = new Worker(file, { trackUnmanagedFds: false })
   #listener: Listener | undefined
   #end: NodeJS.Timeout | undefined
 

@@ -28,7 +28,7 @@ parentPort?.on('message', ({ work, share, state }: ToThread) => {
 function operation(work: Work, run: Run): Operation {
   switch (work.kind) {
     case 'usage':
-      return usage(run)
+      return usage(run, work)
     case 'remove':
       return remove(run, work)
     case 'clone':
