@@ -3,13 +3,27 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
+import { clone } from './rows/clone.ts'
+import { deletion } from './rows/delete.ts'
 import { download1g } from './rows/download-1g.ts'
 import { download4k } from './rows/download-4k.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { requestId } from './rows/request-id.ts'
+import { usage } from './rows/usage.ts'
+import { usageLoad } from './rows/usage-load.ts'
 
-const rows: Row[] = [download1g, download4k, requestId, memoryDownloads, memoryUpload]
+const rows: Row[] = [
+  download1g,
+  download4k,
+  requestId,
+  memoryDownloads,
+  memoryUpload,
+  usage,
+  usageLoad,
+  clone,
+  deletion,
+]
 
 const { positionals: names } = parseArgs({ allowPositionals: true })
 const unknown = names.filter((name) => !rows.some((row) => row.name === name))
