@@ -1,6 +1,7 @@
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import posix from './backends/posix/index.ts'
 import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
+import archives from './plugins/archives/index.ts'
 import backends from './plugins/backends.ts'
 import configPlugin, { type Config } from './plugins/config.ts'
 import database from './plugins/database/index.ts'
@@ -58,6 +59,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(managerAuth)
   await app.register(signedUrls)
   await app.register(downloads)
+  await app.register(archives)
   await app.register(health)
   await app.register(manager)
   await app.register(client)

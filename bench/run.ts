@@ -3,13 +3,15 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
+import { tar, zip } from './rows/archive.ts'
 import { download1g } from './rows/download-1g.ts'
 import { download4k } from './rows/download-4k.ts'
+import { memoryArchive } from './rows/memory-archive.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { requestId } from './rows/request-id.ts'
 
-const rows: Row[] = [download1g, download4k, requestId, memoryDownloads, memoryUpload]
+const rows: Row[] = [download1g, download4k, requestId, zip, tar, memoryDownloads, memoryUpload, memoryArchive]
 
 const { positionals: names } = parseArgs({ allowPositionals: true })
 const unknown = names.filter((name) => !rows.some((row) => row.name === name))
