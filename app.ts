@@ -4,6 +4,7 @@ import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
 import cloneVfolder from './jobs/clone-vfolder.ts'
 import deleteVfolder from './jobs/delete-vfolder.ts'
 import syncQuotas from './jobs/sync-quotas.ts'
+import archives from './plugins/archives/index.ts'
 import backends from './plugins/backends.ts'
 import configPlugin, { type Config } from './plugins/config.ts'
 import database from './plugins/database/index.ts'
@@ -72,6 +73,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(managerAuth)
   await app.register(signedUrls)
   await app.register(downloads)
+  await app.register(archives)
   await app.register(health)
   await app.register(manager)
   await app.register(client)

@@ -3,10 +3,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
+import { tar, zip } from './rows/archive.ts'
 import { clone } from './rows/clone.ts'
 import { deletion } from './rows/delete.ts'
 import { download1g } from './rows/download-1g.ts'
 import { download4k } from './rows/download-4k.ts'
+import { memoryArchive } from './rows/memory-archive.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { requestId } from './rows/request-id.ts'
@@ -23,6 +25,9 @@ const rows: Row[] = [
   usageLoad,
   clone,
   deletion,
+  zip,
+  tar,
+  memoryArchive,
 ]
 
 const { positionals: names } = parseArgs({ allowPositionals: true })

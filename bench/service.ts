@@ -18,6 +18,8 @@ export interface Service {
   /** Where the vfolder's files are. */
   directoryOf(folder: string): Promise<string>
   signDownloads(folder: string, paths: string[]): Promise<string[]>
+  /** Of all that is in the vfolder. */
+  signArchive(folder: string, archive: string): Promise<string>
   authorization: string
   /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
   peakMiB(): Promise<number>
@@ -48,15 +50,19 @@ export async function startService(bench: Bench): Promise<Service> {
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
     return response.json()
   }
+  const sign = async (folder: string, body: object): Promise<string[]> => {
+    const answer = Value.Parse(Signed, await ask('POST', `/folders/${folder}/signed-urls`, body))
+    return answer.signedUrls.map((signed) => signed.url)
+  }
   return {
     url,
     authorization,
     createFolder: async () => Value.Parse(Folder, await ask('POST', '/folders', {})).id,
     directoryOf: async (folder) => Value.Parse(Mount, await ask('GET', `/folders/${folder}/mount`)).path,
-    signDownloads: async (folder, paths) => {
-      const body = { operation: 'download', paths, expiresIn: 3600 }
-      const answer = Value.Parse(Signed, await ask('POST', `/folders/${folder}/signed-urls`, body))
-      return answer.signedUrls.map((signed) => signed.url)
+    signDownloads: (folder, paths) => sign(folder, { operation: 'download', paths, expiresIn: 3600 }),
+    signArchive: async (folder, archive) => {
+      const [url = ''] = await sign(folder, { operation: 'archive', paths: [], archive, expiresIn: 3600 })
+      return url
     },
     peakMiB: async () => {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8')

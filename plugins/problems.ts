@@ -9,6 +9,7 @@ export const problems = {
   malformed_multipart: [400, 'The body is not a complete multipart form'],
   invalid_path: [400, 'The path is not allowed'],
   invalid_url: [400, 'The URL cannot be decoded'],
+  selection_too_large: [400, 'The selection does not fit into a URL'],
   invalid_cursor: [400, 'The cursor is not one that this API gave'],
   size_mismatch: [400, 'The body does not have the announced size'],
   token_required: [401, 'A token is required'],

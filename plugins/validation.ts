@@ -8,7 +8,8 @@ import { Problem } from './problems.ts'
 /** The schema keyword of a path inside a vfolder: says which rule is broken, as a pattern could not. */
 export const pathKeyword = 'x-path'
 
-const checkPath: SchemaValidateFunction = (_enabled: boolean, path: string) => {
+const checkPath: SchemaValidateFunction = (rule: true | 'or-empty', path: string) => {
+  if (rule === 'or-empty' && path === '') return true
   const message = brokenRule(path)
   if (message === undefined) return true
   checkPath.errors = [{ keyword: pathKeyword, message }]
