@@ -87,6 +87,6 @@ function timeouts({ idleTimeoutSeconds, headersTimeoutSeconds }: Config) {
     connectionTimeout: idleTimeoutSeconds * 1000,
     keepAliveTimeout: Math.min(idleTimeoutSeconds, 65) * 1000,
     requestTimeout: 0,
-    http: { headersTimeout: headersTimeoutSeconds * 1000, connectionsCheckingInterval: 1000 },
+    http: { requireHostHeader: false, headersTimeout: headersTimeoutSeconds * 1000, connectionsCheckingInterval: 1000 },
   }
 }

@@ -48,8 +48,8 @@ export const problems = {
   job_abandoned: [500, 'The job ended the process that ran it, again and again'],
   storage_access_denied: [500, 'The storage refuses the service'],
   capability_missing: [501, 'The volume cannot do this'],
+  database_busy: [503, 'The database is busy'],
   storage_unavailable: [503, 'The storage is not available'],
-  closing: [503, 'The service is closing'],
   no_space: [507, 'The volume is full'],
   quota_exceeded: [507, 'A quota is reached'],
 } as const satisfies Record<BackendErrorCode, readonly [number, string]> & Record<string, readonly [number, string]>

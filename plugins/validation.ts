@@ -45,6 +45,10 @@ export default fp(
 
     // Fastify takes a value that cannot be decoded as it stands, so that `%ff` would become a file of that name.
     app.addHook('onRequest', (request, _reply, done) => {
+      // RFC 9112, section 3.2; Node's own answer would have no request ID.
+      if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+        return done(new Problem('bad_request', 'A request needs one Host header.'))
+      }
       try {
         if (request.url.includes('%')) decodeURIComponent(request.url)
         done()
