@@ -190,7 +190,9 @@ t.test('every storage call has it, at level debug', async (t) => {
   for (const name of ['a', 'b']) form.append('file', new Blob(['content']), name)
   await server.manager('POST', `/folders/upload?folder=${folder}`, form, { [requestIdHeader]: 'the-upload' })
   await server.logged((line) => line.request_id === 'the-upload' && line.msg === 'request completed')
-  const calls = server.linesOf('the-upload').filter((line) => line.msg === 'storage call done')
+  const calls = server
+    .linesOf('the-upload')
+    .filter(({ msg, operation }) => msg === 'storage call done' && operation === 'write')
   t.same(
     calls.map(({ operation, volume, path }) => [operation, volume, path]),
     [

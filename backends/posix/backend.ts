@@ -1,9 +1,10 @@
 import fs from 'node:fs'
-import { access, lstat, mkdir, rename, statfs } from 'node:fs/promises'
+import { access, lstat, mkdir, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import type { Backend, Entry, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
+import { cloneFolder } from './clone.ts'
 import { createDirectories, createDirectory, type Ownership, openDirectory, openInside } from './directory.ts'
 import { toEntry, withTarget } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
@@ -13,7 +14,8 @@ import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
 import { moveEntry } from './move.ts'
 import { readChunks, smallFileBytes } from './read.ts'
-import { removeEntry } from './remove.ts'
+import { removeEntry, removeFolder, syncDirectory } from './remove.ts'
+import { folderUsage } from './usage.ts'
 import { copyEntry, createSymlink, writeFile } from './write.ts'
 
 export function createPosixBackend(layout: Layout, ownership: Ownership) {
@@ -30,16 +32,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     createFolder: (folder) => createFolder(layout.folder(folder), ownership),
 
-    async removeFolder(folder) {
-      const root = layout.folder(folder)
-      try {
-        await rename(root, layout.newTrash(folder))
-      } catch (error) {
-        if (errnoOf(error) === 'ENOENT') return
-        throw error
-      }
-      await syncDirectory(dirname(root))
-    },
+    removeFolder: (folder, options) => removeFolder(layout, folder, options),
 
     async stat(folder, path) {
       const { root, names } = place(folder, path)
@@ -78,6 +71,10 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     write: (folder, path, source, options) => writeFile(place(folder, path), source, options),
 
     copy: (folder, from, to, options) => copyEntry(place(folder, from), place(options.toFolder ?? folder, to), options),
+
+    clone: (from, to, options) => cloneFolder(layout, from, to, options),
+
+    usage: (folder, call) => folderUsage(layout, folder, call),
 
     symlink: (folder, path, target, options) => createSymlink(place(folder, path), target, options),
 
@@ -153,13 +150,4 @@ async function createFolder(root: string, ownership: Ownership): Promise<void> {
     parent.close()
   }
   await syncDirectory(dirname(dirname(root)))
-}
-
-async function syncDirectory(path: string): Promise<void> {
-  const directory = await openDirectory(path, [])
-  try {
-    await directory.sync()
-  } finally {
-    directory.close()
-  }
 }

@@ -1,12 +1,16 @@
 import type { Stats } from 'node:fs'
-import { lstat, opendir, rename, rmdir, unlink } from 'node:fs/promises'
-import type { Amount, RemoveOptions } from '../backend.ts'
-import { type Directory, openDirectory } from './directory.ts'
-import { isGone, translated } from './errno.ts'
+import { lstat, lutimes, readdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { basename, dirname } from 'node:path'
+import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
+import { NotEmpty } from '../errors.ts'
+import type { News } from './bulk/messages.ts'
+import { runTask, type TaskOptions } from './bulk/task.ts'
+import { openDirectory } from './directory.ts'
+import { errnoOf, translated } from './errno.ts'
 import type { Layout } from './layout.ts'
 
-/** Removals under way at once in one directory: enough for the thread pool. */
-const removalsAtOnce = 16
+/** Two threads leave each other the directories that they share; whoever holds one open may go on making entries. */
+const walks = 10
 
 export async function removeEntry(
   layout: Layout,
@@ -31,81 +35,69 @@ export async function removeEntry(
       }
       const staging = layout.newStaging()
       await rename(target, staging)
+      // An old directory must not be taken for a dead writer's while it is being removed.
+      await lutimes(staging, new Date(), new Date())
       await parent.sync()
-      return removeTree(staging, signal)
+      return removeTrees(layout.staging, [basename(staging)], { signal, bytes: true })
     })
   } finally {
     parent.close()
   }
 }
 
-/** Removes a file or a tree that nobody else can see any more, and counts what was in it. */
-export async function removeTree(path: string, signal: AbortSignal): Promise<Amount> {
-  const slash = path.lastIndexOf('/')
-  const parent = await openDirectory(path.slice(0, slash), [])
-  const removed = { files: 0, bytes: 0 }
+/** Makes a vfolder vanish, and frees its bytes and those that an earlier call had no time for. */
+export async function removeFolder(
+  layout: Layout,
+  folder: string,
+  { signal, onProgress }: Call & { onProgress?: OnProgress },
+): Promise<void> {
+  const root = layout.folder(folder)
   try {
-    await removeChild(parent, path.slice(slash + 1), removed, signal)
+    await rename(root, layout.newTrash(folder))
+    await syncDirectory(dirname(root))
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+  }
+  const names = (await readdir(layout.trash)).filter((name) => name.startsWith(`${folder}.`))
+  await removeTrees(layout.trash, names, { signal, onProgress, bytes: false })
+}
+
+/** Removes files or trees of a directory of the layout that nobody else can reach any more, and counts what was in them. */
+export async function removeTrees(
+  directory: string,
+  names: string[],
+  { bytes, onProgress, signal }: TaskOptions & { bytes: boolean },
+): Promise<Amount> {
+  const total = { files: 0, bytes: 0 }
+  if (names.length === 0) return total
+  const parent = await openDirectory(directory, [])
+  try {
+    for (let walk = 0; walk < walks; walk++) {
+      const share = { fds: [parent.fd], names, base: '' }
+      const options = { signal, onProgress: onProgress && ((done: Amount) => onProgress(sum(total, done))) }
+      const news: News = await runTask({ kind: 'remove', bytes }, share, options)
+      Object.assign(total, sum(total, news))
+      if (news.left === 0) return total
+    }
+    throw new NotEmpty('entries were made in a directory while it was removed')
   } finally {
     parent.close()
   }
-  return removed
 }
 
-// Every step goes through an open directory and follows no symlink: whoever still holds a directory of the tree open
-// could otherwise put a symlink in the way and have something else removed.
-async function removeChild(parent: Directory, name: string, removed: Amount, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  await ignoringGone(async () => {
-    const stats = await lstat(parent.at(name))
-    if (!stats.isDirectory()) {
-      await unlink(parent.at(name))
-      add(removed, counted(stats))
-      return
-    }
-    const directory = await parent.child(name)
-    try {
-      await removeContents(directory, removed, signal)
-    } finally {
-      directory.close()
-    }
-    await rmdir(parent.at(name))
-  })
-}
-
-async function removeContents(directory: Directory, removed: Amount, signal: AbortSignal): Promise<void> {
-  let window: Promise<void>[] = []
-  const directories: string[] = []
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = await openDirectory(path, [])
   try {
-    for await (const dirent of await opendir(directory.at('.'), { bufferSize: 1024 })) {
-      // One directory at a time, so that the depth of the tree, not its breadth, bounds the open descriptors.
-      if (dirent.isDirectory()) directories.push(dirent.name)
-      else window.push(removeChild(directory, dirent.name, removed, signal))
-      if (window.length >= removalsAtOnce) {
-        await Promise.all(window)
-        window = []
-      }
-    }
+    await directory.sync()
   } finally {
-    await Promise.allSettled(window)
+    directory.close()
   }
-  await Promise.all(window)
-  for (const name of directories) await removeChild(directory, name, removed, signal)
 }
 
 function counted(stats: Stats): Amount {
   return { files: 1, bytes: stats.isFile() ? stats.size : 0 }
 }
 
-export function add(total: Amount, part: Amount): void {
-  total.files += part.files
-  total.bytes += part.bytes
-}
-
-async function ignoringGone(operation: () => Promise<void>): Promise<void> {
-  try {
-    await operation()
-  } catch (error) {
-    if (!isGone(error)) throw error
-  }
+function sum(a: Amount, b: Amount): Amount {
+  return { files: a.files + b.files, bytes: a.bytes + b.bytes }
 }

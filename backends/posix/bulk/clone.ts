@@ -1,0 +1,174 @@
+import fs from 'node:fs'
+import { Copier, setAttributes, setDirectoryAttributes } from './copy.ts'
+import { at, entriesOf, gone, isEmpty, lstat, openDirectory, unless } from './directories.ts'
+import type { Durable } from './messages.ts'
+import { remove } from './remove.ts'
+import { about, Restless, type Run } from './run.ts'
+import { sameTime } from './times.ts'
+import { type Level, type Operation, walk } from './walk.ts'
+
+const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
+
+const attempts = 4
+const ownerAll = 0o700
+
+/** Copies the entries of one directory into another, which is empty or has what an earlier attempt left. */
+export function clone(run: Run, durable: Durable): Operation {
+  const cloning = new Cloning(run, durable)
+  const modes = new Map<Level, number>()
+  return {
+    open(parent, name) {
+      const source = unless(gone, () => openDirectory(parent.fd, name))
+      if (source === undefined) {
+        run.changed(parent.path(name))
+        return undefined
+      }
+      try {
+        return [source, openDirectory(parent.copy, name)]
+      } catch (error) {
+        fs.closeSync(source)
+        throw error
+      }
+    },
+
+    enter(level) {
+      const stats = fs.fstatSync(level.fd)
+      const subdirectories = cloning.entries(level)
+      // A directory that its owner must not enter gets its mode when there is nothing more to do in it.
+      const closed = (stats.mode & ownerAll) !== ownerAll
+      setDirectoryAttributes(level.copy, stats, closed ? stats.mode | ownerAll : stats.mode)
+      if (closed) {
+        level.mayShare = false
+        modes.set(level, stats.mode)
+      }
+      return subdirectories
+    },
+
+    leave(level) {
+      const mode = modes.get(level)
+      if (mode === undefined) return
+      modes.delete(level)
+      fs.fchmodSync(level.copy, mode & 0o7777)
+    },
+  }
+}
+
+class Cloning {
+  readonly #run: Run
+  readonly #durable: Durable
+  readonly #copier: Copier
+
+  constructor(run: Run, durable: Durable) {
+    this.#run = run
+    this.#durable = durable
+    this.#copier = new Copier(() => run.check())
+  }
+
+  entries(level: Level): string[] {
+    const isNew = isEmpty(level.copy)
+    if (!isNew) {
+      fs.fchmodSync(level.copy, ownerAll)
+      this.#removeStrays(level)
+    }
+    const subdirectories: string[] = []
+    for (const entry of entriesOf(level.fd)) {
+      const { name } = entry
+      this.#run.check()
+      try {
+        if (entry.isDirectory()) {
+          this.#makeDirectory(level, name)
+          subdirectories.push(name)
+        } else if (entry.isFile()) this.#copyFile(level, name, isNew)
+        else if (entry.isSymbolicLink()) this.#copySymlink(level, name, isNew)
+      } catch (error) {
+        throw about(error, level.path(name))
+      }
+    }
+    return subdirectories
+  }
+
+  #makeDirectory({ copy }: Level, name: string): void {
+    const there = lstat(copy, name)
+    if (there?.isDirectory()) return
+    if (there !== undefined) fs.unlinkSync(at(copy, name))
+    fs.mkdirSync(at(copy, name), ownerAll)
+  }
+
+  #copyFile(level: Level, name: string, isNew: boolean): void {
+    for (let attempt = 0; attempt < attempts; attempt++) {
+      const fd = unless(gone, () => fs.openSync(at(level.fd, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK))
+      try {
+        const stats = fd === undefined ? undefined : fs.fstatSync(fd)
+        if (fd === undefined || !stats?.isFile()) {
+          this.#run.changed(level.path(name))
+          return
+        }
+        const isDone = !isNew && this.#isDone(level, name, stats)
+        if (isDone || this.#copyOnce(fd, stats, level.copy, name)) {
+          this.#run.count(1, stats.size)
+          return
+        }
+      } finally {
+        if (fd !== undefined) fs.closeSync(fd)
+      }
+    }
+    throw new Restless(`${level.path(name)} changed each time it was copied`)
+  }
+
+  /** Copies a file, and takes the copy back when the file changed meanwhile. */
+  #copyOnce(fd: number, stats: fs.Stats, copy: number, name: string): boolean {
+    this.#copier.copy(fd, stats, copy, name)
+    const unchanged = isUnchanged(stats, fs.fstatSync(fd))
+    if (unchanged) setAttributes(copy, name, stats)
+    else fs.unlinkSync(at(copy, name))
+    return unchanged
+  }
+
+  #copySymlink(level: Level, name: string, isNew: boolean): void {
+    const stats = lstat(level.fd, name)
+    const target = unless([...gone, 'EINVAL'], () => fs.readlinkSync(at(level.fd, name), { encoding: 'buffer' }))
+    if (target === undefined || !stats?.isSymbolicLink()) {
+      this.#run.changed(level.path(name))
+      return
+    }
+    if (!isNew) this.#removeTree(level, name)
+    fs.symlinkSync(target, at(level.copy, name))
+    setAttributes(level.copy, name, stats)
+    this.#run.count(1, 0)
+  }
+
+  /** Whether an earlier attempt copied this file; anything else of that name is removed. */
+  #isDone(level: Level, name: string, source: fs.Stats): boolean {
+    const stats = lstat(level.copy, name)
+    if (stats === undefined) return false
+    const { before, since } = this.#durable
+    const durable = stats.ctimeMs < before || stats.ctimeMs >= since
+    // The time of the source is set last, so a file that has it is whole.
+    const same = stats.isFile() && stats.size === source.size && sameTime(stats.mtimeMs, source.mtimeMs)
+    if (durable && same) return true
+    this.#removeTree(level, name)
+    return false
+  }
+
+  /** Removes from the copy what is not in the source any more. */
+  #removeStrays(level: Level): void {
+    for (const { name } of entriesOf(level.copy)) {
+      this.#run.check()
+      const stats = lstat(level.fd, name)
+      if (!stats?.isFile() && !stats?.isDirectory() && !stats?.isSymbolicLink()) this.#removeTree(level, name)
+    }
+  }
+
+  #removeTree({ copy }: Level, name: string): void {
+    if (!lstat(copy, name)?.isDirectory()) {
+      unless(['ENOENT'], () => fs.unlinkSync(at(copy, name)))
+      return
+    }
+    const run = this.#run.aside()
+    walk(remove(run, { bytes: false }), { fds: [openDirectory(copy, '.')], names: [name], base: '' }, run)
+  }
+}
+
+function isUnchanged(before: fs.Stats, after: fs.Stats): boolean {
+  return before.size === after.size && before.mtimeMs === after.mtimeMs && before.ctimeMs === after.ctimeMs
+}

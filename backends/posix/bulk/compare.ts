@@ -1,0 +1,38 @@
+import fs from 'node:fs'
+import { entriesOf, gone, openDirectory, unless } from './directories.ts'
+import type { Run } from './run.ts'
+import { sameTime } from './times.ts'
+import type { Operation } from './walk.ts'
+
+/**
+ * Tells the directories in which entries came or went since they were cloned: a clone gives the copy the modification
+ * time that the directory had before it was read.
+ */
+export function compare(run: Run): Operation {
+  return {
+    open(parent, name) {
+      const fds: number[] = []
+      for (const directory of parent.fds) {
+        const fd = unless(gone, () => openDirectory(directory, name))
+        if (fd !== undefined) fds.push(fd)
+      }
+      if (fds.length === 2) return fds
+      // It came or went, which the time of the directory that it is in tells.
+      for (const fd of fds) fs.closeSync(fd)
+      return undefined
+    },
+
+    enter(level) {
+      const { fd, copy } = level
+      if (!sameTime(fs.fstatSync(fd).mtimeMs, fs.fstatSync(copy).mtimeMs)) {
+        run.changed(level.prefix.slice(0, -1) || '.')
+      }
+      const subdirectories: string[] = []
+      for (const entry of entriesOf(fd)) {
+        run.check()
+        if (entry.isDirectory()) subdirectories.push(entry.name)
+      }
+      return subdirectories
+    },
+  }
+}

@@ -1,0 +1,74 @@
+import fs from 'node:fs'
+import { errnoOf } from '../errno.ts'
+
+const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = fs.constants
+
+// What `directory.ts` does, with system calls that are waited for.
+
+/** Of names of entries: every byte is one character, so that names that are no UTF-8 are kept. */
+export const encoding = 'latin1'
+
+/** Shorter for the kernel than `/proc/self`, which is a symlink. */
+const descriptors = `/proc/${process.pid}/fd`
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII
+const ascii = /^[\x00-\x7f]*$/
+
+/** The path of an open directory. */
+export function pathOf(fd: number): string {
+  return `${descriptors}/${fd}`
+}
+
+/** The path of an entry of an open directory. */
+export function at(fd: number, name: string): string | Buffer {
+  return rawPath(`${descriptors}/${fd}/${name}`)
+}
+
+/** A path in `encoding` as system calls take it. */
+export function rawPath(path: string): string | Buffer {
+  return ascii.test(path) ? path : Buffer.from(path, encoding)
+}
+
+/** The name as people read it. */
+export function readable(name: string): string {
+  return ascii.test(name) ? name : Buffer.from(name, encoding).toString()
+}
+
+/** The entries of a directory, however many, in constant memory. */
+export function* entriesOf(fd: number): Generator<fs.Dirent> {
+  const directory = fs.opendirSync(pathOf(fd), { encoding, bufferSize: 256 })
+  try {
+    for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) yield entry
+  } finally {
+    directory.closeSync()
+  }
+}
+
+export function isEmpty(fd: number): boolean {
+  for (const _ of entriesOf(fd)) return false
+  return true
+}
+
+/** Opens a subdirectory, never through a symlink. */
+export function openDirectory(fd: number, name: string): number {
+  return fs.openSync(at(fd, name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+}
+
+const orUndefined = { throwIfNoEntry: false } as const
+
+export function lstat(fd: number, name: string): fs.Stats | undefined {
+  return fs.lstatSync(at(fd, name), orUndefined)
+}
+
+/** Runs `operation`, of which an error in `errnos` gives undefined. */
+export function unless<T>(errnos: string[], operation: () => T): T | undefined {
+  try {
+    return operation()
+  } catch (error) {
+    if (errnos.includes(errnoOf(error) ?? '')) return undefined
+    throw error
+  }
+}
+
+/** The entry is not there, or not what it was, any more. */
+export const gone = ['ENOENT', 'ENOTDIR', 'ELOOP']

@@ -1,0 +1,55 @@
+import type { Amount } from '../../backend.ts'
+
+/** What the threads do with a tree. */
+export type Work =
+  /** `root` is the directory of the vfolder. */
+  | { kind: 'usage'; root: string }
+  /** `bytes` asks for the sizes of what is removed, which costs one more system call a file. */
+  | { kind: 'remove'; bytes: boolean }
+  | { kind: 'clone'; durable: Durable }
+  | { kind: 'compare' }
+
+/** Which files of an interrupted clone are surely whole, by their change time in milliseconds. */
+export interface Durable {
+  /** Flushed by an earlier attempt. */
+  before: number
+  /** Written since this machine started: what it has not flushed yet is in its memory. */
+  since: number
+}
+
+/** A part of a tree for one thread, which closes the descriptors. */
+export interface Share {
+  /** A directory; for a clone also its copy. */
+  fds: number[]
+  /** The subdirectories to work through, in `encoding`; absent: the directory itself and all below it. */
+  names?: string[]
+  /** Path of the directory inside the vfolder, empty or ending in `/`. */
+  base: string
+}
+
+/** Where the threads of one task look: 0 or 1, and how many of them wait for a share. */
+export const stopped = 0
+export const idle = 1
+
+export type ToThread = { work: Work; share: Share; state: Int32Array }
+
+/** What is new since the last message of the thread. */
+export interface News extends Amount {
+  changed: string[]
+  changedCount: number
+  /** Directories that could not be removed since something was left in them. */
+  left: number
+}
+
+export interface Failure {
+  message: string
+  /** Inside the vfolder. */
+  path: string
+  errno: string | undefined
+  sourceChanged: boolean
+}
+
+export type FromThread =
+  | { kind: 'news'; news: News }
+  | { kind: 'share'; share: Share }
+  | { kind: 'done'; news: News; failure?: Failure }

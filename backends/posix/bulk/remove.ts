@@ -1,0 +1,69 @@
+import fs from 'node:fs'
+import { errnoOf } from '../errno.ts'
+import { at, entriesOf, lstat, openDirectory, unless } from './directories.ts'
+import type { Run } from './run.ts'
+import type { Level, Operation } from './walk.ts'
+
+/**
+ * Removes trees that nobody can reach any more, but some may still hold open. So every step goes through an open
+ * directory and follows no symlink: one that is put in the way would have something else removed. What was put in a
+ * directory after it was read, or is still being removed by another thread, is left to be removed by another walk.
+ */
+export function remove(run: Run, { bytes }: { bytes: boolean }): Operation {
+  const unlink = (fd: number, name: string) => {
+    const size = bytes ? sizeOf(lstat(fd, name)) : 0
+    // EISDIR: it has become a directory, which another walk removes (unlink(2)).
+    const removed = unless(['ENOENT', 'EISDIR'], () => {
+      inWritable(fd, () => fs.unlinkSync(at(fd, name)))
+      return true
+    })
+    if (removed) run.count(1, size)
+  }
+
+  return {
+    open(parent, name) {
+      try {
+        return [openDirectory(parent.fd, name)]
+      } catch (error) {
+        const errno = errnoOf(error) ?? ''
+        if (['ENOTDIR', 'ELOOP'].includes(errno)) unlink(parent.fd, name)
+        else if (errno !== 'ENOENT') throw error
+        return undefined
+      }
+    },
+
+    enter({ fd }) {
+      const subdirectories: string[] = []
+      for (const entry of entriesOf(fd)) {
+        run.check()
+        if (entry.isDirectory()) subdirectories.push(entry.name)
+        else unlink(fd, entry.name)
+      }
+      return subdirectories
+    },
+
+    leave({ name }: Level, parent) {
+      if (parent === undefined) return
+      const removed = unless(['ENOTEMPTY', 'EEXIST'], () => {
+        unless(['ENOENT'], () => inWritable(parent.fd, () => fs.rmdirSync(at(parent.fd, name))))
+        return true
+      })
+      if (!removed) run.left()
+    },
+  }
+}
+
+/** An owner may have taken the permission to write in a directory from all, and so from this process too. */
+function inWritable(fd: number, operation: () => void): void {
+  try {
+    operation()
+  } catch (error) {
+    if (errnoOf(error) !== 'EACCES') throw error
+    fs.fchmodSync(fd, 0o700)
+    operation()
+  }
+}
+
+function sizeOf(stats: fs.Stats | undefined): number {
+  return stats?.isFile() ? stats.size : 0
+}

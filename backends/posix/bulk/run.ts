@@ -1,0 +1,109 @@
+import { parentPort } from 'node:worker_threads'
+import { errnoOf } from '../errno.ts'
+import { type Failure, type FromThread, idle, type News, type Share, stopped } from './messages.ts'
+
+const newsMilliseconds = 250
+const changedPaths = 100
+
+/** Ends the work of a thread whose task was aborted or failed elsewhere. */
+export class Stopped extends Error {}
+
+/** A file was never at rest while it was copied. */
+export class Restless extends Error {}
+
+/** An error, and the entry it is about. */
+class EntryError extends Error {
+  readonly path: string
+
+  constructor(path: string, cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause })
+    this.path = path
+  }
+}
+
+/** What one thread has to tell about its share of a task, and what it is told. */
+export class Run {
+  readonly #state: Int32Array
+  readonly #isAside: boolean
+  #news: News = nothingNew()
+  #toldAt = performance.now()
+  #checks = 0
+
+  constructor(state: Int32Array, isAside = false) {
+    this.#state = state
+    this.#isAside = isAside
+  }
+
+  /** For work on the side, which stops with this one but is not counted, told or shared. */
+  aside(): Run {
+    return new Run(this.#state, true)
+  }
+
+  /** To be called at every entry. */
+  check(): void {
+    if (Atomics.load(this.#state, stopped) !== 0) throw new Stopped()
+    if (this.#isAside) return
+    if (++this.#checks % 64 === 0 && performance.now() - this.#toldAt > newsMilliseconds) this.#tell()
+  }
+
+  count(files: number, bytes: number): void {
+    this.#news.files += files
+    this.#news.bytes += bytes
+  }
+
+  changed(path: string): void {
+    if (this.#news.changed.length < changedPaths) this.#news.changed.push(path)
+    this.#news.changedCount++
+  }
+
+  left(): void {
+    this.#news.left++
+  }
+
+  /** Whether another thread waits for a share. */
+  anotherWaits(): boolean {
+    return !this.#isAside && Atomics.load(this.#state, idle) > 0
+  }
+
+  /** Gives a part of the work to the thread that waits, unless one of the others was quicker. */
+  give(makeShare: () => Share): void {
+    const waiting = Atomics.load(this.#state, idle)
+    if (waiting > 0 && Atomics.compareExchange(this.#state, idle, waiting, waiting - 1) === waiting) {
+      send({ kind: 'share', share: makeShare() })
+    }
+  }
+
+  done(error?: unknown): void {
+    const failure = error === undefined || error instanceof Stopped ? undefined : failureOf(error)
+    send({ kind: 'done', news: this.#news, ...(failure && { failure }) })
+  }
+
+  #tell(): void {
+    send({ kind: 'news', news: this.#news })
+    this.#news = nothingNew()
+    this.#toldAt = performance.now()
+  }
+}
+
+/** Adds to an error which entry it is about, where that is not known yet. */
+export function about(error: unknown, path: string): unknown {
+  return error instanceof Stopped || error instanceof EntryError ? error : new EntryError(path, error)
+}
+
+function failureOf(error: unknown): Failure {
+  const cause = error instanceof EntryError ? error.cause : error
+  return {
+    message: error instanceof Error ? error.message : String(error),
+    path: error instanceof EntryError ? error.path : '',
+    errno: errnoOf(cause),
+    sourceChanged: cause instanceof Restless,
+  }
+}
+
+function nothingNew(): News {
+  return { files: 0, bytes: 0, changed: [], changedCount: 0, left: 0 }
+}
+
+function send(message: FromThread): void {
+  parentPort?.postMessage(message)
+}

@@ -1,0 +1,150 @@
+import fs from 'node:fs'
+import type { Call, OnProgress } from '../../backend.ts'
+import { SourceChanged } from '../../errors.ts'
+import { translate } from '../errno.ts'
+import { type Failure, type FromThread, idle, type News, type Share, stopped, type Work } from './messages.ts'
+import { acquire, acquireNow, release, type Thread } from './pool.ts'
+
+/** Threads for one task: more would leave nothing for others, and a filesystem does not get much faster by them. */
+const threadsPerTask = 2
+/** After this time a task is not a small one, and gets its further threads. */
+const smallMilliseconds = 10
+const changedPaths = 100
+
+export interface TaskOptions extends Call {
+  onProgress?: OnProgress | undefined
+}
+
+/**
+ * Lets threads work through the tree of `share`, whose descriptors stay the caller's. Rejects when a thread fails or the
+ * signal aborts, but not before all threads have stopped.
+ */
+export async function runTask(work: Work, share: Share, { signal, onProgress }: TaskOptions): Promise<News> {
+  try {
+    signal.throwIfAborted()
+    const first = await acquire(signal)
+    return await new Task(work, signal, onProgress).run(first, share)
+  } catch (error) {
+    if (signal.aborted) throw signal.reason
+    throw error
+  }
+}
+
+class Task {
+  readonly #work: Work
+  readonly #signal: AbortSignal
+  readonly #onProgress: OnProgress | undefined
+  readonly #state = new Int32Array(new SharedArrayBuffer(8))
+  readonly #idle: Thread[] = []
+  readonly #shares: Share[] = []
+  readonly #total: News = { files: 0, bytes: 0, changed: [], changedCount: 0, left: 0 }
+  readonly #finished = Promise.withResolvers<News>()
+  #running = 0
+  #failure: unknown
+
+  constructor(work: Work, signal: AbortSignal, onProgress: OnProgress | undefined) {
+    this.#work = work
+    this.#signal = signal
+    this.#onProgress = onProgress
+  }
+
+  async run(first: Thread, { fds, ...share }: Share): Promise<News> {
+    const stop = () => Atomics.store(this.#state, stopped, 1)
+    this.#signal.addEventListener('abort', stop)
+    this.#join(first)
+    this.#shares.push({ ...share, fds: fds.map(duplicate) })
+    this.#next()
+    const more = setTimeout(() => this.#joinMore(), smallMilliseconds)
+    try {
+      return await this.#finished.promise
+    } finally {
+      clearTimeout(more)
+      this.#signal.removeEventListener('abort', stop)
+      for (const thread of this.#idle) release(thread)
+      this.#onProgress?.(this.#total)
+    }
+  }
+
+  #joinMore(): void {
+    for (let count = 1; count < threadsPerTask; count++) {
+      const thread = acquireNow()
+      if (thread === undefined) return
+      this.#join(thread)
+      Atomics.add(this.#state, idle, 1)
+    }
+  }
+
+  #join(thread: Thread): void {
+    thread.take({
+      message: (message) => this.#receive(thread, message),
+      ended: (error) => {
+        const at = this.#idle.indexOf(thread)
+        if (at >= 0) this.#idle.splice(at, 1)
+        else this.#running--
+        this.#fail(error)
+        this.#next()
+      },
+    })
+    this.#idle.push(thread)
+  }
+
+  #receive(thread: Thread, message: FromThread): void {
+    if (message.kind === 'share') {
+      this.#shares.push(message.share)
+    } else {
+      this.#add(message.news)
+    }
+    if (message.kind === 'done') {
+      this.#running--
+      this.#idle.push(thread)
+      if (message.failure !== undefined) this.#fail(thrown(message.failure))
+      if (this.#shares.length === 0) Atomics.add(this.#state, idle, 1)
+    }
+    this.#next()
+  }
+
+  /** Gives shares to threads without work, and finishes when there are none and no thread is at work. */
+  #next(): void {
+    for (let share = this.#shares.pop(); share !== undefined; share = this.#shares.pop()) {
+      const thread = this.#failure === undefined ? this.#idle.pop() : undefined
+      if (thread !== undefined) {
+        this.#running++
+        thread.send({ work: this.#work, share, state: this.#state })
+      } else if (this.#failure !== undefined) {
+        for (const fd of share.fds) fs.closeSync(fd)
+      } else {
+        this.#shares.push(share)
+        return
+      }
+    }
+    if (this.#running > 0) return
+    if (this.#signal.aborted) this.#finished.reject(this.#signal.reason)
+    else if (this.#failure !== undefined) this.#finished.reject(this.#failure)
+    else this.#finished.resolve(this.#total)
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error
+    Atomics.store(this.#state, stopped, 1)
+  }
+
+  #add({ files, bytes, changed, changedCount, left }: News): void {
+    this.#total.files += files
+    this.#total.bytes += bytes
+    this.#total.changed.push(...changed.slice(0, changedPaths - this.#total.changed.length))
+    this.#total.changedCount += changedCount
+    this.#total.left += left
+    this.#onProgress?.({ files: this.#total.files, bytes: this.#total.bytes })
+  }
+}
+
+/** A descriptor for a thread to close; the caller's stays its own. */
+function duplicate(fd: number): number {
+  return fs.openSync(`/proc/self/fd/${fd}`, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+}
+
+function thrown({ message, path, errno, sourceChanged }: Failure): unknown {
+  if (sourceChanged) return new SourceChanged(message)
+  const error = new Error(message)
+  return errno === undefined ? error : translate(Object.assign(error, { code: errno }), path || 'the vfolder')
+}

@@ -1,0 +1,48 @@
+import fs from 'node:fs'
+import type { Amount } from '../../backend.ts'
+import { at, entriesOf, gone, openDirectory, unless } from './directories.ts'
+import type { Run } from './run.ts'
+import { Shortcut } from './shortcut.ts'
+import type { Operation } from './walk.ts'
+
+/** For so many files of a directory a shortcut costs more than it saves. */
+const fewFiles = 64
+
+const orUndefined = { throwIfNoEntry: false } as const
+
+/** Counts files and symlinks, and the bytes of files. */
+export function usage(run: Run, { root }: { root: string }): Operation {
+  const countEntries = (fd: number, mayShorten: boolean) => {
+    const amount: Amount = { files: 0, bytes: 0 }
+    const subdirectories: string[] = []
+    let looked = 0
+    let shortcut: Shortcut | undefined
+    for (const entry of entriesOf(fd)) {
+      run.check()
+      if (entry.isFile()) {
+        if (mayShorten && ++looked === fewFiles) shortcut = new Shortcut(fd, root)
+        const path = shortcut?.isUsable ? shortcut.at(entry.name) : at(fd, entry.name)
+        const stats = unless(gone, () => fs.lstatSync(path, orUndefined))
+        if (!stats?.isFile()) continue
+        amount.files++
+        amount.bytes += stats.size
+      } else if (entry.isDirectory()) subdirectories.push(entry.name)
+      else if (entry.isSymbolicLink()) amount.files++
+    }
+    return !shortcut?.isUsable || shortcut.held() ? { amount, subdirectories } : undefined
+  }
+
+  return {
+    open(parent, name) {
+      const fd = unless(gone, () => openDirectory(parent.fd, name))
+      return fd === undefined ? undefined : [fd]
+    },
+
+    enter({ fd }) {
+      const counted = countEntries(fd, true) ?? countEntries(fd, false)
+      if (counted === undefined) return []
+      run.count(counted.amount.files, counted.amount.bytes)
+      return counted.subdirectories
+    },
+  }
+}

@@ -1,0 +1,166 @@
+import fs from 'node:fs'
+import { Unavailable } from '../../errors.ts'
+import { pathOf, readable } from './directories.ts'
+import type { Share } from './messages.ts'
+import { about, type Run } from './run.ts'
+
+const { O_DIRECTORY, O_RDONLY } = fs.constants
+
+/** How many directories on the way down are held open; the depth of a tree has no limit. */
+const openLevels = 64
+
+/** What is done at each directory of a tree. */
+export interface Operation {
+  /** Opens a subdirectory, or gives undefined when there is nothing to do in it. */
+  open(parent: Level, name: string): number[] | undefined
+  /** Works through the entries of a directory and gives the names of the subdirectories to walk through. */
+  enter(level: Level): string[]
+  /** Told after all below a directory is done, but for what another thread has taken over. */
+  leave?(level: Level, parent: Level | undefined): void
+}
+
+/** A directory on the way down. */
+export class Level {
+  readonly parent: Level | undefined
+  readonly name: string
+  readonly #base: string
+  #fds: number[]
+  #identities: string[] | undefined
+  names: string[] = []
+  /** Whether its subdirectories may be given to another thread. */
+  mayShare = true
+
+  constructor(fds: number[], name: string, from: Level | string) {
+    this.#fds = fds
+    this.name = name
+    this.parent = from instanceof Level ? from : undefined
+    this.#base = from instanceof Level ? '' : from
+  }
+
+  get fds(): number[] {
+    return this.#fds
+  }
+
+  /** The directory itself. */
+  get fd(): number {
+    return this.#fds[0] ?? -1
+  }
+
+  /** Its copy, or what is to become one. */
+  get copy(): number {
+    return this.#fds[1] ?? -1
+  }
+
+  get isOpen(): boolean {
+    return this.#identities === undefined
+  }
+
+  /** The path inside the vfolder, empty for its root and otherwise ending in `/`. */
+  get prefix(): string {
+    const names: string[] = []
+    let level: Level = this
+    for (; level.parent !== undefined; level = level.parent) names.push(readable(level.name))
+    return (
+      level.#base +
+      names
+        .reverse()
+        .map((name) => `${name}/`)
+        .join('')
+    )
+  }
+
+  path(name: string): string {
+    return this.prefix + readable(name)
+  }
+
+  /** Gives the descriptors back for a while. */
+  suspend(): void {
+    if (!this.isOpen) return
+    this.#identities = this.#fds.map(identity)
+    this.close()
+  }
+
+  /** Opens the directory again, as the one that `child` is in, which is only right where nobody moved the child. */
+  resume(child: Level): void {
+    for (const fd of child.#fds) this.#fds.push(fs.openSync(`${pathOf(fd)}/..`, O_RDONLY | O_DIRECTORY))
+    const same = this.#fds.every((fd, index) => identity(fd) === this.#identities?.[index])
+    if (!same) throw new Unavailable('a directory was moved while it was worked on')
+    this.#identities = undefined
+  }
+
+  close(): void {
+    for (const fd of this.#fds) fs.closeSync(fd)
+    this.#fds = []
+  }
+}
+
+function identity(fd: number): string {
+  const { dev, ino } = fs.fstatSync(fd, { bigint: true })
+  return `${dev}:${ino}`
+}
+
+/** Walks through a tree depth first, not by recursion: users make trees that are deeper than the call stack. */
+export function walk(operation: Operation, share: Share, run: Run): void {
+  const root = new Level(share.fds, '', share.base)
+  const levels = [root]
+  try {
+    root.names = share.names ?? entering(operation, root)
+    for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
+      run.check()
+      if (run.anotherWaits()) shareWork(levels, run)
+      const name = level.names.pop()
+      if (name !== undefined) {
+        descend(operation, levels, level, name)
+        continue
+      }
+      const parent = level.parent
+      if (parent !== undefined && !parent.isOpen) parent.resume(level)
+      if (parent !== undefined || share.names === undefined) leaving(operation, level, parent)
+      levels.pop()
+      level.close()
+    }
+  } finally {
+    for (const level of levels) level.close()
+  }
+}
+
+function descend(operation: Operation, levels: Level[], parent: Level, name: string): void {
+  let child: Level
+  try {
+    const fds = operation.open(parent, name)
+    if (fds === undefined) return
+    child = new Level(fds, name, parent)
+  } catch (error) {
+    throw about(error, parent.path(name))
+  }
+  levels.push(child)
+  levels.at(-1 - openLevels)?.suspend()
+  child.names = entering(operation, child)
+}
+
+function entering(operation: Operation, level: Level): string[] {
+  try {
+    return operation.enter(level)
+  } catch (error) {
+    throw about(error, level.prefix.slice(0, -1))
+  }
+}
+
+function leaving(operation: Operation, level: Level, parent: Level | undefined): void {
+  try {
+    operation.leave?.(level, parent)
+  } catch (error) {
+    throw about(error, level.prefix.slice(0, -1))
+  }
+}
+
+/** Gives half of what is left at the top, where the largest pieces are. */
+function shareWork(levels: Level[], run: Run): void {
+  const level = levels.find(({ names, isOpen, mayShare }) => isOpen && mayShare && names.length > 1)
+  if (level === undefined) return
+  run.give(() => ({
+    fds: level.fds.map((fd) => fs.openSync(pathOf(fd), O_RDONLY | O_DIRECTORY)),
+    names: level.names.splice(0, level.names.length / 2),
+    base: level.prefix,
+  }))
+}

@@ -1,0 +1,39 @@
+import fs from 'node:fs'
+import { setPriority } from 'node:os'
+import { basename } from 'node:path'
+import { parentPort } from 'node:worker_threads'
+import { clone } from './clone.ts'
+import { compare } from './compare.ts'
+import type { ToThread, Work } from './messages.ts'
+import { remove } from './remove.ts'
+import { Run } from './run.ts'
+import { usage } from './usage.ts'
+import { type Operation, walk } from './walk.ts'
+
+/** Behind the threads that serve requests. On Linux a priority is that of one thread (setpriority(2), NOTES). */
+const niceness = 10
+
+setPriority(Number(basename(fs.readlinkSync('/proc/thread-self'))), niceness)
+
+parentPort?.on('message', ({ work, share, state }: ToThread) => {
+  const run = new Run(state)
+  try {
+    walk(operation(work, run), share, run)
+    run.done()
+  } catch (error) {
+    run.done(error)
+  }
+})
+
+function operation(work: Work, run: Run): Operation {
+  switch (work.kind) {
+    case 'usage':
+      return usage(run, work)
+    case 'remove':
+      return remove(run, work)
+    case 'clone':
+      return clone(run, work.durable)
+    case 'compare':
+      return compare(run)
+  }
+}

@@ -1,0 +1,84 @@
+import { readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Type } from '@sinclair/typebox'
+import { Value } from '@sinclair/typebox/value'
+import type { Cloned, CloneOptions } from '../backend.ts'
+import { runTask } from './bulk/task.ts'
+import { storageTime } from './clock.ts'
+import { openDirectory } from './directory.ts'
+import { flush } from './flush.ts'
+import type { Layout } from './layout.ts'
+
+const checkpointMilliseconds = 10_000
+const changedPaths = 100
+
+/**
+ * What a later attempt may rely on. A file that was not flushed is only whole as long as the machine that wrote it did
+ * not start anew: its size and times may have come to the disk without its bytes.
+ */
+const Checkpoint = Type.Object({
+  /** Names the time from one start of the machine to the next. */
+  bootId: Type.String(),
+  /** When the first attempt of this `bootId` began, by the storage's clock in milliseconds. */
+  since: Type.Number(),
+  /** What changed before was flushed. */
+  flushedBefore: Type.Number(),
+})
+
+export async function cloneFolder(layout: Layout, from: string, to: string, options: CloneOptions): Promise<Cloned> {
+  const { signal, onProgress, onCheckpoint } = options
+  const source = await openDirectory(layout.folder(from), [])
+  try {
+    const copy = await openDirectory(layout.folder(to), [])
+    try {
+      const share = () => ({ fds: [source.fd, copy.fd], base: '' })
+      const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
+      const earlier = Value.Check(Checkpoint, options.checkpoint) ? options.checkpoint : undefined
+      const since = earlier?.bootId === bootId ? earlier.since : await storageTime(layout)
+      const before = earlier?.flushedBefore ?? 0
+      onCheckpoint({ bootId, since, flushedBefore: before })
+
+      const checkpoint = async () => {
+        const flushedBefore = await storageTime(layout)
+        await flush(layout.folder(to))
+        onCheckpoint({ bootId, since, flushedBefore })
+      }
+      const work = { kind: 'clone', durable: { before, since } } as const
+      const { files, bytes, ...cloned } = await withCheckpoints(checkpoint, signal, (signal) =>
+        runTask(work, share(), { signal, onProgress }),
+      )
+      const compared = await runTask({ kind: 'compare' }, share(), { signal })
+      await checkpoint()
+      signal.throwIfAborted()
+      return {
+        files,
+        bytes,
+        changed: [...cloned.changed, ...compared.changed].slice(0, changedPaths),
+        changedCount: cloned.changedCount + compared.changedCount,
+      }
+    } finally {
+      copy.close()
+    }
+  } finally {
+    source.close()
+  }
+}
+
+/** Runs `checkpoint` from time to time during `work`; when one fails, `work` is aborted and rejects with its error. */
+async function withCheckpoints<T>(
+  checkpoint: () => Promise<void>,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const failed = new AbortController()
+  const over = new AbortController()
+  const checkpoints = (async () => {
+    while (await sleep(checkpointMilliseconds, true, { signal: over.signal }).catch(() => false)) await checkpoint()
+  })().catch((error) => failed.abort(error))
+  try {
+    return await work(AbortSignal.any([signal, failed.signal]))
+  } finally {
+    over.abort()
+    await checkpoints
+  }
+}

@@ -1,0 +1,15 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { errnoOf } from './errno.ts'
+
+const run = promisify(execFile)
+
+/** Makes all that was written to the filesystem of a directory durable: syncfs(2), which Node does not have. */
+export async function flush(directory: string): Promise<void> {
+  try {
+    await run('sync', ['-f', directory])
+  } catch (cause) {
+    if (errnoOf(cause) === 'ENOENT') throw new Error('the command sync of GNU coreutils is missing', { cause })
+    throw new Error('the filesystem cannot be flushed', { cause })
+  }
+}

@@ -1,0 +1,174 @@
+import { execFile } from 'node:child_process'
+import { chmod, chown, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import t, { type Test } from 'tap'
+import { requestIdHeader } from '../plugins/request-id.ts'
+import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from './server.ts'
+
+const run = promisify(execFile)
+const env = { LEASE_SECONDS: '1' }
+const isRoot = process.getuid?.() === 0
+
+async function clone(server: Server, source: string, body: object = {}): Promise<Answer> {
+  return server.ask('POST', `/folders/${source}/clone`, body)
+}
+
+async function fill(mount: string, files: number, bytes = 100): Promise<void> {
+  for (let directory = 0; directory < 10; directory++) {
+    await mkdir(join(mount, `dir-${directory}`), { recursive: true })
+    for (let file = 0; file < files / 10; file++) {
+      await writeFile(join(mount, `dir-${directory}`, `file-${file}`), Buffer.alloc(bytes, file))
+    }
+  }
+}
+
+/** A clone that has failed leaves neither a vfolder nor bytes. */
+async function assertRemoved(t: Test, server: Server, folder: string): Promise<void> {
+  const { jobs } = await server.ask('GET', `/jobs?folder=${folder}&kind=delete-vfolder`)
+  t.match(await ended(server, jobs[0].id), { state: 'succeeded' })
+  t.equal((await server.manager('GET', `/folders/${folder}`)).status, 404)
+}
+
+t.test('a file that the service may not read', async (t) => {
+  const dataDir = await temporaryDirectory(t)
+  // Root may read everything.
+  const nobody = 65534
+  if (isRoot) await chown(dataDir, nobody, nobody)
+  const through = isRoot ? ['setpriv', `--reuid=${nobody}`, `--regid=${nobody}`, '--clear-groups'] : []
+  const server = await startServer(t, { dataDir, through })
+  const source = await server.files()
+  await source.upload({ 'dir/a.txt': 'a', 'dir/secret.txt': 'b', 'dir/z.txt': 'z' })
+  await chmod(join(source.mount, 'dir/secret.txt'), 0)
+  const { job, folder } = await clone(server, source.folder)
+  t.match(await ended(server, job.id), {
+    state: 'failed',
+    attempts: 1,
+    error: { code: 'storage_access_denied', detail: /dir\/secret\.txt/ },
+  })
+  await assertRemoved(t, server, folder.id)
+  const line = server.lines().find(({ msg }) => msg === 'job failed')
+  t.match(line, { request_id: job.requestId, job_id: job.id, code: 'storage_access_denied' })
+})
+
+t.test('a volume that gets full', async (t) => {
+  const dataDir = await temporaryDirectory(t)
+  const small = join(dataDir, 'small')
+  await mkdir(small)
+  const unshare = isRoot ? ['unshare', '--mount'] : ['unshare', '--map-root-user', '--mount']
+  const mount = `mount -t tmpfs -o size=8m none '${small}' && exec "$@"`
+  const volumes = {
+    default: { backend: 'posix', root: join(dataDir, 'default') },
+    small: { backend: 'posix', root: small },
+  }
+  const through = [...unshare, 'sh', '-c', mount, 'sh']
+  const server = await startServer(t, { dataDir, through, env: { VOLUMES: JSON.stringify(volumes) } })
+  const source = await server.files()
+  await fill(source.mount, 100, 128 * 1024)
+
+  await t.test('in the middle, since the counters knew of nothing', async (t) => {
+    const { job, folder } = await clone(server, source.folder, { volume: 'small' })
+    t.match(await ended(server, job.id), { state: 'failed', error: { code: 'no_space', detail: /dir-\d\/file-\d+/ } })
+    await assertRemoved(t, server, folder.id)
+    const { volumes } = await server.ask('GET', '/volumes')
+    t.ok(volumes[1].capacity.availableBytes > 7 * 1024 * 1024, 'the room is free again')
+  })
+
+  await t.test('before the first byte, when they know', async (t) => {
+    await ended(server, (await server.ask('POST', `/folders/${source.folder}/sync`)).job.id)
+    const response = await server.manager('POST', `/folders/${source.folder}/clone`, { volume: 'small' })
+    t.match(await response.json(), { status: 507, code: 'no_space', wantedBytes: 100 * 128 * 1024 })
+    t.equal((await server.ask('GET', '/folders')).folders.length, 1)
+  })
+})
+
+t.test('a source that is deleted meanwhile', async (t) => {
+  const server = await startServer(t)
+  const source = await server.files()
+  await fill(source.mount, 5000)
+  const { job, folder } = await clone(server, source.folder)
+  await eventually(async () => (await server.ask('GET', `/jobs/${job.id}`)).state === 'running')
+  await server.ask('DELETE', `/folders/${source.folder}`)
+  t.match(await ended(server, job.id), { state: 'failed', error: { code: /vfolder_not_found|entry_not_found/ } })
+  await assertRemoved(t, server, folder.id)
+})
+
+t.test('kill -9 at any instant of a clone and of a deletion', async (t) => {
+  const dataDir = await temporaryDirectory(t)
+  let server = await startServer(t, { dataDir, env })
+  const source = await server.files()
+  await fill(source.mount, 3000)
+  const { job, folder } = await clone(server, source.folder)
+  const killUntilEnded = async (id: string) => {
+    for (let kill = 0; kill < 4; kill++) {
+      await sleep(Math.random() * 100)
+      await server.end('SIGKILL')
+      server = await startServer(t, { dataDir, env })
+      await eventually(
+        async () =>
+          (await server.ask('GET', `/jobs/${id}`)).attempts > kill + 1 ||
+          (await server.ask('GET', `/jobs/${id}`)).finishedAt !== null,
+      )
+    }
+    return ended(server, id)
+  }
+  t.match(await killUntilEnded(job.id), { state: 'succeeded' })
+  const target = await server.mountOf(folder.id)
+  await run('diff', ['-r', source.mount, target])
+  t.match(await server.ask('GET', `/folders/${folder.id}`), { state: 'ready', usage: { files: 3000, bytes: 300_000 } })
+
+  const deletion = (await server.ask('DELETE', `/folders/${folder.id}`)).job
+  t.match(await killUntilEnded(deletion.id), { state: 'succeeded' })
+  t.same(await readdir(join(dataDir, 'volumes/default/trash')), [])
+  t.match(await run('ls', [target]).catch(({ stderr }) => stderr), /No such file/)
+  t.equal((await server.ask('GET', '/folders')).folders.length, 1)
+  await run('diff', ['-r', source.mount, source.mount])
+})
+
+t.test('what another clock wrote', async (t) => {
+  const dataDir = await temporaryDirectory(t)
+  const change = (sql: string) => {
+    const database = new DatabaseSync(join(dataDir, 'storage-proxy.sqlite'))
+    database.exec(sql)
+    database.close()
+  }
+  const first = await startServer(t, { dataDir, env })
+  const source = await first.files()
+  await source.upload({ 'a.txt': 'a' })
+  const { job } = await clone(first, source.folder)
+  t.match(await ended(first, job.id), { state: 'succeeded' })
+  const { job: sync } = await first.ask('POST', `/folders/${source.folder}/sync`)
+  await ended(first, sync.id)
+  await first.end()
+
+  await t.test('a job that is due in an hour by it is due now', async (t) => {
+    change(
+      `UPDATE jobs SET state = 'queued', finished_at = NULL, due_at = ${Date.now() + 3_600_000} WHERE id = '${sync.id}'`,
+    )
+    const second = await startServer(t, { dataDir, env })
+    t.match(await ended(second, sync.id), { state: 'succeeded', attempts: 2 })
+    await second.end()
+  })
+
+  await t.test('a job whose processes all died is given up', async (t) => {
+    change(
+      `UPDATE jobs SET state = 'running', finished_at = NULL, process = 'dead', failures = 4 WHERE id = '${sync.id}'`,
+    )
+    const third = await startServer(t, { dataDir, env })
+    t.match(await ended(third, sync.id), { state: 'failed', error: { code: 'job_abandoned' } })
+  })
+})
+
+t.test('a volume that fails for a while', async (t) => {
+  const server = await startServer(t)
+  const source = await server.files()
+  await source.upload({ 'a.txt': 'a' })
+  const response = await server.manager('DELETE', `/folders/${source.folder}`, undefined, {
+    [requestIdHeader]: 'patient',
+  })
+  t.equal(response.status, 202)
+  const { job } = (await response.json()) as Answer
+  t.match(await ended(server, job.id), { state: 'succeeded' })
+})
