@@ -17,6 +17,7 @@ import managerAuth from './plugins/manager-auth.ts'
 import openapi from './plugins/openapi.ts'
 import processes from './plugins/processes.ts'
 import quotas from './plugins/quotas.ts'
+import requestBody from './plugins/request-body.ts'
 import requestId, { requestIdOf } from './plugins/request-id.ts'
 import scheduler from './plugins/scheduler.ts'
 import signedUrls from './plugins/signed-urls.ts'
@@ -45,6 +46,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(requestId)
   await app.register(disconnect)
   await app.register(errors)
+  await app.register(requestBody)
   await app.register(validation)
   await app.register(listeners)
   await app.register(openapi)

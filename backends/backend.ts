@@ -50,6 +50,8 @@ export interface Backend {
    * are durable; a reader sees the old file or the new one, never a part. The chunks of `source` may be kept until
    * their bytes are stored.
    * @throws {AlreadyExists} with `ifAbsent`, decided in the same step that makes the file appear
+   * @throws {PreconditionFailed} with `ifMatch`, when what would be replaced does not have that etag; decided in the
+   * same step where the storage can, otherwise right before it
    * @throws {IsADirectory}
    * @throws {SizeMismatch} when `source` ends before or after `size` bytes
    * @throws {NoSpace}
@@ -173,6 +175,7 @@ export interface WriteOptions extends Call {
   /** Bytes to come, when known. */
   size?: number
   ifAbsent?: boolean
+  ifMatch?: string
   /** Of the file, where the storage keeps it; absent: that of the moment. */
   modifiedAt?: Date
   /** Of the file, where the storage keeps it; absent: that of the volume's options. */

@@ -15,6 +15,11 @@ export class AlreadyExists extends BackendError {
   readonly code = 'entry_exists'
 }
 
+/** What stands there is not what the caller expects to replace. */
+export class PreconditionFailed extends BackendError {
+  readonly code = 'precondition_failed'
+}
+
 export class IsADirectory extends BackendError {
   readonly code = 'is_a_directory'
 }
@@ -80,6 +85,7 @@ export class Unavailable extends BackendError {
 export type BackendErrorCode = (
   | NotFound
   | AlreadyExists
+  | PreconditionFailed
   | IsADirectory
   | NotADirectory
   | NotAFile

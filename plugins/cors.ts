@@ -7,7 +7,7 @@ export default fp(
   async (app) => {
     await app.register(cors, {
       origin: app.config.corsOrigins,
-      methods: ['GET', 'HEAD'],
+      methods: ['GET', 'HEAD', 'PUT', 'POST', 'PATCH', 'DELETE'],
       exposedHeaders: [
         requestIdHeader,
         'Accept-Ranges',

@@ -11,6 +11,8 @@ export const problems = {
   invalid_url: [400, 'The URL cannot be decoded'],
   invalid_cursor: [400, 'The cursor is not one that this API gave'],
   size_mismatch: [400, 'The body does not have the announced size'],
+  digest_mismatch: [400, 'The body does not have the announced digest'],
+  invalid_header: [400, 'A header field cannot be read'],
   token_required: [401, 'A token is required'],
   token_invalid: [401, 'The token is not valid'],
   token_expired: [401, 'The token has expired'],
@@ -24,6 +26,7 @@ export const problems = {
   url_too_long: [414, 'The URL is too long'],
   unsupported_media_type: [415, 'The media type of the body is not supported here'],
   range_not_satisfiable: [416, 'The range is outside the file'],
+  expectation_failed: [417, 'The expectation cannot be met'],
   headers_too_large: [431, 'The header fields are over their limit'],
   // What it names
   volume_not_found: [404, 'There is no such volume'],

@@ -2,7 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { splitPath } from '../../backends/path.ts'
 import { Problem } from '../../plugins/problems.ts'
-import { FolderParams, Path, problemResponses, Time } from '../schemas.ts'
+import { Bytes, FolderParams, Path, problemResponses, Time } from '../schemas.ts'
 
 /** As long as S3 lets a presigned URL live. */
 const maxSeconds = 7 * 24 * 60 * 60
@@ -18,7 +18,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         params: FolderParams,
         body: Type.Object(
           {
-            operation: Type.Literal('download'),
+            operation: Type.Union([Type.Literal('download'), Type.Literal('upload')]),
             paths: Type.Array(Path, { minItems: 1, maxItems: 1000 }),
             expiresIn: Type.Integer({ minimum: 1, maximum: maxSeconds, default: 3600, description: 'seconds' }),
             filename: Type.Optional(
@@ -28,7 +28,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
                 description: 'the name to save as, for one path; without slashes and control characters',
               }),
             ),
-            disposition: Type.Union([Type.Literal('attachment'), Type.Literal('inline')], { default: 'attachment' }),
+            disposition: Type.Optional(
+              Type.Union([Type.Literal('attachment'), Type.Literal('inline')], { description: 'default: attachment' }),
+            ),
+            maxBytes: Type.Optional({ ...Bytes, description: 'of each file that is uploaded' }),
           },
           { additionalProperties: false },
         ),
@@ -37,8 +40,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
             signedUrls: Type.Array(
               Type.Object({
                 path: Type.String(),
-                method: Type.Literal('GET'),
+                method: Type.Union([Type.Literal('GET'), Type.Literal('PUT')]),
                 url: Type.String({ format: 'uri' }),
+                tusUrl: Type.Optional(Type.String({ format: 'uri', description: 'of an upload: where tus begins' })),
                 expiresAt: Time,
               }),
             ),
@@ -48,30 +52,18 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { operation, paths, expiresIn, filename, disposition } = request.body
-      if (filename !== undefined && paths.length > 1) {
-        const members = { field: 'filename', rule: 'must be absent when there are several paths', in: 'body' }
-        throw new Problem('validation_failed', `body filename ${members.rule}`, { members })
-      }
+      const { operation, paths, expiresIn, ...options } = request.body
+      refuseUnfit(request.body)
       const { id: folder } = await app.vfolders.get(request.params.id)
       const expiresAt = Math.ceil(Date.now() / 1000) + expiresIn
       const signedUrls = paths.map((path) => {
-        const names = splitPath(path)
-        const token = app.signedUrls.sign({
-          operation,
-          folder,
-          path,
-          expiresAt,
-          requestId: request.id,
-          disposition,
-          ...(filename !== undefined && { filename }),
-        })
-        return {
-          path,
-          method: 'GET' as const,
-          url: `${app.publicUrl()}/download/${folder}/${names.map(encodeURIComponent).join('/')}?token=${token}`,
-          expiresAt: new Date(expiresAt * 1000).toISOString(),
-        }
+        const permission = { operation, folder, path, expiresAt, requestId: request.id, ...options }
+        const query = `?token=${app.signedUrls.sign(permission)}`
+        const place = `${folder}/${splitPath(path).map(encodeURIComponent).join('/')}`
+        const times = { expiresAt: new Date(expiresAt * 1000).toISOString() }
+        const url = `${app.publicUrl()}/${operation}/${place}${query}`
+        if (operation === 'download') return { path, method: 'GET' as const, url, ...times }
+        return { path, method: 'PUT' as const, url, tusUrl: `${app.publicUrl()}/upload/tus${query}`, ...times }
       })
       return reply.code(201).send({ signedUrls })
     },
@@ -79,3 +71,22 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 }
 
 export default routes
+
+interface Options {
+  operation: 'download' | 'upload'
+  paths: string[]
+  filename?: string
+  disposition?: string
+  maxBytes?: number
+}
+
+function refuseUnfit({ operation, paths, filename, disposition, maxBytes }: Options): void {
+  const refuse = (field: string, when: string) => {
+    const members = { field, rule: `must be absent ${when}`, in: 'body' }
+    throw new Problem('validation_failed', `body ${field} ${members.rule}`, { members })
+  }
+  if (filename !== undefined && paths.length > 1) refuse('filename', 'when there are several paths')
+  if (operation === 'download' && maxBytes !== undefined) refuse('maxBytes', 'for a download')
+  if (operation === 'upload' && filename !== undefined) refuse('filename', 'for an upload')
+  if (operation === 'upload' && disposition !== undefined) refuse('disposition', 'for an upload')
+}
