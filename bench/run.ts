@@ -7,9 +7,10 @@ import { download1g } from './rows/download-1g.ts'
 import { download4k } from './rows/download-4k.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
+import { put, putNginx } from './rows/put.ts'
 import { requestId } from './rows/request-id.ts'
 
-const rows: Row[] = [download1g, download4k, requestId, memoryDownloads, memoryUpload]
+const rows: Row[] = [download1g, download4k, requestId, memoryDownloads, memoryUpload, put, putNginx]
 
 const { positionals: names } = parseArgs({ allowPositionals: true })
 const unknown = names.filter((name) => !rows.some((row) => row.name === name))

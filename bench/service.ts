@@ -18,6 +18,7 @@ export interface Service {
   /** Where the vfolder's files are. */
   directoryOf(folder: string): Promise<string>
   signDownloads(folder: string, paths: string[]): Promise<string[]>
+  signUploads(folder: string, paths: string[]): Promise<string[]>
   authorization: string
   /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
   peakMiB(): Promise<number>
@@ -48,16 +49,18 @@ export async function startService(bench: Bench): Promise<Service> {
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
     return response.json()
   }
+  const sign = async (folder: string, operation: string, paths: string[]) => {
+    const body = { operation, paths, expiresIn: 3600 }
+    const answer = Value.Parse(Signed, await ask('POST', `/folders/${folder}/signed-urls`, body))
+    return answer.signedUrls.map((signed) => signed.url)
+  }
   return {
     url,
     authorization,
     createFolder: async () => Value.Parse(Folder, await ask('POST', '/folders', {})).id,
     directoryOf: async (folder) => Value.Parse(Mount, await ask('GET', `/folders/${folder}/mount`)).path,
-    signDownloads: async (folder, paths) => {
-      const body = { operation: 'download', paths, expiresIn: 3600 }
-      const answer = Value.Parse(Signed, await ask('POST', `/folders/${folder}/signed-urls`, body))
-      return answer.signedUrls.map((signed) => signed.url)
-    },
+    signDownloads: (folder, paths) => sign(folder, 'download', paths),
+    signUploads: (folder, paths) => sign(folder, 'upload', paths),
     peakMiB: async () => {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8')
       return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024
