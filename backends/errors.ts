@@ -28,6 +28,11 @@ export class NotADirectory extends BackendError {
   readonly code = 'not_a_directory'
 }
 
+/** There is no resumable upload of that ID. */
+export class UploadNotFound extends BackendError {
+  readonly code = 'upload_not_found'
+}
+
 /** The entry is neither a file nor a directory: a socket, a FIFO, a device. */
 export class NotAFile extends BackendError {
   readonly code = 'not_a_file'
@@ -89,6 +94,7 @@ export type BackendErrorCode = (
   | IsADirectory
   | NotADirectory
   | NotAFile
+  | UploadNotFound
   | NotEmpty
   | InvalidPath
   | OutsideFolder

@@ -8,9 +8,10 @@ export const fsync = promisify(fs.fsync)
 export const fdatasync = promisify(fs.fdatasync)
 export const fchmod = promisify(fs.fchmod)
 export const fchown = promisify(fs.fchown)
+export const ftruncate = promisify(fs.ftruncate)
 export const futimes = promisify(fs.futimes)
 export const read = promisify(fs.read)
-export const writev = promisify(fs.writev)
+export const write = promisify(fs.write)
 
 const closed = () => {}
 

@@ -1,10 +1,9 @@
 import type { Call } from '../backend.ts'
 import { SizeMismatch } from '../errors.ts'
-import { fdatasync, writev } from './files.ts'
+import { acquireBuffer, releaseBuffer } from './buffers.ts'
+import { fdatasync, write } from './files.ts'
 
-/** Chunks as they come from a socket are gathered to this size before they are written. */
-const gatherBytes = 1024 * 1024
-/** But not for longer than this: by the time of its last write the cleanup tells a slow upload from a dead one. */
+/** What is gathered waits no longer than this: by its last write the cleanup tells a slow upload from a dead one. */
 const gatherMilliseconds = 1000
 /** After so many bytes the disk begins to work, so that the flush at the end has little left to wait for. */
 const syncBytes = 32 * 1024 * 1024
@@ -17,7 +16,7 @@ interface StoreOptions extends Call {
 }
 
 /**
- * Writes what comes into a file; while one gathering is written, the next one is gathered. Gives the number of bytes.
+ * Writes what comes into a file; while one buffer is written, the next one is filled. Gives the number of bytes.
  * @throws {SizeMismatch} when more than `maxBytes` come
  */
 export async function store(
@@ -25,7 +24,7 @@ export async function store(
   source: AsyncIterable<Buffer>,
   { signal, position = 0, maxBytes = Number.POSITIVE_INFINITY }: StoreOptions,
 ): Promise<number> {
-  let chunks: Buffer[] = []
+  let buffer: Buffer | undefined
   let gathered = 0
   let given = 0
   let flushedAt = performance.now()
@@ -34,11 +33,11 @@ export async function store(
 
   const flush = async () => {
     await writing
-    const batch = chunks
-    writing = writeFully(fd, batch, position + given)
+    if (buffer === undefined) return
+    writing = writeFully(fd, buffer, gathered, position + given)
     writing.catch(() => {}) // Awaited before the next one; a failure must not count as unhandled until then.
     given += gathered
-    chunks = []
+    buffer = undefined
     gathered = 0
     flushedAt = performance.now()
     syncing.wrote(given)
@@ -47,18 +46,25 @@ export async function store(
   try {
     for await (const chunk of source) {
       signal.throwIfAborted()
-      chunks.push(chunk)
-      gathered += chunk.length
-      if (given + gathered > maxBytes) throw new SizeMismatch(`more than ${maxBytes} bytes came`)
-      if (gathered >= gatherBytes || performance.now() - flushedAt > gatherMilliseconds) await flush()
+      if (given + gathered + chunk.length > maxBytes) throw new SizeMismatch(`more than ${maxBytes} bytes came`)
+      // Copied, so that what the connection allocated for each chunk is garbage at once, when that costs least.
+      for (let taken = 0; taken < chunk.length; ) {
+        buffer ??= acquireBuffer()
+        const copied = chunk.copy(buffer, gathered, taken)
+        gathered += copied
+        taken += copied
+        if (gathered === buffer.length) await flush()
+      }
+      if (performance.now() - flushedAt > gatherMilliseconds) await flush()
     }
     signal.throwIfAborted()
-    if (gathered > 0) await flush()
+    await flush()
     await writing
     await syncing.done()
   } finally {
     // The caller closes the descriptor, whose number may be another file's right after.
     await Promise.allSettled([writing, syncing.done()])
+    if (buffer !== undefined) releaseBuffer(buffer)
   }
   return given
 }
@@ -88,24 +94,14 @@ function backgroundSync(fd: number) {
   }
 }
 
-/** writev(2) may store less than it was given. */
-async function writeFully(fd: number, chunks: Buffer[], position: number): Promise<void> {
-  let rest = chunks
-  let at = position
-  while (rest.length > 0) {
-    const { bytesWritten } = await writev(fd, rest, at)
-    at += bytesWritten
-    rest = withoutFirst(rest, bytesWritten)
+/** write(2) may store less than it was given. */
+async function writeFully(fd: number, buffer: Buffer, bytes: number, position: number): Promise<void> {
+  try {
+    for (let stored = 0; stored < bytes; ) {
+      const { bytesWritten } = await write(fd, buffer, stored, bytes - stored, position + stored)
+      stored += bytesWritten
+    }
+  } finally {
+    releaseBuffer(buffer)
   }
-}
-
-function withoutFirst(chunks: Buffer[], bytes: number): Buffer[] {
-  let skip = bytes
-  const index = chunks.findIndex((chunk) => {
-    if (skip < chunk.length) return true
-    skip -= chunk.length
-    return false
-  })
-  const first = chunks[index]
-  return first === undefined ? [] : [first.subarray(skip), ...chunks.slice(index + 1)]
 }
