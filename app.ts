@@ -21,6 +21,7 @@ import requestBody from './plugins/request-body.ts'
 import requestId, { requestIdOf } from './plugins/request-id.ts'
 import scheduler from './plugins/scheduler.ts'
 import signedUrls from './plugins/signed-urls.ts'
+import uploads from './plugins/uploads/index.ts'
 import validation from './plugins/validation.ts'
 import vfolders from './plugins/vfolders.ts'
 import volumes from './plugins/volumes.ts'
@@ -65,6 +66,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   // vfolders, and the work on them that takes its time
   await app.register(quotas)
   await app.register(vfolders)
+  await app.register(uploads)
   await app.register(cleanupExpiredUploads)
   await app.register(cloneVfolder)
   await app.register(deleteVfolder)

@@ -21,6 +21,7 @@ export default fp(
             .where('id', '=', folder ?? '')
             .executeTakeFirst()
           if (row === undefined) return undefined
+          await app.uploads.removeOf(row.id)
           let removed: Amount = { files: 0, bytes: 0 }
           await app.volumes.get(row.volume).backend.removeFolder(row.id, {
             signal,
@@ -40,5 +41,5 @@ export default fp(
       }),
     )
   },
-  { name: 'delete-vfolder', dependencies: ['job-queue', 'volumes', 'database'] },
+  { name: 'delete-vfolder', dependencies: ['job-queue', 'volumes', 'database', 'uploads'] },
 )
