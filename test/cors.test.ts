@@ -42,7 +42,14 @@ t.test('pages of any origin may use signed URLs', async (t) => {
   const asked = await preflight(small, origin)
   t.equal(asked.status, 204)
   t.equal(asked.headers.get('access-control-allow-origin'), '*')
-  t.same(asked.headers.get('access-control-allow-methods')?.split(/, */).sort(), ['DELETE', 'GET', 'HEAD', 'PATCH', 'POST', 'PUT'])
+  t.same(asked.headers.get('access-control-allow-methods')?.split(/, */).sort(), [
+    'DELETE',
+    'GET',
+    'HEAD',
+    'PATCH',
+    'POST',
+    'PUT',
+  ])
   t.same(asked.headers.get('access-control-allow-headers')?.split(/, */), ['range', 'if-range'])
   t.ok(Number(asked.headers.get('access-control-max-age')) > 0)
 
