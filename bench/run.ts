@@ -6,11 +6,13 @@ import type { Bench, Bound, Measured, Row } from './row.ts'
 import { download1g } from './rows/download-1g.ts'
 import { download4k } from './rows/download-4k.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
+import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { put, putNginx } from './rows/put.ts'
 import { requestId } from './rows/request-id.ts'
+import { tus } from './rows/tus.ts'
 
-const rows: Row[] = [download1g, download4k, requestId, memoryDownloads, memoryUpload, put, putNginx]
+const rows: Row[] = [download1g, download4k, requestId, memoryDownloads, memoryUpload, memoryPut, put, putNginx, tus]
 
 const { positionals: names } = parseArgs({ allowPositionals: true })
 const unknown = names.filter((name) => !rows.some((row) => row.name === name))

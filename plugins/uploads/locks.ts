@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { Problem } from '../problems.ts'
+import { notFound } from './rows.ts'
 
 export interface Lock {
   /** Aborts when somebody else wants to go on with the upload. */
@@ -76,6 +77,16 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
     }
   }
 
+  /** Asks another process. */
+  async function ask(id: string): Promise<void> {
+    const { numUpdatedRows } = await db
+      .updateTable('uploads')
+      .set({ wanted: 1 })
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow()
+    if (numUpdatedRows === 0n) throw notFound()
+  }
+
   async function isWanted(id: string): Promise<boolean> {
     const row = await db.selectFrom('uploads').select('wanted').where('id', '=', id).executeTakeFirst()
     return row?.wanted === 1
@@ -85,8 +96,8 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
     tryTake,
 
     /**
-     * Takes an upload that exists, and asks who has it to let go.
-     * @throws {Problem} `upload_locked` when that does not help
+     * Takes an upload, and asks who has it to let go.
+     * @throws {Problem} `upload_locked` when that does not help, or `upload_not_found`
      */
     async take(id: string): Promise<Lock> {
       for (const end = performance.now() + patienceMilliseconds; ; ) {
@@ -94,7 +105,7 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
         if (lock !== undefined) return lock
         if (performance.now() > end) throw new Problem('upload_locked', 'Another request goes on with this upload.')
         const holder = held.get(id)
-        if (holder === undefined) await db.updateTable('uploads').set({ wanted: 1 }).where('id', '=', id).execute()
+        if (holder === undefined) await ask(id)
         else holder.asked.abort()
         await Promise.race([sleep(pollMilliseconds), holder?.released ?? sleep(pollMilliseconds)])
       }
