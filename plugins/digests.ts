@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { createSha256 } from './hashing/sha256.ts'
 import { Problem } from './problems.ts'
 
 /** What the bytes of a body must hash to. */
@@ -54,19 +55,20 @@ function malformed(header: string, rule: string): Problem {
   return new Problem('invalid_header', `${header} ${rule}.`, { members: { field: header, rule, in: 'headers' } })
 }
 
-/** Hashes bytes on their way: SHA-256 always, and what else was announced. */
-export function createDigests(expected: Expected[] = []) {
-  const sha256 = createHash('sha256')
+/** Hashes bytes on their way: SHA-256 always, and what else was announced. The caller must `end` it. */
+export function createDigests(expected: Expected[] = [], expectedBytes?: number) {
+  const sha256 = createSha256(expectedBytes)
   const sha512 = expected.some(({ algorithm }) => algorithm === 'sha512') ? createHash('sha512') : undefined
   return {
-    update(chunk: Buffer): void {
-      sha256.update(chunk)
+    /** A promise when the caller is faster than the hash. */
+    update(chunk: Buffer): Promise<void> | undefined {
       sha512?.update(chunk)
+      return sha256.update(chunk)
     },
 
-    /** To be called once, at the end. @throws {Problem} `digest_mismatch` */
-    verified(): { sha256: string } {
-      const digests = { sha256: sha256.digest(), sha512: sha512?.digest() }
+    /** To be called once, after the last chunk. @throws {Problem} `digest_mismatch` */
+    async verified(): Promise<{ sha256: string }> {
+      const digests = { sha256: await sha256.digest(), sha512: sha512?.digest() }
       for (const { header, algorithm, value } of expected) {
         if (digests[algorithm]?.equals(value)) continue
         const detail = `The ${algorithm} of the bytes that came is not what ${header} says.`
@@ -74,5 +76,7 @@ export function createDigests(expected: Expected[] = []) {
       }
       return { sha256: digests.sha256.toString('hex') }
     },
+
+    end: (): void => sha256.forget(),
   }
 }

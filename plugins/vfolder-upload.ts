@@ -46,8 +46,6 @@ export function createUpload(
       splitPath(path)
       const { maxBytes, digests, ...writing } = options
       const { signal } = options
-      const hash = createDigests(digests)
-      let verified = { sha256: '' }
       const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
       const replaced = await amountAt(backend, folder, path, signal)
       reservation ??= await reserve(
@@ -55,6 +53,8 @@ export function createUpload(
         { partly: announced.partly },
       )
       const room = reservation
+      const hash = createDigests(digests, options.size)
+      let verified = { sha256: '' }
 
       async function* metered(): AsyncGenerator<Buffer> {
         let bytes = 0
@@ -67,17 +67,22 @@ export function createUpload(
             })
           }
           await cover(room, { bytes, files: 1 }, replaced)
-          hash.update(chunk)
+          const hashed = hash.update(chunk)
+          if (hashed !== undefined) await hashed
           yield chunk
         }
-        verified = hash.verified()
+        verified = await hash.verified()
         // What it replaces may have changed meanwhile; from here to the replacing it is a moment.
         await cover(room, { bytes, files: 1 }, await amountAt(backend, folder, path, signal))
       }
 
-      const written = await backend.write(folder, path, metered(), writing)
-      await room.settle(growth(written))
-      return { path, size: written.entry.size, ...verified, ...written }
+      try {
+        const written = await backend.write(folder, path, metered(), writing)
+        await room.settle(growth(written))
+        return { path, size: written.entry.size, ...verified, ...written }
+      } finally {
+        hash.end()
+      }
     },
 
     async end(): Promise<void> {
