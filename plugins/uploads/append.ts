@@ -1,8 +1,9 @@
+import { Hash } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { Problem } from '../problems.ts'
 import { amountAt } from '../vfolder-upload.ts'
 import type { Checksum } from './checksum.ts'
-import type { createHashes } from './hashes.ts'
+import { type createHashes, forgetHash } from './hashes.ts'
 import type { Lock } from './locks.ts'
 import { coverRoom, roomFor } from './room.ts'
 import type { UploadRow } from './rows.ts'
@@ -38,7 +39,8 @@ export async function appendBytes(
   const replaced = row.kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(backend, vfolder, row.path, signal)
   await coverRoom(app, row, roomFor(offset + (bytes ?? 0), replaced))
 
-  const hash = hashes.at(id, offset)
+  const hash = hashes.at(row, offset, bytes)
+  let kept = false
   let end = offset
   let failure: unknown
 
@@ -49,7 +51,8 @@ export async function appendBytes(
         const room = roomFor(end + chunk.length, replaced)
         if (room.bytes > row.reserved_bytes) await coverRoom(app, row, room, true)
         end += chunk.length
-        hash?.update(chunk)
+        const hashed = hash?.update(chunk)
+        if (hashed instanceof Promise) await hashed
         checksum?.update(chunk)
         yield chunk
       }
@@ -58,21 +61,27 @@ export async function appendBytes(
     }
   }
 
-  const stored = await backend.appendUpload(vfolder, id, metered(), { offset, signal })
-  const interrupted = lock.wanted.aborted && stored !== row.size && stored !== offset + (bytes ?? -1)
-  if (checksum === undefined || (failure === undefined && !interrupted)) {
-    checksum?.verify()
-    row.offset = stored
-    row.expires_at = Date.now() + app.config.uploadTtlSeconds * 1000
-    await app.database
-      .updateTable('uploads')
-      .set({ offset: stored, expires_at: row.expires_at })
-      .where('id', '=', id)
-      .execute()
-    hashes.keep(id, stored, hash)
+  try {
+    const stored = await backend.appendUpload(vfolder, id, metered(), { offset, signal })
+    const interrupted = lock.wanted.aborted && stored !== row.size && stored !== offset + (bytes ?? -1)
+    if (checksum === undefined || (failure === undefined && !interrupted)) {
+      checksum?.verify()
+      row.offset = stored
+      row.expires_at = Date.now() + app.config.uploadTtlSeconds * 1000
+      await app.database
+        .updateTable('uploads')
+        .set({ offset: stored, expires_at: row.expires_at })
+        .where('id', '=', id)
+        .execute()
+      // On the thread only whole.
+      kept = hash instanceof Hash || stored === row.size
+      if (kept) hashes.keep(id, stored, hash)
+    }
+    if (failure !== undefined) throw failure
+    if (interrupted) throw new Problem('upload_interrupted', 'Another request goes on with this upload.')
+  } finally {
+    if (!kept) forgetHash(hash)
   }
-  if (failure !== undefined) throw failure
-  if (interrupted) throw new Problem('upload_interrupted', 'Another request goes on with this upload.')
 }
 
 export function tooLarge(limit: number): Problem {
