@@ -18,9 +18,11 @@ import managerAuth from './plugins/manager-auth.ts'
 import openapi from './plugins/openapi.ts'
 import processes from './plugins/processes.ts'
 import quotas from './plugins/quotas.ts'
+import requestBody from './plugins/request-body.ts'
 import requestId, { requestIdOf } from './plugins/request-id.ts'
 import scheduler from './plugins/scheduler.ts'
 import signedUrls from './plugins/signed-urls.ts'
+import uploads from './plugins/uploads/index.ts'
 import validation from './plugins/validation.ts'
 import vfolders from './plugins/vfolders.ts'
 import volumes from './plugins/volumes.ts'
@@ -46,6 +48,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(requestId)
   await app.register(disconnect)
   await app.register(errors)
+  await app.register(requestBody)
   await app.register(validation)
   await app.register(listeners)
   await app.register(openapi)
@@ -64,6 +67,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   // vfolders, and the work on them that takes its time
   await app.register(quotas)
   await app.register(vfolders)
+  await app.register(uploads)
   await app.register(cleanupExpiredUploads)
   await app.register(cloneVfolder)
   await app.register(deleteVfolder)

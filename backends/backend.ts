@@ -50,11 +50,40 @@ export interface Backend {
    * are durable; a reader sees the old file or the new one, never a part. The chunks of `source` may be kept until
    * their bytes are stored.
    * @throws {AlreadyExists} with `ifAbsent`, decided in the same step that makes the file appear
+   * @throws {PreconditionFailed} with `ifMatch`, when what would be replaced does not have that etag; decided in the
+   * same step where the storage can, otherwise right before it
    * @throws {IsADirectory}
    * @throws {SizeMismatch} when `source` ends before or after `size` bytes
    * @throws {NoSpace}
    */
   write(folder: string, path: string, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written>
+
+  /**
+   * Makes ready to take the bytes of a resumable upload, which belong to no entry yet. Nothing but the calls below
+   * removes them, and only one of them is running at a time for one upload. Doing it twice is doing it once.
+   */
+  beginUpload(folder: string, upload: string, call: Call): Promise<void>
+
+  /**
+   * Stores what `source` gives from `offset` on, in the place of what is there behind `offset`. When it resolves, to the
+   * new offset, all bytes before that are durable; when it rejects, those before `offset` still are.
+   * @throws {UploadNotFound}
+   * @throws {NoSpace}
+   */
+  appendUpload(folder: string, upload: string, source: AsyncIterable<Buffer>, options: AppendOptions): Promise<number>
+
+  /** Opens the bytes that an upload has so far, to be closed by the caller. @throws {UploadNotFound} */
+  readUpload(folder: string, upload: string, call: Call): Promise<OpenFile>
+
+  /**
+   * Makes a file of the first `size` bytes of an upload, by the rules of `write`, and forgets the upload. When it
+   * rejects the upload is there as before, or, after a crash, a file already.
+   * @throws {UploadNotFound} when it was completed or aborted before
+   */
+  completeUpload(folder: string, upload: string, path: string, options: CompleteOptions): Promise<Written>
+
+  /** Frees the bytes of an upload. Aborting one that does not exist succeeds. */
+  abortUpload(folder: string, upload: string, call: Call): Promise<void>
 
   /** Creates a directory and those that lead to it. @throws {AlreadyExists} when it is there already */
   mkdir(folder: string, path: string, call: Call): Promise<void>
@@ -173,10 +202,20 @@ export interface WriteOptions extends Call {
   /** Bytes to come, when known. */
   size?: number
   ifAbsent?: boolean
+  ifMatch?: string
   /** Of the file, where the storage keeps it; absent: that of the moment. */
   modifiedAt?: Date
   /** Of the file, where the storage keeps it; absent: that of the volume's options. */
   mode?: number
+}
+
+export interface AppendOptions extends Call {
+  offset: number
+}
+
+export interface CompleteOptions extends Call {
+  size: number
+  ifAbsent?: boolean
 }
 
 export interface CopyOptions extends Call {

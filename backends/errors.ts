@@ -15,12 +15,22 @@ export class AlreadyExists extends BackendError {
   readonly code = 'entry_exists'
 }
 
+/** What stands there is not what the caller expects to replace. */
+export class PreconditionFailed extends BackendError {
+  readonly code = 'precondition_failed'
+}
+
 export class IsADirectory extends BackendError {
   readonly code = 'is_a_directory'
 }
 
 export class NotADirectory extends BackendError {
   readonly code = 'not_a_directory'
+}
+
+/** There is no resumable upload of that ID. */
+export class UploadNotFound extends BackendError {
+  readonly code = 'upload_not_found'
 }
 
 /** The entry is neither a file nor a directory: a socket, a FIFO, a device. */
@@ -80,9 +90,11 @@ export class Unavailable extends BackendError {
 export type BackendErrorCode = (
   | NotFound
   | AlreadyExists
+  | PreconditionFailed
   | IsADirectory
   | NotADirectory
   | NotAFile
+  | UploadNotFound
   | NotEmpty
   | InvalidPath
   | OutsideFolder

@@ -6,7 +6,7 @@ import type { Bench } from './row.ts'
 import { answering, freePort, stop } from './service.ts'
 
 /** An nginx that serves `root` with sendfile, as Debian packages it and two workers for two cores. */
-export async function startNginx(bench: Bench, root: string): Promise<string> {
+export async function startNginx(bench: Bench, root: string, more = ''): Promise<string> {
   await installed('nginx', 'nginx-light')
   const directory = join(bench.directory, 'nginx')
   await mkdir(directory)
@@ -19,7 +19,7 @@ export async function startNginx(bench: Bench, root: string): Promise<string> {
     `worker_processes 2; ${process.getuid?.() === 0 ? 'user root;' : ''} pid ${directory}/pid; daemon off;
      events {}
      http { access_log off; sendfile on; tcp_nopush on; open_file_cache off; ${paths.join(' ')}
-       server { listen 127.0.0.1:${port}; root ${root}; } }`,
+       server { listen 127.0.0.1:${port}; root ${root}; ${more} } }`,
   )
   const args = ['-c', join(directory, 'nginx.conf'), '-e', join(directory, 'error.log')]
   const child = spawn('nginx', args, {

@@ -10,8 +10,11 @@ import { download1g } from './rows/download-1g.ts'
 import { download4k } from './rows/download-4k.ts'
 import { memoryArchive } from './rows/memory-archive.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
+import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
+import { put, putNginx } from './rows/put.ts'
 import { requestId } from './rows/request-id.ts'
+import { tus } from './rows/tus.ts'
 import { usage } from './rows/usage.ts'
 import { usageLoad } from './rows/usage-load.ts'
 
@@ -25,6 +28,10 @@ const rows: Row[] = [
   usageLoad,
   clone,
   deletion,
+  put,
+  putNginx,
+  tus,
+  memoryPut,
   zip,
   tar,
   memoryArchive,

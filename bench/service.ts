@@ -20,6 +20,7 @@ export interface Service {
   signDownloads(folder: string, paths: string[]): Promise<string[]>
   /** Of all that is in the vfolder. */
   signArchive(folder: string, archive: string): Promise<string>
+  signUploads(folder: string, paths: string[]): Promise<string[]>
   authorization: string
   /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
   peakMiB(): Promise<number>
@@ -64,6 +65,7 @@ export async function startService(bench: Bench): Promise<Service> {
       const [url = ''] = await sign(folder, { operation: 'archive', paths: [], archive, expiresIn: 3600 })
       return url
     },
+    signUploads: (folder, paths) => sign(folder, { operation: 'upload', paths, expiresIn: 3600 }),
     peakMiB: async () => {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8')
       return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024

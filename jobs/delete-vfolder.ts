@@ -22,6 +22,7 @@ export default fp(
             .where('id', '=', folder ?? '')
             .executeTakeFirst()
           if (row === undefined) return undefined
+          await app.uploads.removeOf(row.id)
           let removed: Amount = { files: 0, bytes: 0 }
           await app.volumes.get(row.volume).backend.removeFolder(row.id, {
             signal,
@@ -64,5 +65,5 @@ export default fp(
       app.schedule('restart-deletions', app.config.uploadCleanupIntervalSeconds, startAgain)
     })
   },
-  { name: 'delete-vfolder', dependencies: ['job-queue', 'scheduler', 'vfolders', 'volumes', 'database'] },
+  { name: 'delete-vfolder', dependencies: ['job-queue', 'scheduler', 'vfolders', 'volumes', 'database', 'uploads'] },
 )

@@ -32,6 +32,7 @@ const Environment = Type.Object({
   QUOTA_SYNC_INTERVAL_SECONDS: Seconds(3600, 'between two comparisons of all counters with what is stored'),
   JOB_RETENTION_SECONDS: Seconds(604_800, 'how long a job that ended can be asked about'),
   LEASE_SECONDS: Seconds(10, 'a process that does not show itself for so long counts as dead'),
+  UPLOAD_TTL_SECONDS: Seconds(86_400, 'a resumable upload that does not go on for so long is forgotten'),
   UPLOAD_CLEANUP_INTERVAL_SECONDS: Seconds(600, 'between two removals of what dead uploads left behind'),
   IDLE_TIMEOUT_SECONDS: Seconds(120, 'a connection on which no byte moves for so long is closed'),
   HEADERS_TIMEOUT_SECONDS: Seconds(30, 'a request whose headers take longer is answered 408'),
@@ -65,6 +66,7 @@ export interface Config {
   corsOrigins: '*' | string[]
   logLevel: string
   uploadMaxBytes: number
+  uploadTtlSeconds: number
   uploadCleanupIntervalSeconds: number
   quotaSyncIntervalSeconds: number
   jobRetentionSeconds: number
@@ -107,6 +109,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     corsOrigins: corsOrigins(values.CORS_ORIGINS),
     logLevel: values.LOG_LEVEL,
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
+    uploadTtlSeconds: values.UPLOAD_TTL_SECONDS,
     uploadCleanupIntervalSeconds: values.UPLOAD_CLEANUP_INTERVAL_SECONDS,
     quotaSyncIntervalSeconds: values.QUOTA_SYNC_INTERVAL_SECONDS,
     jobRetentionSeconds: values.JOB_RETENTION_SECONDS,

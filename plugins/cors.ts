@@ -7,7 +7,7 @@ export default fp(
   async (app) => {
     await app.register(cors, {
       origin: app.config.corsOrigins,
-      methods: ['GET', 'HEAD'],
+      methods: ['GET', 'HEAD', 'PUT', 'POST', 'PATCH', 'DELETE'],
       exposedHeaders: [
         requestIdHeader,
         'Accept-Ranges',
@@ -16,6 +16,20 @@ export default fp(
         'Content-Range',
         'ETag',
         'Last-Modified',
+        'Location',
+        'Repr-Digest',
+        'Retry-After',
+        'Tus-Checksum-Algorithm',
+        'Tus-Extension',
+        'Tus-Max-Size',
+        'Tus-Resumable',
+        'Tus-Version',
+        'Upload-Concat',
+        'Upload-Defer-Length',
+        'Upload-Expires',
+        'Upload-Length',
+        'Upload-Metadata',
+        'Upload-Offset',
       ],
       maxAge: 86_400,
       // An OPTIONS that is no preflight is a fair question too.

@@ -129,6 +129,12 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
      */
     setAside: add,
 
+    /** Ends what was set aside for an upload, and counts what came of it, as one with what else `trx` does. */
+    async settleAside(trx: Database, vfolder: string, aside: Amount, by: Amount = nothing): Promise<void> {
+      await giveBack(trx, vfolder, aside)
+      if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
+    },
+
     /**
      * Sets room aside for work on a vfolder, so that whatever runs at the same time cannot take it; with nothing wanted
      * it only tells that the usage is about to change. With `partly` what there is will do, and more is asked for when

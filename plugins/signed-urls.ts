@@ -28,6 +28,8 @@ export const Permission = Type.Object({
   requestId: Type.String(),
   filename: Type.Optional(Type.String()),
   disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
+  /** Of each file that is uploaded. */
+  maxBytes: Type.Optional(Type.Integer({ minimum: 0 })),
 })
 export type Permission = Static<typeof Permission>
 
@@ -76,6 +78,15 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
      * @throws {Problem} `token_required`, `token_invalid`, `token_expired` or `token_not_for_this`
      */
     verify(token: string | undefined, use: Pick<Permission, 'operation' | 'folder' | 'path'>): Permission {
+      const permission = this.permission(token, use.operation)
+      if (permission.folder !== use.folder || permission.path !== use.path) {
+        throw new Problem('token_not_for_this', 'The token is for another path.')
+      }
+      return permission
+    },
+
+    /** What `token` permits, for who learns the vfolder and the path from it. @throws as `verify` does */
+    permission(token: string | undefined, operation: Permission['operation']): Permission {
       if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
       const permission = verified.get(token) ?? verifyMac(keys, token)
       if (permission === undefined) throw new Problem('token_invalid', 'The token was altered, or its key is retired.')
@@ -84,11 +95,8 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
         const time = new Date(permission.expiresAt * 1000).toISOString()
         throw new Problem('token_expired', `The token was valid until ${time}.`)
       }
-      if (permission.operation !== use.operation) {
-        throw new Problem('token_not_for_this', `The token permits ${permission.operation}, not ${use.operation}.`)
-      }
-      if (permission.folder !== use.folder || permission.path !== use.path) {
-        throw new Problem('token_not_for_this', 'The token is for another path.')
+      if (permission.operation !== operation) {
+        throw new Problem('token_not_for_this', `The token permits ${permission.operation}, not ${operation}.`)
       }
       return permission
     },

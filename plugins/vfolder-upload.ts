@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto'
-import type { Amount, Backend, Entry, Written } from '../backends/backend.ts'
+import type { Amount, Backend, Entry, WriteOptions, Written } from '../backends/backend.ts'
 import { BackendError } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
+import { createDigests, type Expected } from './digests.ts'
 import { Problem } from './problems.ts'
 import type { Reservation } from './quotas.ts'
 
@@ -12,9 +12,10 @@ export interface StoredFile {
   sha256: string
 }
 
-export interface UploadOptions {
+export interface UploadOptions extends Pick<WriteOptions, 'size' | 'ifAbsent' | 'ifMatch' | 'signal'> {
   maxBytes: number
-  signal: AbortSignal
+  /** What the bytes must hash to for the file to appear. */
+  digests?: Expected[]
 }
 
 /** What is to come, as far as that is known before the first byte. */
@@ -39,11 +40,12 @@ export function createUpload(
     /**
      * Stores a file and hashes it on the way.
      * @throws {Problem} `file_too_large` as soon as `source` goes over `maxBytes`, `quota_exceeded` as soon as there is
-     * no room for more
+     * no room for more, `digest_mismatch`
      */
-    async write(path: string, source: AsyncIterable<Buffer>, { maxBytes, signal }: UploadOptions): Promise<StoredFile> {
+    async write(path: string, source: AsyncIterable<Buffer>, options: UploadOptions): Promise<StoredFile & Written> {
       splitPath(path)
-      const hash = createHash('sha256')
+      const { maxBytes, digests, ...writing } = options
+      const { signal } = options
       const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
       const replaced = await amountAt(backend, folder, path, signal)
       reservation ??= await reserve(
@@ -51,6 +53,8 @@ export function createUpload(
         { partly: announced.partly },
       )
       const room = reservation
+      const hash = createDigests(digests, options.size)
+      let verified = { sha256: '' }
 
       async function* metered(): AsyncGenerator<Buffer> {
         let bytes = 0
@@ -63,16 +67,22 @@ export function createUpload(
             })
           }
           await cover(room, { bytes, files: 1 }, replaced)
-          hash.update(chunk)
+          const hashed = hash.update(chunk)
+          if (hashed !== undefined) await hashed
           yield chunk
         }
+        verified = await hash.verified()
         // What it replaces may have changed meanwhile; from here to the replacing it is a moment.
         await cover(room, { bytes, files: 1 }, await amountAt(backend, folder, path, signal))
       }
 
-      const written = await backend.write(folder, path, metered(), { signal })
-      await room.settle(growth(written))
-      return { path, size: written.entry.size, sha256: hash.digest('hex') }
+      try {
+        const written = await backend.write(folder, path, metered(), writing)
+        await room.settle(growth(written))
+        return { path, size: written.entry.size, ...verified, ...written }
+      } finally {
+        hash.end()
+      }
     },
 
     async end(): Promise<void> {

@@ -65,6 +65,7 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ QUOTA_SYNC_INTERVAL_SECONDS: '0' }, /^QUOTA_SYNC_INTERVAL_SECONDS must be >= 1$/],
     [{ JOB_RETENTION_SECONDS: '1.5' }, /^JOB_RETENTION_SECONDS must be integer$/],
     [{ LEASE_SECONDS: '-1' }, /^LEASE_SECONDS must be >= 1$/],
+    [{ UPLOAD_TTL_SECONDS: '0' }, /^UPLOAD_TTL_SECONDS must be >= 1$/],
     [{ UPLOAD_CLEANUP_INTERVAL_SECONDS: '1h' }, /^UPLOAD_CLEANUP_INTERVAL_SECONDS must be integer$/],
     [{ IDLE_TIMEOUT_SECONDS: '0' }, /^IDLE_TIMEOUT_SECONDS must be >= 1$/],
     [{ HEADERS_TIMEOUT_SECONDS: '9999999' }, /^HEADERS_TIMEOUT_SECONDS must be <= 2147483$/],

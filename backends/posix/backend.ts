@@ -15,6 +15,7 @@ import { listDirectory } from './list.ts'
 import { moveEntry } from './move.ts'
 import { readChunks, smallFileBytes } from './read.ts'
 import { removeEntry, removeFolder, syncDirectory } from './remove.ts'
+import { abortUpload, appendUpload, beginUpload, completeUpload, openUpload } from './upload.ts'
 import { folderUsage } from './usage.ts'
 import { copyEntry, createSymlink, writeFile } from './write.ts'
 
@@ -70,6 +71,19 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     write: (folder, path, source, options) => writeFile(place(folder, path), source, options),
 
+    beginUpload: (_folder, upload) => beginUpload(layout, upload),
+
+    appendUpload: (_folder, upload, source, options) => appendUpload(layout, upload, source, options),
+
+    async readUpload(_folder, upload) {
+      const fd = await openUpload(layout, upload)
+      return openFile(fd, upload, regularFile(fd, upload))
+    },
+
+    completeUpload: (folder, upload, path, options) => completeUpload(place(folder, path), upload, options),
+
+    abortUpload: (_folder, upload) => abortUpload(layout, upload),
+
     copy: (folder, from, to, options) => copyEntry(place(folder, from), place(options.toFolder ?? folder, to), options),
 
     clone: (from, to, options) => cloneFolder(layout, from, to, options),
@@ -98,7 +112,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     collectGarbage: (options) => collectGarbage(layout, options),
 
     async health() {
-      for (const place of [join(layout.root, 'folders'), layout.staging, layout.trash]) {
+      for (const place of [join(layout.root, 'folders'), layout.staging, layout.uploads, layout.trash]) {
         await translated(`the volume's directory ${basename(place)}`, () =>
           access(place, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK),
         )

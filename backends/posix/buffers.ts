@@ -1,7 +1,7 @@
 /**
- * The memory that downloads read into. A large buffer makes a fast stream, but a client that does not read holds on to
- * its two, so the large ones are limited: when all are out, a stream gets small ones, and a large one again for a later
- * chunk once others have given theirs back.
+ * The memory that downloads read into and uploads gather in. A large buffer makes a fast stream, but a client that does
+ * not go on holds on to its two, so the large ones are limited: when all are out, a stream gets small ones, and a large
+ * one again for a later chunk once others have given theirs back.
  */
 const largeBytes = 1024 * 1024
 const smallBytes = 64 * 1024

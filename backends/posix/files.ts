@@ -5,11 +5,13 @@ import { promisify } from 'node:util'
 export const open = promisify(fs.open)
 export const fstat = promisify<number, fs.Stats>(fs.fstat)
 export const fsync = promisify(fs.fsync)
+export const fdatasync = promisify(fs.fdatasync)
 export const fchmod = promisify(fs.fchmod)
 export const fchown = promisify(fs.fchown)
+export const ftruncate = promisify(fs.ftruncate)
 export const futimes = promisify(fs.futimes)
 export const read = promisify(fs.read)
-export const writev = promisify(fs.writev)
+export const write = promisify(fs.write)
 
 const closed = () => {}
 

@@ -18,19 +18,22 @@ export interface Place {
  *
  *     folders/3f/a1/ID   the vfolders, spread by a hash of their ID over 65,536 directories
  *     staging/           files being written and directories being removed; not visible to anyone else
+ *     uploads/ID         the bytes of resumable uploads, for as long as these live
  *     trash/             removed vfolders, until their bytes are freed
  *
- * All three must be on one filesystem, since entries move between them by rename(2).
+ * All of them must be on one filesystem, since entries move between them by rename(2).
  */
 export class Layout {
   readonly root: string
   readonly staging: string
+  readonly uploads: string
   readonly trash: string
   readonly #folders = new Cache<string>(10_000)
 
   private constructor(root: string) {
     this.root = root
     this.staging = join(root, 'staging')
+    this.uploads = join(root, 'uploads')
     this.trash = join(root, 'trash')
   }
 
@@ -38,7 +41,7 @@ export class Layout {
   static async create(root: string): Promise<Layout> {
     await mkdir(root, { recursive: true })
     const layout = new Layout(await realpath(root))
-    const places = [join(layout.root, 'folders'), layout.staging, layout.trash]
+    const places = [join(layout.root, 'folders'), layout.staging, layout.uploads, layout.trash]
     const devices = new Set<number>()
     for (const place of places) {
       await mkdir(place, { recursive: true, mode: place === places[0] ? 0o755 : 0o700 })
@@ -60,6 +63,10 @@ export class Layout {
 
   newStaging(): string {
     return join(this.staging, randomUUID())
+  }
+
+  upload(id: string): string {
+    return join(this.uploads, id)
   }
 
   newTrash(id: string): string {

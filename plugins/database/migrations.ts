@@ -90,4 +90,35 @@ export const migrations: Record<string, Migration> = {
       await db.schema.createIndex('reservations_vfolder').on('reservations').columns(['vfolder']).execute()
     },
   },
+  '003-uploads': {
+    async up(db) {
+      await db.schema
+        .createTable('uploads')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .addColumn('vfolder', 'text', (column) => column.notNull())
+        .addColumn('path', 'text', (column) => column.notNull())
+        .addColumn('token_hash', 'text', (column) => column.notNull())
+        .addColumn('state', 'text', (column) => column.notNull())
+        .addColumn('kind', 'text', (column) => column.notNull())
+        .addColumn('size', 'bigint')
+        .addColumn('offset', 'bigint', (column) => column.notNull())
+        .addColumn('max_bytes', 'bigint', (column) => column.notNull())
+        .addColumn('reserved_bytes', 'bigint', (column) => column.notNull())
+        .addColumn('reserved_files', 'bigint', (column) => column.notNull())
+        .addColumn('replaced_bytes', 'bigint', (column) => column.notNull().defaultTo(0))
+        .addColumn('replaced_files', 'bigint', (column) => column.notNull().defaultTo(0))
+        .addColumn('metadata', 'text')
+        .addColumn('parts', 'text')
+        .addColumn('sha256', 'text')
+        .addColumn('process', 'text')
+        .addColumn('wanted', 'integer', (column) => column.notNull().defaultTo(0))
+        .addColumn('request_id', 'text', (column) => column.notNull())
+        .addColumn('origin_request_id', 'text', (column) => column.notNull())
+        .addColumn('expires_at', 'bigint', (column) => column.notNull())
+        .addColumn('created_at', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema.createIndex('uploads_vfolder').on('uploads').columns(['vfolder']).execute()
+      await db.schema.createIndex('uploads_expires').on('uploads').columns(['expires_at']).execute()
+    },
+  },
 }

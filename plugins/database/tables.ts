@@ -34,6 +34,45 @@ export interface Tables {
     request_id: string
     created_at: string
   }
+  /** Resumable uploads, and for a while those that ended well. */
+  uploads: {
+    id: string
+    vfolder: string
+    path: string
+    /** SHA-256 of the token that its URL carries, in hexadecimal. */
+    token_hash: string
+    /** `completing`: its file may have appeared already. */
+    state: 'open' | 'completing' | 'finished'
+    /** `partial`: becomes no file of its own, but a part of a final one. */
+    kind: 'whole' | 'partial' | 'final'
+    /** Null while the client has not said it. */
+    size: number | null
+    /** The bytes before it are durable. */
+    offset: number
+    max_bytes: number
+    /** Room that it has set aside in its vfolder. */
+    reserved_bytes: number
+    reserved_files: number
+    /** What its file takes the place of, written down before that happens. */
+    replaced_bytes: Generated<number>
+    replaced_files: Generated<number>
+    /** As the client gave it, and as HTTP gives it back. */
+    metadata: string | null
+    /** Of a final one: the URLs of its parts, as the client gave them. */
+    parts: string | null
+    sha256: string | null
+    /** The process that writes to it. */
+    process: string | null
+    /** Somebody else wants to go on with it. */
+    wanted: Generated<number>
+    /** The request that began it. */
+    request_id: string
+    /** The request that signed the URL. */
+    origin_request_id: string
+    /** Milliseconds since 1970. */
+    expires_at: number
+    created_at: string
+  }
   jobs: {
     id: string
     kind: string

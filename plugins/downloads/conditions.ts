@@ -37,7 +37,8 @@ export function rangeApplies(ifRange: string | undefined, validators: Validators
   return parseDate(ifRange) === seconds(validators.lastModified)
 }
 
-function matches(header: string, etag: string | undefined, comparison: 'strong' | 'weak'): boolean {
+/** Whether one of the tags of an `If-Match` or `If-None-Match`, or its `*`, stands for what has this etag. */
+export function matches(header: string, etag: string | undefined, comparison: 'strong' | 'weak'): boolean {
   if (header.trim() === '*') return true
   if (etag === undefined) return false
   const tags = header.match(/(?:W\/)?"[^"]*"/g) ?? []

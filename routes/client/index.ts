@@ -1,10 +1,13 @@
 import type { FastifyInstance } from 'fastify'
 import cors from '../../plugins/cors.ts'
 import download from './download.ts'
+import form from './form.ts'
+import put from './put.ts'
+import tus from './tus/index.ts'
 
 /** What a signed URL leads to. No token but the URL's own; pages of other origins may use it. */
 export default async function client(app: FastifyInstance): Promise<void> {
   app.addHook('onRequest', app.requirePublicListener)
   await app.register(cors)
-  await app.register(download)
+  for (const routes of [download, put, form, tus]) await app.register(routes)
 }

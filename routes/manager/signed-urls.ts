@@ -4,7 +4,7 @@ import { splitPath } from '../../backends/path.ts'
 import { select } from '../../plugins/archives/selection.ts'
 import { Problem } from '../../plugins/problems.ts'
 import type { Permission } from '../../plugins/signed-urls.ts'
-import { ArchiveFormat, FolderParams, Path, problemResponses, Time } from '../schemas.ts'
+import { ArchiveFormat, Bytes, FolderParams, Path, problemResponses, Time } from '../schemas.ts'
 
 /** As long as S3 lets a presigned URL live. */
 const maxSeconds = 7 * 24 * 60 * 60
@@ -13,7 +13,7 @@ const maxUrlBytes = 8000
 
 const Body = Type.Object(
   {
-    operation: Type.Union([Type.Literal('download'), Type.Literal('archive')]),
+    operation: Type.Union([Type.Literal('download'), Type.Literal('archive'), Type.Literal('upload')]),
     paths: Type.Array(Path, {
       maxItems: 1000,
       description: 'a URL for each; of an archive one URL for all, and for the whole vfolder when there are none',
@@ -29,6 +29,7 @@ const Body = Type.Object(
     ),
     disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
     archive: Type.Optional(ArchiveFormat),
+    maxBytes: Type.Optional({ ...Bytes, description: 'of each file that is uploaded' }),
   },
   { additionalProperties: false },
 )
@@ -51,8 +52,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
                 path: Type.String({
                   description: 'of an archive of several the directory that they have in common; empty for the vfolder',
                 }),
-                method: Type.Literal('GET'),
+                method: Type.Union([Type.Literal('GET'), Type.Literal('PUT')]),
                 url: Type.String({ format: 'uri' }),
+                tusUrl: Type.Optional(Type.String({ format: 'uri', description: 'of an upload: where tus begins' })),
                 expiresAt: Time,
               }),
             ),
@@ -62,50 +64,69 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { operation, paths, expiresIn, filename, disposition = 'attachment', archive = 'zip' } = request.body
+      const { operation, paths, expiresIn, archive = 'zip', filename, disposition, maxBytes } = request.body
       refuseContradictions(request.body)
       const { id: folder } = await app.vfolders.get(request.params.id)
       const expiresAt = Math.ceil(Date.now() / 1000) + expiresIn
-      const common = { folder, expiresAt, requestId: request.id, ...(filename !== undefined && { filename }) }
-      const sign = (permission: Permission, query: string) => {
-        const { path } = permission
-        const location = path === '' ? '' : splitPath(path).map(encodeURIComponent).join('/')
-        const token = app.signedUrls.sign(permission)
-        return {
-          path,
-          method: 'GET' as const,
-          url: `${app.publicUrl()}/download/${folder}/${location}?${query}token=${token}`,
-          expiresAt: new Date(expiresAt * 1000).toISOString(),
+      const common = { operation, folder, expiresAt, requestId: request.id }
+
+      const sign = (place: string, query: string, more: Pick<Permission, 'path' | 'names'> & Partial<Permission>) => {
+        const token = app.signedUrls.sign({ ...common, ...more })
+        const location = more.path === '' ? '' : splitPath(more.path).map(encodeURIComponent).join('/')
+        const url = `${app.publicUrl()}/${place}/${folder}/${location}?${query}token=${token}`
+        refuseTooLong(url)
+        return { path: more.path, url, token, expiresAt: new Date(expiresAt * 1000).toISOString() }
+      }
+
+      const named = filename === undefined ? {} : { filename }
+      switch (operation) {
+        case 'download': {
+          const presented = { ...named, disposition: disposition ?? 'attachment' }
+          const signed = paths.map((path) => sign('download', '', { path, ...presented }))
+          return reply.code(201).send({ signedUrls: signed.map((each) => ({ ...each, method: 'GET' as const })) })
+        }
+        case 'archive': {
+          const signed = sign('download', `archive=${archive}&`, { ...select(paths), ...named })
+          return reply.code(201).send({ signedUrls: [{ ...signed, method: 'GET' as const }] })
+        }
+        case 'upload': {
+          const limited = maxBytes === undefined ? {} : { maxBytes }
+          const signed = paths.map((path) => sign('upload', '', { path, ...limited }))
+          const tusUrl = (token: string) => `${app.publicUrl()}/upload/tus?token=${token}`
+          return reply.code(201).send({
+            signedUrls: signed.map((each) => ({ ...each, method: 'PUT' as const, tusUrl: tusUrl(each.token) })),
+          })
         }
       }
-      if (operation === 'download') {
-        const signedUrls = paths.map((path) => sign({ ...common, operation, path, disposition }, ''))
-        return reply.code(201).send({ signedUrls })
-      }
-      const signed = sign({ ...common, operation, ...select(paths) }, `archive=${archive}&`)
-      if (signed.url.length > maxUrlBytes) {
-        const members = { urlBytes: signed.url.length, maxUrlBytes }
-        const detail = `The names of ${paths.length} paths make a URL of ${signed.url.length} bytes, of ${maxUrlBytes} allowed; choose their directory, or fewer.`
-        throw new Problem('selection_too_large', detail, { members })
-      }
-      return reply.code(201).send({ signedUrls: [signed] })
     },
   )
 }
 
+function refuseTooLong(url: string): void {
+  if (url.length <= maxUrlBytes) return
+  const detail = `The names of the paths make a URL of ${url.length} bytes, of ${maxUrlBytes} allowed; choose fewer or shorter ones.`
+  throw new Problem('selection_too_large', detail, { members: { urlBytes: url.length, maxUrlBytes } })
+}
+
 /** What the fields may not say together. */
-function refuseContradictions({ operation, paths, filename, disposition, archive }: Static<typeof Body>): void {
+function refuseContradictions(body: Static<typeof Body>): void {
+  const { operation, paths, filename, disposition, archive, maxBytes } = body
   const refuse = (field: string, rule: string) => {
     const members = { field, rule, in: 'body' }
     throw new Problem('validation_failed', `body ${field} ${rule}`, { members })
   }
-  if (operation === 'archive') {
-    if (disposition === 'inline') refuse('disposition', 'must not be inline for an archive')
-    return
+  const absent = `must be absent for an operation ${operation}`
+  if (operation !== 'upload' && maxBytes !== undefined) refuse('maxBytes', absent)
+  if (operation !== 'archive') {
+    if (paths.length === 0) refuse('paths', 'must not be empty, but for an archive')
+    if (archive !== undefined) refuse('archive', absent)
   }
-  if (paths.length === 0) refuse('paths', 'must not be empty for a download')
-  if (filename !== undefined && paths.length > 1) refuse('filename', 'must be absent when there are several paths')
-  if (archive !== undefined) refuse('archive', 'must be absent for a download')
+  if (operation === 'archive' && disposition === 'inline') refuse('disposition', 'must not be inline for an archive')
+  if (operation === 'upload' && disposition !== undefined) refuse('disposition', absent)
+  if (operation === 'upload' && filename !== undefined) refuse('filename', absent)
+  if (operation === 'download' && filename !== undefined && paths.length > 1) {
+    refuse('filename', 'must be absent when there are several paths')
+  }
 }
 
 export default routes

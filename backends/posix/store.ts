@@ -1,0 +1,107 @@
+import type { Call } from '../backend.ts'
+import { SizeMismatch } from '../errors.ts'
+import { acquireBuffer, releaseBuffer } from './buffers.ts'
+import { fdatasync, write } from './files.ts'
+
+/** What is gathered waits no longer than this: by its last write the cleanup tells a slow upload from a dead one. */
+const gatherMilliseconds = 1000
+/** After so many bytes the disk begins to work, so that the flush at the end has little left to wait for. */
+const syncBytes = 32 * 1024 * 1024
+
+interface StoreOptions extends Call {
+  /** Where in the file to begin. */
+  position?: number
+  /** How many bytes may come. */
+  maxBytes?: number
+}
+
+/**
+ * Writes what comes into a file; while one buffer is written, the next one is filled. Gives the number of bytes.
+ * @throws {SizeMismatch} when more than `maxBytes` come
+ */
+export async function store(
+  fd: number,
+  source: AsyncIterable<Buffer>,
+  { signal, position = 0, maxBytes = Number.POSITIVE_INFINITY }: StoreOptions,
+): Promise<number> {
+  let buffer: Buffer | undefined
+  let gathered = 0
+  let given = 0
+  let flushedAt = performance.now()
+  let writing: Promise<void> = Promise.resolve()
+  const syncing = backgroundSync(fd)
+
+  const flush = async () => {
+    await writing
+    if (buffer === undefined) return
+    writing = writeFully(fd, buffer, gathered, position + given)
+    writing.catch(() => {}) // Awaited before the next one; a failure must not count as unhandled until then.
+    given += gathered
+    buffer = undefined
+    gathered = 0
+    flushedAt = performance.now()
+    syncing.wrote(given)
+  }
+
+  try {
+    for await (const chunk of source) {
+      signal.throwIfAborted()
+      if (given + gathered + chunk.length > maxBytes) throw new SizeMismatch(`more than ${maxBytes} bytes came`)
+      // Copied, so that what the connection allocated for each chunk is garbage at once, when that costs least.
+      for (let taken = 0; taken < chunk.length; ) {
+        buffer ??= acquireBuffer()
+        const copied = chunk.copy(buffer, gathered, taken)
+        gathered += copied
+        taken += copied
+        if (gathered === buffer.length) await flush()
+      }
+      if (performance.now() - flushedAt > gatherMilliseconds) await flush()
+    }
+    signal.throwIfAborted()
+    await flush()
+    await writing
+    await syncing.done()
+  } finally {
+    // The caller closes the descriptor, whose number may be another file's right after.
+    await Promise.allSettled([writing, syncing.done()])
+    if (buffer !== undefined) releaseBuffer(buffer)
+  }
+  return given
+}
+
+/** Flushes in the background, one flush at a time. Linux tells of a failed one once, so it is kept for `done`. */
+function backgroundSync(fd: number) {
+  let syncedBytes = 0
+  let running: Promise<void> | undefined
+  let failure: unknown
+  return {
+    wrote(bytes: number): void {
+      if (running !== undefined || bytes - syncedBytes < syncBytes) return
+      syncedBytes = bytes
+      running = fdatasync(fd).then(
+        () => {
+          running = undefined
+        },
+        (error) => {
+          failure = error
+        },
+      )
+    },
+    async done(): Promise<void> {
+      await running
+      if (failure !== undefined) throw failure
+    },
+  }
+}
+
+/** write(2) may store less than it was given. */
+async function writeFully(fd: number, buffer: Buffer, bytes: number, position: number): Promise<void> {
+  try {
+    for (let stored = 0; stored < bytes; ) {
+      const { bytesWritten } = await write(fd, buffer, stored, bytes - stored, position + stored)
+      stored += bytesWritten
+    }
+  } finally {
+    releaseBuffer(buffer)
+  }
+}

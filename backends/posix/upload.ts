@@ -1,0 +1,70 @@
+import fs from 'node:fs'
+import { rm } from 'node:fs/promises'
+import type { AppendOptions, CompleteOptions, Written } from '../backend.ts'
+import { UploadNotFound } from '../errors.ts'
+import { openDirectory } from './directory.ts'
+import { errnoOf, translated } from './errno.ts'
+import { close, fstat, fsync, ftruncate, open } from './files.ts'
+import type { Layout, Place } from './layout.ts'
+import { publish } from './publish.ts'
+import { store } from './store.ts'
+
+const { O_CREAT, O_NOFOLLOW, O_RDONLY, O_RDWR } = fs.constants
+
+export async function beginUpload(layout: Layout, upload: string): Promise<void> {
+  await translated(`the upload ${upload}`, async () => {
+    close(await open(layout.upload(upload), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600))
+    const uploads = await openDirectory(layout.uploads, [])
+    try {
+      await uploads.sync()
+    } finally {
+      uploads.close()
+    }
+  })
+}
+
+export async function openUpload(layout: Layout, upload: string, flags = O_RDONLY): Promise<number> {
+  try {
+    return await open(layout.upload(upload), flags | O_NOFOLLOW)
+  } catch (cause) {
+    if (errnoOf(cause) === 'ENOENT') throw new UploadNotFound(`there is no upload ${upload}`, { cause })
+    throw cause
+  }
+}
+
+export async function appendUpload(
+  layout: Layout,
+  upload: string,
+  source: AsyncIterable<Buffer>,
+  { offset, signal }: AppendOptions,
+): Promise<number> {
+  return translated(`the upload ${upload}`, async () => {
+    const fd = await openUpload(layout, upload, O_RDWR)
+    try {
+      // What is behind was never told of: its call did not come to its end.
+      if ((await fstat(fd)).size > offset) await ftruncate(fd, offset)
+      const stored = await store(fd, source, { position: offset, signal })
+      await fsync(fd)
+      return offset + stored
+    } finally {
+      close(fd)
+    }
+  })
+}
+
+export async function completeUpload(place: Place, upload: string, options: CompleteOptions): Promise<Written> {
+  const { size, ...publishing } = options
+  return translated(place.names.join('/'), async () => {
+    const fd = await openUpload(place.layout, upload, O_RDWR)
+    try {
+      if ((await fstat(fd)).size > size) await ftruncate(fd, size)
+      return await publish(place, place.layout.upload(upload), fd, publishing)
+    } finally {
+      close(fd)
+    }
+  })
+}
+
+export async function abortUpload(layout: Layout, upload: string): Promise<void> {
+  await translated(`the upload ${upload}`, () => rm(layout.upload(upload), { force: true }))
+}

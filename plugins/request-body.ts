@@ -1,0 +1,105 @@
+import type { IncomingMessage } from 'node:http'
+import type { FastifyReply } from 'fastify'
+import fp from 'fastify-plugin'
+import { Problem } from './problems.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** The handler reads the body itself, once it knows that it wants it, and calls `willReadBody` before. */
+    readsBody?: boolean
+  }
+  interface FastifyReply {
+    /** Tells a client that waits for it (`Expect: 100-continue`) to send its body now. */
+    willReadBody(): void
+  }
+}
+
+/** Methods whose requests Fastify reads no body of. */
+const bodiless = new Set(['GET', 'HEAD', 'TRACE'])
+
+/**
+ * Lets a request be refused before its body is sent, where the client gives the chance (RFC 9110, section 10.1.1): it is
+ * told to go on only when somebody begins to read. Node would otherwise tell it before any route has seen the request.
+ */
+export default fp(
+  async (app) => {
+    const waiting = new WeakSet<IncomingMessage>()
+    const unknown = new WeakSet<IncomingMessage>()
+
+    app.server.on('checkContinue', (request, response) => {
+      waiting.add(request)
+      app.server.emit('request', request, response)
+    })
+    app.server.on('checkExpectation', (request, response) => {
+      unknown.add(request)
+      app.server.emit('request', request, response)
+    })
+
+    app.addHook('onRequest', (request, _reply, done) => {
+      if (!unknown.has(request.raw)) return done()
+      done(new Problem('expectation_failed', 'Expect may only be 100-continue.'))
+    })
+
+    app.decorateReply('willReadBody', function (this: FastifyReply) {
+      if (waiting.delete(this.request.raw)) this.raw.writeContinue()
+    })
+
+    app.addHook('onRoute', (route) => {
+      if (route.config?.readsBody || ![route.method].flat().some((method) => !bodiless.has(method))) return
+      const hooks = route.preParsing === undefined ? [] : [route.preParsing].flat()
+      route.preParsing = [
+        (_request, reply, payload, done) => {
+          reply.willReadBody()
+          done(null, payload)
+        },
+        ...hooks,
+      ]
+    })
+  },
+  { name: 'request-body', dependencies: ['errors'] },
+)
+
+/** So much may wait to be taken; then the connection is not read until it was. */
+const queueBytes = 1024 * 1024
+
+/**
+ * The body of a request, chunk by chunk as it comes from the connection. It ends early, as if that were all, when `end`
+ * aborts; and throws when the connection breaks before. Leaving it early keeps the connection open for the answer.
+ */
+export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGenerator<Buffer> {
+  let queue: Buffer[] = []
+  let queued = 0
+  let wake = () => {}
+  const onData = (chunk: Buffer) => {
+    queue.push(chunk)
+    queued += chunk.length
+    if (queued >= queueBytes) raw.pause()
+    wake()
+  }
+  const onEnd = () => wake()
+  raw.on('data', onData)
+  for (const event of ['end', 'error', 'close']) raw.on(event, onEnd)
+  end?.addEventListener('abort', onEnd)
+  try {
+    for (;;) {
+      if (queue.length > 0) {
+        const chunks = queue
+        queue = []
+        queued = 0
+        if (raw.isPaused()) raw.resume()
+        yield* chunks
+        continue
+      }
+      if (raw.readableEnded || end?.aborted) return
+      if (raw.destroyed) throw new Error('the connection broke before the body was complete', { cause: raw.errored })
+      await new Promise<void>((resolve) => {
+        wake = resolve
+      })
+    }
+  } finally {
+    raw.off('data', onData)
+    for (const event of ['end', 'error', 'close']) raw.off(event, onEnd)
+    end?.removeEventListener('abort', onEnd)
+    raw.pause()
+  }
+}

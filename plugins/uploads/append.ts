@@ -1,0 +1,91 @@
+import { Hash } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import { Problem } from '../problems.ts'
+import { amountAt } from '../vfolder-upload.ts'
+import type { Checksum } from './checksum.ts'
+import { type createHashes, forgetHash } from './hashes.ts'
+import type { Lock } from './locks.ts'
+import { coverRoom, roomFor } from './room.ts'
+import type { UploadRow } from './rows.ts'
+
+export interface Append {
+  /** Where the client believes to go on. */
+  offset: number
+  /** How many bytes it sends, when it says so. */
+  bytes: number | undefined
+  /** The bytes; they end early, as if that were all, when `end` aborts. */
+  read(end: AbortSignal): AsyncIterable<Buffer>
+  checksum?: Checksum | undefined
+}
+
+/**
+ * Stores bytes of an upload. What ends them early, a client that goes away or a limit, is told after those that came are
+ * durable and counted, since the client goes on from there; but with a checksum they count all or not at all.
+ */
+export async function appendBytes(
+  app: FastifyInstance,
+  hashes: ReturnType<typeof createHashes>,
+  row: UploadRow,
+  lock: Lock,
+  { offset, bytes, read, checksum }: Append,
+): Promise<void> {
+  const { id, vfolder } = row
+  const { volume } = await app.vfolders.open(vfolder)
+  const { backend } = volume
+  // Not the request's: what came is flushed also when the client is gone.
+  const { signal } = new AbortController()
+  const limit = Math.min(row.size ?? row.max_bytes, backend.limits.maxFileBytes)
+  if (offset + (bytes ?? 0) > limit) throw tooLarge(limit)
+  const replaced = row.kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(backend, vfolder, row.path, signal)
+  await coverRoom(app, row, roomFor(offset + (bytes ?? 0), replaced))
+
+  const hash = hashes.at(row, offset, bytes)
+  let kept = false
+  let end = offset
+  let failure: unknown
+
+  async function* metered(): AsyncGenerator<Buffer> {
+    try {
+      for await (const chunk of read(lock.wanted)) {
+        if (end + chunk.length > limit) throw tooLarge(limit)
+        const room = roomFor(end + chunk.length, replaced)
+        if (room.bytes > row.reserved_bytes) await coverRoom(app, row, room, true)
+        end += chunk.length
+        const hashed = hash?.update(chunk)
+        if (hashed instanceof Promise) await hashed
+        checksum?.update(chunk)
+        yield chunk
+      }
+    } catch (error) {
+      failure = error
+    }
+  }
+
+  try {
+    const stored = await backend.appendUpload(vfolder, id, metered(), { offset, signal })
+    const interrupted = lock.wanted.aborted && stored !== row.size && stored !== offset + (bytes ?? -1)
+    if (checksum === undefined || (failure === undefined && !interrupted)) {
+      checksum?.verify()
+      row.offset = stored
+      row.expires_at = Date.now() + app.config.uploadTtlSeconds * 1000
+      await app.database
+        .updateTable('uploads')
+        .set({ offset: stored, expires_at: row.expires_at })
+        .where('id', '=', id)
+        .execute()
+      // On the thread only whole.
+      kept = hash instanceof Hash || stored === row.size
+      if (kept) hashes.keep(id, stored, hash)
+    }
+    if (failure !== undefined) throw failure
+    if (interrupted) throw new Problem('upload_interrupted', 'Another request goes on with this upload.')
+  } finally {
+    if (!kept) forgetHash(hash)
+  }
+}
+
+export function tooLarge(limit: number): Problem {
+  return new Problem('file_too_large', `The upload is over the limit of ${limit} bytes.`, {
+    members: { maxBytes: limit },
+  })
+}

@@ -1,0 +1,291 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { Problem } from '../problems.ts'
+import { currentRequestId } from '../request-id.ts'
+import type { Permission } from '../signed-urls.ts'
+import { amountAt } from '../vfolder-upload.ts'
+import { type Append, appendBytes, tooLarge } from './append.ts'
+import { completeUpload } from './complete.ts'
+import { createHashes } from './hashes.ts'
+import { createLocks, type Lock } from './locks.ts'
+import { roomFor } from './room.ts'
+import { checked, isWhole, newToken, notFound, type UploadRow } from './rows.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    uploads: ReturnType<typeof createUploads>
+  }
+}
+
+export interface NewUpload {
+  permission: Permission
+  maxBytes: number
+  kind: UploadRow['kind']
+  /** Undefined: the client says it later. */
+  size: number | undefined
+  metadata: string | undefined
+  parts?: string
+}
+
+export interface Named {
+  id: string
+  token: string | undefined
+}
+
+function createUploads(app: FastifyInstance) {
+  const { database: db, quotas, log } = app
+  const locks = createLocks(app)
+  const hashes = createHashes()
+  // Work on an upload is short, or goes on until its bytes are flushed.
+  const { signal } = new AbortController()
+
+  async function find(id: string): Promise<UploadRow | undefined> {
+    return db.selectFrom('uploads').selectAll().where('id', '=', id).executeTakeFirst()
+  }
+
+  /** @throws {Problem} as `checked` does */
+  async function get({ id, token }: Named): Promise<UploadRow> {
+    return checked(await find(id), token)
+  }
+
+  /** Runs `work` on an upload that nobody else changes meanwhile. */
+  async function locked<T>(named: Named, work: (row: UploadRow, lock: Lock) => Promise<T>): Promise<T> {
+    await get(named)
+    const lock = await locks.take(named.id)
+    try {
+      return await work(await get(named), lock)
+    } finally {
+      await lock.release()
+    }
+  }
+
+  /** Frees the bytes first: a row without bytes is found again, bytes without a row are not. */
+  async function drop(row: UploadRow): Promise<void> {
+    const vfolder = await db.selectFrom('vfolders').select('volume').where('id', '=', row.vfolder).executeTakeFirst()
+    const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
+    if (row.state !== 'finished') {
+      for (const { backend } of volumes) await backend.abortUpload(row.vfolder, row.id, { signal })
+    }
+    await db.transaction().execute(async (trx) => {
+      const gone = await trx.deleteFrom('uploads').where('id', '=', row.id).returningAll().executeTakeFirst()
+      if (gone === undefined) return
+      await quotas.settleAside(trx, gone.vfolder, { bytes: gone.reserved_bytes, files: gone.reserved_files })
+    })
+    hashes.forget(row.id)
+  }
+
+  return {
+    get,
+
+    /** Begins an upload in room that is set aside for it. @throws {Problem} `file_too_large`, `quota_exceeded` */
+    async create({ permission, maxBytes, kind, size, metadata, parts }: NewUpload) {
+      if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
+      const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+      const { path } = permission
+      const replaced =
+        kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(volume.backend, vfolder, path, signal)
+      // The room of a final one is that of its parts.
+      const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
+      const { token, hash } = newToken()
+      const id = randomUUID()
+      const row = await db.transaction().execute(async (trx) => {
+        await quotas.setAside(trx, vfolder, room)
+        return trx
+          .insertInto('uploads')
+          .values({
+            id,
+            vfolder,
+            path,
+            token_hash: hash,
+            state: 'open',
+            kind,
+            size: size ?? null,
+            offset: 0,
+            max_bytes: maxBytes,
+            reserved_bytes: room.bytes,
+            reserved_files: room.files,
+            metadata: metadata ?? null,
+            parts: parts ?? null,
+            request_id: currentRequestId() ?? id,
+            origin_request_id: permission.requestId,
+            expires_at: Date.now() + app.config.uploadTtlSeconds * 1000,
+            created_at: new Date().toISOString(),
+          })
+          .returningAll()
+          .executeTakeFirstOrThrow()
+      })
+      try {
+        await volume.backend.beginUpload(vfolder, id, { signal })
+      } catch (error) {
+        await drop(row)
+        throw error
+      }
+      return { id, token }
+    },
+
+    /** The upload as it is when nobody writes to it; one that has all its bytes is completed. */
+    async settled(named: Named): Promise<UploadRow> {
+      const row = await get(named)
+      if (row.process === null && (row.state === 'finished' || !isWhole(row))) return row
+      return locked(named, async (row) => {
+        if (row.state === 'finished' || !isWhole(row)) return row
+        return completeUpload(app, hashes, row, signal)
+      })
+    },
+
+    /**
+     * Goes on with an upload, and completes it with its last byte.
+     * @throws {Problem} `upload_finished`, `upload_offset_mismatch`, `file_too_large`, `quota_exceeded`,
+     * `checksum_mismatch` or `upload_interrupted`
+     */
+    append(named: Named, append: Append & { size: number | undefined }): Promise<UploadRow> {
+      return locked(named, async (row, lock) => {
+        if (row.state === 'finished' || row.kind === 'final')
+          throw new Problem('upload_finished', 'Nothing can follow.')
+        if (append.offset !== row.offset) {
+          const members = { offset: row.offset }
+          throw new Problem('upload_offset_mismatch', `The upload goes on from ${row.offset}.`, { members })
+        }
+        if (append.size !== undefined) await declareSize(row, append.size)
+        if (append.bytes !== 0) await appendBytes(app, hashes, row, lock, append)
+        return isWhole(row) ? completeUpload(app, hashes, row, signal) : row
+      })
+    },
+
+    /** Makes one file of the parts, in order. @throws {Problem} `upload_incomplete`, `file_too_large` */
+    async concatenate(upload: Omit<NewUpload, 'kind' | 'size'>, parts: Named[]) {
+      const rows: UploadRow[] = []
+      const taken: Lock[] = []
+      try {
+        for (const part of parts) {
+          await get(part)
+          taken.push(await locks.take(part.id))
+          rows.push(usable(await get(part), upload.permission))
+        }
+        const size = rows.reduce((sum, row) => sum + row.offset, 0)
+        const final = await this.create({ ...upload, kind: 'final', size })
+        try {
+          await handOverRoom(rows, final.id)
+          await locked(final, (row, lock) => join(row, lock, rows))
+        } catch (error) {
+          await locked(final, drop)
+          throw error
+        }
+        for (const row of rows) await drop(row)
+        return final
+      } finally {
+        for (const lock of taken) await lock.release()
+      }
+    },
+
+    /** Ends an upload that will not go on; of one that was completed the file stays. */
+    remove: (named: Named): Promise<void> => locked(named, drop),
+
+    /** Ends all uploads into a vfolder that is being deleted. */
+    async removeOf(vfolder: string): Promise<void> {
+      const rows = await db.selectFrom('uploads').selectAll().where('vfolder', '=', vfolder).execute()
+      for (const row of rows) {
+        const lock = await locks.take(row.id).catch((error) => {
+          if (!(error instanceof Problem)) throw error
+        })
+        await drop(row)
+        await lock?.release()
+      }
+    },
+
+    /** Ends what has expired or has no vfolder any more, and completes what a process that died had begun to. */
+    async cleanUp(): Promise<void> {
+      const rows = await db
+        .selectFrom('uploads')
+        .selectAll()
+        .where((eb) =>
+          eb.or([
+            eb('expires_at', '<=', Date.now()),
+            eb('state', '=', 'completing'),
+            eb('vfolder', 'not in', db.selectFrom('vfolders').select('vfolders.id')),
+          ]),
+        )
+        .execute()
+      for (const { id } of rows) {
+        const lock = await locks.tryTake(id)
+        if (lock === undefined) continue
+        try {
+          await cleanUpOne(id)
+        } catch (err) {
+          log.error({ err, upload_id: id }, 'upload could not be cleaned up')
+        } finally {
+          await lock.release()
+        }
+      }
+    },
+  }
+
+  async function declareSize(row: UploadRow, size: number): Promise<void> {
+    if (row.size !== null && row.size !== size) {
+      const members = { field: 'upload-length', rule: `must stay ${row.size}`, in: 'headers' }
+      throw new Problem('invalid_header', `Upload-Length ${members.rule}.`, { members })
+    }
+    if (size > row.max_bytes) throw tooLarge(row.max_bytes)
+    if (size < row.offset) throw tooLarge(size)
+    row.size = size
+    await db.updateTable('uploads').set({ size }).where('id', '=', row.id).execute()
+  }
+
+  function usable(row: UploadRow, { folder }: Permission): UploadRow {
+    if (row.kind !== 'partial' || row.vfolder !== folder) throw notFound()
+    if (row.size === row.offset) return row
+    throw new Problem('upload_incomplete', `A part has ${row.offset} of ${row.size ?? 'unknown many'} bytes.`)
+  }
+
+  async function handOverRoom(parts: UploadRow[], to: string): Promise<void> {
+    const bytes = parts.reduce((sum, row) => sum + row.reserved_bytes, 0)
+    const ids = parts.map(({ id }) => id)
+    await db.transaction().execute(async (trx) => {
+      await trx.updateTable('uploads').set({ reserved_bytes: 0 }).where('id', 'in', ids).execute()
+      await trx.updateTable('uploads').set({ reserved_bytes: bytes }).where('id', '=', to).execute()
+    })
+  }
+
+  async function join(final: UploadRow, lock: Lock, parts: UploadRow[]): Promise<void> {
+    const { volume } = await app.vfolders.open(final.vfolder)
+    async function* bytes(): AsyncGenerator<Buffer> {
+      for (const { vfolder, id, offset } of parts) {
+        const file = await volume.backend.readUpload(vfolder, id, { signal })
+        try {
+          yield* file.chunks({ start: 0, end: offset })
+        } finally {
+          file.close()
+        }
+      }
+    }
+    await appendBytes(app, hashes, final, lock, { offset: 0, bytes: final.size ?? 0, read: bytes })
+    await completeUpload(app, hashes, final, signal)
+  }
+
+  async function cleanUpOne(id: string): Promise<void> {
+    const row = await find(id)
+    if (row === undefined) return
+    const expired = row.expires_at <= Date.now()
+    if (row.state === 'completing') {
+      const completed = await completeUpload(app, hashes, row, signal).catch((err) => {
+        log.warn({ err, upload_id: id }, 'upload could not be completed')
+      })
+      if (completed !== undefined || !expired) return
+    }
+    const orphan = (await db.selectFrom('vfolders').select('id').where('id', '=', row.vfolder).execute()).length === 0
+    if (!expired && !orphan) return
+    await drop(row)
+    const fields = { upload_id: id, folder: row.vfolder, path: row.path, origin_request_id: row.origin_request_id }
+    if (row.state === 'finished') log.debug(fields, 'upload forgotten')
+    else log.info({ ...fields, bytes: row.offset, reserved_bytes: row.reserved_bytes }, 'expired upload removed')
+  }
+}
+
+/** Resumable uploads: they survive a lost connection, and a lost process. */
+export default fp(
+  async (app) => {
+    app.decorate('uploads', createUploads(app))
+  },
+  { name: 'uploads', dependencies: ['config', 'database', 'processes', 'volumes', 'quotas', 'vfolders'] },
+)

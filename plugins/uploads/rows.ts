@@ -1,0 +1,36 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import type { Selectable } from 'kysely'
+import type { Tables } from '../database/tables.ts'
+import { Problem } from '../problems.ts'
+
+export type UploadRow = Selectable<Tables['uploads']>
+
+/** What the URL of an upload carries: not guessable, and not to be read from the database. */
+export function newToken(): { token: string; hash: string } {
+  const token = randomBytes(32).toString('base64url')
+  return { token, hash: hashOf(token) }
+}
+
+function hashOf(token: string): string {
+  return createHash('sha256').update(token).digest('hex')
+}
+
+/** @throws {Problem} `token_required`, `upload_not_found` or `upload_expired` */
+export function checked(row: UploadRow | undefined, token: string | undefined): UploadRow {
+  if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
+  // Who has not the token must not learn whether there is such an upload.
+  if (row === undefined || !timingSafeEqual(Buffer.from(row.token_hash), Buffer.from(hashOf(token)))) throw notFound()
+  if (row.expires_at <= Date.now()) {
+    throw new Problem('upload_expired', `The upload has expired at ${new Date(row.expires_at).toISOString()}.`)
+  }
+  return row
+}
+
+export function notFound(): Problem {
+  return new Problem('upload_not_found', 'There is no such upload, or not any more.')
+}
+
+/** All bytes are there, and become a file. */
+export function isWhole({ kind, size, offset }: UploadRow): boolean {
+  return kind !== 'partial' && size === offset
+}

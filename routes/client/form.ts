@@ -1,0 +1,39 @@
+import multipart from '@fastify/multipart'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import { setOriginRequestId } from '../../plugins/request-id.ts'
+import { formOptions, storeForm } from '../form/store-form.ts'
+import { Path, problemResponses, Uuid } from '../schemas.ts'
+import { StoredFileBody } from '../stored-file.ts'
+import { uploadLimit } from './upload-limit.ts'
+
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  await app.register(multipart, formOptions)
+
+  app.post(
+    '/upload/:folder/*',
+    {
+      config: { readsBody: true },
+      schema: {
+        tags: ['client'],
+        summary: 'Upload files in a browser form by a signed URL',
+        description: 'The path is the directory that the files go into, each under the `filename` of its part.',
+        security: [{ signedUrl: [] }],
+        consumes: ['multipart/form-data'],
+        params: Type.Object({ folder: Uuid, '*': Path }),
+        querystring: Type.Object({ token: Type.Optional(Type.String()) }),
+        response: { 201: Type.Object({ files: Type.Array(StoredFileBody) }), ...problemResponses },
+      },
+    },
+    async (request, reply) => {
+      const { folder, '*': directory } = request.params
+      const permission = app.signedUrls.verify(request.query.token, { operation: 'upload', folder, path: directory })
+      setOriginRequestId(request, permission.requestId)
+      const files = await app.vfolders.files(folder)
+      const maxBytes = uploadLimit(app.config, permission)
+      return reply.code(201).send({ files: await storeForm(files, request, reply, { directory, maxBytes }) })
+    },
+  )
+}
+
+export default routes

@@ -1,0 +1,114 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import type { Entry } from '../../backends/backend.ts'
+import { AlreadyExists, IsADirectory, NotFound } from '../../backends/errors.ts'
+import { expectedDigests } from '../../plugins/digests.ts'
+import { matches } from '../../plugins/downloads/conditions.ts'
+import { Problem } from '../../plugins/problems.ts'
+import { bodyOf } from '../../plugins/request-body.ts'
+import { setOriginRequestId } from '../../plugins/request-id.ts'
+import type { VfolderFiles } from '../../plugins/vfolder-files.ts'
+import { Path, problemResponses, Uuid } from '../schemas.ts'
+import { StoredFileBody } from '../stored-file.ts'
+import { announcedLength, uploadLimit } from './upload-limit.ts'
+
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  // Whatever the body is, it is stored as it comes, and nothing here may read it before.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
+
+  app.put(
+    '/upload/:folder/*',
+    {
+      config: { readsBody: true },
+      schema: {
+        tags: ['client'],
+        summary: 'Upload a file by a signed URL',
+        description:
+          'The body, of any media type, becomes the file, whole or not at all; a file of that name is replaced. With ' +
+          '`If-None-Match: *`, `If-Match`, `Content-Digest`, `Repr-Digest` (sha-256, sha-512) and `Expect: 100-continue`.',
+        security: [{ signedUrl: [] }],
+        params: Type.Object({ folder: Uuid, '*': Path }),
+        querystring: Type.Object({ token: Type.Optional(Type.String()) }),
+        response: { 200: StoredFileBody, 201: StoredFileBody, ...problemResponses },
+      },
+    },
+    async (request, reply) => {
+      const { folder, '*': path } = request.params
+      const permission = app.signedUrls.verify(request.query.token, { operation: 'upload', folder, path })
+      setOriginRequestId(request, permission.requestId)
+      const { headers, abortSignal: signal } = request
+      const files = await app.vfolders.files(folder)
+      const limits = { maxBytes: uploadLimit(app.config, permission), size: announcedLength(headers) }
+      refuseTooLarge(path, limits)
+      const digests = expectedDigests(headers)
+      refusePart(headers)
+      const conditions = await preconditions(files, path, headers, signal)
+
+      async function* body() {
+        reply.willReadBody()
+        yield* bodyOf(request.raw)
+      }
+
+      const upload = files.upload({ bytes: limits.size ?? 0, partly: limits.size === undefined })
+      try {
+        const { maxBytes, size } = limits
+        const options = { maxBytes, digests, signal, ...conditions, ...(size !== undefined && { size }) }
+        const stored = await upload.write(path, body(), options).catch(asFailedPrecondition)
+        if (stored.entry.etag !== undefined) reply.header('etag', `"${stored.entry.etag}"`)
+        return reply.code(stored.replaced === undefined ? 201 : 200).send(stored)
+      } finally {
+        await upload.end()
+      }
+    },
+  )
+}
+
+export default routes
+
+function refuseTooLarge(path: string, { maxBytes, size }: { maxBytes: number; size: number | undefined }): void {
+  if (size === undefined || size <= maxBytes) return
+  const detail = `${path} would have ${size} bytes and is over the limit of ${maxBytes} bytes.`
+  throw new Problem('file_too_large', detail, { members: { maxBytes } })
+}
+
+/** A part must not be taken for the whole (RFC 9110, section 14.4). */
+function refusePart(headers: IncomingHttpHeaders): void {
+  if (headers['content-range'] === undefined) return
+  const members = { field: 'content-range', rule: 'must be absent', in: 'headers' }
+  throw new Problem('invalid_header', 'A PUT stores a whole file: Content-Range must be absent.', { members })
+}
+
+/** Refuses what cannot succeed before a byte is sent; what is left to be decided when the file appears is returned. */
+async function preconditions(
+  files: VfolderFiles,
+  path: string,
+  headers: IncomingHttpHeaders,
+  signal: AbortSignal,
+): Promise<{ ifAbsent?: true; ifMatch?: string }> {
+  const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch } = headers
+  const entry = await files.stat(path, signal).catch((error) => {
+    if (error instanceof NotFound) return undefined
+    throw error
+  })
+  if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
+  const etag = entry?.etag === undefined ? undefined : `"${entry.etag}"`
+  if (ifMatch !== undefined && (entry === undefined || !matches(ifMatch, etag, 'strong'))) throw failed(path, entry)
+  if (ifNoneMatch !== undefined && entry !== undefined && matches(ifNoneMatch, etag, 'weak')) throw failed(path, entry)
+  return {
+    ...(ifNoneMatch?.trim() === '*' && { ifAbsent: true }),
+    ...(ifMatch !== undefined && entry?.etag !== undefined && { ifMatch: entry.etag }),
+  }
+}
+
+function failed(path: string, entry: Entry | undefined): Problem {
+  const found = entry === undefined ? 'does not exist' : 'exists'
+  return new Problem('precondition_failed', `${path} ${found}, which is not what the request expects.`)
+}
+
+/** Somebody else was faster, after the first look. */
+function asFailedPrecondition(error: unknown): never {
+  if (!(error instanceof AlreadyExists)) throw error
+  throw new Problem('precondition_failed', error.message, { cause: error })
+}

@@ -1,0 +1,69 @@
+import { type Static, Type } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import { bodyOf } from '../../../plugins/request-body.ts'
+import { setOriginRequestId } from '../../../plugins/request-id.ts'
+import { problemResponses } from '../../schemas.ts'
+import { announcedLength, uploadLimit } from '../upload-limit.ts'
+import { checksumOf, concatOf, lengthOf, metadataOf, requireMediaType } from './headers.ts'
+import { describeProgress } from './upload.ts'
+
+const Query = Type.Object({ token: Type.Optional(Type.String()) })
+
+export default async function routes(app: FastifyInstance): Promise<void> {
+  const url = '/upload/tus'
+  const schema = {
+    tags: ['client'],
+    security: [{ signedUrl: [] }],
+    querystring: Query,
+  }
+
+  app.options(
+    url,
+    { schema: { ...schema, summary: 'What of tus is supported', response: { 204: Type.Null() } } },
+    async (_request, reply) => reply.code(204).send(),
+  )
+
+  app.post<{ Querystring: Static<typeof Query> }>(
+    url,
+    {
+      config: { readsBody: true },
+      schema: {
+        ...schema,
+        summary: 'Begin a resumable upload (tus 1.0.0) by a signed URL',
+        description: 'Its destination is the path that was signed. `Location` is its own URL, with a token of its own.',
+        response: { 201: Type.Null(), ...problemResponses },
+      },
+    },
+    async (request, reply) => {
+      const { headers, query } = request
+      const permission = app.signedUrls.permission(query.token, 'upload')
+      setOriginRequestId(request, permission.requestId)
+      const concat = concatOf(headers)
+      const checksum = checksumOf(headers)
+      const upload = {
+        permission,
+        maxBytes: uploadLimit(app.config, permission),
+        metadata: metadataOf(headers),
+      }
+      const locate = ({ id, token }: { id: string; token: string }) =>
+        reply.code(201).header('location', `${app.publicUrl()}${url}/${id}?token=${token}`)
+
+      if (concat.kind === 'final') {
+        const final = await app.uploads.concatenate({ ...upload, parts: concat.value }, concat.parts)
+        return describeProgress(locate(final), await app.uploads.get(final)).send()
+      }
+      const size = lengthOf(headers)
+      const bytes = announcedLength(headers)
+      if (bytes !== 0) requireMediaType(headers)
+      const named = await app.uploads.create({ ...upload, kind: concat.kind, size })
+      locate(named)
+      if (bytes === 0 && size !== 0) return describeProgress(reply, await app.uploads.get(named)).send()
+      const read = (end: AbortSignal) => {
+        reply.willReadBody()
+        return bodyOf(request.raw, end)
+      }
+      const row = await app.uploads.append(named, { offset: 0, size: undefined, bytes, checksum, read })
+      return describeProgress(reply, row).send()
+    },
+  )
+}

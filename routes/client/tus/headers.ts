@@ -1,0 +1,109 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import { Problem } from '../../../plugins/problems.ts'
+import { type Checksum, checksumAlgorithms, createChecksum } from '../../../plugins/uploads/checksum.ts'
+import type { Named } from '../../../plugins/uploads/index.ts'
+
+/** The headers of tus 1.0.0 (tus.io/protocols/resumable-upload). */
+export const tusVersion = '1.0.0'
+export const tusExtensions =
+  'creation,creation-with-upload,creation-defer-length,checksum,expiration,termination,concatenation'
+export const uploadMediaType = 'application/offset+octet-stream'
+
+function invalid(field: string, rule: string): Problem {
+  return new Problem('invalid_header', `${field} ${rule}.`, {
+    members: { field: field.toLowerCase(), rule, in: 'headers' },
+  })
+}
+
+function text(headers: IncomingHttpHeaders, name: string): string | undefined {
+  const value = headers[name.toLowerCase()]
+  if (Array.isArray(value)) throw invalid(name, 'must be given once')
+  return value
+}
+
+function integer(headers: IncomingHttpHeaders, name: string): number | undefined {
+  const value = text(headers, name)
+  if (value === undefined) return undefined
+  const number = Number(value)
+  if (!/^\d+$/.test(value) || !Number.isSafeInteger(number)) throw invalid(name, 'must be a number of bytes')
+  return number
+}
+
+export function requireVersion(headers: IncomingHttpHeaders): void {
+  if (headers['tus-resumable'] === tusVersion) return
+  throw new Problem('tus_version_unsupported', `Tus-Resumable must be ${tusVersion}.`)
+}
+
+/** Whether a body of an upload is there. @throws {Problem} `unsupported_media_type` */
+export function requireMediaType(headers: IncomingHttpHeaders): void {
+  if (headers['content-type'] === uploadMediaType) return
+  throw new Problem('unsupported_media_type', `Content-Type must be ${uploadMediaType}.`)
+}
+
+export function offsetOf(headers: IncomingHttpHeaders): number {
+  const offset = integer(headers, 'Upload-Offset')
+  if (offset === undefined) throw invalid('Upload-Offset', 'must be given')
+  return offset
+}
+
+export const declaredLength = (headers: IncomingHttpHeaders): number | undefined => integer(headers, 'Upload-Length')
+
+/** The length of a new upload; undefined when it is to follow. */
+export function lengthOf(headers: IncomingHttpHeaders): number | undefined {
+  const length = declaredLength(headers)
+  const defer = text(headers, 'Upload-Defer-Length')
+  if (defer !== undefined && defer !== '1') throw invalid('Upload-Defer-Length', 'must be 1')
+  if ((length === undefined) === (defer === undefined)) {
+    throw invalid('Upload-Length', 'must be given, or else Upload-Defer-Length')
+  }
+  return length
+}
+
+const pair = /^ *([!-+\--~]+)(?: ((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?))? *$/
+
+/** Given back as it came, so only checked. */
+export function metadataOf(headers: IncomingHttpHeaders): string | undefined {
+  const metadata = text(headers, 'Upload-Metadata')
+  if (metadata === undefined || metadata === '') return undefined
+  const keys = metadata.split(',').map((item) => pair.exec(item)?.[1])
+  if (keys.includes(undefined))
+    throw invalid('Upload-Metadata', 'must be keys with values in base64, separated by commas')
+  if (new Set(keys).size < keys.length) throw invalid('Upload-Metadata', 'must have each key once')
+  return metadata
+}
+
+export function checksumOf(headers: IncomingHttpHeaders): Checksum | undefined {
+  const value = text(headers, 'Upload-Checksum')
+  if (value === undefined) return undefined
+  const [algorithm = '', base64 = '', ...rest] = value.split(' ')
+  const expected = Buffer.from(base64, 'base64')
+  if (rest.length > 0 || expected.length === 0 || expected.toString('base64') !== base64) {
+    throw invalid('Upload-Checksum', 'must be an algorithm and a value in base64')
+  }
+  if (!checksumAlgorithms.includes(algorithm)) {
+    throw invalid('Upload-Checksum', `must use one of ${checksumAlgorithms.join(', ')}`)
+  }
+  return createChecksum(algorithm, expected)
+}
+
+export type Concat = { kind: 'whole' | 'partial' } | { kind: 'final'; parts: Named[]; value: string }
+
+/** What a new upload is in a concatenation. The URLs of its parts carry their own tokens. */
+export function concatOf(headers: IncomingHttpHeaders): Concat {
+  const value = text(headers, 'Upload-Concat')
+  if (value === undefined) return { kind: 'whole' }
+  if (value === 'partial') return { kind: 'partial' }
+  const urls = /^final;(.+)$/.exec(value)?.[1]?.trim().split(/ +/) ?? []
+  if (urls.length === 0) throw invalid('Upload-Concat', 'must be partial, or final; and URLs of uploads')
+  const parts = urls.map(uploadOf)
+  if (new Set(parts.map(({ id }) => id)).size < parts.length)
+    throw invalid('Upload-Concat', 'must name each upload once')
+  return { kind: 'final', parts, value }
+}
+
+function uploadOf(text: string): Named {
+  const url = URL.parse(text, 'http://localhost')
+  const id = /\/upload\/tus\/([0-9a-f-]{36})$/.exec(url?.pathname ?? '')?.[1]
+  if (id === undefined) throw invalid('Upload-Concat', 'must name URLs of uploads')
+  return { id, token: url?.searchParams.get('token') ?? undefined }
+}

@@ -1,0 +1,104 @@
+import { addAbortSignal } from 'node:stream'
+import type { FastifyMultipartBaseOptions, Multipart, MultipartFile } from '@fastify/multipart'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { brokenRule } from '../../backends/path.ts'
+import { toProblem } from '../../plugins/errors.ts'
+import { Problem, type ProblemCode } from '../../plugins/problems.ts'
+import type { VfolderFiles } from '../../plugins/vfolder-files.ts'
+import type { StoredFile, Upload } from '../../plugins/vfolder-upload.ts'
+import { announcedBytes } from './form-size.ts'
+
+/** Of @fastify/multipart, in the scope of a route that stores a form. */
+export const formOptions: FastifyMultipartBaseOptions = {
+  preservePath: true,
+  // The sizes of files are limited where they are stored: a limit here would cut a file short without an error.
+  limits: { fileSize: Number.POSITIVE_INFINITY, files: 100_000, parts: 100_000 },
+}
+
+interface FormOptions {
+  /** That the files' names are relative to; undefined for the vfolder's root. */
+  directory: string | undefined
+  /** Of each file. */
+  maxBytes: number
+}
+
+/** Stores the files of a form, one after the other. When one fails, those before it stay, and the problem names them. */
+export async function storeForm(
+  files: VfolderFiles,
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { directory, maxBytes }: FormOptions,
+): Promise<StoredFile[]> {
+  const stored: StoredFile[] = []
+  const { abortSignal: signal } = request
+  const announced = announcedBytes(request)
+  const parts = formFiles(request.parts())
+  let upload: Upload | undefined
+  try {
+    reply.willReadBody()
+    for await (const part of parts) {
+      const name = formFilename(part)
+      const target = directory === undefined ? name : `${directory}/${name}`
+      upload ??= files.upload({ bytes: announced(), partly: true })
+      const { path, size, sha256 } = await upload.write(target, contents(part, signal), { maxBytes, signal })
+      stored.push({ path, size, sha256 })
+    }
+    if (stored.length === 0) throw new Problem('malformed_multipart', 'The form has no file.')
+  } catch (error) {
+    throw withStored(error, stored)
+  } finally {
+    await upload?.end()
+  }
+  return stored
+}
+
+/** The files of a form as they come; anything else in it is refused. */
+async function* formFiles(parts: AsyncIterable<Multipart>): AsyncGenerator<MultipartFile> {
+  try {
+    for await (const part of parts) {
+      if (part.type === 'field') throw refused('validation_failed', part, 'is not a file; a file needs a filename')
+      if (!part.filename) throw refused('validation_failed', part, 'must have a filename')
+      yield part
+    }
+  } catch (error) {
+    throw asMultipartProblem(error)
+  }
+}
+
+function refused(code: ProblemCode, { fieldname: field }: Multipart, rule: string): Problem {
+  return new Problem(code, `body ${field} ${rule}`, { members: { field, rule, in: 'body' } })
+}
+
+/**
+ * Browsers and curl write a quote and a line break in a name as these, and nothing else (WHATWG HTML, section
+ * "multipart/form-data encoding algorithm").
+ */
+function formFilename(part: MultipartFile): string {
+  const name = part.filename.replaceAll('%22', '"').replaceAll('%0D', '\r').replaceAll('%0A', '\n')
+  // The parser has put U+FFFD where it met other bytes.
+  const rule = name.includes('\ufffd') ? 'must be valid UTF-8' : brokenRule(name)
+  if (rule !== undefined) throw refused('invalid_path', part, `filename ${rule}`)
+  return name
+}
+
+async function* contents({ file }: MultipartFile, signal: AbortSignal): AsyncGenerator<Buffer> {
+  addAbortSignal(signal, file)
+  try {
+    for await (const chunk of file) yield chunk
+  } catch (error) {
+    throw asMultipartProblem(error)
+  }
+  if (file.truncated) throw new Problem('file_too_large', 'A file was cut at a limit of the form.')
+}
+
+/** The parser's own errors have no code: they are about what was sent. */
+function asMultipartProblem(error: unknown): unknown {
+  if (!(error instanceof Error) || 'code' in error) return error
+  return new Problem('malformed_multipart', error.message, { cause: error })
+}
+
+function withStored(error: unknown, files: StoredFile[]): unknown {
+  if (files.length === 0) return error
+  const problem = toProblem(error)
+  return new Problem(problem.code, problem.message, { cause: error, members: { ...problem.members, files } })
+}
