@@ -4,6 +4,7 @@ import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
 import cloneVfolder from './jobs/clone-vfolder.ts'
 import deleteVfolder from './jobs/delete-vfolder.ts'
 import syncQuotas from './jobs/sync-quotas.ts'
+import archives from './plugins/archives/index.ts'
 import backends from './plugins/backends.ts'
 import configPlugin, { type Config } from './plugins/config.ts'
 import database from './plugins/database/index.ts'
@@ -76,6 +77,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(managerAuth)
   await app.register(signedUrls)
   await app.register(downloads)
+  await app.register(archives)
   await app.register(health)
   await app.register(manager)
   await app.register(client)
@@ -89,6 +91,6 @@ function timeouts({ idleTimeoutSeconds, headersTimeoutSeconds }: Config) {
     connectionTimeout: idleTimeoutSeconds * 1000,
     keepAliveTimeout: Math.min(idleTimeoutSeconds, 65) * 1000,
     requestTimeout: 0,
-    http: { headersTimeout: headersTimeoutSeconds * 1000, connectionsCheckingInterval: 1000 },
+    http: { requireHostHeader: false, headersTimeout: headersTimeoutSeconds * 1000, connectionsCheckingInterval: 1000 },
   }
 }

@@ -3,16 +3,39 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
+import { tar, zip } from './rows/archive.ts'
+import { clone } from './rows/clone.ts'
+import { deletion } from './rows/delete.ts'
 import { download1g } from './rows/download-1g.ts'
 import { download4k } from './rows/download-4k.ts'
+import { memoryArchive } from './rows/memory-archive.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { put, putNginx } from './rows/put.ts'
 import { requestId } from './rows/request-id.ts'
 import { tus } from './rows/tus.ts'
+import { usage } from './rows/usage.ts'
+import { usageLoad } from './rows/usage-load.ts'
 
-const rows: Row[] = [download1g, download4k, requestId, memoryDownloads, memoryUpload, memoryPut, put, putNginx, tus]
+const rows: Row[] = [
+  download1g,
+  download4k,
+  requestId,
+  memoryDownloads,
+  memoryUpload,
+  memoryPut,
+  put,
+  putNginx,
+  tus,
+  usage,
+  usageLoad,
+  clone,
+  deletion,
+  zip,
+  tar,
+  memoryArchive,
+]
 
 const { positionals: names } = parseArgs({ allowPositionals: true })
 const unknown = names.filter((name) => !rows.some((row) => row.name === name))

@@ -19,6 +19,8 @@ export interface Service {
   directoryOf(folder: string): Promise<string>
   signDownloads(folder: string, paths: string[]): Promise<string[]>
   signUploads(folder: string, paths: string[]): Promise<string[]>
+  /** Of all that is in the vfolder. */
+  signArchive(folder: string, archive: string): Promise<string>
   authorization: string
   /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
   peakMiB(): Promise<number>
@@ -49,8 +51,7 @@ export async function startService(bench: Bench): Promise<Service> {
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)
     return response.json()
   }
-  const sign = async (folder: string, operation: string, paths: string[]) => {
-    const body = { operation, paths, expiresIn: 3600 }
+  const sign = async (folder: string, body: object): Promise<string[]> => {
     const answer = Value.Parse(Signed, await ask('POST', `/folders/${folder}/signed-urls`, body))
     return answer.signedUrls.map((signed) => signed.url)
   }
@@ -59,8 +60,12 @@ export async function startService(bench: Bench): Promise<Service> {
     authorization,
     createFolder: async () => Value.Parse(Folder, await ask('POST', '/folders', {})).id,
     directoryOf: async (folder) => Value.Parse(Mount, await ask('GET', `/folders/${folder}/mount`)).path,
-    signDownloads: (folder, paths) => sign(folder, 'download', paths),
-    signUploads: (folder, paths) => sign(folder, 'upload', paths),
+    signDownloads: (folder, paths) => sign(folder, { operation: 'download', paths, expiresIn: 3600 }),
+    signUploads: (folder, paths) => sign(folder, { operation: 'upload', paths, expiresIn: 3600 }),
+    signArchive: async (folder, archive) => {
+      const [url = ''] = await sign(folder, { operation: 'archive', paths: [], archive, expiresIn: 3600 })
+      return url
+    },
     peakMiB: async () => {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8')
       return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024

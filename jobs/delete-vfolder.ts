@@ -1,5 +1,6 @@
 import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
+import { sql } from 'kysely'
 import type { Amount } from '../backends/backend.ts'
 import { defineJob } from '../plugins/job-queue/job.ts'
 
@@ -40,6 +41,29 @@ export default fp(
         },
       }),
     )
+
+    /** A deletion is not given up, however long its volume is away. */
+    async function startAgain(): Promise<void> {
+      const stuck = await app.database
+        .selectFrom('vfolders')
+        .select('id')
+        .where('state', '=', 'deleting')
+        .where('id', 'not in', (eb) =>
+          eb
+            .selectFrom('jobs')
+            .select((jobs) => jobs.fn.coalesce('jobs.vfolder', sql.lit('')).as('vfolder'))
+            .where('kind', '=', 'delete-vfolder')
+            .where('jobs.state', 'in', ['queued', 'running']),
+        )
+        .execute()
+      for (const { id } of stuck) {
+        await app.database.transaction().execute((trx) => app.vfolders.startDeletion(id, trx))
+      }
+    }
+
+    app.addHook('onReady', async () => {
+      app.schedule('restart-deletions', app.config.uploadCleanupIntervalSeconds, startAgain)
+    })
   },
-  { name: 'delete-vfolder', dependencies: ['job-queue', 'volumes', 'database', 'uploads'] },
+  { name: 'delete-vfolder', dependencies: ['job-queue', 'scheduler', 'vfolders', 'volumes', 'database', 'uploads'] },
 )

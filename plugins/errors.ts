@@ -6,6 +6,8 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { BackendError } from '../backends/errors.ts'
+import { requestOn } from './disconnect.ts'
+import { withoutToken } from './logging.ts'
 import { isProblemCode, Problem, type ProblemCode, problems } from './problems.ts'
 import { requestIdHeader, withRequestId } from './request-id.ts'
 import { pathKeyword } from './validation.ts'
@@ -75,9 +77,18 @@ export function toProblem(error: unknown): Problem {
       return new Problem('bad_request', error.message, { cause: error })
     }
   }
+  if (isBusyDatabase(error))
+    return new Problem('database_busy', 'The database is held by somebody else.', { cause: error })
   return new Problem('internal_error', 'The request failed; the log has the reason under its request ID.', {
     cause: error,
   })
+}
+
+/** SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html). */
+function isBusyDatabase(error: unknown): boolean {
+  return (
+    error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5
+  )
 }
 
 function isFastifyError(error: unknown): error is FastifyError {
@@ -98,7 +109,7 @@ function validationProblem(error: FastifyError): Problem {
 }
 
 export function routeNotFound({ method, url }: FastifyRequest): Problem {
-  return new Problem('route_not_found', `There is nothing at ${method} ${url.split('?')[0]}.`)
+  return new Problem('route_not_found', `There is nothing at ${method} ${withoutToken(url.split('?')[0] ?? '')}.`)
 }
 
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
@@ -147,17 +158,21 @@ const clientErrors: Record<string, ProblemCode> = {
 /** Fastify's `clientErrorHandler`: bytes that are no HTTP request. They get an ID and an answer all the same. */
 export function handleClientError(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   const code = clientErrors[error.code ?? ''] ?? 'bad_request'
-  const document = toDocument(new Problem(code, 'This is not a request that HTTP/1.1 allows.'), randomUUID())
+  const running = requestOn(socket)
+  const id = running?.id ?? randomUUID()
+  const document = toDocument(new Problem(code, 'This is not a request that HTTP/1.1 allows.'), id)
   // Not the error itself: it holds the packet, which may hold a token.
-  withRequestId(() => this.log.info({ code, reason: error.message }, 'client error'), document.requestId)()
-  if (error.code === 'ECONNRESET' || !socket.writable) {
+  withRequestId(() => this.log.info({ code, reason: error.message }, 'client error'), id)()
+  // In the middle of a response, or of those to requests that came before, an answer would be taken for a part of it.
+  const begun = running !== undefined && (running.complete || running.answering)
+  if (error.code === 'ECONNRESET' || !socket.writable || begun) {
     socket.destroy()
     return
   }
   const body = JSON.stringify(document)
   const head = [
     `HTTP/1.1 ${document.status} ${STATUS_CODES[document.status]}`,
-    `${requestIdHeader}: ${document.requestId}`,
+    `${requestIdHeader}: ${id}`,
     `content-type: ${problemMediaType}`,
     `content-length: ${Buffer.byteLength(body)}`,
     'connection: close',

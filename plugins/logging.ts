@@ -56,7 +56,20 @@ function res({ statusCode }: FastifyReply) {
   return { statusCode }
 }
 
+const tokenQuery = /([?&]token=)[^&]*/gi
+const token = /[\w-]{8}\.[\w-]{40,}\.[\w-]{43}/g
+
 /** A token in a log would let its reader do what it permits; so also where a client wrote it in a way of its own. */
-function withoutToken(url: string): string {
-  return url.replace(/([?&]token=)[^&]*/g, '$1[redacted]').replace(/[\w-]{8}\.[\w-]{40,}\.[\w-]{43}/g, '[redacted]')
+export function withoutToken(url: string): string {
+  const plain = url.includes('%') ? decoded(url) : url
+  if (plain !== url && plain.search(token) < 0) return url.replace(tokenQuery, '$1[redacted]')
+  return plain.replace(tokenQuery, '$1[redacted]').replace(token, '[redacted]')
+}
+
+function decoded(url: string): string {
+  try {
+    return decodeURIComponent(url)
+  } catch {
+    return url
+  }
 }

@@ -1,6 +1,7 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
+import { mend } from './openapi-document.ts'
 
 /** The OpenAPI document at /openapi.json and a page to read it at /docs, both made from the routes' schemas. */
 export default fp(
@@ -29,6 +30,7 @@ export default fp(
           { name: 'operations', description: 'For who runs the service' },
         ],
       },
+      transformObject: (made) => ('openapiObject' in made ? mend(made.openapiObject) : made.swaggerObject),
       refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.title ?? json.$id ?? `def-${i}`) },
     })
     await app.register(async (scope) => {

@@ -9,6 +9,7 @@ export const problems = {
   malformed_multipart: [400, 'The body is not a complete multipart form'],
   invalid_path: [400, 'The path is not allowed'],
   invalid_url: [400, 'The URL cannot be decoded'],
+  selection_too_large: [400, 'The selection does not fit into a URL'],
   invalid_cursor: [400, 'The cursor is not one that this API gave'],
   size_mismatch: [400, 'The body does not have the announced size'],
   digest_mismatch: [400, 'The body does not have the announced digest'],
@@ -59,8 +60,8 @@ export const problems = {
   job_abandoned: [500, 'The job ended the process that ran it, again and again'],
   storage_access_denied: [500, 'The storage refuses the service'],
   capability_missing: [501, 'The volume cannot do this'],
+  database_busy: [503, 'The database is busy'],
   storage_unavailable: [503, 'The storage is not available'],
-  closing: [503, 'The service is closing'],
   no_space: [507, 'The volume is full'],
   quota_exceeded: [507, 'A quota is reached'],
 } as const satisfies Record<BackendErrorCode, readonly [number, string]> & Record<string, readonly [number, string]>

@@ -1,5 +1,6 @@
 import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto'
 import { join } from 'node:path'
+import { deflateSync, inflateSync } from 'node:zlib'
 import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
@@ -15,9 +16,12 @@ declare module 'fastify' {
 
 /** What a token permits, and until when. */
 export const Permission = Type.Object({
-  operation: Type.Union([Type.Literal('download'), Type.Literal('upload')]),
+  operation: Type.Union([Type.Literal('download'), Type.Literal('upload'), Type.Literal('archive')]),
   folder: Type.String(),
+  /** Of an archive: the entry, or the directory of the entries; empty for the vfolder. */
   path: Type.String(),
+  /** Of an archive of some of the entries in a directory: their paths in it. */
+  names: Type.Optional(Type.Array(Type.String())),
   /** Seconds since 1970. */
   expiresAt: Type.Integer(),
   /** The request that signed. */
@@ -31,6 +35,11 @@ export type Permission = Static<typeof Permission>
 
 const isPermission = TypeCompiler.Compile(Permission)
 
+/** Permissions over so many bytes, which are those with many names, are deflated. */
+const maxPlainBytes = 1024
+/** A long token, which is opened once or twice, would take the room of many short ones. */
+const maxCachedLength = 2048
+
 interface Key {
   id: string
   secret: KeyObject
@@ -43,7 +52,8 @@ function toKey(secret: string): Key {
 }
 
 /**
- * Tokens `KEY.PERMISSION.MAC`: the key's ID, the permission as JSON in base64url, and HMAC-SHA-256 over both.
+ * Tokens `KEY.PERMISSION.MAC`: the key's ID, the permission as JSON in base64url, and HMAC-SHA-256 over both. A long
+ * permission is deflated before.
  *
  * The clock rule: a token ends at its `expiresAt` by the clock of the process that verifies it, to the second and with
  * no grace; where the clocks of two processes differ, its life differs by as much. So keep them on NTP.
@@ -58,7 +68,7 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
 
   return {
     sign(permission: Permission): string {
-      const payload = Buffer.from(JSON.stringify(permission)).toString('base64url')
+      const payload = encode(permission).toString('base64url')
       const signed = `${signingKey.id}.${payload}`
       return `${signed}.${mac(signingKey, signed).toString('base64url')}`
     },
@@ -80,7 +90,7 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
       if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
       const permission = verified.get(token) ?? verifyMac(keys, token)
       if (permission === undefined) throw new Problem('token_invalid', 'The token was altered, or its key is retired.')
-      verified.set(token, permission)
+      if (token.length <= maxCachedLength) verified.set(token, permission)
       if (now() >= permission.expiresAt * 1000) {
         const time = new Date(permission.expiresAt * 1000).toISOString()
         throw new Problem('token_expired', `The token was valid until ${time}.`)
@@ -91,6 +101,17 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
       return permission
     },
   }
+}
+
+function encode(permission: Permission): Buffer {
+  const json = Buffer.from(JSON.stringify(permission))
+  return json.length <= maxPlainBytes ? json : deflateSync(json, { level: 9 })
+}
+
+/** The first byte of the zlib format (RFC 1950) is never that of a JSON object. */
+function decode(payload: Buffer): unknown {
+  const json = payload[0] === '{'.charCodeAt(0) ? payload : inflateSync(payload)
+  return JSON.parse(json.toString())
 }
 
 function mac(key: Key, signed: string): Buffer {
@@ -105,7 +126,7 @@ function verifyMac(keys: Key[], token: string): Permission | undefined {
   const expected = Buffer.from(mac(key, `${id}.${payload}`).toString('base64url'))
   const received = Buffer.from(given)
   if (received.length !== expected.length || !timingSafeEqual(received, expected)) return undefined
-  const permission: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString())
+  const permission = decode(Buffer.from(payload, 'base64url'))
   return isPermission.Check(permission) ? permission : undefined
 }
 

@@ -8,7 +8,8 @@ import { Problem } from './problems.ts'
 /** The schema keyword of a path inside a vfolder: says which rule is broken, as a pattern could not. */
 export const pathKeyword = 'x-path'
 
-const checkPath: SchemaValidateFunction = (_enabled: boolean, path: string) => {
+const checkPath: SchemaValidateFunction = (rule: true | 'or-empty', path: string) => {
+  if (rule === 'or-empty' && path === '') return true
   const message = brokenRule(path)
   if (message === undefined) return true
   checkPath.errors = [{ keyword: pathKeyword, message }]
@@ -44,6 +45,10 @@ export default fp(
 
     // Fastify takes a value that cannot be decoded as it stands, so that `%ff` would become a file of that name.
     app.addHook('onRequest', (request, _reply, done) => {
+      // RFC 9112, section 3.2; Node's own answer would have no request ID.
+      if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+        return done(new Problem('bad_request', 'A request needs one Host header.'))
+      }
       try {
         if (request.url.includes('%')) decodeURIComponent(request.url)
         done()

@@ -124,7 +124,7 @@ function createVfolders(app: FastifyInstance) {
       const set = {
         ...(quota?.bytes !== undefined && { quota_bytes: quota.bytes }),
         ...(quota?.files !== undefined && { quota_files: quota.files }),
-        ...(metadata !== undefined && { metadata: JSON.stringify(metadata) }),
+        ...(metadata !== undefined && { metadata: asText(metadata) }),
       }
       if (Object.keys(set).length > 0) await db.updateTable('vfolders').set(set).where('id', '=', id).execute()
       return get(id)
@@ -213,8 +213,18 @@ function toRow({ id, volume, quota, quotaScope, metadata }: NewVfolder): Inserta
     quota_files: quota.files,
     quota_scope: quotaScope,
     usage_synced_at: null,
-    metadata: JSON.stringify(metadata),
+    metadata: asText(metadata),
     created_at: new Date().toISOString(),
+  }
+}
+
+/** What is nested deeper than the call stack is read, but cannot be written. */
+function asText(metadata: Record<string, unknown>): string {
+  try {
+    return JSON.stringify(metadata)
+  } catch {
+    const members = { field: 'metadata', rule: 'must not be nested that deeply', in: 'body' }
+    throw new Problem('validation_failed', `body metadata ${members.rule}`, { members })
   }
 }
 

@@ -1,4 +1,5 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import { archiveFormats } from '../plugins/archives/index.ts'
 import { ProblemDocument } from '../plugins/errors.ts'
 import { pathKeyword } from '../plugins/validation.ts'
 
@@ -11,6 +12,8 @@ export const Uuid = Type.String({
 export const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'bytes' })
 
 export const Path = Type.String({ [pathKeyword]: true, description: 'relative to the vfolder, `/`-separated, UTF-8' })
+
+export const PathOrRoot = Type.String({ [pathKeyword]: 'or-empty', description: 'a path; empty for the vfolder' })
 
 /** ISO 8601 in UTC. */
 export const Time = Type.String({ format: 'date-time' })
@@ -34,6 +37,11 @@ export const Entry = Type.Object(
 )
 
 export const Limit = (maximum: number, value: number) => Type.Integer({ minimum: 1, maximum, default: value })
+
+export const ArchiveFormat = Type.Union(
+  archiveFormats.map((format) => Type.Literal(format)),
+  { description: 'the format of an archive' },
+)
 
 /** Refers to a schema that was added under its `$id`, and keeps its type. */
 export function ref<T extends TSchema>(schema: T, options: { description?: string } = {}) {

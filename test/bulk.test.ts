@@ -34,7 +34,7 @@ t.test('usage', async (t) => {
 
   await t.rejects(posix.backend.usage('missing', call), { code: 'entry_not_found' })
   await t.rejects(posix.backend.usage(id, { signal: AbortSignal.abort(new Error('enough')) }), { message: 'enough' })
-  t.same(posix.openFiles(), [])
+  t.same(await posix.openFiles(), [])
 })
 
 t.test('a tree that is deeper than a path can be', async (t) => {
@@ -52,7 +52,7 @@ t.test('a tree that is deeper than a path can be', async (t) => {
   await posix.backend.removeFolder(to.id, call)
   t.same(fs.readdirSync(posix.layout.trash), [])
   t.same(fs.readdirSync(posix.layout.staging), [])
-  t.same(posix.openFiles(), [])
+  t.same(await posix.openFiles(), [])
 })
 
 t.test('removal', async (t) => {
@@ -115,7 +115,7 @@ t.test('removal', async (t) => {
     t.equal(fs.readdirSync(posix.layout.trash).length, 1)
   })
   t.equal(fs.readFileSync(join(outside, 'file'), 'utf8'), outsideContent)
-  t.same(posix.openFiles(), [])
+  t.same(await posix.openFiles(), [])
 })
 
 t.test('the threads keep no process from ending', async (t) => {

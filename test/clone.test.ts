@@ -26,7 +26,7 @@ function picture(root: string): string[] {
     }
   }
   look(Buffer.from(root), '')
-  return lines.map((line) => line.replace(/(directory)$/, '$1')).sort()
+  return lines.sort()
 }
 
 function fill(root: string): void {
@@ -36,11 +36,7 @@ function fill(root: string): void {
   fs.writeFileSync(join(root, 'a/b/c/nothing'), '')
   fs.writeFileSync(join(root, 'run.sh'), '#!/bin/sh\n', { mode: 0o755 })
   fs.writeFileSync(join(root, 'secret'), 'x', { mode: 0o400 })
-  fs.writeFileSync(
-    Buffer.from('/no-utf8-\xff', 'latin1').toString('latin1') &&
-      Buffer.concat([Buffer.from(`${root}/n-`), Buffer.from([0xff])]),
-    'n',
-  )
+  fs.writeFileSync(Buffer.concat([Buffer.from(`${root}/no-utf8-`), Buffer.from([0xff])]), 'n')
   fs.writeFileSync(join(root, 'naïve 文'), 'utf8')
   fs.symlinkSync('../outside', join(root, 'a/link'))
   fs.symlinkSync('nowhere', join(root, 'dangling'))
@@ -72,7 +68,7 @@ t.test('a clone is the same to the last bit', async (t) => {
   t.equal(progress.at(-1), files)
   t.equal(checkpoints.length, 2)
   t.same(checkpoints, JSON.parse(JSON.stringify(checkpoints)))
-  t.same(posix.openFiles(), [])
+  t.same(await posix.openFiles(), [])
 })
 
 t.test('holes stay holes', async (t) => {
@@ -93,7 +89,11 @@ t.test('a clone that goes on', async (t) => {
   const posix = await startPosix(t)
   const { from, to } = await filled(posix)
   const { checkpoints, cloned } = await posix.clone(from.id, to.id)
-  const inode = (path: string) => fs.statSync(join(to.path, path)).ino
+  // An inode number alone is given again to the next file.
+  const inode = (path: string) => {
+    const { ino, ctimeMs } = fs.statSync(join(to.path, path))
+    return `${ino} of ${ctimeMs}`
+  }
   const names = ['a/b/file-0', 'a/b/file-7', 'a/hard', 'secret', 'a/b/c/nothing']
   const inodes = () => names.map(inode)
   const before = inodes()
@@ -138,7 +138,7 @@ t.test('a clone that goes on', async (t) => {
     await again(checkpoints.at(-1))
     t.equal(inode('a/b/file-7'), kept)
   })
-  t.same(posix.openFiles(), [])
+  t.same(await posix.openFiles(), [])
 })
 
 t.test('an aborted clone stops within a second and can go on', async (t) => {
@@ -146,7 +146,7 @@ t.test('an aborted clone stops within a second and can go on', async (t) => {
   const { from, to } = await filled(posix)
   const block = Buffer.alloc(megabyte, 'x')
   const fd = fs.openSync(join(from.path, 'large'), 'w')
-  for (let index = 0; index < 1500; index++) fs.writeSync(fd, block)
+  for (let index = 0; index < 800; index++) fs.writeSync(fd, block)
   fs.closeSync(fd)
   const controller = new AbortController()
   let abortedAt = 0
@@ -156,10 +156,10 @@ t.test('an aborted clone stops within a second and can go on', async (t) => {
   }, 150)
   await t.rejects(posix.clone(from.id, to.id, undefined, controller.signal), { message: 'enough' })
   t.ok(performance.now() - abortedAt < 1000)
-  t.same(posix.openFiles(), [])
+  t.same(await posix.openFiles(), [])
   const { cloned } = await posix.clone(from.id, to.id)
   t.equal(cloned.bytes, (await posix.backend.usage(to.id, call)).bytes)
-  t.equal(fs.statSync(join(to.path, 'large')).size, 1500 * megabyte)
+  t.equal(fs.statSync(join(to.path, 'large')).size, 800 * megabyte)
 })
 
 async function busy(t: Test, cwd: string, script: string) {
@@ -175,11 +175,11 @@ async function busy(t: Test, cwd: string, script: string) {
 t.test('a file that never rests fails the clone, by name', async (t) => {
   const posix = await startPosix(t)
   const { from, to } = await filled(posix)
-  const block = Buffer.alloc(64 * megabyte, 'x')
-  fs.writeFileSync(join(from.path, 'a/restless'), block)
+  fs.writeFileSync(join(from.path, 'a/restless'), '')
+  fs.truncateSync(join(from.path, 'a/restless'), 1024 * megabyte)
   await busy(t, from.path, `for (;;) fs.utimesSync('a/restless', Math.random() * 1e9, 1)`)
   await t.rejects(posix.clone(from.id, to.id), { code: 'source_changed', message: /^a\/restless / })
-  t.same(posix.openFiles(), [])
+  t.same(await posix.openFiles(), [])
 })
 
 t.test('entries that come and go are told', async (t) => {
@@ -212,14 +212,14 @@ t.test('nothing from outside, whatever is swapped with symlinks', async (t) => {
     `for (;;) for (const [a, b] of [['dir', 'link'], ['file', 'file-link'], ['link', 'dir'], ['file-link', 'file']]) {
        fs.renameSync(a, 'aside'); fs.renameSync(b, a); fs.renameSync('aside', b) }`,
   )
-  for (let round = 0; round < 60; round++) {
+  for (let round = 0; round < 25; round++) {
     const to = await posix.createFolder()
     await posix.clone(from.id, to.id)
     t.equal(spawnSync('grep', ['-r', 'SECRET', to.path]).status, 1, 'no byte from outside')
     await posix.backend.removeFolder(to.id, call)
   }
   t.equal(swapper.exitCode, null, 'swapped until the end')
-  t.same(posix.openFiles(), [])
+  t.same(await posix.openFiles(), [])
 })
 
 t.test('an unreadable file is named', async (t) => {

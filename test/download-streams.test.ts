@@ -4,8 +4,8 @@ import { appendFile, truncate, writeFile } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import t from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
 import { eventually, type Server, startServer } from './server.ts'
+import { begin, read } from './slow-client.ts'
 
 const MiB = 1024 * 1024
 
@@ -17,25 +17,10 @@ async function bytesOf(url: string): Promise<Uint8Array> {
   return new Uint8Array(await (await fetch(url)).arrayBuffer())
 }
 
-/** A download whose client has the headers and does not read on yet: far more is to come than sockets hold. */
 async function slowDownload(server: Server, url: string, requestId: string): Promise<IncomingMessage> {
-  const [response]: IncomingMessage[] = await once(
-    get(url, { headers: { [requestIdHeader]: requestId }, agent: false }),
-    'response',
-  )
+  const response = await begin(url, requestId)
   if ((await server.openFiles()).length !== 1) throw new Error('the download is over before it was read')
-  return response!
-}
-
-/** All that comes, and whether that was the end. */
-async function read(response: IncomingMessage): Promise<{ bytes: Buffer; whole: boolean }> {
-  const chunks: Buffer[] = []
-  try {
-    for await (const chunk of response) chunks.push(chunk)
-  } catch {
-    return { bytes: Buffer.concat(chunks), whole: false }
-  }
-  return { bytes: Buffer.concat(chunks), whole: true }
+  return response
 }
 
 t.test('large downloads', async (t) => {

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmod, chown, mkdir, readdir, writeFile } from 'node:fs/promises'
+import { chmod, chown, mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -161,14 +161,33 @@ t.test('what another clock wrote', async (t) => {
   })
 })
 
-t.test('a volume that fails for a while', async (t) => {
-  const server = await startServer(t)
+t.test('a volume that is away for a while', async (t) => {
+  const server = await startServer(t, { env: { UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' } })
   const source = await server.files()
   await source.upload({ 'a.txt': 'a' })
+  const volume = join(server.dataDir, 'volumes/default')
+  await rename(volume, `${volume}.away`)
   const response = await server.manager('DELETE', `/folders/${source.folder}`, undefined, {
     [requestIdHeader]: 'patient',
   })
-  t.equal(response.status, 202)
   const { job } = (await response.json()) as Answer
-  t.match(await ended(server, job.id), { state: 'succeeded' })
+  const failing = await eventually(async () => {
+    const answer = await server.ask('GET', `/jobs/${job.id}`)
+    return answer.attempts >= 2 && answer.error !== undefined && answer
+  })
+  t.match(failing, { error: { code: 'storage_unavailable', detail: 'the root of the volume is gone' } })
+  await rename(`${volume}.away`, volume)
+  t.match(await ended(server, job.id), { state: 'succeeded', error: undefined, requestId: 'patient' })
+  const lines = server.lines().filter(({ job_id }) => job_id === job.id)
+  t.ok(lines.some(({ msg }) => msg === 'attempt failed and will be repeated'))
+  for (const line of lines) t.equal(line.request_id, 'patient')
+
+  await t.test('for longer than a job is patient', async (t) => {
+    const folder = await server.createFolder()
+    await rename(volume, `${volume}.away`)
+    const { job } = await server.ask('DELETE', `/folders/${folder}`)
+    t.match(await ended(server, job.id, 60_000), { state: 'failed', error: { code: 'storage_unavailable' } })
+    await rename(`${volume}.away`, volume)
+    await eventually(async () => (await server.manager('DELETE', `/folders/${folder}`)).status === 404, 30_000)
+  })
 })

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { readdirSync, readlinkSync } from 'node:fs'
 import { createPosixBackend } from '../backends/posix/backend.ts'
 import { Layout } from '../backends/posix/layout.ts'
-import { temporaryDirectory } from './server.ts'
+import { eventually, temporaryDirectory } from './server.ts'
 
 type Backend = ReturnType<typeof createPosixBackend>
 
@@ -37,8 +37,13 @@ export class Posix {
     return { cloned, checkpoints, progress }
   }
 
-  /** What this process holds open below the root of the volume. */
-  openFiles(): string[] {
+  /** What this process goes on to hold open below the root of the volume; a close takes its time. */
+  async openFiles(): Promise<string[]> {
+    await eventually(() => this.#openFiles().length === 0, 2000).catch(() => {})
+    return this.#openFiles()
+  }
+
+  #openFiles(): string[] {
     return readdirSync('/proc/self/fd')
       .map(linkOf)
       .filter((path) => path.startsWith(this.layout.root))

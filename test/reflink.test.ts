@@ -38,6 +38,6 @@ for (const { name, mkfs } of [
     t.same(cloned, { ...(await posix.backend.usage(from.id, call)), changed: [], changedCount: 0 })
     t.equal(execFileSync('diff', ['-r', from.path, to.path], { encoding: 'utf8' }), '')
     t.equal(fs.statSync(join(to.path, 'large')).mtimeMs, fs.statSync(join(from.path, 'large')).mtimeMs)
-    t.same(posix.openFiles(), [])
+    t.same(await posix.openFiles(), [])
   })
 }

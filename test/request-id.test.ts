@@ -201,7 +201,7 @@ t.test('every storage call has it, at level debug', async (t) => {
     ],
   )
   await server.manager('GET', `/folders/${folder}/files/stat?path=c`, undefined, { [requestIdHeader]: 'the-stat' })
-  t.match(await server.logged((line) => line.msg === 'storage call failed'), {
+  t.match(await server.logged(({ msg, path }) => msg === 'storage call failed' && path === 'c'), {
     request_id: 'the-stat',
     operation: 'stat',
   })

@@ -124,6 +124,12 @@ export class Server {
     return (await this.ask('POST', `/folders/${folder}/signed-urls`, body)).signedUrls[0].url
   }
 
+  /** One URL for an archive of these paths, or of the whole vfolder. */
+  async signArchive(folder: string, paths: string[] = [], more: object = {}): Promise<string> {
+    const body = { operation: 'archive', paths, ...more }
+    return (await this.ask('POST', `/folders/${folder}/signed-urls`, body)).signedUrls[0].url
+  }
+
   /** A new vfolder. */
   async files(): Promise<Files> {
     const folder = await this.createFolder()

@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import { access, lstat, mkdir, statfs } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { Backend, Entry, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
@@ -113,7 +113,9 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     async health() {
       for (const place of [join(layout.root, 'folders'), layout.staging, layout.uploads, layout.trash]) {
-        await translated(place, () => access(place, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK))
+        await translated(`the volume's directory ${basename(place)}`, () =>
+          access(place, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK),
+        )
       }
     },
 

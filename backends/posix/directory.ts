@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import { mkdir, open as openHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { NotFound, OutsideFolder } from '../errors.ts'
+import { NotFound, OutsideFolder, Unavailable } from '../errors.ts'
 import { errnoOf, translated } from './errno.ts'
 import { close, fchmod, fchown, fsync, open } from './files.ts'
 
@@ -57,8 +57,23 @@ function assertInside(fd: number, root: string, path: string): void {
   throw new OutsideFolder(`${path} leads out of the vfolder`)
 }
 
+/** From the directory of a vfolder to the one that has them all; see `Layout`. */
+const toFolders = '../../..'
+
 /** Opens `names` below `root`, following symlinks that stay inside. The caller closes the descriptor. */
 export async function openInside(root: string, names: string[], flags = O_RDONLY | O_NONBLOCK): Promise<number> {
+  try {
+    return await openBelow(root, names, flags)
+  } catch (error) {
+    // An unmounted volume must not look like one whose files are gone.
+    if (error instanceof NotFound && !fs.existsSync(join(root, toFolders))) {
+      throw new Unavailable('the root of the volume is gone', { cause: error })
+    }
+    throw error
+  }
+}
+
+async function openBelow(root: string, names: string[], flags: number): Promise<number> {
   const path = names.join('/')
   return translated(path || 'the vfolder', async () => {
     if (names.length <= 1) {

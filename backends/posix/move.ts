@@ -1,8 +1,10 @@
+import type { Stats } from 'node:fs'
 import { link, lstat, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
 import type { Amount, MoveOptions } from '../backend.ts'
-import { AlreadyExists, InvalidOperation, IsADirectory } from '../errors.ts'
+import { AlreadyExists, InvalidOperation, IsADirectory, NotAFile } from '../errors.ts'
 import { createDirectories, type Directory, openDirectory } from './directory.ts'
-import { translated } from './errno.ts'
+import { toEntry } from './entry.ts'
+import { errnoOf, translated } from './errno.ts'
 import type { Place } from './layout.ts'
 
 export async function moveEntry(
@@ -20,6 +22,7 @@ export async function moveEntry(
   try {
     const source = fromParent.at(from[from.length - 1] ?? '')
     const stats = await translated(fromPath, () => lstat(source))
+    if (toEntry(fromPath, stats) === undefined) throw new NotAFile(`${fromPath} is a socket, a FIFO or a device`)
     const parent = await createDirectories(toRoot, to.slice(0, -1), ownership)
     toParent = parent
     const target = parent.at(to[to.length - 1] ?? '')
@@ -27,8 +30,8 @@ export async function moveEntry(
       const replaced = stats.isDirectory()
         ? await renameDirectory(source, target, toPath)
         : options.overwrite
-          ? await renameOver(source, target, toPath)
-          : await renameNew(source, target)
+          ? await renameOver(source, stats, target, toPath)
+          : await renameNew(source, target, toPath)
       await parent.sync()
       await fromParent.sync()
       return replaced
@@ -57,15 +60,25 @@ async function renameDirectory(source: string, target: string, path: string): Pr
   return nothing
 }
 
-async function renameNew(source: string, target: string): Promise<Amount> {
-  await link(source, target)
+async function renameNew(source: string, target: string, path: string): Promise<Amount> {
+  try {
+    await link(source, target)
+  } catch (error) {
+    // A file of another owner may not be linked (fs.protected_hardlinks of proc_sys_fs(5)), only renamed.
+    if (errnoOf(error) !== 'EPERM') throw error
+    if (await lstat(target).catch(() => undefined)) throw new AlreadyExists(`${path} exists already`, { cause: error })
+    await rename(source, target)
+    return nothing
+  }
   await unlink(source)
   return nothing
 }
 
-async function renameOver(source: string, target: string, path: string): Promise<Amount> {
+async function renameOver(source: string, moved: Stats, target: string, path: string): Promise<Amount> {
   const stats = await lstat(target).catch(() => undefined)
   if (stats?.isDirectory()) throw new IsADirectory(`${path} is a directory`)
   await rename(source, target)
+  // Of two links of one file rename(2) leaves both.
+  if (stats !== undefined && stats.ino === moved.ino && stats.dev === moved.dev) await unlink(source)
   return stats === undefined ? nothing : { files: 1, bytes: stats.isFile() ? stats.size : 0 }
 }

@@ -2,7 +2,7 @@ import type { Stats } from 'node:fs'
 import { lstat, lutimes, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
-import { NotEmpty } from '../errors.ts'
+import { NotEmpty, Unavailable } from '../errors.ts'
 import type { News } from './bulk/messages.ts'
 import { runTask, type TaskOptions } from './bulk/task.ts'
 import { openDirectory } from './directory.ts'
@@ -58,7 +58,11 @@ export async function removeFolder(
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error
   }
-  const names = (await readdir(layout.trash)).filter((name) => name.startsWith(`${folder}.`))
+  const trash = await readdir(layout.trash).catch((cause) => {
+    if (errnoOf(cause) === 'ENOENT') throw new Unavailable('the root of the volume is gone', { cause })
+    throw cause
+  })
+  const names = trash.filter((name) => name.startsWith(`${folder}.`))
   await removeTrees(layout.trash, names, { signal, onProgress, bytes: false })
 }
 

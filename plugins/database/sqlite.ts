@@ -3,10 +3,13 @@ import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { type Dialect, SqliteDialect } from 'kysely'
 
+/** How long a lock of another process is waited for, which stops this one. */
+const lockMilliseconds = 2000
+
 /** Kysely speaks to better-sqlite3; this gives it Node's own SQLite, which needs no native addon. */
 export function sqliteDialect(file: string): Dialect {
   mkdirSync(dirname(file), { recursive: true })
-  const database = new DatabaseSync(file, { timeout: 5000 })
+  const database = new DatabaseSync(file, { timeout: lockMilliseconds })
   database.exec('PRAGMA journal_mode = WAL')
   // In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous).
   database.exec('PRAGMA synchronous = FULL')

@@ -1,15 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import type { ServerResponse } from 'node:http'
 import { extname } from 'node:path'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { contentType } from 'mime-types'
 import type { Entry, OpenFile } from '../../backends/backend.ts'
 import { Problem } from '../problems.ts'
-import { requestIdHeader } from '../request-id.ts'
 import { evaluatePreconditions, rangeApplies } from './conditions.ts'
 import { contentDisposition } from './content-disposition.ts'
 import { type ByteRange, contentRange, parseRange } from './ranges.ts'
+import { stream } from './stream.ts'
 
 declare module 'fastify' {
   interface FastifyReply {
@@ -124,45 +123,7 @@ async function sendBody(reply: FastifyReply, length: number, chunks: AsyncIterab
     const [only = Buffer.alloc(0)] = parts
     return reply.send(parts.length === 1 ? only : Buffer.concat(parts))
   }
-  return stream(reply, chunks)
-}
-
-/**
- * Writes chunk after chunk to the connection, without a stream in between: a chunk's memory is used again as soon as
- * the kernel has it. Past the headers an error can only be told by cutting the connection.
- */
-async function stream(reply: FastifyReply, chunks: AsyncIterable<Buffer>): Promise<FastifyReply> {
-  const { raw, request } = reply
-  reply.hijack()
-  reply.header(requestIdHeader, request.id)
-  for (const [name, value] of Object.entries(reply.getHeaders())) {
-    if (value !== undefined) raw.setHeader(name, value)
-  }
-  try {
-    for await (const chunk of chunks) await write(raw, chunk, request.abortSignal)
-    raw.end()
-  } catch (error) {
-    // A connection that broke is told of by "request aborted"; here it may be known a moment before its signal.
-    const gone = request.abortSignal.aborted || request.raw.socket.destroyed
-    if (gone) return reply
-    request.log.error({ err: error }, 'download failed after its headers were sent')
-    request.cut('the file could not be read to its end')
-  }
-  return reply
-}
-
-/** Resolves when the kernel has the bytes; rejects when the connection is closed, so that it never will. */
-function write(raw: ServerResponse, chunk: Buffer, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const closed = () => reject(signal.reason)
-    if (signal.aborted) return closed()
-    signal.addEventListener('abort', closed, { once: true })
-    raw.write(chunk, (error) => {
-      signal.removeEventListener('abort', closed)
-      if (error) reject(error)
-      else resolve()
-    })
-  })
+  return stream(reply, chunks, 'the file could not be read to its end')
 }
 
 /** Sends files over HTTP. */

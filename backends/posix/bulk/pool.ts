@@ -19,8 +19,8 @@ export interface Listener {
 }
 
 export class Thread {
-  // Descriptors are opened in one thread and closed in another.
-  readonly #worker = new Worker(file, { trackUnmanagedFds: false })
+  // Descriptors are opened in one thread and closed in another, and options such as --eval are not for a file.
+  readonly #worker = new Worker(file, { trackUnmanagedFds: false, execArgv: [] })
   #listener: Listener | undefined
   #end: NodeJS.Timeout | undefined
 

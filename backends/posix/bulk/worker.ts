@@ -11,7 +11,7 @@ import { usage } from './usage.ts'
 import { type Operation, walk } from './walk.ts'
 
 /** Behind the threads that serve requests. On Linux a priority is that of one thread (setpriority(2), NOTES). */
-const niceness = 10
+const niceness = 15
 
 setPriority(Number(basename(fs.readlinkSync('/proc/thread-self'))), niceness)
 

@@ -1,0 +1,31 @@
+import type { Transform } from 'node:stream'
+
+/** What `transform` makes of the chunks. It has done with a chunk before it asks for the next. */
+export async function* compress(chunks: AsyncIterable<Buffer>, transform: Transform): AsyncGenerator<Buffer> {
+  const feeding = feed(chunks, transform)
+  feeding.catch((error) => transform.destroy(error))
+  try {
+    for await (const chunk of transform) yield chunk
+  } finally {
+    transform.destroy()
+    await feeding.catch(() => {})
+  }
+}
+
+async function feed(chunks: AsyncIterable<Buffer>, transform: Transform): Promise<void> {
+  for await (const chunk of chunks) await write(transform, chunk)
+  transform.end()
+}
+
+/** A transform that is destroyed while nobody reads from it forgets the callback. */
+function write(transform: Transform, chunk: Buffer): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const closed = () => reject(new Error('nobody reads the compressed bytes any more'))
+    transform.once('close', closed)
+    transform.write(chunk, (error) => {
+      transform.off('close', closed)
+      if (error) reject(error)
+      else resolve()
+    })
+  })
+}

@@ -1,0 +1,38 @@
+/** What an archive holds: an entry with all that is in it, or some of what is in a directory. */
+export interface Selection {
+  /** Empty for the vfolder. */
+  path: string
+  /** Paths relative to `path`; absent: all. */
+  names?: string[] | undefined
+}
+
+/** The selection of these paths, each once, under the directory that they have in common; of none, the vfolder. */
+export function select(paths: string[]): Selection {
+  const selected = new Set(paths)
+  const tops = [...selected].filter((path) => !ancestors(path).some((ancestor) => selected.has(ancestor))).toSorted()
+  const [first, ...others] = tops
+  if (first === undefined) return { path: '' }
+  if (others.length === 0) return { path: first }
+  const directory = ancestors(first).findLast((ancestor) => others.every((path) => path.startsWith(`${ancestor}/`)))
+  if (directory === undefined) return { path: '', names: tops }
+  return { path: directory, names: tops.map((path) => path.slice(directory.length + 1)) }
+}
+
+/** The paths of what is selected; undefined when that is the whole vfolder, whose root has none. */
+export function pathsOf({ path, names }: Selection): string[] | undefined {
+  if (names !== undefined) return names.map((name) => (path === '' ? name : `${path}/${name}`))
+  return path === '' ? undefined : [path]
+}
+
+/** How much of a path is not repeated in the archive: what leads to the one entry, or to the selected ones. */
+export function commonLength({ path, names }: Selection): number {
+  if (path === '') return 0
+  return names === undefined ? path.lastIndexOf('/') + 1 : path.length + 1
+}
+
+/** The directories that lead to a path, the uppermost first. */
+function ancestors(path: string): string[] {
+  const found: string[] = []
+  for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) found.push(path.slice(0, end))
+  return found
+}

@@ -1,0 +1,117 @@
+import { execFile } from 'node:child_process'
+import { linkSync } from 'node:fs'
+import { mkdir, rename, truncate, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
+import { join } from 'node:path'
+import { buffer } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { eventually, startServer } from './server.ts'
+
+const run = promisify(execFile)
+
+t.test('garbage after a request does not get into the response that is running', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await files.upload({ 'large.bin': 'x' })
+  await truncate(join(files.mount, 'large.bin'), 256 * 1024 * 1024)
+  const { hostname, port, pathname, search } = new URL(await server.sign(files.folder, 'large.bin'))
+  const socket = connect(Number(port), hostname)
+  socket.write(`GET ${pathname}${search} HTTP/1.1\r\nHost: x\r\n\r\n`)
+  await sleep(200)
+  socket.write('\x01garbage\r\n\r\n')
+  const answer = await buffer(socket).catch(() => Buffer.alloc(0))
+  t.equal(answer.indexOf('HTTP/1.1 400'), -1)
+})
+
+t.test('a request without Host gets an answer with an ID', async (t) => {
+  const server = await startServer(t)
+  const answer = await server.raw('GET /livez HTTP/1.1\r\nX-Backend-Request-ID: hostless\r\nConnection: close\r\n\r\n')
+  t.equal(answer.status, 400)
+  t.equal(answer.headers.get('x-backend-request-id'), 'hostless')
+})
+
+t.test('a body that breaks off in nonsense is told of under the ID of its request', async (t) => {
+  const server = await startServer(t)
+  const answer = await server.raw(
+    'POST /folders HTTP/1.1\r\nHost: x\r\nX-Backend-Request-ID: broken-chunk\r\nTransfer-Encoding: chunked\r\n',
+    'Content-Type: application/json\r\nAuthorization: Bearer a-manager-token-for-tests\r\n\r\nZZ\r\n',
+  )
+  t.equal(answer.status, 400)
+  t.equal(answer.headers.get('x-backend-request-id'), 'broken-chunk')
+})
+
+t.test('a token is kept out of the log however it is spelt', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await files.upload({ 'a.txt': 'a' })
+  const url = new URL(await server.sign(files.folder, 'a.txt'))
+  const token = url.searchParams.get('token')!
+  const encoded = token.replaceAll('.', '%2E')
+  t.equal((await fetch(`${url.origin}${url.pathname}?tok%65n=${encoded}`)).status, 200)
+  t.equal((await fetch(`${url.origin}/nowhere/x%3Ftoken=${token}`)).status, 404)
+  await server.logged(({ msg, detail }) => msg === 'request refused' && String(detail).includes('nowhere'))
+  for (const spelling of [token, encoded]) t.notOk(server.rawLines().some((line) => line.includes(spelling)))
+})
+
+t.test('a volume that is away is not one whose files are gone', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await files.upload({ 'a.txt': 'a' })
+  const volume = join(server.dataDir, 'volumes/default')
+  await rename(volume, `${volume}.away`)
+  for (const path of ['files', 'files/stat?path=a.txt', 'content/a.txt']) {
+    const response = await server.manager('GET', `/folders/${files.folder}/${path}`)
+    t.match(await response.json(), { status: 503, code: 'storage_unavailable' }, path)
+  }
+  const ready = await (await fetch(`${server.url}/readyz`)).text()
+  t.notOk(ready.includes(server.dataDir), 'no path of the host')
+  await rename(`${volume}.away`, volume)
+  t.equal((await server.manager('GET', `/folders/${files.folder}/content/a.txt`)).status, 200)
+})
+
+t.test('odd entries', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await run('mkfifo', [join(files.mount, 'fifo')])
+  t.match(await files.post('move', { from: 'fifo', to: 'moved' }), [409, { code: 'not_a_file' }])
+  t.equal((await run('ls', [files.mount])).stdout, 'fifo\n')
+
+  await files.upload({ 'a.txt': 'aaa' })
+  linkSync(join(files.mount, 'a.txt'), join(files.mount, 'hard'))
+  t.equal((await files.post('move', { from: 'a.txt', to: 'hard', overwrite: true }))[0], 200)
+  t.same(await files.ndjson(''), ['hard'])
+
+  let text = '{}'
+  for (let level = 0; level < 6000; level++) text = `{"a":${text}}`
+  const response = await fetch(`${server.url}/folders`, {
+    method: 'POST',
+    headers: { authorization: 'Bearer a-manager-token-for-tests', 'content-type': 'application/json' },
+    body: `{"metadata":${text}}`,
+  })
+  t.equal(response.status, 400)
+})
+
+t.test('a client that waits for the service is not cut for standing still', async (t) => {
+  const server = await startServer(t, { env: { IDLE_TIMEOUT_SECONDS: '1' } })
+  const files = await server.files()
+  for (let directory = 0; directory < 30; directory++) {
+    await mkdir(join(files.mount, `tree/dir-${directory}`), { recursive: true })
+    for (let file = 0; file < 100; file++) await writeFile(join(files.mount, `tree/dir-${directory}/${file}`), 'x')
+  }
+  const started = Date.now()
+  t.equal((await files.post('copy', { from: 'tree', to: 'copy' }))[0], 201)
+  t.ok(Date.now() - started > 1000, 'it took longer than the idle timeout')
+})
+
+t.test('the first cleanup after a crash comes with the end of the lease, not with the next interval', async (t) => {
+  const first = await startServer(t, { env: { LEASE_SECONDS: '1' } })
+  await first.logged(({ kind }) => kind === 'sync-quotas')
+  await first.end('SIGKILL')
+  const second = await startServer(t, { dataDir: first.dataDir, env: { LEASE_SECONDS: '1' } })
+  await eventually(
+    () => second.lines().some(({ msg, kind }) => msg === 'job started' && kind === 'sync-quotas'),
+    15_000,
+  )
+})
