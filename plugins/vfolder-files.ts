@@ -2,7 +2,7 @@ import type { Amount, Entry, ListOptions, MountPoint, OpenFile } from '../backen
 import { AlreadyExists, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { Problem } from './problems.ts'
-import type { Reservation } from './quotas.ts'
+import type { Reservation } from './quotas/index.ts'
 import { type Announced, amountAt, amountOf, createUpload, growth, type Upload } from './vfolder-upload.ts'
 import { requireCapability, type Volume } from './volumes.ts'
 

@@ -3,7 +3,7 @@ import { BackendError } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { createDigests, type Expected } from './digests.ts'
 import { Problem } from './problems.ts'
-import type { Reservation } from './quotas.ts'
+import type { Reservation } from './quotas/index.ts'
 
 export interface StoredFile {
   path: string

@@ -7,7 +7,7 @@ import { LruMap as Cache } from 'toad-cache'
 import type { Tables } from './database/tables.ts'
 import { type Database, hasEnded, type Job } from './job-queue/job.ts'
 import { Problem } from './problems.ts'
-import type { Quota } from './quotas.ts'
+import type { Quota } from './quotas/limits.ts'
 import { createVfolderFiles, type OpenVfolder } from './vfolder-files.ts'
 import type { Volume } from './volumes.ts'
 

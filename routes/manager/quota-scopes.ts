@@ -30,7 +30,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async ({ params, body }) =>
-      app.quotas.putScope(params.scope, { bytes: body.bytes ?? null, files: body.files ?? null }),
+      app.quotas.scopes.put(params.scope, { bytes: body.bytes ?? null, files: body.files ?? null }),
   )
 
   app.get(
@@ -43,7 +43,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         response: { 200: ref(ScopeBody), ...problemResponses },
       },
     },
-    async ({ params }) => app.quotas.getScope(params.scope),
+    async ({ params }) => app.quotas.scopes.get(params.scope),
   )
 
   app.delete(
@@ -57,7 +57,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async ({ params }, reply) => {
-      await app.quotas.deleteScope(params.scope)
+      await app.quotas.scopes.delete(params.scope)
       return reply.code(204).send(null)
     },
   )

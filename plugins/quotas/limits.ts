@@ -1,0 +1,151 @@
+import { sql } from 'kysely'
+import type { Amount } from '../../backends/backend.ts'
+import type { Database } from '../job-queue/job.ts'
+import { Problem } from '../problems.ts'
+
+/** Limits; null is none. */
+export interface Quota {
+  bytes: number | null
+  files: number | null
+}
+
+export const units = ['bytes', 'files'] as const
+
+/**
+ * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. Adding first
+ * and looking then takes the locks of both rows, in this order, before anything is decided; a refusal undoes it with the
+ * transaction.
+ * @throws {Problem} `quota_exceeded` or `vfolder_not_found`
+ */
+export async function setAside(trx: Database, vfolder: string, wanted: Amount): Promise<void> {
+  const row = await trx
+    .updateTable('vfolders')
+    .set((eb) => ({
+      reserved_bytes: eb('reserved_bytes', '+', wanted.bytes),
+      reserved_files: eb('reserved_files', '+', wanted.files),
+      revision: eb('revision', '+', 1),
+    }))
+    .where('id', '=', vfolder)
+    .where('state', '!=', 'deleting')
+    .returningAll()
+    .executeTakeFirst()
+  if (row === undefined) throw new Problem('vfolder_not_found', `There is no vfolder ${vfolder}.`)
+  const usage = { bytes: row.usage_bytes, files: row.usage_files }
+  const reserved = { bytes: row.reserved_bytes - wanted.bytes, files: row.reserved_files - wanted.files }
+  const quota = { bytes: row.quota_bytes, files: row.quota_files }
+  refuseOver({ limit: 'vfolder', name: vfolder, quota, usage, reserved, wanted })
+  if (row.quota_scope !== null) await refuseOverScope(trx, row.quota_scope, wanted)
+}
+
+/** @throws {Problem} `quota_exceeded` when the vfolders of a scope, with `wanted` reserved in one of them, are over it */
+async function refuseOverScope(trx: Database, scope: string, wanted: Amount): Promise<void> {
+  const limits = await trx
+    .updateTable('quota_scopes')
+    .set({ scope })
+    .where('scope', '=', scope)
+    .returningAll()
+    .executeTakeFirst()
+  if (limits === undefined) return
+  const { usage, reserved } = await scopeUsage(trx, scope)
+  reserved.bytes -= wanted.bytes
+  reserved.files -= wanted.files
+  const quota = { bytes: limits.quota_bytes, files: limits.quota_files }
+  refuseOver({ limit: 'quotaScope', name: scope, quota, usage, reserved, wanted })
+}
+
+/** What the vfolders of a scope have, and what is reserved in them. */
+export async function scopeUsage(on: Database, scope: string): Promise<{ usage: Amount; reserved: Amount }> {
+  const sum = (column: 'usage_bytes' | 'usage_files' | 'reserved_bytes' | 'reserved_files') =>
+    sql<number>`coalesce(sum(${sql.ref(column)}), 0)`
+  const row = await on
+    .selectFrom('vfolders')
+    .select([
+      sum('usage_bytes').as('usageBytes'),
+      sum('usage_files').as('usageFiles'),
+      sum('reserved_bytes').as('reservedBytes'),
+      sum('reserved_files').as('reservedFiles'),
+    ])
+    .where('quota_scope', '=', scope)
+    .where('state', '!=', 'deleting')
+    .executeTakeFirstOrThrow()
+  return {
+    usage: { bytes: Number(row.usageBytes), files: Number(row.usageFiles) },
+    reserved: { bytes: Number(row.reservedBytes), files: Number(row.reservedFiles) },
+  }
+}
+
+export async function findScope(on: Database, scope: string) {
+  return on.selectFrom('quota_scopes').selectAll().where('scope', '=', scope).executeTakeFirst()
+}
+
+/** How much room there is, for who takes less than wanted. */
+export async function available(trx: Database, vfolder: string): Promise<Amount> {
+  const row = await trx.selectFrom('vfolders').selectAll().where('id', '=', vfolder).executeTakeFirstOrThrow()
+  const room = left(
+    { bytes: row.quota_bytes, files: row.quota_files },
+    { bytes: row.usage_bytes + row.reserved_bytes, files: row.usage_files + row.reserved_files },
+  )
+  const scope = row.quota_scope === null ? undefined : await findScope(trx, row.quota_scope)
+  if (scope === undefined) return room
+  const { usage, reserved } = await scopeUsage(trx, scope.scope)
+  const quota = { bytes: scope.quota_bytes, files: scope.quota_files }
+  const inScope = left(quota, { bytes: usage.bytes + reserved.bytes, files: usage.files + reserved.files })
+  return { bytes: Math.min(room.bytes, inScope.bytes), files: Math.min(room.files, inScope.files) }
+}
+
+export async function giveBack(trx: Database, vfolder: string, amount: Amount): Promise<void> {
+  await trx
+    .updateTable('vfolders')
+    .set((eb) => ({
+      reserved_bytes: eb('reserved_bytes', '-', amount.bytes),
+      reserved_files: eb('reserved_files', '-', amount.files),
+      revision: eb('revision', '+', 1),
+    }))
+    .where('id', '=', vfolder)
+    .execute()
+}
+
+/** The counters follow what this service does; they never go below nothing when others have removed files. */
+export async function count(trx: Database, vfolder: string, by: Amount): Promise<void> {
+  const sum = (column: 'usage_bytes' | 'usage_files', change: number) => {
+    const changed = sql<number>`${sql.ref(column)} + ${change}`
+    return sql<number>`case when ${changed} < 0 then 0 else ${changed} end`
+  }
+  await trx
+    .updateTable('vfolders')
+    .set((eb) => ({
+      usage_bytes: sum('usage_bytes', by.bytes),
+      usage_files: sum('usage_files', by.files),
+      revision: eb('revision', '+', 1),
+    }))
+    .where('id', '=', vfolder)
+    .execute()
+}
+
+function left(quota: Quota, taken: Amount): Amount {
+  return {
+    bytes: quota.bytes === null ? Number.POSITIVE_INFINITY : Math.max(0, quota.bytes - taken.bytes),
+    files: quota.files === null ? Number.POSITIVE_INFINITY : Math.max(0, quota.files - taken.files),
+  }
+}
+
+interface Claim {
+  limit: 'vfolder' | 'quotaScope'
+  name: string
+  quota: Quota
+  usage: Amount
+  reserved: Amount
+  wanted: Amount
+}
+
+/** What takes no room is never refused: who is over a limit must be able to get below it. */
+function refuseOver({ limit, name, quota, usage, reserved, wanted }: Claim): void {
+  for (const unit of units) {
+    const maximum = quota[unit]
+    if (maximum === null || wanted[unit] <= 0 || usage[unit] + reserved[unit] + wanted[unit] <= maximum) continue
+    const numbers = { quota: maximum, usage: usage[unit], reserved: reserved[unit], wanted: wanted[unit] }
+    const where = limit === 'vfolder' ? `vfolder ${name}` : `quota scope ${name}`
+    const detail = `The ${where} may have ${maximum} ${unit}: ${numbers.usage} are used, ${numbers.reserved} reserved, and ${numbers.wanted} more were wanted.`
+    throw new Problem('quota_exceeded', detail, { members: { limit, unit, ...numbers } })
+  }
+}
