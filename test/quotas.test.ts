@@ -239,7 +239,11 @@ t.test('what is written past the service is found by the sync', async (t) => {
   t.match(await server.ask('GET', `/folders/${files.folder}`), { usage: { bytes: 12_346, files: 2, syncedAt: String } })
   const { jobs } = await server.ask('GET', '/jobs?kind=sync-quotas&limit=1000')
   const job = jobs.find(({ requestId }: Answer) => requestId === line.request_id)
-  t.match(job, { folder: null, state: 'succeeded', result: { folders: 1, drifted: 1, driftBytes: 12_345 } })
+  t.match(await ended(server, job.id), {
+    folder: null,
+    state: 'succeeded',
+    result: { folders: 1, drifted: 1, driftBytes: 12_345 },
+  })
 
   await t.test('on demand, beside uploads that go on', async (t) => {
     const uploads = Promise.all(Array.from({ length: 20 }, (_, index) => put(files, `file-${index}`, 1000)))
