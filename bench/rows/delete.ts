@@ -15,7 +15,7 @@ export const deletion: Row = {
   async measure(bench) {
     const { backend, directoryOf } = await posixIn(join(bench.directory, 'volume'))
     const quiet = () => execFileSync('sync', ['-f', bench.directory])
-    return alternately(3, 's', {
+    return alternately(1, 's', {
       ours: async () => {
         const folder = randomUUID()
         await backend.createFolder(folder)
