@@ -1,6 +1,5 @@
-import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
 const controllerOf = Symbol('abort controller')
@@ -23,21 +22,12 @@ declare module 'fastify' {
 }
 
 const cutReasons = new WeakMap<FastifyRequest, string>()
-/** Those whose response has begun. */
-const responses = new WeakMap<FastifyRequest, ServerResponse>()
-
-/** The request that a connection has brought last, until its response is complete. */
-const requests = new WeakMap<Socket, FastifyRequest>()
+/** The answer to the request that a connection has brought last, until it is complete. */
+const replies = new WeakMap<Socket, FastifyReply>()
 
 export function requestOn(socket: Socket): { id: string; complete: boolean; answering: boolean } | undefined {
-  const request = requests.get(socket)
-  return (
-    request && {
-      id: request.id,
-      complete: request.raw.complete,
-      answering: responses.get(request)?.headersSent === true,
-    }
-  )
+  const reply = replies.get(socket)
+  return reply && { id: reply.request.id, complete: reply.request.raw.complete, answering: reply.raw.headersSent }
 }
 
 /** After an early answer the rest of a request's body is read and thrown away for so long. */
@@ -65,11 +55,10 @@ export default fp(
 
     app.addHook('onRequest', (request, reply, done) => {
       running.add(request)
-      requests.set(request.raw.socket, request)
-      responses.set(request, reply.raw)
+      replies.set(request.raw.socket, reply)
       reply.raw.once('close', () => {
         running.delete(request)
-        if (requests.get(request.raw.socket) === request) requests.delete(request.raw.socket)
+        if (replies.get(request.raw.socket) === reply) replies.delete(request.raw.socket)
         if (reply.raw.writableFinished) {
           if (!request.raw.complete) drain(request)
           // Its headers went out before the close began, so the client keeps the connection, and the close waits for it.
@@ -85,11 +74,10 @@ export default fp(
 
     // A connection on which nothing moves is cut, unless it is this service that the client waits for.
     app.server.on('timeout', (socket: Socket) => {
-      const request = requests.get(socket)
-      const working = request?.raw.complete && responses.get(request)?.headersSent === false
-      if (working) socket.setTimeout(app.server.timeout)
-      else if (request === undefined) socket.destroy()
-      else request.cut('no byte moved for too long')
+      const running = requestOn(socket)
+      if (running?.complete && !running.answering) socket.setTimeout(app.server.timeout)
+      else if (running === undefined) socket.destroy()
+      else replies.get(socket)?.request.cut('no byte moved for too long')
     })
 
     app.addHook('preClose', async () => {

@@ -7,18 +7,12 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../plugins/request-id.ts'
 import { startCuttingProxy } from './cutting-proxy.ts'
-import { type Answer, eventually, startServer, temporaryDirectory } from './server.ts'
+import { type Answer, eventually, formOf, startServer, temporaryDirectory } from './server.ts'
 
 const run = promisify(execFile)
 
 function sha256(content: string | Uint8Array): string {
   return createHash('sha256').update(content).digest('hex')
-}
-
-function formOf(files: Record<string, string | Uint8Array<ArrayBuffer>>): FormData {
-  const form = new FormData()
-  for (const [name, content] of Object.entries(files)) form.append('file', new Blob([content]), name)
-  return form
 }
 
 async function post(url: string, body: FormData | string): Promise<{ status: number; answer: Answer }> {

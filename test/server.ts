@@ -114,9 +114,7 @@ export class Server {
 
   /** Uploads files, given by path and content. */
   async upload(folder: string, files: Record<string, string | Uint8Array<ArrayBuffer>>): Promise<void> {
-    const form = new FormData()
-    for (const [path, content] of Object.entries(files)) form.append('file', new Blob([content]), path)
-    await this.ask('POST', `/folders/upload?folder=${folder}`, form)
+    await this.ask('POST', `/folders/upload?folder=${folder}`, formOf(files))
   }
 
   async sign(folder: string, path: string, more: object = {}): Promise<string> {
@@ -215,6 +213,13 @@ export class Files {
     const { files, bytes } = (await this.server.ask('GET', `/folders/${this.folder}`)).usage
     return { files, bytes }
   }
+}
+
+/** A form with files, given by path and content. */
+export function formOf(files: Record<string, string | Uint8Array<ArrayBuffer>>): FormData {
+  const form = new FormData()
+  for (const [name, content] of Object.entries(files)) form.append('file', new Blob([content]), name)
+  return form
 }
 
 /** What the order of a listing is by. */

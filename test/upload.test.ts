@@ -8,19 +8,21 @@ import { json, text } from 'node:stream/consumers'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { requestIdHeader } from '../plugins/request-id.ts'
-import { type Answer, eventually, managerToken, type Server, startServer, temporaryDirectory } from './server.ts'
+import {
+  type Answer,
+  eventually,
+  formOf,
+  managerToken,
+  type Server,
+  startServer,
+  temporaryDirectory,
+} from './server.ts'
 
 const run = promisify(execFile)
 const boundary = 'a-boundary'
 
 function sha256(content: string | Uint8Array): string {
   return createHash('sha256').update(content).digest('hex')
-}
-
-function formOf(files: Record<string, string | Uint8Array<ArrayBuffer>>): FormData {
-  const form = new FormData()
-  for (const [name, content] of Object.entries(files)) form.append('file', new Blob([content]), name)
-  return form
 }
 
 /** The head of an upload whose body has `length` bytes, and the start of that body: a file that goes on. */
