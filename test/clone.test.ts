@@ -103,16 +103,18 @@ t.test('a clone that goes on', async (t) => {
     return result
   }
 
+  // A file made in the instant in which a flush begins is not counted as flushed, and the last ones of a clone may be.
+  await sleep(20)
+  let last: unknown
   await t.test('copies nothing twice', async (t) => {
-    const { cloned: second, progress } = await again(checkpoints[0])
+    const second = await again(checkpoints[0])
     t.same(inodes(), before)
-    t.same(second, cloned)
-    t.equal(progress.at(-1), cloned.files)
+    t.same(second.cloned, cloned)
+    t.equal(second.progress.at(-1), cloned.files)
+    last = second.checkpoints.at(-1)
   })
   await t.test('nor what was flushed before the machine started anew', async (t) => {
-    await sleep(20)
-    const last = Object(checkpoints.at(-1))
-    await again({ ...last, bootId: 'another', since: 0 })
+    await again({ ...Object(last), bootId: 'another', since: 0 })
     t.same(inodes(), before)
   })
   await t.test('but all that was not', async (t) => {
