@@ -214,12 +214,18 @@ t.test('nothing from outside, whatever is swapped with symlinks', async (t) => {
     `for (;;) for (const [a, b] of [['dir', 'link'], ['file', 'file-link'], ['link', 'dir'], ['file-link', 'file']]) {
        fs.renameSync(a, 'aside'); fs.renameSync(b, a); fs.renameSync('aside', b) }`,
   )
+  let whole = 0
   for (let round = 0; round < 25; round++) {
     const to = await posix.createFolder()
-    await posix.clone(from.id, to.id)
+    await posix.clone(from.id, to.id).then(
+      () => whole++,
+      // A file that is renamed each time it is copied counts as one that never rests.
+      (error) => t.match(error, { code: 'source_changed' }),
+    )
     t.equal(spawnSync('grep', ['-r', 'SECRET', to.path]).status, 1, 'no byte from outside')
     await posix.backend.removeFolder(to.id, call)
   }
+  t.ok(whole > 10, `${whole} clones were whole`)
   t.equal(swapper.exitCode, null, 'swapped until the end')
   t.same(await posix.openFiles(), [])
 })
