@@ -4,6 +4,7 @@ import { closeSync, openSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
@@ -22,6 +23,8 @@ export interface Service {
   signArchive(folder: string, archive: string): Promise<string>
   signUploads(folder: string, paths: string[]): Promise<string[]>
   authorization: string
+  /** Counts what is in the vfolder, to its end. */
+  sync(folder: string): Promise<void>
   /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
   peakMiB(): Promise<number>
 }
@@ -29,6 +32,8 @@ export interface Service {
 const root = new URL('../', import.meta.url)
 const Manifest = Type.Object({ scripts: Type.Object({ start: Type.String() }) })
 const Folder = Type.Object({ id: Type.String() })
+const Job = Type.Object({ state: Type.String() })
+const Started = Type.Object({ job: Folder })
 const Mount = Type.Object({ path: Type.String() })
 const Signed = Type.Object({ signedUrls: Type.Array(Type.Object({ url: Type.String() })) })
 
@@ -66,6 +71,15 @@ export async function startService(bench: Bench): Promise<Service> {
       return url
     },
     signUploads: (folder, paths) => sign(folder, { operation: 'upload', paths, expiresIn: 3600 }),
+    sync: async (folder) => {
+      const { id } = Value.Parse(Started, await ask('POST', `/folders/${folder}/sync`, {})).job
+      for (;;) {
+        const { state } = Value.Parse(Job, await ask('GET', `/jobs/${id}`))
+        if (state === 'succeeded') return
+        if (state !== 'queued' && state !== 'running') throw new Error(`the count of ${folder} ${state}`)
+        await sleep(100)
+      }
+    },
     peakMiB: async () => {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8')
       return Number(/VmHWM:\s+(\d+) kB/.exec(status)?.[1]) / 1024
@@ -116,7 +130,7 @@ export async function answering(url: string): Promise<void> {
     const response = await fetch(url).catch(() => undefined)
     await response?.body?.cancel()
     if (response !== undefined) return
-    await new Promise((resolve) => setTimeout(resolve, 50))
+    await sleep(50)
   }
   throw new Error(`${url} does not answer`)
 }

@@ -1,8 +1,7 @@
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { fileOf } from '../files.ts'
 import { alternately, type Row } from '../row.ts'
-import { start, startService, stop } from '../service.ts'
+import { startService } from '../service.ts'
 import { treeOf } from '../trees.ts'
 import { requestsPerSecond } from '../wrk.ts'
 
@@ -13,18 +12,21 @@ export const usageLoad: Row = {
   async measure(bench) {
     const service = await startService(bench)
     const [folder, large] = [await service.createFolder(), await service.createFolder()]
-    const directory = await service.directoryOf(folder)
+    const [directory, largeDirectory] = [await service.directoryOf(folder), await service.directoryOf(large)]
     const names = Array.from({ length: 1000 }, (_, index) => `file-${index}`)
     for (const name of names) await fileOf(join(directory, name), 4096)
-    treeOf(await service.directoryOf(large), 200_000, 1)
     const urls = await service.signDownloads(folder, names)
-    const script = fileURLToPath(new URL('../walk-forever.ts', import.meta.url))
+    treeOf(largeDirectory, 200_000, 1)
     return alternately(5, 'files/s', {
       ours: async () => {
-        const walks = start(bench, [script, join(bench.directory, 'data/volumes/default'), large])
-        const rate = await requestsPerSecond(bench, urls)
-        await stop(walks)
-        return rate
+        let enough = false
+        const rate = requestsPerSecond(bench, urls).finally(() => {
+          enough = true
+        })
+        const counting = async () => {
+          while (!enough) await service.sync(large)
+        }
+        return (await Promise.all([rate, counting()]))[0]
       },
       peer: () => requestsPerSecond(bench, urls),
     })

@@ -27,9 +27,10 @@ export interface Share {
   base: string
 }
 
-/** Where the threads of one task look: 0 or 1, and how many of them wait for a share. */
+/** Where the threads of one task look: 0 or 1, how many of them wait for a share, and 0 or 1. */
 export const stopped = 0
 export const idle = 1
+export const givesWay = 2
 
 export type ToThread = { work: Work; share: Share; state: Int32Array }
 

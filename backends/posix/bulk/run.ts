@@ -1,8 +1,11 @@
 import { parentPort } from 'node:worker_threads'
 import { errnoOf } from '../errno.ts'
-import { type Failure, type FromThread, idle, type News, type Share, stopped } from './messages.ts'
+import { type Failure, type FromThread, givesWay, idle, type News, type Share, stopped } from './messages.ts'
 
 const newsMilliseconds = 250
+/** How long to work, and then to rest, while requests keep the process busy. */
+const workMilliseconds = 5
+const restMilliseconds = 100
 const changedPaths = 100
 
 /** Ends the work of a thread whose task was aborted or failed elsewhere. */
@@ -27,6 +30,7 @@ export class Run {
   readonly #isAside: boolean
   #news: News = nothingNew()
   #toldAt = performance.now()
+  #restedAt = performance.now()
   #checks = 0
 
   constructor(state: Int32Array, isAside = false) {
@@ -42,8 +46,15 @@ export class Run {
   /** To be called at every entry. */
   check(): void {
     if (Atomics.load(this.#state, stopped) !== 0) throw new Stopped()
-    if (this.#isAside) return
-    if (++this.#checks % 64 === 0 && performance.now() - this.#toldAt > newsMilliseconds) this.#tell()
+    if (++this.#checks % 16 !== 0) return
+    const now = performance.now()
+    if (!this.#isAside && now - this.#toldAt > newsMilliseconds) this.#tell()
+    if (now - this.#restedAt > workMilliseconds) this.#rest()
+  }
+
+  #rest(): void {
+    if (Atomics.load(this.#state, givesWay) !== 0) Atomics.wait(this.#state, givesWay, 1, restMilliseconds)
+    this.#restedAt = performance.now()
   }
 
   count(files: number, bytes: number): void {

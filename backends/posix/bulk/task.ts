@@ -2,7 +2,8 @@ import fs from 'node:fs'
 import type { Call, OnProgress } from '../../backend.ts'
 import { SourceChanged } from '../../errors.ts'
 import { translate } from '../errno.ts'
-import { type Failure, type FromThread, idle, type News, type Share, stopped, type Work } from './messages.ts'
+import { watchLoad } from './load.ts'
+import { type Failure, type FromThread, givesWay, idle, type News, type Share, stopped, type Work } from './messages.ts'
 import { acquire, acquireNow, release, type Thread } from './pool.ts'
 
 /** Threads for one task: more would leave nothing for others, and a filesystem does not get much faster by them. */
@@ -34,7 +35,7 @@ class Task {
   readonly #work: Work
   readonly #signal: AbortSignal
   readonly #onProgress: OnProgress | undefined
-  readonly #state = new Int32Array(new SharedArrayBuffer(8))
+  readonly #state = new Int32Array(new SharedArrayBuffer(12))
   readonly #idle: Thread[] = []
   readonly #shares: Share[] = []
   readonly #total: News = { files: 0, bytes: 0, changed: [], changedCount: 0, left: 0 }
@@ -55,10 +56,16 @@ class Task {
     this.#shares.push({ ...share, fds: fds.map(duplicate) })
     this.#next()
     const more = setTimeout(() => this.#joinMore(), smallMilliseconds)
+    const unwatch = watchLoad((isBusy) => {
+      // A clone is waited for; counting and removing are not.
+      const mayWait = this.#work.kind === 'usage' || this.#work.kind === 'remove'
+      Atomics.store(this.#state, givesWay, isBusy && mayWait ? 1 : 0)
+    })
     try {
       return await this.#finished.promise
     } finally {
       clearTimeout(more)
+      unwatch()
       this.#signal.removeEventListener('abort', stop)
       for (const thread of this.#idle) release(thread)
       this.#onProgress?.(this.#total)
