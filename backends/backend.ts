@@ -47,8 +47,8 @@ export interface Backend {
 
   /**
    * Stores a file, replacing one of that name, and creates the directories that lead to it. When it resolves the bytes
-   * are durable; a reader sees the old file or the new one, never a part. The chunks of `source` may be kept until
-   * their bytes are stored.
+   * are durable; a reader sees the old file or the new one, never a part. A chunk of `source` is the backend's until it
+   * asks for the next one; then its memory is used again.
    * @throws {AlreadyExists} with `ifAbsent`, decided in the same step that makes the file appear
    * @throws {PreconditionFailed} with `ifMatch`, when what would be replaced does not have that etag; decided in the
    * same step where the storage can, otherwise right before it
@@ -66,7 +66,8 @@ export interface Backend {
 
   /**
    * Stores what `source` gives from `offset` on, in the place of what is there behind `offset`. When it resolves, to the
-   * new offset, all bytes before that are durable; when it rejects, those before `offset` still are.
+   * new offset, all bytes before that are durable; when it rejects, those before `offset` still are. The chunks are as
+   * those of `write`.
    * @throws {UploadNotFound}
    * @throws {NoSpace}
    */

@@ -40,7 +40,9 @@ const Signed = Type.Object({ signedUrls: Type.Array(Type.Object({ url: Type.Stri
 export async function startService(bench: Bench): Promise<Service> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  const child = start(bench, await startArguments(), {
+  const { env, args } = await startCommand()
+  const child = start(bench, args, {
+    ...env,
     PORT: String(port),
     DATA_DIR: join(bench.directory, 'data'),
     MANAGER_TOKENS: managerToken,
@@ -87,13 +89,16 @@ export async function startService(bench: Bench): Promise<Service> {
   }
 }
 
-/** What follows `node` in `npm start`. */
-async function startArguments(): Promise<string[]> {
+/** `npm start`, with its paths made absolute. */
+async function startCommand(): Promise<{ env: NodeJS.ProcessEnv; args: string[] }> {
   const manifest: unknown = JSON.parse(await readFile(fileURLToPath(new URL('package.json', root)), 'utf8'))
-  return Value.Parse(Manifest, manifest)
-    .scripts.start.split(' ')
-    .slice(1)
-    .map((argument) => (argument.startsWith('-') ? argument : fileURLToPath(new URL(argument, root))))
+  const words = Value.Parse(Manifest, manifest).scripts.start.split(' ')
+  const node = words.indexOf('node')
+  const path = (word: string) => fileURLToPath(new URL(word, root))
+  return {
+    env: Object.fromEntries(words.slice(0, node).map((word) => [word.split('=')[0], path(word.split('=')[1] ?? '')])),
+    args: words.slice(node + 1).map((word) => (word.startsWith('-') ? word : path(word))),
+  }
 }
 
 /** Starts a Node program that ends with the row; what it prints goes nowhere. */

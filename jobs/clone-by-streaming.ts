@@ -105,7 +105,7 @@ async function isThere({ volume, folder }: VolumeFolder, source: Entry, signal: 
 async function copyFile(from: VolumeFolder, to: VolumeFolder, file: OpenFile, signal: AbortSignal): Promise<boolean> {
   const { path, size, modifiedAt, mode, etag } = file.entry
   const options = { size, signal, modifiedAt, ...(mode !== undefined && { mode }) }
-  const failure = await to.volume.backend.write(to.folder, path, ownChunks(file), options).then(
+  const failure = await to.volume.backend.write(to.folder, path, file.chunks({ start: 0, end: size }), options).then(
     () => undefined,
     (error: unknown) => ({ error }),
   )
@@ -118,9 +118,4 @@ async function copyFile(from: VolumeFolder, to: VolumeFolder, file: OpenFile, si
   if (after !== undefined && (after.etag !== etag || after.size !== size)) return false
   if (failure !== undefined) throw failure.error
   return true
-}
-
-/** A backend that reads gives its memory for a moment only, and one that writes may keep it for longer. */
-async function* ownChunks(file: OpenFile): AsyncGenerator<Buffer> {
-  for await (const chunk of file.chunks({ start: 0, end: file.entry.size })) yield Buffer.from(chunk)
 }

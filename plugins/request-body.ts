@@ -60,10 +60,11 @@ export default fp(
 )
 
 /** So much may wait to be taken; then the connection is not read until it was. */
-const queueBytes = 1024 * 1024
+const queueBytes = 256 * 1024
 
 /**
- * The body of a request, chunk by chunk as it comes from the connection. It ends early, as if that were all, when `end`
+ * The body of a request, chunk by chunk as it comes from the connection; a chunk is the caller's until it asks for the
+ * next one. It ends early, as if that were all, when `end`
  * aborts; and throws when the connection breaks before. Leaving it early keeps the connection open for the answer.
  */
 export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGenerator<Buffer> {
@@ -87,7 +88,10 @@ export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGen
         queue = []
         queued = 0
         if (raw.isPaused()) raw.resume()
-        yield* chunks
+        for (const chunk of chunks) {
+          yield chunk
+          free(chunk)
+        }
         continue
       }
       if (raw.readableEnded || end?.aborted) return
@@ -102,4 +106,9 @@ export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGen
     end?.removeEventListener('abort', onEnd)
     raw.pause()
   }
+}
+
+/** At once: tens of MiB of such memory pile up before the garbage collector sees a reason to free them. */
+function free({ buffer, byteLength }: Buffer): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0)
 }

@@ -5,7 +5,7 @@
  */
 const largeBytes = 1024 * 1024
 const smallBytes = 64 * 1024
-const largeLimit = 40
+const largeLimit = 24
 
 const large: Buffer[] = []
 const small: Buffer[] = []
