@@ -27,9 +27,14 @@ export class CentralDirectory {
     this.#length = 0
   }
 
-  /** The headers, and what follows them, when they stand at `offset`. */
+  /** The headers, and what follows them, when they stand at `offset`; each is valid until the next one is asked for. */
   *encode(offset: number): Generator<Buffer> {
-    for (const block of this.#blocks) yield zstdDecompressSync(block)
+    for (const block of this.#blocks) {
+      const headers = zstdDecompressSync(block, { chunkSize: blockBytes })
+      yield headers
+      // Frees it at once, before tens of MiB of such garbage pile up.
+      headers.buffer.transfer(0)
+    }
     const end = endOfDirectory({ count: this.#count, offset, size: this.#size })
     yield Buffer.concat([this.#filling.subarray(0, this.#length), end])
   }
