@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Cloned, CloneOptions, Entry, OpenFile } from '../backends/backend.ts'
 import { AlreadyExists, NotFound, SourceChanged } from '../backends/errors.ts'
-import { orderKey } from '../backends/order.ts'
+import { compareBytes, orderKey } from '../backends/order.ts'
 import { requireCapability, type Volume } from '../plugins/volumes.ts'
 
 export interface VolumeFolder {
@@ -26,6 +26,10 @@ export async function cloneByStreaming(from: VolumeFolder, to: VolumeFolder, opt
   const done = isCheckpoint.Check(checkpoint) ? { ...checkpoint } : { after: '', files: 0, bytes: 0 }
   const changed: string[] = []
   let changedCount = 0
+  const tellChanged = (path: string) => {
+    changedCount++
+    if (changed.length < reportedPaths) changed.push(path)
+  }
   const begun: { key: string; copied: Promise<Entry | undefined> }[] = []
 
   const finishFirst = async () => {
@@ -33,8 +37,7 @@ export async function cloneByStreaming(from: VolumeFolder, to: VolumeFolder, opt
     if (first === undefined) return
     const entry = await first.copied
     if (entry === undefined) {
-      changedCount++
-      if (changed.length < reportedPaths) changed.push(first.key)
+      tellChanged(first.key)
     } else if (entry.type !== 'directory') {
       done.files++
       done.bytes += entry.type === 'file' ? entry.size : 0
@@ -56,7 +59,36 @@ export async function cloneByStreaming(from: VolumeFolder, to: VolumeFolder, opt
   } finally {
     await Promise.allSettled(begun.map(({ copied }) => copied))
   }
+  for await (const path of differences(from, to, signal)) tellChanged(path)
   return { files: done.files, bytes: done.bytes, changed, changedCount }
+}
+
+/** What came, went or was written to after it was copied: both listings side by side. */
+async function* differences(from: VolumeFolder, to: VolumeFolder, signal: AbortSignal): AsyncGenerator<string> {
+  const all = { recursive: true, signal }
+  const copies = to.volume.backend.list(to.folder, all)[Symbol.asyncIterator]()
+  try {
+    let copy = await copies.next()
+    for await (const entry of from.volume.backend.list(from.folder, all)) {
+      const key = orderKey(entry)
+      while (!copy.done && compareBytes(orderKey(copy.value), key) < 0) {
+        yield orderKey(copy.value)
+        copy = await copies.next()
+      }
+      const isThere = !copy.done && orderKey(copy.value) === key
+      if (!isThere || differ(entry, copy.value)) yield key
+      if (isThere) copy = await copies.next()
+    }
+    for (; !copy.done; copy = await copies.next()) yield orderKey(copy.value)
+  } finally {
+    await copies.return?.()
+  }
+}
+
+/** A storage that does not keep modification times gives a copy that of its own making. */
+function differ(source: Entry, copy: Entry): boolean {
+  if (source.type !== 'file') return source.target !== copy.target
+  return source.size !== copy.size || source.modifiedAt > copy.modifiedAt
 }
 
 /** Gives the entry as it was copied; undefined when it was gone before that. */

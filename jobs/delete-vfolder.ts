@@ -1,8 +1,11 @@
 import { Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { sql } from 'kysely'
-import type { Amount } from '../backends/backend.ts'
 import { defineJob } from '../plugins/job-queue/job.ts'
+
+/** What was removed so far. */
+const isAmount = TypeCompiler.Compile(Type.Object({ files: Type.Integer(), bytes: Type.Integer() }))
 
 /** Frees the bytes of a vfolder that the API does not show any more, and then forgets it. */
 export default fp(
@@ -15,7 +18,7 @@ export default fp(
         // Half of a vfolder is of no use to anybody.
         cancellable: false,
 
-        async run({ folder, signal, progress }) {
+        async run({ folder, checkpoint, signal, progress, save }) {
           const row = await app.database
             .selectFrom('vfolders')
             .selectAll()
@@ -23,12 +26,14 @@ export default fp(
             .executeTakeFirst()
           if (row === undefined) return undefined
           await app.uploads.removeOf(row.id)
-          let removed: Amount = { files: 0, bytes: 0 }
+          const before = isAmount.Check(checkpoint) ? checkpoint : { files: 0, bytes: 0 }
+          let removed = before
           await app.volumes.get(row.volume).backend.removeFolder(row.id, {
             signal,
             onProgress(done) {
-              removed = done
-              progress(done, { files: row.usage_files, bytes: row.usage_bytes })
+              removed = { files: before.files + done.files, bytes: before.bytes + done.bytes }
+              save(removed)
+              progress(removed, { files: row.usage_files, bytes: row.usage_bytes })
             },
           })
           return { ...removed }

@@ -16,6 +16,7 @@ const longestRestMilliseconds = 10_000
 const Checkpoint = Type.Object({
   after: Type.String(),
   folders: Type.Integer(),
+  failed: Type.Integer(),
   drifted: Type.Integer(),
   files: Type.Integer(),
   bytes: Type.Integer(),
@@ -23,7 +24,9 @@ const Checkpoint = Type.Object({
   driftBytes: Type.Integer(),
 })
 const isCheckpoint = TypeCompiler.Compile(Checkpoint)
-const nothingYet = { after: '', folders: 0, drifted: 0, files: 0, bytes: 0, driftFiles: 0, driftBytes: 0 }
+const nothingYet = { after: '', folders: 0, failed: 0, drifted: 0, files: 0, bytes: 0, driftFiles: 0, driftBytes: 0 }
+
+const none: Amount = Object.freeze({ files: 0, bytes: 0 })
 
 /** Compares the usage counters of vfolders with what is really stored, and puts them right. */
 export default fp(
@@ -41,7 +44,13 @@ export default fp(
           for await (const vfolder of folder === null ? ready(app, state.after) : [await app.vfolders.get(folder)]) {
             signal.throwIfAborted()
             const started = performance.now()
-            const { counted, drift } = await sync(app, vfolder.id, signal)
+            const { counted, drift } = await sync(app, vfolder.id, signal).catch((err) => {
+              if (folder !== null || signal.aborted) throw err
+              // One that cannot be counted must not keep the others from it.
+              app.log.error({ err, folder: vfolder.id, volume: vfolder.volume }, 'a vfolder could not be counted')
+              state.failed++
+              return { counted: none, drift: none }
+            })
             state.after = vfolder.id
             state.folders++
             state.files += counted.files
@@ -54,8 +63,8 @@ export default fp(
             const rest = Math.min(longestRestMilliseconds, performance.now() - started)
             if (folder === null) await sleep(rest, undefined, { signal })
           }
-          const { folders, drifted, driftFiles, driftBytes } = state
-          return { folders, drifted, driftFiles, driftBytes }
+          const { folders, failed, drifted, driftFiles, driftBytes } = state
+          return { folders, failed, drifted, driftFiles, driftBytes }
         },
       }),
     )
@@ -90,7 +99,6 @@ async function sync(
   id: string,
   signal: AbortSignal,
 ): Promise<{ counted: Amount; drift: Amount }> {
-  const none = { files: 0, bytes: 0 }
   const vfolder = await app.vfolders.ready(id).catch(() => undefined)
   if (vfolder === undefined) return { counted: none, drift: none }
   const { backend } = app.volumes.get(vfolder.volume)

@@ -112,13 +112,16 @@ export function routeNotFound({ method, url }: FastifyRequest): Problem {
   return new Problem('route_not_found', `There is nothing at ${method} ${withoutToken(url.split('?')[0] ?? '')}.`)
 }
 
+/** What is no failure of the service, though its status says so. */
+const refusals: ProblemCode[] = ['quota_exceeded', 'capability_missing']
+
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = toProblem(error)
   const [status] = problems[problem.code]
   const log = { err: problem.cause ?? problem, code: problem.code }
   // "request aborted" says it all: what the abort broke is no failure of its own.
   if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
-  else if (status >= 500) request.log.error(log, problem.message)
+  else if (status >= 500 && !refusals.includes(problem.code)) request.log.error(log, problem.message)
   else logRefusal(problem, request)
   return sendProblem(problem, request, reply)
 }

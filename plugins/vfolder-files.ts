@@ -2,7 +2,7 @@ import type { Amount, Entry, ListOptions, MountPoint, OpenFile } from '../backen
 import { AlreadyExists, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { Problem } from './problems.ts'
-import type { Reservation } from './quotas/index.ts'
+import type { Reservation, ReserveOptions } from './quotas/index.ts'
 import { type Announced, amountAt, amountOf, createUpload, growth, type Upload } from './vfolder-upload.ts'
 import { requireCapability, type Volume } from './volumes.ts'
 
@@ -11,7 +11,7 @@ export interface OpenVfolder {
   id: string
   volume: Volume
   /** Tells that its usage is about to change, and sets room aside. */
-  reserve(wanted: Amount, options?: { partly: boolean }): Promise<Reservation>
+  reserve(wanted: Amount, options?: ReserveOptions): Promise<Reservation>
 }
 
 export interface TargetOptions {
@@ -29,8 +29,13 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   const { backend } = volume
 
   /** Runs what changes the usage of this vfolder, and counts the change even of what fails half way. */
-  async function counted<T>(wanted: Amount, change: (done: Amount) => Promise<T>, on = vfolder): Promise<T> {
-    const reservation = await on.reserve(wanted)
+  async function counted<T>(
+    wanted: Amount,
+    change: (done: Amount) => Promise<T>,
+    on = vfolder,
+    options?: ReserveOptions,
+  ): Promise<T> {
+    const reservation = await on.reserve(wanted, options)
     const done = { ...nothing }
     try {
       return await change(done)
@@ -138,7 +143,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
           subtract(arrived, replaced)
         }
         await counted(nothing, async (left) => {
-          await counted(atLeastNothing(wanted), arriving, target)
+          await counted(atLeastNothing(wanted), arriving, target, { from: id })
           subtract(left, moved)
         })
       }

@@ -74,6 +74,7 @@ export function createUpload(
         verified = await hash.verified()
         // What it replaces may have changed meanwhile; from here to the replacing it is a moment.
         await cover(room, { bytes, files: 1 }, await amountAt(backend, folder, path, signal))
+        await room.confirm()
       }
 
       try {

@@ -80,9 +80,10 @@ function createVfolders(app: FastifyInstance) {
 
   /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */
   async function cloneJob(vfolder: Vfolder, source: string): Promise<Job> {
+    if (vfolder.state === 'deleting') throw exists(vfolder.id, 'and is being deleted')
     const found = await app.jobs.latest('clone-vfolder', vfolder.id)
     if (found !== undefined && isPayload.Check(found.payload) && found.payload.source === source) return found.job
-    throw new Problem('vfolder_exists', `The vfolder ${vfolder.id} exists already.`)
+    throw exists(vfolder.id, 'already')
   }
 
   return {
@@ -101,8 +102,10 @@ function createVfolders(app: FastifyInstance) {
         .executeTakeFirstOrThrow()
       const existing = await find(input.id)
       if (existing?.volume !== input.volume.name || existing.state === 'deleting') {
-        const where = existing?.state === 'deleting' ? 'and is being deleted' : `on volume ${existing?.volume}`
-        throw new Problem('vfolder_exists', `The vfolder ${input.id} exists ${where}.`)
+        throw exists(
+          input.id,
+          existing?.state === 'deleting' ? 'and is being deleted' : `on volume ${existing?.volume}`,
+        )
       }
       if (existing.state === 'creating') {
         await input.volume.backend.createFolder(input.id, { signal })
@@ -159,6 +162,8 @@ function createVfolders(app: FastifyInstance) {
       const { id } = input
       if (source.state !== 'ready') throw cloning(source.id)
       if (id === source.id) throw new Problem('invalid_operation', 'A vfolder cannot be cloned onto itself.')
+      const existing = await find(id)
+      if (existing !== undefined) return { job: await cloneJob(existing, source.id), vfolder: existing }
       const wanted = { bytes: source.usage.bytes, files: source.usage.files }
       if (input.volume.name !== source.volume) await refuseWithoutSpace(input.volume, wanted.bytes, signal)
       const job = await db.transaction().execute(async (trx) => {
@@ -194,6 +199,10 @@ async function refuseWithoutSpace({ name, backend }: Volume, bytes: number, sign
   throw new Problem('no_space', `Volume ${name} has ${capacity.availableBytes} bytes left of ${bytes} wanted.`, {
     members,
   })
+}
+
+function exists(id: string, how: string): Problem {
+  return new Problem('vfolder_exists', `The vfolder ${id} exists ${how}.`)
 }
 
 function notFound(id: string): Problem {

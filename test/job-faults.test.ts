@@ -1,4 +1,5 @@
 import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { chmod, chown, mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
@@ -152,6 +153,21 @@ t.test('what another clock wrote', async (t) => {
     await second.end()
   })
 
+  await t.test('the newest clone is the one that was started last, not the one with the latest time', async (t) => {
+    const id = randomUUID()
+    const second = await startServer(t, { dataDir, env })
+    const { job: cancelled } = await clone(second, source.folder, { id })
+    await ended(second, cancelled.id)
+    await second.ask('DELETE', `/folders/${id}`)
+    await eventually(async () => (await second.manager('DELETE', `/folders/${id}`)).status === 404)
+    change(`UPDATE jobs SET created_at = '2100-01-01T00:00:00.000Z' WHERE id = '${cancelled.id}'`)
+    const { job: again } = await clone(second, source.folder, { id })
+    t.not(again.id, cancelled.id)
+    t.equal((await clone(second, source.folder, { id })).job.id, again.id)
+    await ended(second, again.id)
+    await second.end()
+  })
+
   await t.test('a job whose processes all died is given up', async (t) => {
     change(
       `UPDATE jobs SET state = 'running', finished_at = NULL, process = 'dead', failures = 4 WHERE id = '${sync.id}'`,
@@ -160,6 +176,29 @@ t.test('what another clock wrote', async (t) => {
     t.match(await ended(third, sync.id), { state: 'failed', error: { code: 'job_abandoned' } })
   })
 })
+
+t.test(
+  'a deletion that is killed more often than a job may fail goes on as long as it removes something',
+  async (t) => {
+    const dataDir = await temporaryDirectory(t)
+    let server = await startServer(t, { dataDir, env })
+    const files = await server.files()
+    await fill(files.mount, 20_000, 10)
+    const { job } = await server.ask('DELETE', `/folders/${files.folder}`)
+    const change = (sql: string) => {
+      const database = new DatabaseSync(join(dataDir, 'storage-proxy.sqlite'))
+      database.exec(sql)
+      database.close()
+    }
+    await eventually(async () => (await server.ask('GET', `/jobs/${job.id}`)).progress.filesDone > 0)
+    await server.end('SIGKILL')
+    change(`UPDATE jobs SET failures = 3 WHERE id = '${job.id}'`)
+    server = await startServer(t, { dataDir, env })
+    const answer = await ended(server, job.id, 120_000)
+    t.match(answer, { state: 'succeeded', attempts: 2, progress: { filesDone: answer.result.files } })
+    t.ok(answer.progress.bytesDone > 0 && answer.progress.bytesDone === 10 * answer.progress.filesDone)
+  },
+)
 
 t.test('a volume that is away for a while', async (t) => {
   const server = await startServer(t, { env: { UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' } })

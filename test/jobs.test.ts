@@ -221,6 +221,10 @@ t.test('what cannot be cloned', async (t) => {
   t.equal((await server.ask('GET', '/folders')).folders.length, 2, 'nothing is left of those')
 
   await server.ask('DELETE', `/folders/${existing}`)
+  const deleting = await server.files()
+  await fill(deleting.mount, 20_000)
+  await server.ask('DELETE', `/folders/${deleting.folder}`)
+  await refused('onto one that is being deleted', { id: deleting.folder }, { status: 409, code: 'vfolder_exists' })
   await refused('of a deleted one', {}, { status: 404, code: 'vfolder_not_found' }, existing)
 
   await t.test('between volumes', async (t) => {

@@ -1,7 +1,8 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
+import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../plugins/request-id.ts'
@@ -201,6 +202,36 @@ t.test('a quota scope', async (t) => {
   t.equal((await server.manager('DELETE', scope)).status, 404)
 })
 
+t.test('a move inside of a quota scope changes nothing for it', async (t) => {
+  const server = await startServer(t)
+  await server.ask('PUT', '/quota-scopes/user-1', { bytes: 1000 })
+  const [from, to] = await Promise.all([1, 2].map(() => server.createFolder({ quotaScope: 'user-1' })))
+  await server.upload(from!, { a: 'a'.repeat(900) })
+  await server.ask('POST', `/folders/${from}/files/move`, { from: 'a', to: 'a', toFolder: to })
+  t.match(await server.ask('GET', '/quota-scopes/user-1'), { usage: { bytes: 900, files: 1 } })
+})
+
+t.test('an upload whose room was given away while its process stood still', async (t) => {
+  const server = await startServer(t)
+  const files = await limited(server, { bytes: 1500 })
+  const url = await server.sign(files.folder, 'slow', { operation: 'upload' })
+  const upload = request(url, { method: 'PUT', headers: { 'content-length': '1000' } })
+  const answered = new Promise<number | undefined>((resolve, reject) =>
+    upload.on('response', ({ statusCode }) => resolve(statusCode)).on('error', reject),
+  )
+  upload.write('x'.repeat(500))
+  const database = new DatabaseSync(join(server.dataDir, 'storage-proxy.sqlite'))
+  t.teardown(() => database.close())
+  await eventually(() => database.prepare('SELECT * FROM reservations').all().length === 1)
+  // What the cleanup of another process does once this one has not shown itself for too long.
+  database.exec('DELETE FROM reservations; UPDATE vfolders SET reserved_bytes = 0, reserved_files = 0')
+  t.equal((await put(files, 'quick', 1000)).status, 201)
+  upload.end('x'.repeat(500))
+  t.equal(await answered, 507)
+  t.same(await files.usage(), await du(files.mount))
+  t.match(await files.keys('recursive=true'), [['quick']])
+})
+
 t.test('an upload that dies gives back what it had reserved', async (t) => {
   const dataDir = await temporaryDirectory(t)
   const env = { LEASE_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1', IDLE_TIMEOUT_SECONDS: '1' }
@@ -243,6 +274,16 @@ t.test('what is written past the service is found by the sync', async (t) => {
     folder: null,
     state: 'succeeded',
     result: { folders: 1, drifted: 1, driftBytes: 12_345 },
+  })
+
+  await t.test('also beside a vfolder that cannot be counted', async (t) => {
+    const broken = await server.files()
+    await rename(broken.mount, `${broken.mount}.away`)
+    const line = await server.logged(({ msg }) => msg === 'a vfolder could not be counted')
+    t.match(line, { folder: broken.folder, volume: 'default', err: { code: 'entry_not_found' } })
+    await writeFile(join(files.mount, 'c.txt'), 'c')
+    await eventually(async () => (await files.usage()).files === 3)
+    await rename(`${broken.mount}.away`, broken.mount)
   })
 
   await t.test('on demand, beside uploads that go on', async (t) => {

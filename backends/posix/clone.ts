@@ -40,7 +40,7 @@ export async function cloneFolder(layout: Layout, from: string, to: string, opti
 
       const checkpoint = async () => {
         const flushedBefore = await storageTime(layout)
-        await flush(layout.folder(to))
+        await flush(layout.folder(to), signal)
         onCheckpoint({ bootId, since, flushedBefore })
       }
       const work = { kind: 'clone', durable: { before, since } } as const

@@ -17,7 +17,8 @@ export async function collectGarbage(
   const idle: string[] = []
   for (const name of await readdir(layout.staging)) {
     const stats = await lstat(join(layout.staging, name)).catch(() => undefined)
-    if (stats !== undefined && stats.mtimeMs < oldest) idle.push(name)
+    // Not the modification time: a file that is about to appear may have been given that of its source.
+    if (stats !== undefined && stats.ctimeMs < oldest) idle.push(name)
   }
-  return removeTrees(layout.staging, idle, { signal, bytes: true })
+  return removeTrees(layout.staging, idle, { signal })
 }

@@ -38,7 +38,7 @@ export async function removeEntry(
       // An old directory must not be taken for a dead writer's while it is being removed.
       await lutimes(staging, new Date(), new Date())
       await parent.sync()
-      return removeTrees(layout.staging, [basename(staging)], { signal, bytes: true })
+      return removeTrees(layout.staging, [basename(staging)], { signal })
     })
   } finally {
     parent.close()
@@ -63,14 +63,14 @@ export async function removeFolder(
     throw cause
   })
   const names = trash.filter((name) => name.startsWith(`${folder}.`))
-  await removeTrees(layout.trash, names, { signal, onProgress, bytes: false })
+  await removeTrees(layout.trash, names, { signal, onProgress })
 }
 
 /** Removes files or trees of a directory of the layout that nobody else can reach any more, and counts what was in them. */
 export async function removeTrees(
   directory: string,
   names: string[],
-  { bytes, onProgress, signal }: TaskOptions & { bytes: boolean },
+  { onProgress, signal }: TaskOptions,
 ): Promise<Amount> {
   const total = { files: 0, bytes: 0 }
   if (names.length === 0) return total
@@ -79,7 +79,7 @@ export async function removeTrees(
     for (let walk = 0; walk < walks; walk++) {
       const share = { fds: [parent.fd], names, base: '' }
       const options = { signal, onProgress: onProgress && ((done: Amount) => onProgress(sum(total, done))) }
-      const news: News = await runTask({ kind: 'remove', bytes }, share, options)
+      const news: News = await runTask({ kind: 'remove' }, share, options)
       Object.assign(total, sum(total, news))
       if (news.left === 0) return total
     }

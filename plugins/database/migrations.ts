@@ -1,4 +1,4 @@
-import type { Migration } from 'kysely'
+import { type Migration, sql } from 'kysely'
 
 /** In order, each applied once. A migration that was released is never changed; another one follows it. */
 export const migrations: Record<string, Migration> = {
@@ -119,6 +119,17 @@ export const migrations: Record<string, Migration> = {
         .execute()
       await db.schema.createIndex('uploads_vfolder').on('uploads').columns(['vfolder']).execute()
       await db.schema.createIndex('uploads_expires').on('uploads').columns(['expires_at']).execute()
+    },
+  },
+  '005-order-of-jobs': {
+    async up(db) {
+      await db.schema
+        .alterTable('jobs')
+        .addColumn('sequence', 'bigint', (column) => column.notNull().defaultTo(0))
+        .execute()
+      const earlier = sql`(select count(*) from jobs as other where other.created_at <= jobs.created_at)`
+      await sql`update jobs set sequence = ${earlier}`.execute(db)
+      await db.schema.createIndex('jobs_sequence').on('jobs').columns(['sequence']).execute()
     },
   },
 }

@@ -75,6 +75,8 @@ export interface Tables {
   }
   jobs: {
     id: string
+    /** Grows from job to job, which a clock that is set back does not. */
+    sequence: number
     kind: string
     vfolder: string | null
     payload: string

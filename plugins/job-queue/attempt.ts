@@ -111,9 +111,12 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
       if (total !== undefined) Object.assign(unsaved, { files_total: total.files, bytes_total: total.bytes })
     },
     save(checkpoint) {
+      const text = JSON.stringify(checkpoint)
+      if (text === row.checkpoint) return
+      row.checkpoint = text
       // A step forward: what failed before it is forgiven.
       row.failures = 0
-      Object.assign(unsaved, { checkpoint: JSON.stringify(checkpoint), failures: 0 })
+      Object.assign(unsaved, { checkpoint: text, failures: 0 })
     },
   }
 

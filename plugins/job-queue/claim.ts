@@ -38,7 +38,7 @@ export async function claimJobs(db: Database, { id, kind, running, limit }: Clai
         ]),
       ]),
     )
-    .orderBy('created_at')
+    .orderBy('sequence')
     .limit(limit)
     .execute()
 

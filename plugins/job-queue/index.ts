@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { sql } from 'kysely'
 import { Problem } from '../problems.ts'
 import { currentContext, withRequestId } from '../request-id.ts'
 import { type RunningAttempt, startAttempt } from './attempt.ts'
@@ -89,6 +90,7 @@ function createJobQueue(app: FastifyInstance) {
         .insertInto('jobs')
         .values({
           id: randomUUID(),
+          sequence: sql<number>`(select coalesce(max(sequence), 0) + 1 from jobs)`,
           kind,
           vfolder: folder,
           payload: JSON.stringify(Value.Parse(definition.payload, payload)),
@@ -146,7 +148,7 @@ function createJobQueue(app: FastifyInstance) {
         .selectAll()
         .where('kind', '=', kind)
         .where('vfolder', folder === null ? 'is' : '=', folder)
-        .orderBy('created_at', 'desc')
+        .orderBy('sequence', 'desc')
         .limit(1)
         .executeTakeFirst()
       return row && { job: toJob(row), payload: JSON.parse(row.payload) }

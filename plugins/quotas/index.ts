@@ -15,6 +15,11 @@ declare module 'fastify' {
 
 export type Reservation = Awaited<ReturnType<ReturnType<typeof createQuotas>['reserve']>>
 
+export interface ReserveOptions {
+  partly?: boolean
+  from?: string
+}
+
 const nothing: Amount = Object.freeze({ bytes: 0, files: 0 })
 
 /** How much more is asked for when what was reserved is used up: as much as there is, within these bounds. */
@@ -40,10 +45,11 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
     /**
      * Sets room aside for work on a vfolder, so that whatever runs at the same time cannot take it; with nothing wanted
      * it only tells that the usage is about to change. With `partly` what there is will do, and more is asked for when
-     * it is used up. The caller must `end` what it was given.
+     * it is used up. What comes `from` another vfolder changes nothing for a scope that both are in. The caller must
+     * `end` what it was given.
      * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
      */
-    async reserve(vfolder: string, wanted: Amount, { partly = false } = {}) {
+    async reserve(vfolder: string, wanted: Amount, { partly = false, from }: ReserveOptions = {}) {
       const id = randomUUID()
       const held = { ...wanted }
       await db.transaction().execute(async (trx) => {
@@ -51,7 +57,11 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
           const room = await available(trx, vfolder)
           for (const unit of units) held[unit] = Math.max(0, Math.min(wanted[unit], room[unit]))
         }
-        await setAside(trx, vfolder, held)
+        await insert(trx)
+      })
+
+      async function insert(trx: Database): Promise<void> {
+        await setAside(trx, vfolder, held, from)
         await trx
           .insertInto('reservations')
           .values({
@@ -63,7 +73,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
             created_at: new Date().toISOString(),
           })
           .execute()
-      })
+      }
 
       async function change(by: Amount): Promise<void> {
         await db.transaction().execute(async (trx) => {
@@ -96,6 +106,15 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
             missing.bytes = Math.max(missing.bytes, Math.min(step, bytes))
           }
           if (missing.bytes > 0 || missing.files > 0) await change(missing)
+        },
+
+        /**
+         * Makes sure that all this is still set aside: it was given back if this process stood still for so long that
+         * it was taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now
+         */
+        async confirm(): Promise<void> {
+          const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()
+          if (row === undefined) await db.transaction().execute(insert)
         },
 
         /** Counts what has changed on the storage, out of what was set aside as far as that goes. */

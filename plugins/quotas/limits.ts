@@ -14,10 +14,10 @@ export const units = ['bytes', 'files'] as const
 /**
  * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. Adding first
  * and looking then takes the locks of both rows, in this order, before anything is decided; a refusal undoes it with the
- * transaction.
+ * transaction. The scope need not have room for what comes `from` another of its vfolders.
  * @throws {Problem} `quota_exceeded` or `vfolder_not_found`
  */
-export async function setAside(trx: Database, vfolder: string, wanted: Amount): Promise<void> {
+export async function setAside(trx: Database, vfolder: string, wanted: Amount, from?: string): Promise<void> {
   const row = await trx
     .updateTable('vfolders')
     .set((eb) => ({
@@ -34,7 +34,14 @@ export async function setAside(trx: Database, vfolder: string, wanted: Amount): 
   const reserved = { bytes: row.reserved_bytes - wanted.bytes, files: row.reserved_files - wanted.files }
   const quota = { bytes: row.quota_bytes, files: row.quota_files }
   refuseOver({ limit: 'vfolder', name: vfolder, quota, usage, reserved, wanted })
-  if (row.quota_scope !== null) await refuseOverScope(trx, row.quota_scope, wanted)
+  if (row.quota_scope === null || (await scopeOf(trx, from)) === row.quota_scope) return
+  await refuseOverScope(trx, row.quota_scope, wanted)
+}
+
+async function scopeOf(trx: Database, vfolder: string | undefined): Promise<string | null | undefined> {
+  if (vfolder === undefined) return undefined
+  const row = await trx.selectFrom('vfolders').select('quota_scope').where('id', '=', vfolder).executeTakeFirst()
+  return row?.quota_scope
 }
 
 /** @throws {Problem} `quota_exceeded` when the vfolders of a scope, with `wanted` reserved in one of them, are over it */

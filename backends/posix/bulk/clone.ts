@@ -57,11 +57,16 @@ class Cloning {
   readonly #run: Run
   readonly #durable: Durable
   readonly #copier: Copier
+  /** Of the file that is being copied, what was counted already. */
+  #counted = 0
 
   constructor(run: Run, durable: Durable) {
     this.#run = run
     this.#durable = durable
-    this.#copier = new Copier(() => run.check())
+    this.#copier = new Copier((bytes) => {
+      this.#count(0, bytes)
+      run.check()
+    })
   }
 
   entries(level: Level): string[] {
@@ -105,14 +110,21 @@ class Cloning {
         }
         const isDone = !isNew && this.#isDone(level, name, stats)
         if (isDone || this.#copyOnce(fd, stats, level.copy, name)) {
-          this.#run.count(1, stats.size)
+          this.#count(1, stats.size - this.#counted)
           return
         }
+        this.#count(0, -this.#counted)
       } finally {
+        this.#counted = 0
         if (fd !== undefined) fs.closeSync(fd)
       }
     }
     throw new Restless(`${level.path(name)} changed each time it was copied`)
+  }
+
+  #count(files: number, bytes: number): void {
+    this.#counted += bytes
+    this.#run.count(files, bytes)
   }
 
   /** Copies a file, and takes the copy back when the file changed meanwhile. */
@@ -165,7 +177,7 @@ class Cloning {
       return
     }
     const run = this.#run.aside()
-    walk(remove(run, { bytes: false }), { fds: [openDirectory(copy, '.')], names: [name], base: '' }, run)
+    walk(remove(run), { fds: [openDirectory(copy, '.')], names: [name], base: '' }, run)
   }
 }
 

@@ -1,12 +1,12 @@
 import fs from 'node:fs'
-import { entriesOf, gone, openDirectory, unless } from './directories.ts'
+import { entriesOf, gone, lstat, openDirectory, unless } from './directories.ts'
 import type { Run } from './run.ts'
 import { sameTime } from './times.ts'
 import type { Operation } from './walk.ts'
 
 /**
- * Tells the directories in which entries came or went since they were cloned: a clone gives the copy the modification
- * time that the directory had before it was read.
+ * Tells the directories in which entries came or went since they were cloned, and the files that were written to: a
+ * clone gives the copy the modification time that the source had before it was read.
  */
 export function compare(run: Run): Operation {
   return {
@@ -31,8 +31,17 @@ export function compare(run: Run): Operation {
       for (const entry of entriesOf(fd)) {
         run.check()
         if (entry.isDirectory()) subdirectories.push(entry.name)
+        else if (entry.isFile() && differ(lstat(fd, entry.name), lstat(copy, entry.name))) {
+          run.changed(level.path(entry.name))
+        }
       }
       return subdirectories
     },
   }
+}
+
+/** Whether both are files that are not the same; one that is missing came or went. */
+function differ(source: fs.Stats | undefined, copy: fs.Stats | undefined): boolean {
+  if (!source?.isFile() || !copy?.isFile()) return false
+  return source.size !== copy.size || !sameTime(source.mtimeMs, copy.mtimeMs)
 }

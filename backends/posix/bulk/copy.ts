@@ -21,13 +21,13 @@ const zeros = Buffer.alloc(holeBytes)
 
 /** Makes files of the bytes of others. */
 export class Copier {
-  readonly #check: () => void
+  readonly #onChunk: (bytes: number) => void
   #shares = true
   #chunk: Buffer | undefined
 
-  /** @param check is called at every chunk, and throws when it is time to stop */
-  constructor(check: () => void) {
-    this.#check = check
+  /** @param onChunk is told of every chunk of a file that is copied in chunks, and throws when it is time to stop */
+  constructor(onChunk: (bytes: number) => void) {
+    this.#onChunk = onChunk
   }
 
   /** Copies an open file to a name that is free, sharing its blocks where the filesystem can. */
@@ -58,11 +58,11 @@ export class Copier {
     const fd = fs.openSync(target, O_WRONLY | O_CREAT | O_EXCL, 0o600)
     try {
       for (let position = 0; position < size; ) {
-        this.#check()
         const length = fs.readSync(source, this.#chunk, 0, chunkBytes, position)
         if (length === 0) break
         writeWithHoles(fd, this.#chunk.subarray(0, length), position)
         position += length
+        this.#onChunk(length)
       }
       fs.ftruncateSync(fd, size)
       fs.fchmodSync(fd, mode & permissions)

@@ -3,11 +3,7 @@ import type { Amount } from '../../backend.ts'
 /** What the threads do with a tree. */
 export type Work =
   /** `root` is the directory of the vfolder. */
-  | { kind: 'usage'; root: string }
-  /** `bytes` asks for the sizes of what is removed, which costs one more system call a file. */
-  | { kind: 'remove'; bytes: boolean }
-  | { kind: 'clone'; durable: Durable }
-  | { kind: 'compare' }
+  { kind: 'usage'; root: string } | { kind: 'remove' } | { kind: 'clone'; durable: Durable } | { kind: 'compare' }
 
 /** Which files of an interrupted clone are surely whole, by their change time in milliseconds. */
 export interface Durable {

@@ -9,9 +9,9 @@ import type { Level, Operation } from './walk.ts'
  * directory and follows no symlink: one that is put in the way would have something else removed. What was put in a
  * directory after it was read, or is still being removed by another thread, is left to be removed by another walk.
  */
-export function remove(run: Run, { bytes }: { bytes: boolean }): Operation {
+export function remove(run: Run): Operation {
   const unlink = (fd: number, name: string) => {
-    const size = bytes ? sizeOf(lstat(fd, name)) : 0
+    const size = sizeOf(lstat(fd, name))
     // EISDIR: it has become a directory, which another walk removes (unlink(2)).
     const removed = unless(['ENOENT', 'EISDIR'], () => {
       inWritable(fd, () => fs.unlinkSync(at(fd, name)))

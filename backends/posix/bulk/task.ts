@@ -57,9 +57,8 @@ class Task {
     this.#next()
     const more = setTimeout(() => this.#joinMore(), smallMilliseconds)
     const unwatch = watchLoad((isBusy) => {
-      // A clone is waited for; counting and removing are not.
-      const mayWait = this.#work.kind === 'usage' || this.#work.kind === 'remove'
-      Atomics.store(this.#state, givesWay, isBusy && mayWait ? 1 : 0)
+      // A clone is waited for, and what removes more slowly than others fill leaves no room.
+      Atomics.store(this.#state, givesWay, isBusy && this.#work.kind === 'usage' ? 1 : 0)
     })
     try {
       return await this.#finished.promise

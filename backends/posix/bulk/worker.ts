@@ -30,7 +30,7 @@ function operation(work: Work, run: Run): Operation {
     case 'usage':
       return usage(run, work)
     case 'remove':
-      return remove(run, work)
+      return remove(run)
     case 'clone':
       return clone(run, work.durable)
     case 'compare':
