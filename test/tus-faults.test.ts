@@ -1,28 +1,22 @@
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
 import { readdir, readFile } from 'node:fs/promises'
-import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { eventually, startServer } from './server.ts'
-import { assertNothingLeft, chunkType, create, patch, sha256, signTus, tus } from './tus.ts'
+import { assertNothingLeft, create, patch, sha256, signTus, startPatch, tus } from './tus.ts'
 
 t.test('a second request makes the first one let go', async (t) => {
   const server = await startServer(t)
   const files = await server.files()
   const location = await create(await signTus(files, 'a'), 1_000_000)
-  const { hostname, port, pathname, search } = new URL(location)
   const content = randomBytes(1_000_000)
-  const socket = connect(Number(port), hostname)
-  const head = ['Host: x', 'Tus-Resumable: 1.0.0', `Content-Type: ${chunkType['content-type']}`, 'Upload-Offset: 0']
-  socket.write(`PATCH ${pathname}${search} HTTP/1.1\r\n${head.join('\r\n')}\r\nContent-Length: 1000000\r\n\r\n`)
+  const { socket, answer } = startPatch(location, 0, content.length)
   socket.write(content.subarray(0, 300_000))
   await sleep(300)
-  const answered = once(socket, 'data')
   const offset = Number((await tus('HEAD', location)).offset)
   t.equal(offset, 300_000, 'and what it has is not lost')
-  t.match(String((await answered)[0]), /^HTTP\/1.1 409[\s\S]*upload_interrupted/)
+  t.match(await answer, /^HTTP\/1.1 409[\s\S]*upload_interrupted/)
   t.match(await patch(location, offset, content.subarray(offset)), { status: 204, offset: '1000000' })
   t.equal(sha256(await readFile(join(files.mount, 'a'))), sha256(content))
   socket.destroy()

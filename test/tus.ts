@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
+import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { Upload, type UploadOptions } from 'tus-js-client'
@@ -65,6 +66,26 @@ export function patch(
   headers: Headers = {},
 ): Promise<TusAnswer> {
   return tus('PATCH', url, { ...chunkType, 'upload-offset': `${offset}`, ...headers }, body)
+}
+
+/** A PATCH whose body is written to `socket` as the test goes on, and the beginning of its answer. */
+export function startPatch(url: string, offset: number, length: number): { socket: Socket; answer: Promise<string> } {
+  const { hostname, port, pathname, search } = new URL(url)
+  const socket = connect(Number(port), hostname)
+  const answer = new Promise<string>((resolve) => {
+    socket.once('data', (bytes) => resolve(String(bytes)))
+    socket.on('error', () => {})
+  })
+  const head = [
+    `PATCH ${pathname}${search} HTTP/1.1`,
+    'Host: x',
+    'Tus-Resumable: 1.0.0',
+    `Content-Type: ${chunkType['content-type']}`,
+    `Upload-Offset: ${offset}`,
+    `Content-Length: ${length}`,
+  ]
+  socket.write(`${head.join('\r\n')}\r\n\r\n`)
+  return { socket, answer }
 }
 
 export async function assertNothingLeft(t: Test, server: Server, folder: string): Promise<void> {
