@@ -69,7 +69,12 @@ export function patch(
 }
 
 /** A PATCH whose body is written to `socket` as the test goes on, and the beginning of its answer. */
-export function startPatch(url: string, offset: number, length: number): { socket: Socket; answer: Promise<string> } {
+export function startPatch(
+  url: string,
+  offset: number,
+  length: number,
+  headers: Headers = {},
+): { socket: Socket; answer: Promise<string> } {
   const { hostname, port, pathname, search } = new URL(url)
   const socket = connect(Number(port), hostname)
   const answer = new Promise<string>((resolve) => {
@@ -83,6 +88,7 @@ export function startPatch(url: string, offset: number, length: number): { socke
     `Content-Type: ${chunkType['content-type']}`,
     `Upload-Offset: ${offset}`,
     `Content-Length: ${length}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
   ]
   socket.write(`${head.join('\r\n')}\r\n\r\n`)
   return { socket, answer }

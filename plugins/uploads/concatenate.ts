@@ -64,11 +64,14 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
     const { vfolder, id } = final
     const { volume } = await app.vfolders.open(vfolder)
     const { backend } = volume
-    async function* bytes(): AsyncGenerator<Buffer> {
+    async function* bytes(end: AbortSignal): AsyncGenerator<Buffer> {
       for (const part of parts) {
         const file = await backend.readUpload(vfolder, part.id, { signal: never })
         try {
-          yield* file.chunks({ start: 0, end: file.entry.size })
+          for await (const chunk of file.chunks({ start: 0, end: file.entry.size })) {
+            if (end.aborted) return
+            yield chunk
+          }
         } finally {
           file.close()
         }

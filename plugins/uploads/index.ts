@@ -142,6 +142,8 @@ function createUploads(app: FastifyInstance) {
     async settled(named: Named): Promise<UploadRow> {
       const row = await get(named)
       if (row.process === null && (row.state === 'finished' || !isWhole(row))) return row
+      // Who makes a file of parts would let go of it, and all would begin again.
+      if (row.kind === 'final' && row.state === 'open') return row
       return locked(named, async (row) => {
         if (row.state === 'finished' || !isWhole(row)) return row
         return completeUpload(app, hashes, row, signal)
