@@ -33,17 +33,25 @@ function block(index: number, words: number) {
 /** A page that uploads by tus-js-client, as it comes for browsers, and tells its own server how that ended. */
 const page = (endpoint: string) => `<!doctype html><script src="/tus.js"></script><script>
   ${block}
-  // Blob by blob, which the browser takes out of the page's memory.
-  const blocks = Array.from({ length: ${blocks} }, (_, index) => new Blob([block(index, ${blockWords})]))
   const end = (how) => fetch('/end', { method: 'POST', body: how })
-  new tus.Upload(new Blob(blocks), {
-    endpoint: ${JSON.stringify(endpoint)},
-    chunkSize: 8 * 1024 * 1024,
-    retryDelays: Array(3000).fill(50),
-    metadata: { filename: 'from a page' },
-    onError: (error) => end(String(error)),
-    onSuccess: () => end('success'),
-  }).start()
+  // On the browser's disk, as a file that somebody chose would be.
+  async function makeFile() {
+    const handle = await (await navigator.storage.getDirectory()).getFileHandle('a', { create: true })
+    const writable = await handle.createWritable()
+    for (let index = 0; index < ${blocks}; index++) await writable.write(block(index, ${blockWords}))
+    await writable.close()
+    return handle.getFile()
+  }
+  makeFile().then((file) => {
+    new tus.Upload(file, {
+      endpoint: ${JSON.stringify(endpoint)},
+      chunkSize: 8 * 1024 * 1024,
+      retryDelays: Array(3000).fill(50),
+      metadata: { filename: 'from a page' },
+      onError: (error) => end(String(error)),
+      onSuccess: () => end('success'),
+    }).start()
+  }).catch((error) => end(String(error)))
 </script>`
 
 /** Serves the page on an origin of its own, opens it in Chromium and gives what it tells. */
