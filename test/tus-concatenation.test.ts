@@ -88,6 +88,16 @@ t.test('of parts', async (t) => {
     t.match(await final(await signTus(files, 'other.txt'), urls), { status: 403 }, 'nor to another place')
   })
 
+  await t.test('what of a part was discarded stays out', async (t) => {
+    const started = await tus('POST', url, { 'upload-defer-length': '1', 'upload-concat': 'partial' })
+    const part = started.headers.get('location')!
+    t.match(await patch(part, 0, 'good '), { status: 204 })
+    t.match(await patch(part, 5, 'bad', { 'upload-checksum': 'sha1 AAAA' }), { status: 460 })
+    t.match(await patch(part, 5, '', { 'upload-length': '5' }), { status: 204 })
+    t.match(await final(url, [part, await createPart(url, 'end')]), { status: 201, offset: '8' })
+    t.equal(await readFile(file, 'utf8'), 'good end')
+  })
+
   await t.test('parts without bytes', async (t) => {
     const empty = [await createPart(url, ''), await createPart(url, '')]
     t.match(await final(url, empty), { status: 201, offset: '0' })
@@ -217,4 +227,15 @@ t.test('a client that goes away and asks again, of this process or of another', 
   const lines = [...one.lines(), ...two.lines()].filter(({ msg }) => msg === 'upload completed')
   t.match(lines, [{ size: total, sha256: digest }], 'the file was made once')
   await assertWhole(t, { files, server: one })
+})
+
+t.test('a vfolder that is deleted in the middle', async (t) => {
+  const server = await startServer(t)
+  const { files, url, parts } = await createLarge(server)
+  const answer = final(url, parts)
+  await written(server, files, 1)
+  await server.ask('DELETE', `/folders/${files.folder}`)
+  t.match(String((await answer).status), /^(404|409)$/)
+  await eventually(async () => (await stored(server)).size === 0 && (await server.openFiles()).length === 0, 20_000)
+  for (const part of parts) t.equal((await tus('HEAD', part)).status, 404)
 })

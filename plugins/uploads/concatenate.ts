@@ -31,16 +31,16 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
   async function finalOf(upload: NewFinal, parts: Named[]): Promise<string> {
     const taken: Lock[] = []
     try {
-      const rows = new Map<string, UploadRow>()
+      const rows: UploadRow[] = []
       // In one order, so that no two requests wait for a part that the other one has.
       for (const { id, token } of parts.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
         checked(await find(id), token)
         taken.push(await locks.take(id))
-        rows.set(id, usable(checked(await find(id), token), upload.permission))
+        rows.push(usable(checked(await find(id), token), upload.permission))
       }
-      const [first = null, ...others] = new Set([...rows.values()].map(({ final }) => final))
-      if (first === null && others.length === 0) return (await create(finalUpload(upload, rows), [...rows.values()])).id
-      const begun = first === null || others.length > 0 ? undefined : await find(first)
+      const bound = rows.find(({ final }) => final !== null)?.final ?? null
+      if (bound === null) return (await create(finalUpload(upload, rows), rows)).id
+      const begun = await find(bound)
       if (begun?.parts === upload.parts && begun.path === upload.permission.path) return begun.id
       throw new Problem('upload_finished', 'A part belongs to another file.')
     } finally {
@@ -64,11 +64,13 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
     const { vfolder, id } = final
     const { volume } = await app.vfolders.open(vfolder)
     const { backend } = volume
+    const rows = await db.selectFrom('uploads').select(['id', 'offset']).where('final', '=', id).execute()
+    const sizes = new Map(rows.map((row) => [row.id, row.offset]))
     async function* bytes(end: AbortSignal): AsyncGenerator<Buffer> {
       for (const part of parts) {
         const file = await backend.readUpload(vfolder, part.id, { signal: never })
         try {
-          for await (const chunk of file.chunks({ start: 0, end: file.entry.size })) {
+          for await (const chunk of file.chunks({ start: 0, end: sizes.get(part.id) ?? 0 })) {
             if (end.aborted) return
             yield chunk
           }
@@ -158,7 +160,7 @@ function usable(row: UploadRow, { folder }: Permission): UploadRow {
   throw new Problem('upload_incomplete', `A part has ${row.offset} of ${row.size ?? 'unknown many'} bytes.`)
 }
 
-function finalUpload(upload: NewFinal, parts: Map<string, UploadRow>): NewUpload {
-  const size = [...parts.values()].reduce((sum, { offset }) => sum + offset, 0)
+function finalUpload(upload: NewFinal, parts: UploadRow[]): NewUpload {
+  const size = parts.reduce((sum, { offset }) => sum + offset, 0)
   return { ...upload, kind: 'final', size }
 }
