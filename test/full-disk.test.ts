@@ -1,20 +1,15 @@
-import { mkdir, readdir } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { managerToken, startServer, temporaryDirectory } from './server.ts'
+import { managerToken } from './server.ts'
+import { startOnSmallVolume } from './small-volume.ts'
 
 const megabyte = 1024 * 1024
 
 t.test('a volume of 8 MiB', async (t) => {
-  const dataDir = await temporaryDirectory(t)
-  const root = join(dataDir, 'volumes/default')
-  await mkdir(root, { recursive: true })
-  // A mount of the server's own, which ends with it.
-  const unshare = process.getuid?.() === 0 ? ['unshare', '--mount'] : ['unshare', '--map-root-user', '--mount']
-  const mount = `mount -t tmpfs -o size=8m none '${root}' && exec "$@"`
-  const server = await startServer(t, { dataDir, through: [...unshare, 'sh', '-c', mount, 'sh'] })
+  const { server, root } = await startOnSmallVolume(t, 8)
   const files = await server.files()
-  const staged = () => readdir(join(`/proc/${server.process.pid}/root`, root, 'staging'))
+  const staged = () => readdir(join(root, 'staging'))
   const upload = (name: string, bytes: number) => {
     const form = new FormData()
     form.append('file', new Blob(['first']), 'first.txt')

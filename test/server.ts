@@ -281,7 +281,7 @@ export async function startServer(t: Teardown, options: StartOptions = {}): Prom
 
 export async function temporaryDirectory(t: Teardown): Promise<string> {
   const directory = await mkdtemp(join(tmpdir(), 'storage-proxy-test-'))
-  t.teardown(() => rm(directory, { recursive: true, force: true }))
+  t.teardown(() => rm(directory, { recursive: true, force: true, maxRetries: 10 }))
   return directory
 }
 

@@ -121,6 +121,12 @@ export const migrations: Record<string, Migration> = {
       await db.schema.createIndex('uploads_expires').on('uploads').columns(['expires_at']).execute()
     },
   },
+  '004-final-uploads': {
+    async up(db) {
+      await db.schema.alterTable('uploads').addColumn('final', 'text').execute()
+      await db.schema.createIndex('uploads_final').on('uploads').columns(['final']).execute()
+    },
+  },
   '005-order-of-jobs': {
     async up(db) {
       await db.schema

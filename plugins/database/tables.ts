@@ -60,6 +60,8 @@ export interface Tables {
     metadata: string | null
     /** Of a final one: the URLs of its parts, as the client gave them. */
     parts: string | null
+    /** Of a partial one: the final one that it belongs to, and ends with. */
+    final: string | null
     sha256: string | null
     /** The process that writes to it. */
     process: string | null

@@ -3,34 +3,19 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { Problem } from '../problems.ts'
 import { currentRequestId } from '../request-id.ts'
-import type { Permission } from '../signed-urls.ts'
 import { amountAt } from '../vfolder-upload.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
 import { completeUpload } from './complete.ts'
+import { createConcatenation } from './concatenate.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
 import { roomFor } from './room.ts'
-import { checked, isWhole, newToken, notFound, type UploadRow } from './rows.ts'
+import { checked, isWhole, type Named, type NewUpload, newToken, type UploadRow } from './rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     uploads: ReturnType<typeof createUploads>
   }
-}
-
-export interface NewUpload {
-  permission: Permission
-  maxBytes: number
-  kind: UploadRow['kind']
-  /** Undefined: the client says it later. */
-  size: number | undefined
-  metadata: string | undefined
-  parts?: string
-}
-
-export interface Named {
-  id: string
-  token: string | undefined
 }
 
 function createUploads(app: FastifyInstance) {
@@ -60,74 +45,105 @@ function createUploads(app: FastifyInstance) {
     }
   }
 
-  /** Frees the bytes first: a row without bytes is found again, bytes without a row are not. */
+  /** Ends an upload, and its parts with it. The bytes first: a row without bytes is found again, but not the reverse. */
   async function drop(row: UploadRow): Promise<void> {
     const vfolder = await db.selectFrom('vfolders').select('volume').where('id', '=', row.vfolder).executeTakeFirst()
     const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
-    if (row.state !== 'finished') {
-      for (const { backend } of volumes) await backend.abortUpload(row.vfolder, row.id, { signal })
+    const parts = await db.selectFrom('uploads').selectAll().where('final', '=', row.id).execute()
+    for (const { vfolder, id, state } of [row, ...parts]) {
+      if (state === 'finished') continue
+      for (const { backend } of volumes) await backend.abortUpload(vfolder, id, { signal })
     }
     await db.transaction().execute(async (trx) => {
-      const gone = await trx.deleteFrom('uploads').where('id', '=', row.id).returningAll().executeTakeFirst()
-      if (gone === undefined) return
-      await quotas.settleAside(trx, gone.vfolder, { bytes: gone.reserved_bytes, files: gone.reserved_files })
+      const gone = await trx
+        .deleteFrom('uploads')
+        .where((eb) => eb.or([eb('id', '=', row.id), eb('final', '=', row.id)]))
+        .returningAll()
+        .execute()
+      for (const { vfolder, reserved_bytes: bytes, reserved_files: files } of gone) {
+        await quotas.settleAside(trx, vfolder, { bytes, files })
+      }
     })
-    hashes.forget(row.id)
+    for (const { id } of [row, ...parts]) hashes.forget(id)
   }
+
+  /**
+   * Begins an upload in room that is set aside for it; a final one takes over that of its parts, and they are its own
+   * from now on.
+   * @throws {Problem} `file_too_large`, `quota_exceeded`
+   */
+  async function create(upload: NewUpload, ownParts: UploadRow[] = []) {
+    const { permission, maxBytes, kind, size, metadata, parts } = upload
+    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
+    const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+    const { path } = permission
+    const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(volume.backend, vfolder, path, signal)
+    const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
+    const { token, hash } = newToken()
+    const id = randomUUID()
+    const expiresAt = Date.now() + app.config.uploadTtlSeconds * 1000
+    const row = await db.transaction().execute(async (trx) => {
+      await quotas.setAside(trx, vfolder, room)
+      if (ownParts.length > 0) {
+        await trx
+          .updateTable('uploads')
+          .set({ final: id, reserved_bytes: 0, expires_at: expiresAt })
+          .where(
+            'id',
+            'in',
+            ownParts.map((part) => part.id),
+          )
+          .execute()
+      }
+      return trx
+        .insertInto('uploads')
+        .values({
+          id,
+          vfolder,
+          path,
+          token_hash: hash,
+          state: 'open',
+          kind,
+          size: size ?? null,
+          offset: 0,
+          max_bytes: maxBytes,
+          reserved_bytes: ownParts.reduce((sum, part) => sum + part.reserved_bytes, room.bytes),
+          reserved_files: room.files,
+          metadata: metadata ?? null,
+          parts: parts ?? null,
+          request_id: currentRequestId() ?? id,
+          origin_request_id: permission.requestId,
+          expires_at: expiresAt,
+          created_at: new Date().toISOString(),
+        })
+        .returningAll()
+        .executeTakeFirstOrThrow()
+    })
+    if (kind === 'final') return { id, token }
+    try {
+      await volume.backend.beginUpload(vfolder, id, { signal })
+    } catch (error) {
+      await drop(row)
+      throw error
+    }
+    return { id, token }
+  }
+
+  const { concatenate, freeParts } = createConcatenation({ app, hashes, locks, find, create })
 
   return {
     get,
 
-    /** Begins an upload in room that is set aside for it. @throws {Problem} `file_too_large`, `quota_exceeded` */
-    async create({ permission, maxBytes, kind, size, metadata, parts }: NewUpload) {
-      if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
-      const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
-      const { path } = permission
-      const replaced =
-        kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(volume.backend, vfolder, path, signal)
-      // The room of a final one is that of its parts.
-      const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
-      const { token, hash } = newToken()
-      const id = randomUUID()
-      const row = await db.transaction().execute(async (trx) => {
-        await quotas.setAside(trx, vfolder, room)
-        return trx
-          .insertInto('uploads')
-          .values({
-            id,
-            vfolder,
-            path,
-            token_hash: hash,
-            state: 'open',
-            kind,
-            size: size ?? null,
-            offset: 0,
-            max_bytes: maxBytes,
-            reserved_bytes: room.bytes,
-            reserved_files: room.files,
-            metadata: metadata ?? null,
-            parts: parts ?? null,
-            request_id: currentRequestId() ?? id,
-            origin_request_id: permission.requestId,
-            expires_at: Date.now() + app.config.uploadTtlSeconds * 1000,
-            created_at: new Date().toISOString(),
-          })
-          .returningAll()
-          .executeTakeFirstOrThrow()
-      })
-      try {
-        await volume.backend.beginUpload(vfolder, id, { signal })
-      } catch (error) {
-        await drop(row)
-        throw error
-      }
-      return { id, token }
-    },
+    create,
+
+    concatenate,
 
     /** The upload as it is when nobody writes to it; one that has all its bytes is completed. */
     async settled(named: Named): Promise<UploadRow> {
       const row = await get(named)
       if (row.process === null && (row.state === 'finished' || !isWhole(row))) return row
+      // Who makes a file of parts would let go of it, and all would begin again.
+      if (row.kind === 'final' && row.state === 'open') return row
       return locked(named, async (row) => {
         if (row.state === 'finished' || !isWhole(row)) return row
         return completeUpload(app, hashes, row, signal)
@@ -153,34 +169,13 @@ function createUploads(app: FastifyInstance) {
       })
     },
 
-    /** Makes one file of the parts, in order. @throws {Problem} `upload_incomplete`, `file_too_large` */
-    async concatenate(upload: Omit<NewUpload, 'kind' | 'size'>, parts: Named[]) {
-      const rows: UploadRow[] = []
-      const taken: Lock[] = []
-      try {
-        for (const part of parts) {
-          await get(part)
-          taken.push(await locks.take(part.id))
-          rows.push(usable(await get(part), upload.permission))
-        }
-        const size = rows.reduce((sum, row) => sum + row.offset, 0)
-        const final = await this.create({ ...upload, kind: 'final', size })
-        try {
-          await handOverRoom(rows, final.id)
-          await locked(final, (row, lock) => join(row, lock, rows))
-        } catch (error) {
-          await locked(final, drop)
-          throw error
-        }
-        for (const row of rows) await drop(row)
-        return final
-      } finally {
-        for (const lock of taken) await lock.release()
-      }
+    /** Ends an upload that will not go on; of one that was completed the file stays. @throws {Problem} `upload_locked` */
+    remove(named: Named): Promise<void> {
+      return locked(named, async (row) => {
+        if (row.final === null || row.state === 'finished') return drop(row)
+        throw new Problem('upload_locked', 'A file is being made of it.')
+      })
     },
-
-    /** Ends an upload that will not go on; of one that was completed the file stays. */
-    remove: (named: Named): Promise<void> => locked(named, drop),
 
     /** Ends all uploads into a vfolder that is being deleted. */
     async removeOf(vfolder: string): Promise<void> {
@@ -194,15 +189,19 @@ function createUploads(app: FastifyInstance) {
       }
     },
 
-    /** Ends what has expired or has no vfolder any more, and completes what a process that died had begun to. */
+    /**
+     * Ends what has expired or has no vfolder any more, and completes what a process that died had begun to. Parts end
+     * with their final upload.
+     */
     async cleanUp(): Promise<void> {
       const rows = await db
         .selectFrom('uploads')
         .selectAll()
         .where((eb) =>
           eb.or([
-            eb('expires_at', '<=', Date.now()),
+            eb.and([eb('expires_at', '<=', Date.now()), eb('final', 'is', null)]),
             eb('state', '=', 'completing'),
+            eb.and([eb('state', '=', 'finished'), eb('id', 'in', finalsWithBytes())]),
             eb('vfolder', 'not in', db.selectFrom('vfolders').select('vfolders.id')),
           ]),
         )
@@ -232,35 +231,10 @@ function createUploads(app: FastifyInstance) {
     await db.updateTable('uploads').set({ size }).where('id', '=', row.id).execute()
   }
 
-  function usable(row: UploadRow, { folder }: Permission): UploadRow {
-    if (row.kind !== 'partial' || row.vfolder !== folder) throw notFound()
-    if (row.size === row.offset) return row
-    throw new Problem('upload_incomplete', `A part has ${row.offset} of ${row.size ?? 'unknown many'} bytes.`)
-  }
-
-  async function handOverRoom(parts: UploadRow[], to: string): Promise<void> {
-    const bytes = parts.reduce((sum, row) => sum + row.reserved_bytes, 0)
-    const ids = parts.map(({ id }) => id)
-    await db.transaction().execute(async (trx) => {
-      await trx.updateTable('uploads').set({ reserved_bytes: 0 }).where('id', 'in', ids).execute()
-      await trx.updateTable('uploads').set({ reserved_bytes: bytes }).where('id', '=', to).execute()
-    })
-  }
-
-  async function join(final: UploadRow, lock: Lock, parts: UploadRow[]): Promise<void> {
-    const { volume } = await app.vfolders.open(final.vfolder)
-    async function* bytes(): AsyncGenerator<Buffer> {
-      for (const { vfolder, id, offset } of parts) {
-        const file = await volume.backend.readUpload(vfolder, id, { signal })
-        try {
-          yield* file.chunks({ start: 0, end: offset })
-        } finally {
-          file.close()
-        }
-      }
-    }
-    await appendBytes(app, hashes, final, lock, { offset: 0, bytes: final.size ?? 0, read: bytes })
-    await completeUpload(app, hashes, final, signal)
+  /** The final uploads that have parts which hold bytes, as a subquery. */
+  function finalsWithBytes() {
+    const parts = db.selectFrom('uploads as parts').where('parts.state', '=', 'open')
+    return parts.where('parts.final', 'is not', null).select('parts.final')
   }
 
   async function cleanUpOne(id: string): Promise<void> {
@@ -271,10 +245,11 @@ function createUploads(app: FastifyInstance) {
       const completed = await completeUpload(app, hashes, row, signal).catch((err) => {
         log.warn({ err, upload_id: id }, 'upload could not be completed')
       })
+      if (completed !== undefined) await freeParts(completed)
       if (completed !== undefined || !expired) return
     }
     const orphan = (await db.selectFrom('vfolders').select('id').where('id', '=', row.vfolder).execute()).length === 0
-    if (!expired && !orphan) return
+    if (!expired && !orphan) return freeParts(row)
     await drop(row)
     const fields = { upload_id: id, folder: row.vfolder, path: row.path, origin_request_id: row.origin_request_id }
     if (row.state === 'finished') log.debug(fields, 'upload forgotten')

@@ -96,6 +96,21 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
     tryTake,
 
     /**
+     * Takes an upload that nobody is to let go of, once who has it has come to the end. Undefined when it is gone then;
+     * rejects when `signal` aborts.
+     */
+    async await(id: string, signal: AbortSignal): Promise<Lock | undefined> {
+      for (;;) {
+        const lock = await tryTake(id)
+        if (lock !== undefined) return lock
+        signal.throwIfAborted()
+        const row = await db.selectFrom('uploads').select('id').where('id', '=', id).executeTakeFirst()
+        if (row === undefined) return undefined
+        await Promise.race([sleep(pollMilliseconds), held.get(id)?.released ?? sleep(pollMilliseconds)])
+      }
+    },
+
+    /**
      * Takes an upload, and asks who has it to let go.
      * @throws {Problem} `upload_locked` when that does not help, or `upload_not_found`
      */

@@ -2,8 +2,24 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Selectable } from 'kysely'
 import type { Tables } from '../database/tables.ts'
 import { Problem } from '../problems.ts'
+import type { Permission } from '../signed-urls.ts'
 
 export type UploadRow = Selectable<Tables['uploads']>
+
+export interface NewUpload {
+  permission: Permission
+  maxBytes: number
+  kind: UploadRow['kind']
+  /** Undefined: the client says it later. */
+  size: number | undefined
+  metadata: string | undefined
+  parts?: string
+}
+
+export interface Named {
+  id: string
+  token: string | undefined
+}
 
 /** What the URL of an upload carries: not guessable, and not to be read from the database. */
 export function newToken(): { token: string; hash: string } {

@@ -49,7 +49,8 @@ export default async function routes(app: FastifyInstance): Promise<void> {
         reply.code(201).header('location', `${app.publicUrl()}${url}/${id}?token=${token}`)
 
       if (concat.kind === 'final') {
-        const final = await app.uploads.concatenate({ ...upload, parts: concat.value }, concat.parts)
+        const { parts, value } = concat
+        const final = await app.uploads.concatenate({ ...upload, parts: value }, parts, request.abortSignal)
         return describeProgress(locate(final), await app.uploads.get(final)).send()
       }
       const size = lengthOf(headers)

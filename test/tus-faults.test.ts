@@ -1,0 +1,147 @@
+import { randomBytes } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { eventually, startServer } from './server.ts'
+import { startOnSmallVolume } from './small-volume.ts'
+import { assertNothingLeft, chunkType, create, patch, sha256, signTus, startPatch, tus } from './tus.ts'
+
+const mebibyte = 1024 * 1024
+
+t.test('a second request makes the first one let go', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const location = await create(await signTus(files, 'a'), 1_000_000)
+  const content = randomBytes(1_000_000)
+  const { socket, answer } = startPatch(location, 0, content.length)
+  socket.write(content.subarray(0, 300_000))
+  await sleep(300)
+  const offset = Number((await tus('HEAD', location)).offset)
+  t.equal(offset, 300_000, 'and what it has is not lost')
+  t.match(await answer, /^HTTP\/1.1 409[\s\S]*upload_interrupted/)
+  t.match(await patch(location, offset, content.subarray(offset)), { status: 204, offset: '1000000' })
+  t.equal(sha256(await readFile(join(files.mount, 'a'))), sha256(content))
+  socket.destroy()
+  await assertNothingLeft(t, server, files.folder)
+})
+
+t.test('a vfolder that is deleted takes its uploads with it', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const url = await signTus(files, 'a')
+  const idle = await create(url, 10)
+  await patch(idle, 0, 'hello')
+  const busy = await create(url, 1_000_000)
+  const { socket, answer } = startPatch(busy, 0, 1_000_000)
+  socket.write(randomBytes(300_000))
+  await eventually(async () => (await server.openFiles()).length > 0)
+
+  await server.ask('DELETE', `/folders/${files.folder}`)
+  t.match(await answer, /^HTTP\/1.1 (404|409)[\s\S]*"code":"(upload_interrupted|upload_not_found|vfolder_not_found)"/)
+  socket.destroy()
+  for (const upload of [idle, busy]) {
+    await eventually(async () => (await patch(upload, 5, 'world')).status === 404)
+    t.match(await tus('HEAD', upload), { status: 404 })
+  }
+  t.match(await tus('POST', url, { 'upload-length': '10' }), { status: 404, code: 'vfolder_not_found' })
+  await eventually(async () => (await readdir(join(server.dataDir, 'volumes/default/uploads'))).length === 0)
+  await eventually(async () => (await server.openFiles()).length === 0)
+})
+
+t.test('a volume that is full', async (t) => {
+  const { server, root } = await startOnSmallVolume(t, 12)
+  const files = await server.files()
+  const url = await signTus(files, 'a')
+  const full = { status: 507, code: 'no_space' }
+  const fill = (bytes: number) => files.upload({ filler: new Uint8Array(bytes) })
+  const content = randomBytes(4 * mebibyte)
+  const half = content.length / 2
+
+  await t.test('in the middle of a PATCH: it goes on where it was, once there is room', async (t) => {
+    await fill(9 * mebibyte)
+    const location = await create(url, content.length)
+    t.match(await patch(location, 0, content.subarray(0, half)), { status: 204 })
+    t.match(await patch(location, half, content.subarray(half)), full)
+    t.match(await tus('HEAD', location), { status: 200, offset: `${half}` })
+    await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['filler'] })
+    t.match(await patch(location, half, content.subarray(half)), { status: 204, offset: `${content.length}` })
+    t.match(await server.logged(({ msg }) => msg === 'upload completed'), { sha256: sha256(content) })
+  })
+
+  await t.test('in the middle of a concatenation: the parts are as they were', async (t) => {
+    await fill(2 * mebibyte)
+    const parts = []
+    for (const part of [content.subarray(0, half), content.subarray(half)]) {
+      const location = await create(url, part.length, { 'upload-concat': 'partial' })
+      t.match(await patch(location, 0, part), { status: 204 })
+      parts.push(location)
+    }
+    const concat = { 'upload-concat': `final;${parts.join(' ')}` }
+    t.match(await tus('POST', url, concat), full)
+    t.equal((await readdir(join(root, 'uploads'))).length, parts.length, 'what was copied is freed')
+    for (const part of parts) t.match(await tus('HEAD', part), { status: 200, offset: `${half}` })
+    await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['filler', 'a'] })
+    t.match(await tus('POST', url, concat), { status: 201, offset: `${content.length}` })
+    const response = await server.manager('GET', `/folders/${files.folder}/content/a`)
+    t.equal(sha256(new Uint8Array(await response.arrayBuffer())), sha256(content))
+  })
+  t.same(await readdir(join(root, 'uploads')), [])
+  t.same(await files.usage(), { files: 1, bytes: content.length })
+})
+
+t.test('a body in chunks that goes over the declared length', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const content = randomBytes(3 * mebibyte)
+  const location = await create(await signTus(files, 'a'), content.length)
+  const pieces = [content.subarray(0, mebibyte), content]
+  const response = await fetch(location, {
+    method: 'PATCH',
+    headers: { 'tus-resumable': '1.0.0', ...chunkType, 'upload-offset': '0' },
+    body: new ReadableStream({
+      pull(controller) {
+        const piece = pieces.shift()
+        if (piece === undefined) controller.close()
+        else controller.enqueue(piece)
+      },
+    }),
+    duplex: 'half',
+  })
+  t.match([response.status, await response.json()], [413, { code: 'file_too_large', maxBytes: content.length }])
+  const offset = Number((await tus('HEAD', location)).offset)
+  t.ok(offset >= mebibyte && offset <= content.length, 'what came before counts, as for any request that breaks')
+  t.same(await readdir(files.mount), [])
+  await tus('DELETE', location)
+  await assertNothingLeft(t, server, files.folder)
+})
+
+t.test('a checksum whose request breaks', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const content = randomBytes(1_000_000)
+  const location = await create(await signTus(files, 'a'), content.length)
+  const checksum = { 'upload-checksum': `sha256 ${Buffer.from(sha256(content), 'hex').toString('base64')}` }
+  const { socket } = startPatch(location, 0, content.length, checksum)
+  socket.write(content.subarray(0, 900_000))
+  await eventually(async () => (await server.openFiles()).length > 0)
+  socket.resetAndDestroy()
+  await server.logged(({ msg }) => msg === 'request aborted')
+  t.match(await tus('HEAD', location), { status: 200, offset: '0' }, 'what was not verified does not count')
+  t.match(await patch(location, 0, content, checksum), { status: 204, offset: `${content.length}` })
+  t.equal(sha256(await readFile(join(files.mount, 'a'))), sha256(content))
+  await assertNothingLeft(t, server, files.folder)
+})
+
+t.test('what has expired and is not removed yet', async (t) => {
+  const server = await startServer(t, { env: { UPLOAD_TTL_SECONDS: '1' } })
+  const files = await server.files()
+  const url = await signTus(files, 'a')
+  const location = await create(url, 5, { 'upload-concat': 'partial' })
+  await patch(location, 0, 'hello')
+  await eventually(async () => (await tus('HEAD', location)).status !== 200)
+  const expired = { status: 410, code: 'upload_expired' }
+  for (const method of ['HEAD', 'DELETE']) t.equal((await tus(method, location)).status, 410, method)
+  t.match(await patch(location, 5, 'x'), expired)
+  t.match(await tus('POST', url, { 'upload-concat': `final;${location}` }), expired)
+})
