@@ -7,6 +7,7 @@ import { Problem, type ProblemCode } from '../../plugins/problems.ts'
 import type { VfolderFiles } from '../../plugins/vfolder-files.ts'
 import type { StoredFile, Upload } from '../../plugins/vfolder-upload.ts'
 import { announcedBytes } from './form-size.ts'
+import { countedParts } from './parts.ts'
 
 /** Of @fastify/multipart, in the scope of a route that stores a form. */
 export const formOptions: FastifyMultipartBaseOptions = {
@@ -32,7 +33,7 @@ export async function storeForm(
   const stored: StoredFile[] = []
   const { abortSignal: signal } = request
   const announced = announcedBytes(request)
-  const parts = formFiles(request.parts())
+  const parts = formFiles(request)
   let upload: Upload | undefined
   try {
     reply.willReadBody()
@@ -53,16 +54,25 @@ export async function storeForm(
 }
 
 /** The files of a form as they come; anything else in it is refused. */
-async function* formFiles(parts: AsyncIterable<Multipart>): AsyncGenerator<MultipartFile> {
+async function* formFiles(request: FastifyRequest): AsyncGenerator<MultipartFile> {
+  const counted = countedParts(request)
+  let files = 0
   try {
-    for await (const part of parts) {
+    for await (const part of request.parts()) {
       if (part.type === 'field') throw refused('validation_failed', part, 'is not a file; a file needs a filename')
       if (!part.filename) throw refused('validation_failed', part, 'must have a filename')
+      files++
       yield part
     }
+    if (files !== counted()) throw passedOver(counted(), files)
   } catch (error) {
     throw asMultipartProblem(error)
   }
+}
+
+function passedOver(parts: number, files: number): Problem {
+  const rule = 'each needs Content-Disposition: form-data in a well-formed header of at most 80 KB'
+  return new Problem('malformed_multipart', `Of the ${parts} parts of the form ${files} can be read; ${rule}.`)
 }
 
 function refused(code: ProblemCode, { fieldname: field }: Multipart, rule: string): Problem {
