@@ -4,6 +4,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { BackendError } from '../backends/errors.ts'
+import { letPagesRead } from './cors.ts'
 import { withoutToken } from './logging.ts'
 import { isProblemCode, Problem, type ProblemCode, problems } from './problems.ts'
 import { requestIdHeader, warnIfReplaced } from './request-id.ts'
@@ -112,6 +113,11 @@ export function routeNotFound({ method, url = '' }: Pick<IncomingMessage, 'metho
   return new Problem('route_not_found', `There is nothing at ${method} ${withoutToken(url.split('?')[0] ?? '')}.`)
 }
 
+/** For scopes too, whose hooks then run for what is not found below their prefix. */
+export function handleNotFound(request: FastifyRequest): never {
+  throw routeNotFound(request)
+}
+
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = toProblem(error)
   const [status] = problems[problem.code]
@@ -148,6 +154,7 @@ export function handleFrameworkError(error: FastifyError, request: FastifyReques
   warnIfReplaced(request.raw, request.id, request.log)
   logRefusal(problem, request.log)
   reply.header(requestIdHeader, request.id)
+  letPagesRead(request, reply)
   sendProblem(problem, request, reply)
 }
 
@@ -156,9 +163,7 @@ export default fp(
   async (app) => {
     app.addSchema(ProblemDocument)
     app.setErrorHandler(handleError)
-    app.setNotFoundHandler((request) => {
-      throw routeNotFound(request)
-    })
+    app.setNotFoundHandler(handleNotFound)
   },
   { name: 'errors', dependencies: ['request-id'] },
 )
