@@ -85,6 +85,12 @@ export function toProblem(error: unknown): Problem {
   })
 }
 
+/** The same problem with more to tell, such as what was done before it. */
+export function withMembers(error: unknown, members: Record<string, unknown>): Problem {
+  const { code, message, headers, members: own } = toProblem(error)
+  return new Problem(code, message, { cause: error, headers, members: { ...own, ...members } })
+}
+
 /** SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html). */
 function isBusyDatabase(error: unknown): boolean {
   return (

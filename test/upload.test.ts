@@ -139,6 +139,22 @@ t.test('a form that cannot be stored', async (t) => {
     files: [first],
   })
   await assertNothingLeft(t, server, folder, ['dir', 'first.txt'])
+
+  await t.test('a path that is too long only as a whole', async (t) => {
+    const path = `${'x'.repeat(249)}/`.repeat(16) + 'x'.repeat(90)
+    const form = formOf({ 'a.txt': 'a', ['y'.repeat(200)]: 'too long' })
+    const response = await server.manager('POST', `/folders/upload?folder=${folder}&path=${path}`, form)
+    t.match(await response.json(), {
+      status: 400,
+      code: 'invalid_path',
+      field: 'file',
+      in: 'body',
+      rule: /filename.* must not be over 4096 bytes/,
+      files: [{ path: `${path}/a.txt` }],
+    })
+    // Node itself could not remove it when the test ends.
+    await server.ask('POST', `/folders/${folder}/files/delete`, { paths: [path.split('/')[0]], recursive: true })
+  })
 })
 
 t.test('a part that is no file is refused, not passed over', async (t) => {
