@@ -1,5 +1,5 @@
 import fs from 'node:fs'
-import { mkdir, open as openHandle } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { NotFound, OutsideFolder, Unavailable } from '../errors.ts'
 import { maxPathBytes } from '../path.ts'
@@ -154,15 +154,19 @@ export async function createDirectories(root: string, names: string[], ownership
 }
 
 export async function createDirectory(parent: Directory, name: string, ownership: Ownership): Promise<void> {
-  const path = parent.at(name)
-  await mkdir(path)
-  const handle = await openHandle(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-  try {
-    await setOwnership(handle.fd, ownership, ownership.directoryMode)
-  } finally {
-    await handle.close()
-  }
+  await mkdir(parent.at(name))
+  await ownDirectory(parent, name, ownership)
   await parent.sync()
+}
+
+/** Gives a directory the owner and the mode of what is created. */
+export async function ownDirectory(parent: Directory, name: string, ownership: Ownership): Promise<void> {
+  const directory = await parent.child(name)
+  try {
+    await setOwnership(directory.fd, ownership, ownership.directoryMode)
+  } finally {
+    directory.close()
+  }
 }
 
 /** Sets owner and mode explicitly, since the mode given to open(2) and mkdir(2) is cut by the umask. */
