@@ -250,5 +250,28 @@ t.test('every storage call has it, at level debug', async (t) => {
     request_id: 'the-stat',
     operation: 'stat',
   })
+  const other = await server.createFolder()
+  const changes: [operation: string, body: object, fields: object][] = [
+    ['copy', { from: 'a', to: 'c' }, { folder, path: 'a', target: 'c' }],
+    ['copy', { from: 'a', to: 'd', toFolder: other }, { folder, path: 'a', target: 'd', target_folder: other }],
+    ['move', { from: 'b', to: 'e' }, { folder, path: 'b', target: 'e' }],
+  ]
+  const ended = (id: string, wanted: string, msg = 'storage call done') =>
+    server.logged((line) => line.request_id === id && line.operation === wanted && line.msg === msg)
+  for (const [index, [operation, body, fields]] of changes.entries()) {
+    const id = `change-${index}`
+    await server.manager('POST', `/folders/${folder}/files/${operation}`, body, { [requestIdHeader]: id })
+    t.match(await ended(id, operation), { ...fields, duration_ms: Number })
+  }
+
+  const list = (id: string, query: string) =>
+    server.manager('GET', `/folders/${folder}/files${query}`, undefined, { [requestIdHeader]: id })
+  await list('a-list', '')
+  t.match(await ended('a-list', 'list'), { folder, count: 3, duration_ms: Number })
+  await list('a-page', '?limit=1')
+  t.match(await ended('a-page', 'list'), { count: 2 }, 'one more tells that there are more')
+  await list('no-list', '?path=nowhere')
+  const failed = await ended('no-list', 'list', 'storage call failed')
+  t.match(failed, { path: 'nowhere', count: 0, duration_ms: Number, err: Object })
   for (const line of server.rawLines()) t.equal(line.split('"request_id":').length, 2, line)
 })
