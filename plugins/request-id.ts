@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { mayHaveBody } from './request-body.ts'
 
 export const requestIdHeader = 'x-backend-request-id'
 
@@ -103,9 +104,6 @@ export function setOriginRequestId(request: FastifyRequest, id: string): void {
   request.log.setBindings({ origin_request_id: id })
 }
 
-/** Methods whose requests Fastify reads no body of. */
-const bodiless = new Set(['GET', 'HEAD', 'TRACE'])
-
 /** Takes, carries and returns the request ID; see the design's chapter on it. */
 export default fp(
   async (app) => {
@@ -119,7 +117,7 @@ export default fp(
 
     // The events of a request's body run in the connection's context; this goes back to the request's own.
     app.addHook('onRoute', (route) => {
-      if (![route.method].flat().some((method) => !bodiless.has(method))) return
+      if (!mayHaveBody(route)) return
       const hooks = route.preValidation === undefined ? [] : [route.preValidation].flat()
       route.preValidation = [(request, _reply, done) => storage.run(request.logContext, done), ...hooks]
     })

@@ -78,7 +78,7 @@ async function assertNothingLeft(t: Test, server: Server, folder: string): Promi
 /** A whole upload by the client that browsers use. */
 function upload(content: Buffer, options: UploadOptions): Promise<Upload> {
   return new Promise((resolve, reject) => {
-    const retryDelays = Array(500).fill(30)
+    const retryDelays = Array(5000).fill(30)
     const onSuccess = () => resolve(client)
     const client = new Upload(content, { retryDelays, onError: reject, onSuccess, ...options })
     client.start()
