@@ -6,11 +6,12 @@ import deleteVfolder from './jobs/delete-vfolder.ts'
 import syncQuotas from './jobs/sync-quotas.ts'
 import archives from './plugins/archives/index.ts'
 import backends from './plugins/backends.ts'
+import clientErrors, { handleClientError } from './plugins/client-errors.ts'
 import configPlugin, { type Config } from './plugins/config.ts'
 import database from './plugins/database/index.ts'
 import disconnect from './plugins/disconnect.ts'
 import downloads from './plugins/downloads/index.ts'
-import errors, { handleClientError, handleFrameworkError } from './plugins/errors.ts'
+import errors, { handleFrameworkError } from './plugins/errors.ts'
 import jobQueue from './plugins/job-queue/index.ts'
 import listeners from './plugins/listeners.ts'
 import type { Loggers } from './plugins/logging.ts'
@@ -48,6 +49,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(requestId)
   await app.register(disconnect)
   await app.register(errors)
+  await app.register(clientErrors)
   await app.register(requestBody)
   await app.register(validation)
   await app.register(listeners)

@@ -15,7 +15,10 @@ import type { FastifyBaseLogger } from 'fastify'
 export interface Backend {
   readonly limits: Limits
 
-  /** Creates an empty vfolder. Creating one that exists succeeds and changes nothing. */
+  /**
+   * Creates an empty vfolder, with the owner and the mode of the volume's options where the storage keeps them. Creating
+   * one that exists finishes what an earlier call began, and leaves alone what is in it.
+   */
   createFolder(folder: string, call: Call): Promise<void>
 
   /**

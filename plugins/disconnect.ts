@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { Duplex } from 'node:stream'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 
@@ -23,9 +24,9 @@ declare module 'fastify' {
 
 const cutReasons = new WeakMap<FastifyRequest, string>()
 /** The answer to the request that a connection has brought last, until it is complete. */
-const replies = new WeakMap<Socket, FastifyReply>()
+const replies = new WeakMap<Duplex, FastifyReply>()
 
-export function requestOn(socket: Socket): { id: string; complete: boolean; answering: boolean } | undefined {
+export function requestOn(socket: Duplex): { id: string; complete: boolean; answering: boolean } | undefined {
   const reply = replies.get(socket)
   return reply && { id: reply.request.id, complete: reply.request.raw.complete, answering: reply.raw.headersSent }
 }

@@ -1,15 +1,13 @@
-import { randomUUID } from 'node:crypto'
-import { STATUS_CODES } from 'node:http'
-import type { Socket } from 'node:net'
+import type { IncomingMessage } from 'node:http'
 import type { Static } from '@sinclair/typebox'
 import { Type } from '@sinclair/typebox'
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { BackendError } from '../backends/errors.ts'
-import { requestOn } from './disconnect.ts'
+import { letPagesRead } from './cors.ts'
 import { withoutToken } from './logging.ts'
 import { isProblemCode, Problem, type ProblemCode, problems } from './problems.ts'
-import { requestIdHeader, withRequestId } from './request-id.ts'
+import { requestIdHeader, warnIfReplaced } from './request-id.ts'
 import { pathKeyword } from './validation.ts'
 
 export const problemMediaType = 'application/problem+json'
@@ -27,7 +25,10 @@ export const ProblemDocument = Type.Object(
   { $id: 'Problem', title: 'Problem', additionalProperties: true },
 )
 
-function toDocument(problem: Problem, requestId: string): Static<typeof ProblemDocument> & Record<string, unknown> {
+export function toDocument(
+  problem: Problem,
+  requestId: string,
+): Static<typeof ProblemDocument> & Record<string, unknown> {
   const [status, title] = problems[problem.code]
   return {
     type: `urn:storage-proxy:problem:${problem.code}`,
@@ -84,6 +85,12 @@ export function toProblem(error: unknown): Problem {
   })
 }
 
+/** The same problem with more to tell, such as what was done before it. */
+export function withMembers(error: unknown, members: Record<string, unknown>): Problem {
+  const { code, message, headers, members: own } = toProblem(error)
+  return new Problem(code, message, { cause: error, headers, members: { ...own, ...members } })
+}
+
 /** SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html). */
 function isBusyDatabase(error: unknown): boolean {
   return (
@@ -108,12 +115,17 @@ function validationProblem(error: FastifyError): Problem {
   return new Problem(code, detail.replace('  ', ' '), { members: { field, rule, in: part } })
 }
 
-export function routeNotFound({ method, url }: FastifyRequest): Problem {
+export function routeNotFound({ method, url = '' }: Pick<IncomingMessage, 'method' | 'url'>): Problem {
   return new Problem('route_not_found', `There is nothing at ${method} ${withoutToken(url.split('?')[0] ?? '')}.`)
 }
 
 /** What is no failure of the service, though its status says so. */
 const refusals: ProblemCode[] = ['quota_exceeded', 'capability_missing']
+
+/** For scopes too, whose hooks then run for what is not found below their prefix. */
+export function handleNotFound(request: FastifyRequest): never {
+  throw routeNotFound(request)
+}
 
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = toProblem(error)
@@ -122,13 +134,13 @@ function handleError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   // "request aborted" says it all: what the abort broke is no failure of its own.
   if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
   else if (status >= 500 && !refusals.includes(problem.code)) request.log.error(log, problem.message)
-  else logRefusal(problem, request)
+  else logRefusal(problem, request.log)
   return sendProblem(problem, request, reply)
 }
 
-function logRefusal(problem: Problem, request: FastifyRequest): void {
+export function logRefusal(problem: Problem, log: FastifyBaseLogger): void {
   const [status] = problems[problem.code]
-  request.log.info({ status, code: problem.code, detail: problem.message }, 'request refused')
+  log.info({ status, code: problem.code, detail: problem.message }, 'request refused')
 }
 
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
@@ -148,39 +160,11 @@ function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyRe
 /** Fastify's `frameworkErrors`: a request that no route could be looked up for; it runs no hooks but `onSend`. */
 export function handleFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const problem = toProblem(error)
-  logRefusal(problem, request)
+  warnIfReplaced(request.raw, request.id, request.log)
+  logRefusal(problem, request.log)
   reply.header(requestIdHeader, request.id)
+  letPagesRead(request, reply)
   sendProblem(problem, request, reply)
-}
-
-const clientErrors: Record<string, ProblemCode> = {
-  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
-  HPE_HEADER_OVERFLOW: 'headers_too_large',
-}
-
-/** Fastify's `clientErrorHandler`: bytes that are no HTTP request. They get an ID and an answer all the same. */
-export function handleClientError(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
-  const code = clientErrors[error.code ?? ''] ?? 'bad_request'
-  const running = requestOn(socket)
-  const id = running?.id ?? randomUUID()
-  const document = toDocument(new Problem(code, 'This is not a request that HTTP/1.1 allows.'), id)
-  // Not the error itself: it holds the packet, which may hold a token.
-  withRequestId(() => this.log.info({ code, reason: error.message }, 'client error'), id)()
-  // In the middle of a response, or of those to requests that came before, an answer would be taken for a part of it.
-  const begun = running !== undefined && (running.complete || running.answering)
-  if (error.code === 'ECONNRESET' || !socket.writable || begun) {
-    socket.destroy()
-    return
-  }
-  const body = JSON.stringify(document)
-  const head = [
-    `HTTP/1.1 ${document.status} ${STATUS_CODES[document.status]}`,
-    `${requestIdHeader}: ${id}`,
-    `content-type: ${problemMediaType}`,
-    `content-length: ${Buffer.byteLength(body)}`,
-    'connection: close',
-  ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy())
 }
 
 /** Answers every error, and every request without a route, with a problem document. */
@@ -188,9 +172,7 @@ export default fp(
   async (app) => {
     app.addSchema(ProblemDocument)
     app.setErrorHandler(handleError)
-    app.setNotFoundHandler((request) => {
-      throw routeNotFound(request)
-    })
+    app.setNotFoundHandler(handleNotFound)
   },
   { name: 'errors', dependencies: ['request-id'] },
 )

@@ -1,12 +1,12 @@
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
 import { type DestinationStream, pino } from 'pino'
-import { contextLogging } from './request-id.ts'
+import { contextLogging, contextOf } from './request-id.ts'
 
 /** What Fastify logs with. */
 export interface Loggers {
   /** Its lines carry the context that they are logged in. */
   loggerInstance: FastifyBaseLogger
-  /** Makes each request's own logger, which has its request ID bound. */
+  /** Makes each request's own logger, which has its request ID and its trace bound. */
   childLoggerFactory: NonNullable<FastifyServerOptions['childLoggerFactory']>
 }
 
@@ -20,8 +20,8 @@ export function createLoggers(level: string): Loggers {
   const requests = pino(options, destination).child({})
   return {
     loggerInstance: pino({ ...options, ...contextLogging }, destination),
-    childLoggerFactory: (_logger, bindings, given) =>
-      requests.child(bindings, given.level || given.serializers ? given : undefined),
+    childLoggerFactory: (_logger, { request_id }, given, request) =>
+      requests.child(contextOf(request, request_id), given.level || given.serializers ? given : undefined),
   }
 }
 

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import type { FastifyReply } from 'fastify'
+import type { FastifyReply, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
 import { Problem } from './problems.ts'
 
@@ -16,6 +16,10 @@ declare module 'fastify' {
 
 /** Methods whose requests Fastify reads no body of. */
 const bodiless = new Set(['GET', 'HEAD', 'TRACE'])
+
+export function mayHaveBody({ method }: Pick<RouteOptions, 'method'>): boolean {
+  return [method].flat().some((one) => !bodiless.has(one))
+}
 
 /**
  * Lets a request be refused before its body is sent, where the client gives the chance (RFC 9110, section 10.1.1): it is
@@ -45,7 +49,7 @@ export default fp(
     })
 
     app.addHook('onRoute', (route) => {
-      if (route.config?.readsBody || ![route.method].flat().some((method) => !bodiless.has(method))) return
+      if (route.config?.readsBody || !mayHaveBody(route)) return
       const hooks = route.preParsing === undefined ? [] : [route.preParsing].flat()
       route.preParsing = [
         (_request, reply, payload, done) => {

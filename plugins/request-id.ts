@@ -1,8 +1,9 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
-import type { FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { mayHaveBody } from './request-body.ts'
 
 export const requestIdHeader = 'x-backend-request-id'
 
@@ -63,8 +64,8 @@ export function inContext<Result>(context: LogContext, fn: () => Result): Result
 const nothing = Object.freeze({})
 
 /**
- * Pino options that put the context into the lines of a logger. Not for a request's own logger, which has its request
- * ID bound: a JSON line must not have a key twice.
+ * Pino options that put the context into the lines of a logger. Not for a request's own logger, which has its fields
+ * bound: a JSON line must not have a key twice.
  */
 export const contextLogging = {
   mixin: (): object => storage.getStore() ?? nothing,
@@ -84,9 +85,17 @@ export function requestIdOf(request: IncomingMessage): string {
 
 const traceparent = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/
 
-function traceIdOf(request: IncomingMessage): string | undefined {
-  const header = request.headers.traceparent
-  return typeof header === 'string' ? traceparent.exec(header)?.[1] : undefined
+/** The fields that a request's lines begin with. */
+export function contextOf({ headers }: IncomingMessage, id: string): LogContext {
+  const traceId = typeof headers.traceparent === 'string' ? traceparent.exec(headers.traceparent)?.[1] : undefined
+  return traceId === undefined ? { request_id: id } : { request_id: id, trace_id: traceId }
+}
+
+/** Says so when the caller gave an ID that was not taken, but does not quote it: it may be anything. */
+export function warnIfReplaced({ headers }: IncomingMessage, id: string, log: FastifyBaseLogger): void {
+  const given = headers[requestIdHeader]
+  if (given === undefined || given === id) return
+  log.warn({ header: requestIdHeader }, 'request ID does not fit the rule and was replaced')
 }
 
 /** Joins the lines of this request with those of the request that signed its URL. */
@@ -95,29 +104,20 @@ export function setOriginRequestId(request: FastifyRequest, id: string): void {
   request.log.setBindings({ origin_request_id: id })
 }
 
-/** Methods whose requests Fastify reads no body of. */
-const bodiless = new Set(['GET', 'HEAD', 'TRACE'])
-
 /** Takes, carries and returns the request ID; see the design's chapter on it. */
 export default fp(
   async (app) => {
     app.decorateRequest('logContext')
 
     app.addHook('onRequest', (request, _reply, done) => {
-      const traceId = traceIdOf(request.raw)
-      request.logContext =
-        traceId === undefined ? { request_id: request.id } : { request_id: request.id, trace_id: traceId }
-      if (traceId !== undefined) request.log.setBindings({ trace_id: traceId })
-      const given = request.headers[requestIdHeader]
-      if (given !== undefined && given !== request.id) {
-        request.log.warn({ header: requestIdHeader }, 'request ID does not fit the rule and was replaced')
-      }
+      request.logContext = contextOf(request.raw, request.id)
+      warnIfReplaced(request.raw, request.id, request.log)
       storage.run(request.logContext, done)
     })
 
     // The events of a request's body run in the connection's context; this goes back to the request's own.
     app.addHook('onRoute', (route) => {
-      if (![route.method].flat().some((method) => !bodiless.has(method))) return
+      if (!mayHaveBody(route)) return
       const hooks = route.preValidation === undefined ? [] : [route.preValidation].flat()
       route.preValidation = [(request, _reply, done) => storage.run(request.logContext, done), ...hooks]
     })

@@ -1,6 +1,7 @@
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile } from '../backends/backend.ts'
 import { AlreadyExists, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
+import { withMembers } from './errors.ts'
 import { Problem } from './problems.ts'
 import type { Reservation, ReserveOptions } from './quotas/index.ts'
 import { type Announced, amountAt, amountOf, createUpload, growth, type Upload } from './vfolder-upload.ts'
@@ -172,7 +173,10 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       return backend.stat(target.id, to, { signal })
     },
 
-    /** Removes what is there; a path that is not there needs no removing. */
+    /**
+     * Removes what is there; a path that is not there needs no removing. The first error ends it, and has `deleted` and
+     * `missing` with what was done before.
+     */
     async remove(paths: string[], options: { recursive: boolean; signal: AbortSignal }) {
       for (const path of paths) checked(path)
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
@@ -186,6 +190,8 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
             result.missing.push(path)
           }
         }
+      }).catch((error) => {
+        throw withMembers(error, result)
       })
       return result
     },

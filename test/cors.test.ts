@@ -58,7 +58,11 @@ t.test('pages of any origin may use signed URLs', async (t) => {
     [200, large, {}],
     [206, large, { range: 'bytes=0-99999' }],
     [304, small, { 'if-none-match': '*' }],
+    [400, `${server.url}/download/%ff`, {}],
+    [400, `${server.url}/upload/%ff`, {}],
+    [400, `${server.url}/download/no-uuid/a`, {}],
     [401, `${small}x`, {}],
+    [404, `${server.url}/download/nothing`, {}],
     [416, small, { range: 'bytes=5-' }],
   ]
   for (const [status, url, headers] of answers) {
@@ -73,8 +77,15 @@ t.test('pages of any origin may use signed URLs', async (t) => {
   const plain = await fetch(small, { method: 'OPTIONS' })
   t.equal(plain.status, 204, 'an OPTIONS that is no preflight')
 
-  const manager = await server.manager('GET', '/folders', undefined, { origin })
-  t.equal(manager.headers.get('access-control-allow-origin'), null, 'the manager API is not for pages')
+  for (const path of ['/folders', `/folders/${folder}/files`, '/livez', '/openapi.json', '/downloads', '/', '/%ff']) {
+    const asked = await preflight(server.url + path, origin)
+    t.equal(asked.status, path === '/%ff' ? 400 : 404, `OPTIONS ${path}`)
+    const got = await server.manager('GET', path, undefined, { origin })
+    for (const { headers } of [asked, got]) {
+      t.equal(headers.get('access-control-allow-origin'), null, `${path} is not for pages`)
+      t.equal(headers.get('access-control-allow-methods'), null)
+    }
+  }
 })
 
 t.test('CORS_ORIGINS limits that', async (t) => {
@@ -84,7 +95,9 @@ t.test('CORS_ORIGINS limits that', async (t) => {
   await server.upload(folder, { 'a.txt': 'hello' })
   const signed = await server.sign(folder, 'a.txt')
 
-  for (const ask of [preflight, (url: string, origin: string) => fetch(url, { headers: { origin } })]) {
+  const get = (url: string, origin: string) => fetch(url, { headers: { origin } })
+  const undecodable = (_url: string, origin: string) => get(`${server.url}/download/%ff`, origin)
+  for (const ask of [preflight, get, undecodable]) {
     for (const origin of origins) {
       const { headers } = await ask(signed, origin)
       t.equal(headers.get('access-control-allow-origin'), origin)

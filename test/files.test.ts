@@ -1,7 +1,7 @@
 import { mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { startServer } from './server.ts'
+import { ended, Files, startServer } from './server.ts'
 
 t.test('stat, mkdir and content', async (t) => {
   const server = await startServer(t)
@@ -96,9 +96,49 @@ t.test('delete', async (t) => {
     { deleted: ['a.txt', 'empty'], missing: ['none', 'a.txt', 'no/where'] },
   ])
   t.same(await files.usage(), { files: 4, bytes: 20 })
-  t.match(await files.post('delete', { paths: ['b.txt', 'dir', 'kept.txt'] }), [409, { code: 'directory_not_empty' }])
+  const [status, problem] = await files.post('delete', { paths: ['nowhere', 'b.txt', 'dir', 'kept.txt'] })
+  t.equal(status, 409)
+  t.match(problem, { code: 'directory_not_empty', detail: /^dir / }, 'the first error ends it')
+  t.same([problem.deleted, problem.missing], [['b.txt'], ['nowhere']], 'and what was done before is told')
   t.same(await files.usage(), { files: 3, bytes: 15 }, 'what came before the error is deleted, and counted')
   t.same(await files.post('delete', { paths: ['dir'], recursive: true }), [200, { deleted: ['dir'], missing: [] }])
   t.same(await files.usage(), { files: 1, bytes: 5 })
   t.same([await readdir(files.mount), await server.staged()], [['kept.txt'], []])
+})
+
+t.test('a path of 4096 bytes', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  // With the root of the volume it is longer than any path that the kernel takes.
+  const top = 'x'.repeat(249)
+  const directory = `${top}/`.repeat(16) + 'y'.repeat(80)
+  const path = `${directory}/${'z'.repeat(15)}`
+  t.equal(Buffer.byteLength(path), 4096)
+  await files.upload({ [path]: 'hello' })
+  t.match(await files.stat(path), { path, size: 5 })
+  const read = async () => (await server.manager('GET', `/folders/${files.folder}/content/${path}`)).text()
+  t.equal(await read(), 'hello')
+  await files.upload({ [path]: 'hello again' })
+  t.equal(await (await fetch(await server.sign(files.folder, path))).text(), 'hello again')
+  t.equal((await files.ndjson('recursive=true')).at(-1), path)
+  t.same(await files.keys(`path=${directory}`), [[path]])
+
+  const other = `${directory}/${'o'.repeat(15)}`
+  t.match(await files.post('copy', { from: path, to: other }), [201, { path: other, size: 11 }])
+  t.match(await files.post('delete', { paths: [path] }), [200, { deleted: [path] }])
+  t.match(await files.post('move', { from: other, to: path }), [200, { path, size: 11 }])
+  t.match(await files.post('mkdir', { path: other }), [201, { type: 'directory' }])
+  const archive = await fetch(await server.signArchive(files.folder, [], { archive: 'tar' }))
+  t.match(await archive.text(), /hello again/)
+
+  const { job, folder: copy } = await server.ask('POST', `/folders/${files.folder}/clone`, {})
+  t.match(await ended(server, job.id), { state: 'succeeded' })
+  t.match(await new Files(server, copy.id, '').stat(path), { path, size: 11 })
+  const synced = await server.ask('POST', `/folders/${copy.id}/sync`)
+  t.match(await ended(server, synced.job.id), { state: 'succeeded' })
+  t.match(await files.post('delete', { paths: [top], recursive: true }), [200, { deleted: [top] }])
+  t.match(await files.usage(), { files: 0, bytes: 0 })
+  const removed = await server.ask('DELETE', `/folders/${copy.id}`)
+  t.match(await ended(server, removed.job.id), { state: 'succeeded' })
+  t.same([await readdir(files.mount), await server.staged(), await server.openFiles()], [[], [], []])
 })

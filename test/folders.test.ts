@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { access, readdir, stat } from 'node:fs/promises'
+import { access, mkdir, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from './server.ts'
@@ -182,6 +182,18 @@ t.test('two volumes', async (t) => {
       t.equal((mode & 0o7777).toString(8), entry.endsWith('.bin') ? '660' : '2770', entry)
       t.match({ uid, gid }, 'uid' in volumes.shared ? { uid: 1234, gid: 5678 } : { uid: process.getuid?.() }, entry)
     }
+  })
+
+  await t.test('and so of a vfolder that a crash left without them', async (t) => {
+    const id = await server.createFolder({ volume: 'shared' })
+    const mount = await server.mountOf(id)
+    const { job } = await server.ask('DELETE', `/folders/${id}`)
+    await ended(server, job.id)
+    await mkdir(mount, { mode: 0o700 })
+    t.equal(await server.createFolder({ id, volume: 'shared' }), id)
+    const { mode, uid, gid } = await stat(mount)
+    t.equal((mode & 0o7777).toString(8), '2770')
+    t.match({ uid, gid }, 'uid' in volumes.shared ? { uid: 1234, gid: 5678 } : { uid: process.getuid?.() })
   })
 })
 

@@ -20,6 +20,32 @@ t.test('list', async (t) => {
     t.same(await files.ndjson('path=a&recursive=true'), ['a/1', 'a/2/', 'a/2/deep'])
   })
 
+  await t.test('as NDJSON where that is named, and liked no less than JSON', async (t) => {
+    const json = 'application/json'
+    const lines = 'application/x-ndjson'
+    const cases: [wanted: string, accept: string][] = [
+      [lines, lines],
+      [lines, 'Application/X-NDJSON; charset=utf-8'],
+      [lines, `${lines}, ${json};q=0.9, */*;q=0.8`],
+      [lines, `${json};q=0.5,${lines};q=0.5`],
+      [lines, `${lines}, */*`],
+      [json, `${json}, ${lines};q=0`],
+      [json, `${lines};q=0`],
+      [json, `${lines};q=0.2, ${json}; q=0.3`],
+      [json, `${lines};q=0.2, */*`],
+      [json, `${lines};q=nonsense, ${json}`],
+      [json, `${lines}-and-more`],
+      [json, '*/*'],
+      [json, 'text/html'],
+      [json, ''],
+    ]
+    for (const [wanted, accept] of cases) {
+      const response = await server.manager('GET', `/folders/${files.folder}/files`, undefined, { accept })
+      t.equal(response.headers.get('content-type')?.split(';')[0], wanted, accept)
+      await response.arrayBuffer()
+    }
+  })
+
   await t.test('pages of any size are the same listing', async (t) => {
     for (let limit = 1; limit <= all.length + 1; limit++) {
       const pages = await files.keys(`recursive=true&limit=${limit}`)

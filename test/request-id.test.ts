@@ -112,6 +112,51 @@ t.test('the request ID follows the work', async (t) => {
     }
   })
 
+  await t.test('a request that no route can be looked up for is a request like others', async (t) => {
+    const trace = '4bf92f3577b34da6a3ce929d0e0e4736'
+    const fields = `traceparent: 00-${trace}-00f067aa0ba902b7-01\r\nX-Backend-Request-ID: not fit`
+    for (const path of ['/%ff', '/download/%ff']) {
+      const response = await raw(server, `GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${fields}\r\n\r\n`)
+      const id = headerOf(response)!
+      t.match(id, uuid)
+      t.match(response, /^HTTP\/1\.1 400 /)
+      await server.logged((line) => line.request_id === id && line.msg === 'request refused')
+      const lines = server.linesOf(id)
+      t.same(new Set(lines.map((line) => line.trace_id)), new Set([trace]), 'all its lines have the trace')
+      t.equal(lines.filter((line) => line.msg === replaced).length, 1)
+    }
+  })
+
+  await t.test('CONNECT, and an upgrade', async (t) => {
+    const trace = '4bf92f3577b34da6a3ce929d0e0e4736'
+    const fields = `Host: x\r\ntraceparent: 00-${trace}-00f067aa0ba902b7-01\r\n`
+    const connectTo = (id: string) =>
+      `CONNECT other.example:443 HTTP/1.1\r\n${fields}X-Backend-Request-ID: ${id}\r\n\r\n`
+    const answer = await raw(server, connectTo('a-connect'))
+    t.match(answer, /^HTTP\/1\.1 404 /)
+    t.equal(headerOf(answer), 'a-connect')
+    t.match(JSON.parse(answer.slice(answer.indexOf('{'))), { code: 'route_not_found', requestId: 'a-connect' })
+    await server.logged((line) => line.request_id === 'a-connect')
+    t.match(server.linesOf('a-connect'), [{ msg: 'request refused', code: 'route_not_found', trace_id: trace }])
+    t.equal(server.linesOf('a-connect').length, 1)
+
+    const unfit = headerOf(await raw(server, connectTo('not fit')))!
+    t.match(unfit, uuid)
+    await server.logged((line) => line.request_id === unfit && line.msg === 'request refused')
+    t.equal(server.linesOf(unfit).filter((line) => line.msg === replaced).length, 1)
+
+    // Nothing here speaks another protocol, so the answer is the one that it would be without (RFC 9110, section 7.8).
+    const upgrade = 'Upgrade: websocket\r\nX-Backend-Request-ID: an-upgrade\r\n'
+    for (const connection of ['Upgrade, close', 'close, Upgrade']) {
+      const bytes = `GET /livez HTTP/1.1\r\n${fields}Connection: ${connection}\r\n${upgrade}\r\n`
+      const upgraded = await raw(server, bytes)
+      t.match(upgraded, /^HTTP\/1\.1 200 /)
+      t.equal(headerOf(upgraded), 'an-upgrade')
+    }
+    await server.logged((line) => line.request_id === 'an-upgrade' && line.msg === 'request completed')
+    t.equal((await fetch(`${server.url}/livez`)).status, 200)
+  })
+
   await t.test('an ID that breaks the rule is replaced, and that is logged once', async (t) => {
     const get = (...fields: string[]) =>
       `GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${fields.join('\r\n')}\r\n\r\n`
@@ -205,5 +250,28 @@ t.test('every storage call has it, at level debug', async (t) => {
     request_id: 'the-stat',
     operation: 'stat',
   })
+  const other = await server.createFolder()
+  const changes: [operation: string, body: object, fields: object][] = [
+    ['copy', { from: 'a', to: 'c' }, { folder, path: 'a', target: 'c' }],
+    ['copy', { from: 'a', to: 'd', toFolder: other }, { folder, path: 'a', target: 'd', target_folder: other }],
+    ['move', { from: 'b', to: 'e' }, { folder, path: 'b', target: 'e' }],
+  ]
+  const ended = (id: string, wanted: string, msg = 'storage call done') =>
+    server.logged((line) => line.request_id === id && line.operation === wanted && line.msg === msg)
+  for (const [index, [operation, body, fields]] of changes.entries()) {
+    const id = `change-${index}`
+    await server.manager('POST', `/folders/${folder}/files/${operation}`, body, { [requestIdHeader]: id })
+    t.match(await ended(id, operation), { ...fields, duration_ms: Number })
+  }
+
+  const list = (id: string, query: string) =>
+    server.manager('GET', `/folders/${folder}/files${query}`, undefined, { [requestIdHeader]: id })
+  await list('a-list', '')
+  t.match(await ended('a-list', 'list'), { folder, count: 3, duration_ms: Number })
+  await list('a-page', '?limit=1')
+  t.match(await ended('a-page', 'list'), { count: 2 }, 'one more tells that there are more')
+  await list('no-list', '?path=nowhere')
+  const failed = await ended('no-list', 'list', 'storage call failed')
+  t.match(failed, { path: 'nowhere', count: 0, duration_ms: Number, err: Object })
   for (const line of server.rawLines()) t.equal(line.split('"request_id":').length, 2, line)
 })

@@ -139,6 +139,91 @@ t.test('a form that cannot be stored', async (t) => {
     files: [first],
   })
   await assertNothingLeft(t, server, folder, ['dir', 'first.txt'])
+
+  await t.test('a path that is too long only as a whole', async (t) => {
+    const path = `${'x'.repeat(249)}/`.repeat(16) + 'x'.repeat(90)
+    const form = formOf({ 'a.txt': 'a', ['y'.repeat(200)]: 'too long' })
+    const response = await server.manager('POST', `/folders/upload?folder=${folder}&path=${path}`, form)
+    t.match(await response.json(), {
+      status: 400,
+      code: 'invalid_path',
+      field: 'file',
+      in: 'body',
+      rule: /filename.* must not be over 4096 bytes/,
+      files: [{ path: `${path}/a.txt` }],
+    })
+    // Node itself could not remove it when the test ends.
+    await server.ask('POST', `/folders/${folder}/files/delete`, { paths: [path.split('/')[0]], recursive: true })
+  })
+})
+
+t.test('a part that is no file is refused, not passed over', async (t) => {
+  const server = await startServer(t)
+  const folder = await server.createFolder()
+  const signed = await server.sign(folder, 'form', { operation: 'upload' })
+  const routes = [`${server.url}/folders/upload?folder=${folder}&path=form`, signed]
+  const post = async (url: string, body: string, type = `multipart/form-data; boundary=${boundary}`) => {
+    const headers = { authorization: `Bearer ${managerToken}`, 'content-type': type }
+    const response = await fetch(url, { method: 'POST', body, headers })
+    return { status: response.status, answer: (await response.json()) as Answer }
+  }
+  const named = (disposition: string) => `Content-Disposition: ${disposition}; name="file"; filename="lost.txt"\r\n`
+  const heads = {
+    'no header': '',
+    'no Content-Disposition': 'Content-Type: text/plain\r\n',
+    'another disposition': named('attachment'),
+    'a header over the limit of the parser': `X-Long: ${'x'.repeat(90_000)}\r\n${named('form-data')}`,
+    'a line that is no header': `nonsense\r\n${named('form-data')}`,
+  }
+  const [first, last] = [`${partHead('first.txt')}first\r\n`, `${partHead('last.txt')}last\r\n`]
+  const end = `--${boundary}--\r\n`
+
+  for (const url of routes) {
+    for (const [what, head] of Object.entries(heads)) {
+      const lost = `--${boundary}\r\n${head}\r\nlost\r\n`
+      const { status, answer } = await post(url, `${first}${lost}${last}${end}`)
+      t.match([status, answer.code], [400, 'malformed_multipart'], what)
+      t.match(answer.detail, /the 3 parts.* 2 can.*Content-Disposition: form-data/, what)
+      t.match(answer.files, [{ path: 'form/first.txt' }, { path: 'form/last.txt' }], what)
+      t.match(
+        await post(url, `${lost}${end}`),
+        { status: 400, answer: { code: 'malformed_multipart' } },
+        `only ${what}`,
+      )
+    }
+    const headless = `--${boundary}\r\n${named('form-data')}`
+    t.match(await post(url, `${first}${headless}${end}`), {
+      status: 400,
+      answer: { files: [{ path: 'form/first.txt' }] },
+    })
+    const longer = `--${boundary}-and-more\r\n`
+    t.match(await post(url, `${first}${longer}${end}`), { status: 400 }, 'a delimiter inside a file')
+  }
+
+  await t.test('what only looks so is stored', async (t) => {
+    // Whatever the network makes of it: the delimiters come whole and in pieces.
+    const almost = `\r\n--${boundary.slice(0, -1)}\r\n--a\r\n`
+    const form = `a preamble\r\n${partHead('almost.txt')}${almost}\r\n${last}--${boundary}--\r\nan epilogue\r\n--${boundary}\r\n`
+    const quoted = `multipart/form-data; charset=utf-8; Boundary="${boundary}"`
+    for (const url of routes) {
+      t.match(await post(url, form), { status: 201, answer: { files: [{ size: almost.length }, { size: 4 }] } })
+      t.match(await post(url, form, quoted), { status: 201 })
+    }
+    const { pathname, search, hostname, port } = new URL(signed)
+    for (const size of [1, 2, 7, 40]) {
+      const socket = connect({ host: hostname, port: Number(port), noDelay: true })
+      const length = Buffer.byteLength(form)
+      const type = `multipart/form-data; boundary=${boundary}`
+      socket.write(
+        `POST ${pathname}${search} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: ${type}\r\nContent-Length: ${length}\r\n\r\n`,
+      )
+      for (let start = 0; start < length; start += size) {
+        socket.write(form.slice(start, start + size))
+        await new Promise(setImmediate)
+      }
+      t.match(await text(socket), /^HTTP\/1\.1 201 /, `in pieces of ${size}`)
+    }
+  })
 })
 
 t.test('a file over the limit', async (t) => {

@@ -5,7 +5,14 @@ import type { Backend, Entry, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
-import { createDirectories, createDirectory, type Ownership, openDirectory, openInside } from './directory.ts'
+import {
+  createDirectories,
+  createDirectory,
+  type Ownership,
+  openDirectory,
+  openInside,
+  ownDirectory,
+} from './directory.ts'
 import { toEntry, withTarget } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
 import { close } from './files.ts'
@@ -159,9 +166,12 @@ async function createFolder(root: string, ownership: Ownership): Promise<void> {
   }
   const parent = await openDirectory(dirname(root), [])
   try {
-    await createDirectory(parent, root.slice(root.lastIndexOf('/') + 1), ownership)
-  } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw error
+    await createDirectory(parent, basename(root), ownership).catch(async (error) => {
+      if (errnoOf(error) !== 'EEXIST') throw error
+      // A crash may have come between its making and these.
+      await ownDirectory(parent, basename(root), ownership)
+      await parent.sync()
+    })
   } finally {
     parent.close()
   }

@@ -1,7 +1,8 @@
 import fs from 'node:fs'
-import { mkdir, open as openHandle } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { NotFound, OutsideFolder, Unavailable } from '../errors.ts'
+import { maxPathBytes } from '../path.ts'
 import { errnoOf, translated } from './errno.ts'
 import { close, fchmod, fchown, fsync, open } from './files.ts'
 
@@ -80,7 +81,9 @@ async function openBelow(root: string, names: string[], flags: number): Promise<
       const fd = await openDirectlyInside(root, names[0], flags)
       if (fd !== undefined) return fd
     }
-    const fd = await open(join(root, ...names), flags)
+    const location = join(root, ...names)
+    if (Buffer.byteLength(location) >= maxPathBytes) return openByNames(root, names, flags)
+    const fd = await open(location, flags)
     try {
       assertInside(fd, root, path)
       return fd
@@ -89,6 +92,24 @@ async function openBelow(root: string, names: string[], flags: number): Promise<
       throw error
     }
   })
+}
+
+/**
+ * Opens what the kernel takes no path for, since `PATH_MAX` counts the volume's root and a NUL too, and for which it
+ * tells none either: name by name, each in the directory before it, and through no symlink.
+ */
+async function openByNames(root: string, names: string[], flags: number): Promise<number> {
+  let directory = new Directory(await open(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW))
+  try {
+    for (const name of names.slice(0, -1)) {
+      const child = await directory.child(name)
+      directory.close()
+      directory = child
+    }
+    return await open(directory.at(names.at(-1) ?? ''), flags | O_NOFOLLOW)
+  } finally {
+    directory.close()
+  }
 }
 
 /**
@@ -133,15 +154,19 @@ export async function createDirectories(root: string, names: string[], ownership
 }
 
 export async function createDirectory(parent: Directory, name: string, ownership: Ownership): Promise<void> {
-  const path = parent.at(name)
-  await mkdir(path)
-  const handle = await openHandle(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-  try {
-    await setOwnership(handle.fd, ownership, ownership.directoryMode)
-  } finally {
-    await handle.close()
-  }
+  await mkdir(parent.at(name))
+  await ownDirectory(parent, name, ownership)
   await parent.sync()
+}
+
+/** Gives a directory the owner and the mode of what is created. */
+export async function ownDirectory(parent: Directory, name: string, ownership: Ownership): Promise<void> {
+  const directory = await parent.child(name)
+  try {
+    await setOwnership(directory.fd, ownership, ownership.directoryMode)
+  } finally {
+    directory.close()
+  }
 }
 
 /** Sets owner and mode explicitly, since the mode given to open(2) and mkdir(2) is cut by the umask. */

@@ -30,11 +30,15 @@ export function evaluatePreconditions(
   return modifiedSince !== undefined && modified <= modifiedSince ? 'not-modified' : 'proceed'
 }
 
-/** Whether a `Range` still applies (RFC 9110, section 13.1.5): only to the very bytes that the client has a part of. */
+/**
+ * Whether a `Range` still applies (RFC 9110, section 13.1.5): only to the very bytes that the client has a part of. A
+ * date says that of a file once the second is over in which it could change again unseen (section 8.8.2.2).
+ */
 export function rangeApplies(ifRange: string | undefined, validators: Validators): boolean {
   if (ifRange === undefined) return true
   if (ifRange.startsWith('"')) return ifRange === validators.etag
-  return parseDate(ifRange) === seconds(validators.lastModified)
+  const modified = seconds(validators.lastModified)
+  return parseDate(ifRange) === modified && modified < seconds(new Date())
 }
 
 /** Whether one of the tags of an `If-Match` or `If-None-Match`, or its `*`, stands for what has this etag. */

@@ -12,7 +12,7 @@ const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')]
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.route({
     method: ['GET', 'HEAD'],
-    url: '/download/:folder/*',
+    url: '/:folder/*',
     schema: {
       tags: ['client'],
       summary: 'Download a file, or an archive of entries, by a signed URL',

@@ -12,7 +12,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   await app.register(multipart, formOptions)
 
   app.post(
-    '/upload/:folder/*',
+    '/:folder/*',
     {
       config: { readsBody: true },
       schema: {

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
-import cors from '../../plugins/cors.ts'
+import cors, { clientPrefixes } from '../../plugins/cors.ts'
+import { handleNotFound } from '../../plugins/errors.ts'
 import download from './download.ts'
 import form from './form.ts'
 import put from './put.ts'
@@ -7,7 +8,16 @@ import tus from './tus/index.ts'
 
 /** What a signed URL leads to. No token but the URL's own; pages of other origins may use it. */
 export default async function client(app: FastifyInstance): Promise<void> {
+  const routesBelow = { '/download/': [download], '/upload/': [put, form, tus] }
   app.addHook('onRequest', app.requirePublicListener)
-  await app.register(cors)
-  for (const routes of [download, put, form, tus]) await app.register(routes)
+  for (const prefix of clientPrefixes) {
+    await app.register(
+      async (app) => {
+        await app.register(cors)
+        app.setNotFoundHandler(handleNotFound)
+        for (const routes of routesBelow[prefix]) await app.register(routes)
+      },
+      { prefix },
+    )
+  }
 }

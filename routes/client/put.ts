@@ -19,7 +19,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 
   app.put(
-    '/upload/:folder/*',
+    '/:folder/*',
     {
       config: { readsBody: true },
       schema: {

@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import { boundaryOf } from './parts.ts'
 
 const endOfHeaders = Buffer.from('\r\n\r\n')
 /** Longer headers of a part are refused by the parser. */
@@ -9,10 +10,10 @@ const longestHeaders = 128 * 1024
  * of that part and the end of the form (RFC 2046, section 5.1.1). That is exact for one file, a little more than the
  * truth for several, and 0 when the request does not say its size.
  */
-export function announcedBytes({ raw, headers }: FastifyRequest): () => number {
-  const boundary = /boundary="?([^";]+)/.exec(headers['content-type'] ?? '')?.[1] ?? ''
+export function announcedBytes(request: FastifyRequest): () => number {
+  const { raw, headers } = request
   const total = Number(headers['content-length'] ?? 0)
-  const end = `\r\n--${boundary}--\r\n`.length
+  const end = `\r\n--${boundaryOf(request)}--\r\n`.length
   let head = Buffer.alloc(0)
   let start: number | undefined
 

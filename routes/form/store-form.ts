@@ -2,11 +2,12 @@ import { addAbortSignal } from 'node:stream'
 import type { FastifyMultipartBaseOptions, Multipart, MultipartFile } from '@fastify/multipart'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { brokenRule } from '../../backends/path.ts'
-import { toProblem } from '../../plugins/errors.ts'
+import { withMembers } from '../../plugins/errors.ts'
 import { Problem, type ProblemCode } from '../../plugins/problems.ts'
 import type { VfolderFiles } from '../../plugins/vfolder-files.ts'
 import type { StoredFile, Upload } from '../../plugins/vfolder-upload.ts'
 import { announcedBytes } from './form-size.ts'
+import { countedParts } from './parts.ts'
 
 /** Of @fastify/multipart, in the scope of a route that stores a form. */
 export const formOptions: FastifyMultipartBaseOptions = {
@@ -32,20 +33,19 @@ export async function storeForm(
   const stored: StoredFile[] = []
   const { abortSignal: signal } = request
   const announced = announcedBytes(request)
-  const parts = formFiles(request.parts())
+  const parts = formFiles(request)
   let upload: Upload | undefined
   try {
     reply.willReadBody()
     for await (const part of parts) {
-      const name = formFilename(part)
-      const target = directory === undefined ? name : `${directory}/${name}`
+      const target = targetOf(part, directory)
       upload ??= files.upload({ bytes: announced(), partly: true })
       const { path, size, sha256 } = await upload.write(target, contents(part, signal), { maxBytes, signal })
       stored.push({ path, size, sha256 })
     }
     if (stored.length === 0) throw new Problem('malformed_multipart', 'The form has no file.')
   } catch (error) {
-    throw withStored(error, stored)
+    throw stored.length === 0 ? error : withMembers(error, { files: stored })
   } finally {
     await upload?.end()
   }
@@ -53,16 +53,25 @@ export async function storeForm(
 }
 
 /** The files of a form as they come; anything else in it is refused. */
-async function* formFiles(parts: AsyncIterable<Multipart>): AsyncGenerator<MultipartFile> {
+async function* formFiles(request: FastifyRequest): AsyncGenerator<MultipartFile> {
+  const counted = countedParts(request)
+  let files = 0
   try {
-    for await (const part of parts) {
+    for await (const part of request.parts()) {
       if (part.type === 'field') throw refused('validation_failed', part, 'is not a file; a file needs a filename')
       if (!part.filename) throw refused('validation_failed', part, 'must have a filename')
+      files++
       yield part
     }
+    if (files !== counted()) throw passedOver(counted(), files)
   } catch (error) {
     throw asMultipartProblem(error)
   }
+}
+
+function passedOver(parts: number, files: number): Problem {
+  const rule = 'each needs Content-Disposition: form-data in a well-formed header of at most 80 KB'
+  return new Problem('malformed_multipart', `Of the ${parts} parts of the form ${files} can be read; ${rule}.`)
 }
 
 function refused(code: ProblemCode, { fieldname: field }: Multipart, rule: string): Problem {
@@ -70,15 +79,19 @@ function refused(code: ProblemCode, { fieldname: field }: Multipart, rule: strin
 }
 
 /**
- * Browsers and curl write a quote and a line break in a name as these, and nothing else (WHATWG HTML, section
- * "multipart/form-data encoding algorithm").
+ * Where a file goes. Browsers and curl write a quote and a line break in a name as these, and nothing else (WHATWG HTML,
+ * section "multipart/form-data encoding algorithm").
  */
-function formFilename(part: MultipartFile): string {
+function targetOf(part: MultipartFile, directory: string | undefined): string {
   const name = part.filename.replaceAll('%22', '"').replaceAll('%0D', '\r').replaceAll('%0A', '\n')
   // The parser has put U+FFFD where it met other bytes.
   const rule = name.includes('\ufffd') ? 'must be valid UTF-8' : brokenRule(name)
   if (rule !== undefined) throw refused('invalid_path', part, `filename ${rule}`)
-  return name
+  if (directory === undefined) return name
+  const path = `${directory}/${name}`
+  const ruleOfPath = brokenRule(path)
+  if (ruleOfPath !== undefined) throw refused('invalid_path', part, `filename with the path before it ${ruleOfPath}`)
+  return path
 }
 
 async function* contents({ file }: MultipartFile, signal: AbortSignal): AsyncGenerator<Buffer> {
@@ -95,10 +108,4 @@ async function* contents({ file }: MultipartFile, signal: AbortSignal): AsyncGen
 function asMultipartProblem(error: unknown): unknown {
   if (!(error instanceof Error) || 'code' in error) return error
   return new Problem('malformed_multipart', error.message, { cause: error })
-}
-
-function withStored(error: unknown, files: StoredFile[]): unknown {
-  if (files.length === 0) return error
-  const problem = toProblem(error)
-  return new Problem(problem.code, problem.message, { cause: error, members: { ...problem.members, files } })
 }

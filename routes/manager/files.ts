@@ -95,7 +95,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         tags: ['files'],
         summary: 'Delete many entries',
-        description: 'In order; what is not there is told as `missing` and is no error. The first error ends it.',
+        description:
+          'In order; what is not there is told as `missing` and is no error. The first error ends it, and its problem ' +
+          'has `deleted` and `missing` with what was done before.',
         params: FolderParams,
         body: Type.Object(
           {

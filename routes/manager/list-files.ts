@@ -53,7 +53,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         ...(path !== undefined && { path }),
         ...(cursor !== undefined && { after: fromCursor(cursor) }),
       }
-      if (headers.accept?.includes(ndjson)) {
+      if (prefersNdjson(headers.accept)) {
         const listing = await started(files.list(options))
         return reply.type(ndjson).send(Readable.from(lines(listing), { objectMode: false, highWaterMark: 256 * 1024 }))
       }
@@ -63,6 +63,19 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 }
 
 export default routes
+
+/** Whether a client names NDJSON, and likes it no less than JSON (RFC 9110, section 12.5.1). */
+function prefersNdjson(accept = ''): boolean {
+  const qualities = new Map<string, number>()
+  for (const range of accept.toLowerCase().split(',')) {
+    const [type = '', ...parameters] = range.split(';').map((text) => text.trim())
+    const quality = parameters.find((parameter) => parameter.startsWith('q='))
+    qualities.set(type, quality === undefined ? 1 : Number(quality.slice(2)))
+  }
+  const named = qualities.get(ndjson) ?? 0
+  const other = ['application/json', 'application/*', '*/*'].find((type) => qualities.has(type)) ?? ''
+  return named > 0 && named >= (qualities.get(other) ?? 0)
+}
 
 async function page(listing: AsyncIterable<BackendEntry>, limit: number) {
   const entries: BackendEntry[] = []

@@ -10,7 +10,7 @@ import { describeProgress } from './upload.ts'
 const Query = Type.Object({ token: Type.Optional(Type.String()) })
 
 export default async function routes(app: FastifyInstance): Promise<void> {
-  const url = '/upload/tus'
+  const url = '/tus'
   const schema = {
     tags: ['client'],
     security: [{ signedUrl: [] }],
@@ -46,7 +46,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
         metadata: metadataOf(headers),
       }
       const locate = ({ id, token }: { id: string; token: string }) =>
-        reply.code(201).header('location', `${app.publicUrl()}${url}/${id}?token=${token}`)
+        reply.code(201).header('location', `${app.publicUrl()}/upload/tus/${id}?token=${token}`)
 
       if (concat.kind === 'final') {
         const { parts, value } = concat

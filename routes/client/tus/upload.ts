@@ -53,7 +53,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
     return reply.code(204).send()
   }
 
-  const url = '/upload/tus/:upload'
+  const url = '/tus/:upload'
   const config = { readsBody: true }
   const schema = (summary: string, status: number) => ({
     tags: ['client'],
