@@ -5,7 +5,14 @@ import type { Backend, Entry, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
-import { createDirectories, createDirectory, type Ownership, openDirectory, openInside } from './directory.ts'
+import {
+  createDirectories,
+  createDirectory,
+  locationOf,
+  type Ownership,
+  openDirectory,
+  openInside,
+} from './directory.ts'
 import { toEntry, withTarget } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
 import { close } from './files.ts'
@@ -62,7 +69,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
       const { root, names } = place(folder, path)
       const fd = await openInside(root, names)
       try {
-        return openFile(fd, path, regularFile(fd, path))
+        return { ...openFile(fd, path, regularFile(fd, path)), location: () => locationOf(fd, root) }
       } catch (error) {
         close(fd)
         throw error
