@@ -29,6 +29,13 @@ const Environment = Type.Object({
   UPLOAD_MAX_BYTES: Type.Optional(
     Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'per file; unset: no limit' }),
   ),
+  MAX_TRANSFERS: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: Number.MAX_SAFE_INTEGER,
+      description: 'at once in one process; unset: no limit',
+    }),
+  ),
   QUOTA_SYNC_INTERVAL_SECONDS: Seconds(3600, 'between two comparisons of all counters with what is stored'),
   JOB_RETENTION_SECONDS: Seconds(604_800, 'how long a job that ended can be asked about'),
   LEASE_SECONDS: Seconds(10, 'a process that does not show itself for so long counts as dead'),
@@ -66,6 +73,7 @@ export interface Config {
   corsOrigins: '*' | string[]
   logLevel: string
   uploadMaxBytes: number
+  maxTransfers: number
   uploadTtlSeconds: number
   uploadCleanupIntervalSeconds: number
   quotaSyncIntervalSeconds: number
@@ -109,6 +117,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     corsOrigins: corsOrigins(values.CORS_ORIGINS),
     logLevel: values.LOG_LEVEL,
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
+    maxTransfers: values.MAX_TRANSFERS ?? Number.POSITIVE_INFINITY,
     uploadTtlSeconds: values.UPLOAD_TTL_SECONDS,
     uploadCleanupIntervalSeconds: values.UPLOAD_CLEANUP_INTERVAL_SECONDS,
     quotaSyncIntervalSeconds: values.QUOTA_SYNC_INTERVAL_SECONDS,

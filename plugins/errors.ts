@@ -112,13 +112,16 @@ export function routeNotFound({ method, url }: FastifyRequest): Problem {
   return new Problem('route_not_found', `There is nothing at ${method} ${withoutToken(url.split('?')[0] ?? '')}.`)
 }
 
+/** What the service refuses because it is told to: nothing is wrong with it. */
+const limits = new Set<ProblemCode>(['too_many_transfers'])
+
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const problem = toProblem(error)
   const [status] = problems[problem.code]
   const log = { err: problem.cause ?? problem, code: problem.code }
   // "request aborted" says it all: what the abort broke is no failure of its own.
   if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
-  else if (status >= 500) request.log.error(log, problem.message)
+  else if (status >= 500 && !limits.has(problem.code)) request.log.error(log, problem.message)
   else logRefusal(problem, request)
   return sendProblem(problem, request, reply)
 }

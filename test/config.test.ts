@@ -62,6 +62,7 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ CORS_ORIGINS: 'https://app.example/' }, /^CORS_ORIGINS must be \* or origins/],
     [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be .* fatal, error, warn, info, debug, trace, silent$/],
     [{ UPLOAD_MAX_BYTES: '10MB' }, /^UPLOAD_MAX_BYTES must be integer$/],
+    [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
     [{ QUOTA_SYNC_INTERVAL_SECONDS: '0' }, /^QUOTA_SYNC_INTERVAL_SECONDS must be >= 1$/],
     [{ JOB_RETENTION_SECONDS: '1.5' }, /^JOB_RETENTION_SECONDS must be integer$/],
     [{ LEASE_SECONDS: '-1' }, /^LEASE_SECONDS must be >= 1$/],

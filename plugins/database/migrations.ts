@@ -121,4 +121,10 @@ export const migrations: Record<string, Migration> = {
       await db.schema.createIndex('uploads_expires').on('uploads').columns(['expires_at']).execute()
     },
   },
+  '004-upload-rates': {
+    async up(db) {
+      await db.schema.alterTable('uploads').addColumn('bytes_per_second', 'bigint').execute()
+      await db.schema.alterTable('uploads').addColumn('rate_key', 'text').execute()
+    },
+  },
 }
