@@ -46,13 +46,26 @@ const Environment = Type.Object({
   SHUTDOWN_TIMEOUT_SECONDS: Seconds(30, 'how long running transfers may go on after SIGTERM'),
 })
 
+const handOverHeaders = ['X-Accel-Redirect', 'X-Sendfile'] as const
+
+const HandOverShape = Type.Object(
+  {
+    header: Type.Unsafe<(typeof handOverHeaders)[number]>({ type: 'string', enum: handOverHeaders }),
+    prefix: Type.String({ pattern: '^(/[A-Za-z0-9._~-]+)*$', default: '', description: 'what stands before the path' }),
+  },
+  { additionalProperties: false },
+)
+
+/** How a front server that reaches the files of a volume itself is told to send one. */
+export type HandOver = Static<typeof HandOverShape>
+
 const VolumesShape = Type.Record(
   Type.String(),
-  Type.Object({ backend: Type.String() }, { additionalProperties: true }),
+  Type.Object({ backend: Type.String(), handOver: Type.Optional(HandOverShape) }, { additionalProperties: true }),
   { minProperties: 1, propertyNames: { pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' } },
 )
 
-/** A volume's backend type and, beside it, the options of that backend. */
+/** A volume's backend type, what the service does with it, and the options of that backend. */
 export type VolumeConfig = Static<typeof VolumesShape>[string] & Record<string, unknown>
 
 export interface Config {

@@ -103,6 +103,15 @@ t.test('further rules', async (t) => {
     [{ VOLUMES: '{}' }, /^VOLUMES must NOT have fewer than 1 properties$/],
     [{ VOLUMES: '{"v": {}}' }, /^VOLUMES\/v must have required property 'backend'$/],
     [{ VOLUMES: volume({ root: '/srv' }, 'Not A Name') }, /^VOLUMES\/Not A Name must match pattern/],
+    [{ VOLUMES: volume({ handOver: {} }) }, /^VOLUMES\/v\/handOver must have required property 'header'$/],
+    [
+      { VOLUMES: volume({ handOver: { header: 'X-Send' } }) },
+      /^VOLUMES\/v\/handOver\/header must be .* X-Accel-Redirect, X-Sendfile$/,
+    ],
+    [
+      { VOLUMES: volume({ handOver: { header: 'X-Sendfile', prefix: 'a' } }) },
+      /^VOLUMES\/v\/handOver\/prefix must match pattern/,
+    ],
     [{ VOLUMES_FILE: missing }, /^VOLUMES_FILE must name a file that can be read/],
     [{ VOLUMES_FILE: plain }, /^VOLUMES_FILE must be JSON$/],
     [{ VOLUMES: volume({ root: '/srv' }), VOLUMES_FILE: plain }, /^VOLUMES and VOLUMES_FILE must not both be set$/],

@@ -4,10 +4,12 @@ import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { contentType } from 'mime-types'
 import type { Entry, OpenFile } from '../../backends/backend.ts'
+import type { HandOver } from '../config.ts'
 import type { Rate } from '../pacing.ts'
 import { Problem } from '../problems.ts'
 import { evaluatePreconditions, rangeApplies } from './conditions.ts'
 import { contentDisposition } from './content-disposition.ts'
+import { handOver } from './hand-over.ts'
 import { type ByteRange, contentRange, parseRange } from './ranges.ts'
 import { stream } from './stream.ts'
 
@@ -26,6 +28,8 @@ export interface FileOptions {
   filename: string
   /** How fast; absent: no limit. */
   rate?: Rate | undefined
+  /** The front server that sends the bytes; absent: this service does. */
+  handOver?: HandOver | undefined
 }
 
 /** A file up to this size is sent as one buffer, by Fastify itself. */
@@ -66,6 +70,7 @@ async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): 
     })
   }
   const { rate } = options
+  if (options.handOver !== undefined && handOver(reply, file, options.handOver, rate)) return reply.code(200).send()
   if (ranges === undefined || first === undefined) {
     return sendBody(reply.code(200), entry.size, file.chunks({ start: 0, end: entry.size }), rate)
   }

@@ -44,7 +44,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       if (format === undefined) {
         const files = await app.vfolders.files(folder)
         const file = await files.read(path, request.abortSignal)
-        return reply.sendFile(file, { filename: filename ?? filenameOf(path), disposition, rate })
+        const { handOver } = files.volume
+        return reply.sendFile(file, { filename: filename ?? filenameOf(path), disposition, rate, handOver })
       }
       const deflate = compression === 'deflate'
       if (deflate && format !== 'zip') {
