@@ -59,9 +59,12 @@ export default fp(
     app.decorateRequest('hold', async function (this: FastifyRequest, wait: Promise<void>) {
       const { socket } = this.raw
       held.add(socket)
-      await wait
-      held.delete(socket)
-      socket.setTimeout(app.server.timeout)
+      try {
+        await wait
+      } finally {
+        held.delete(socket)
+        socket.setTimeout(app.server.timeout)
+      }
     })
 
     app.addHook('onRequest', (request, reply, done) => {
