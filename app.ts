@@ -17,12 +17,14 @@ import listeners from './plugins/listeners.ts'
 import type { Loggers } from './plugins/logging.ts'
 import managerAuth from './plugins/manager-auth.ts'
 import openapi from './plugins/openapi.ts'
+import pacing from './plugins/pacing.ts'
 import processes from './plugins/processes.ts'
 import quotas from './plugins/quotas/index.ts'
 import requestBody from './plugins/request-body.ts'
 import requestId, { requestIdOf } from './plugins/request-id.ts'
 import scheduler from './plugins/scheduler.ts'
 import signedUrls from './plugins/signed-urls.ts'
+import transfers from './plugins/transfers.ts'
 import uploads from './plugins/uploads/index.ts'
 import validation from './plugins/validation.ts'
 import vfolders from './plugins/vfolders.ts'
@@ -78,6 +80,8 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   // HTTP
   await app.register(managerAuth)
   await app.register(signedUrls)
+  await app.register(transfers)
+  await app.register(pacing)
   await app.register(downloads)
   await app.register(archives)
   await app.register(health)

@@ -199,6 +199,11 @@ export interface OpenFile {
    * `entry` said.
    */
   chunks(range: { start: number; end: number }): AsyncIterable<Buffer>
+  /**
+   * Where a host that mounts the storage finds this very file: below the path of `mount` for its vfolder, and without a
+   * symlink in between. Undefined when it was moved, replaced or removed. Absent where files have no such path.
+   */
+  location?(): string | undefined
   close(): void
 }
 

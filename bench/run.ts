@@ -7,7 +7,7 @@ import { tar, zip } from './rows/archive.ts'
 import { clone } from './rows/clone.ts'
 import { deletion } from './rows/delete.ts'
 import { download1g } from './rows/download-1g.ts'
-import { download4k } from './rows/download-4k.ts'
+import { download4k, download4kAiohttp } from './rows/download-4k.ts'
 import { memoryArchive } from './rows/memory-archive.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryPut } from './rows/memory-put.ts'
@@ -21,6 +21,7 @@ import { usageLoad } from './rows/usage-load.ts'
 const rows: Row[] = [
   download1g,
   download4k,
+  download4kAiohttp,
   requestId,
   memoryDownloads,
   memoryUpload,

@@ -29,6 +29,13 @@ const Environment = Type.Object({
   UPLOAD_MAX_BYTES: Type.Optional(
     Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'per file; unset: no limit' }),
   ),
+  MAX_TRANSFERS: Type.Optional(
+    Type.Integer({
+      minimum: 1,
+      maximum: Number.MAX_SAFE_INTEGER,
+      description: 'at once in one process; unset: no limit',
+    }),
+  ),
   QUOTA_SYNC_INTERVAL_SECONDS: Seconds(3600, 'between two comparisons of all counters with what is stored'),
   JOB_RETENTION_SECONDS: Seconds(604_800, 'how long a job that ended can be asked about'),
   LEASE_SECONDS: Seconds(10, 'a process that does not show itself for so long counts as dead'),
@@ -39,13 +46,26 @@ const Environment = Type.Object({
   SHUTDOWN_TIMEOUT_SECONDS: Seconds(30, 'how long running transfers may go on after SIGTERM'),
 })
 
+const handOverHeaders = ['X-Accel-Redirect', 'X-Sendfile'] as const
+
+const HandOverShape = Type.Object(
+  {
+    header: Type.Unsafe<(typeof handOverHeaders)[number]>({ type: 'string', enum: handOverHeaders }),
+    prefix: Type.String({ pattern: '^(/[A-Za-z0-9._~-]+)*$', default: '', description: 'what stands before the path' }),
+  },
+  { additionalProperties: false },
+)
+
+/** How a front server that reaches the files of a volume itself is told to send one. */
+export type HandOver = Static<typeof HandOverShape>
+
 const VolumesShape = Type.Record(
   Type.String(),
-  Type.Object({ backend: Type.String() }, { additionalProperties: true }),
+  Type.Object({ backend: Type.String(), handOver: Type.Optional(HandOverShape) }, { additionalProperties: true }),
   { minProperties: 1, propertyNames: { pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' } },
 )
 
-/** A volume's backend type and, beside it, the options of that backend. */
+/** A volume's backend type, what the service does with it, and the options of that backend. */
 export type VolumeConfig = Static<typeof VolumesShape>[string] & Record<string, unknown>
 
 export interface Config {
@@ -66,6 +86,7 @@ export interface Config {
   corsOrigins: '*' | string[]
   logLevel: string
   uploadMaxBytes: number
+  maxTransfers: number
   uploadTtlSeconds: number
   uploadCleanupIntervalSeconds: number
   quotaSyncIntervalSeconds: number
@@ -109,6 +130,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     corsOrigins: corsOrigins(values.CORS_ORIGINS),
     logLevel: values.LOG_LEVEL,
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
+    maxTransfers: values.MAX_TRANSFERS ?? Number.POSITIVE_INFINITY,
     uploadTtlSeconds: values.UPLOAD_TTL_SECONDS,
     uploadCleanupIntervalSeconds: values.UPLOAD_CLEANUP_INTERVAL_SECONDS,
     quotaSyncIntervalSeconds: values.QUOTA_SYNC_INTERVAL_SECONDS,

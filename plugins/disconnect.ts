@@ -17,6 +17,8 @@ declare module 'fastify' {
     abortSignal: AbortSignal
     /** Cuts the connection: all that can be done when a response that has begun cannot be completed. */
     cut(reason: string): void
+    /** Waits for what the service itself holds back; meanwhile the connection does not count as idle. */
+    hold(wait: Promise<void>): Promise<void>
     /** Made when it is first asked for, since most requests end without. */
     [controllerOf]: AbortController | null
   }
@@ -54,6 +56,18 @@ export default fp(
       this.raw.socket.destroy()
     })
 
+    const held = new WeakSet<Socket>()
+    app.decorateRequest('hold', async function (this: FastifyRequest, wait: Promise<void>) {
+      const { socket } = this.raw
+      held.add(socket)
+      try {
+        await wait
+      } finally {
+        held.delete(socket)
+        socket.setTimeout(app.server.timeout)
+      }
+    })
+
     app.addHook('onRequest', (request, reply, done) => {
       running.add(request)
       replies.set(request.raw.socket, reply)
@@ -76,7 +90,7 @@ export default fp(
     // A connection on which nothing moves is cut, unless it is this service that the client waits for.
     app.server.on('timeout', (socket: Socket) => {
       const running = requestOn(socket)
-      if (running?.complete && !running.answering) socket.setTimeout(app.server.timeout)
+      if (held.has(socket) || (running?.complete && !running.answering)) socket.setTimeout(app.server.timeout)
       else if (running === undefined) socket.destroy()
       else replies.get(socket)?.request.cut('no byte moved for too long')
     })

@@ -120,7 +120,7 @@ export function routeNotFound({ method, url = '' }: Pick<IncomingMessage, 'metho
 }
 
 /** What is no failure of the service, though its status says so. */
-const refusals: ProblemCode[] = ['quota_exceeded', 'capability_missing']
+const refusals: ProblemCode[] = ['quota_exceeded', 'capability_missing', 'too_many_transfers']
 
 /** For scopes too, whose hooks then run for what is not found below their prefix. */
 export function handleNotFound(request: FastifyRequest): never {

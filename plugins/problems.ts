@@ -61,6 +61,7 @@ export const problems = {
   storage_access_denied: [500, 'The storage refuses the service'],
   capability_missing: [501, 'The volume cannot do this'],
   database_busy: [503, 'The database is busy'],
+  too_many_transfers: [503, 'Too many transfers are open'],
   storage_unavailable: [503, 'The storage is not available'],
   no_space: [507, 'The volume is full'],
   quota_exceeded: [507, 'A quota is reached'],

@@ -30,6 +30,8 @@ export const Permission = Type.Object({
   disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
   /** Of each file that is uploaded. */
   maxBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** Of all transfers by this URL together, in one process. */
+  bytesPerSecond: Type.Optional(Type.Integer({ minimum: 1 })),
 })
 export type Permission = Static<typeof Permission>
 

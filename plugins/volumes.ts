@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Backend, type Capability, capabilitiesOf } from '../backends/backend.ts'
 import { withCallLog } from '../backends/layers/call-log.ts'
-import { ConfigError, sentence, type VolumeConfig } from './config.ts'
+import { ConfigError, type HandOver, sentence, type VolumeConfig } from './config.ts'
 import { Problem } from './problems.ts'
 
 declare module 'fastify' {
@@ -17,6 +17,8 @@ export interface Volume {
   /** The type of its backend. */
   type: string
   backend: Backend
+  /** The front server that sends its files to clients. */
+  handOver: HandOver | undefined
 }
 
 export type Health = { healthy: true } | { healthy: false; reason: string }
@@ -27,7 +29,13 @@ const healthTimeoutMilliseconds = 3000
 async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   const volumes = new Map<string, Volume>()
   for (const [name, config] of Object.entries(app.config.volumes)) {
-    volumes.set(name, { name, type: config.backend, backend: await createBackend(app, name, config, signal) })
+    const { handOver } = config
+    const backend = await createBackend(app, name, config, signal)
+    if (handOver !== undefined && backend.mount === undefined) {
+      const place = `${app.config.volumesVariable}/${name}/handOver`
+      throw new ConfigError(`${place} must be absent: a backend ${config.backend} has no files that others reach`)
+    }
+    volumes.set(name, { name, type: config.backend, backend, handOver })
   }
   const [first] = volumes.values()
   if (first === undefined) throw new ConfigError(`${app.config.volumesVariable} must have at least one volume`)
@@ -63,7 +71,7 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
 async function createBackend(
   app: FastifyInstance,
   volume: string,
-  { backend: type, ...options }: VolumeConfig,
+  { backend: type, handOver: _, ...options }: VolumeConfig,
   signal: AbortSignal,
 ): Promise<Backend> {
   const place = `${app.config.volumesVariable}/${volume}`

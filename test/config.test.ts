@@ -62,6 +62,7 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ CORS_ORIGINS: 'https://app.example/' }, /^CORS_ORIGINS must be \* or origins/],
     [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be .* fatal, error, warn, info, debug, trace, silent$/],
     [{ UPLOAD_MAX_BYTES: '10MB' }, /^UPLOAD_MAX_BYTES must be integer$/],
+    [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
     [{ QUOTA_SYNC_INTERVAL_SECONDS: '0' }, /^QUOTA_SYNC_INTERVAL_SECONDS must be >= 1$/],
     [{ JOB_RETENTION_SECONDS: '1.5' }, /^JOB_RETENTION_SECONDS must be integer$/],
     [{ LEASE_SECONDS: '-1' }, /^LEASE_SECONDS must be >= 1$/],
@@ -102,6 +103,15 @@ t.test('further rules', async (t) => {
     [{ VOLUMES: '{}' }, /^VOLUMES must NOT have fewer than 1 properties$/],
     [{ VOLUMES: '{"v": {}}' }, /^VOLUMES\/v must have required property 'backend'$/],
     [{ VOLUMES: volume({ root: '/srv' }, 'Not A Name') }, /^VOLUMES\/Not A Name must match pattern/],
+    [{ VOLUMES: volume({ handOver: {} }) }, /^VOLUMES\/v\/handOver must have required property 'header'$/],
+    [
+      { VOLUMES: volume({ handOver: { header: 'X-Send' } }) },
+      /^VOLUMES\/v\/handOver\/header must be .* X-Accel-Redirect, X-Sendfile$/,
+    ],
+    [
+      { VOLUMES: volume({ handOver: { header: 'X-Sendfile', prefix: 'a' } }) },
+      /^VOLUMES\/v\/handOver\/prefix must match pattern/,
+    ],
     [{ VOLUMES_FILE: missing }, /^VOLUMES_FILE must name a file that can be read/],
     [{ VOLUMES_FILE: plain }, /^VOLUMES_FILE must be JSON$/],
     [{ VOLUMES: volume({ root: '/srv' }), VOLUMES_FILE: plain }, /^VOLUMES and VOLUMES_FILE must not both be set$/],

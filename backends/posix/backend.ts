@@ -8,6 +8,7 @@ import { cloneFolder } from './clone.ts'
 import {
   createDirectories,
   createDirectory,
+  locationOf,
   type Ownership,
   openDirectory,
   openInside,
@@ -69,7 +70,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
       const { root, names } = place(folder, path)
       const fd = await openInside(root, names)
       try {
-        return openFile(fd, path, regularFile(fd, path))
+        return { ...openFile(fd, path, regularFile(fd, path)), location: () => locationOf(fd, root) }
       } catch (error) {
         close(fd)
         throw error

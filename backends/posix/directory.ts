@@ -58,6 +58,15 @@ function assertInside(fd: number, root: string, path: string): void {
   throw new OutsideFolder(`${path} leads out of the vfolder`)
 }
 
+/** The name by which an open file is found inside `root`; undefined when that leads to another file or nowhere by now. */
+export function locationOf(fd: number, root: string): string | undefined {
+  const location = fs.readlinkSync(`/proc/self/fd/${fd}`)
+  if (!location.startsWith(`${root}/`)) return undefined
+  const { dev, ino } = fs.fstatSync(fd)
+  const named = fs.lstatSync(location, { throwIfNoEntry: false })
+  return named?.dev === dev && named.ino === ino ? location : undefined
+}
+
 /** From the directory of a vfolder to the one that has them all; see `Layout`. */
 const toFolders = '../../..'
 

@@ -3,6 +3,7 @@ import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { contentDisposition } from '../downloads/content-disposition.ts'
 import { stream } from '../downloads/stream.ts'
+import type { Rate } from '../pacing.ts'
 import type { VfolderFiles } from '../vfolder-files.ts'
 import { compress } from './compress.ts'
 import { type Loaded, loadContents } from './contents.ts'
@@ -28,6 +29,7 @@ export interface ArchiveOptions {
   deflate: boolean
   /** The name to save as; the format's extension is added. Absent: that of the selected directory. */
   filename?: string | undefined
+  rate?: Rate | undefined
 }
 
 /** How a format is made, and how long it becomes where that can be known. */
@@ -82,9 +84,9 @@ async function sendArchive(
   if (this.request.method === 'HEAD') return this.send()
 
   const members = watchDirectories(files, membersOf(files, selection, signal), signal)
-  const chunks = pack(loadContents(files, members, signal))
-  const reason = 'the archive could not be completed'
-  return stream(this, total === undefined ? chunks : exactly(total, chunks), reason)
+  const packed = pack(loadContents(files, members, signal))
+  const chunks = total === undefined ? packed : exactly(total, packed)
+  return stream(this, this.request.paced(chunks, options.rate), 'the archive could not be completed')
 }
 
 function filenameOf({ path }: Selection, { filename, format }: ArchiveOptions): string {
@@ -97,5 +99,5 @@ export default fp(
   async (app) => {
     app.decorateReply('sendArchive', sendArchive)
   },
-  { name: 'archives', dependencies: ['downloads', 'vfolders'] },
+  { name: 'archives', dependencies: ['downloads', 'pacing', 'vfolders'] },
 )

@@ -138,4 +138,10 @@ export const migrations: Record<string, Migration> = {
       await db.schema.createIndex('jobs_sequence').on('jobs').columns(['sequence']).execute()
     },
   },
+  '006-upload-rates': {
+    async up(db) {
+      await db.schema.alterTable('uploads').addColumn('bytes_per_second', 'bigint').execute()
+      await db.schema.alterTable('uploads').addColumn('rate_key', 'text').execute()
+    },
+  },
 }

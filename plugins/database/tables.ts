@@ -50,6 +50,10 @@ export interface Tables {
     /** The bytes before it are durable. */
     offset: number
     max_bytes: number
+    /** Of the signed URL that began it; null: no limit. */
+    bytes_per_second: number | null
+    /** Whom it shares that rate with. */
+    rate_key: string | null
     /** Room that it has set aside in its vfolder. */
     reserved_bytes: number
     reserved_files: number

@@ -4,9 +4,12 @@ import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { contentType } from 'mime-types'
 import type { Entry, OpenFile } from '../../backends/backend.ts'
+import type { HandOver } from '../config.ts'
+import type { Rate } from '../pacing.ts'
 import { Problem } from '../problems.ts'
 import { evaluatePreconditions, rangeApplies } from './conditions.ts'
 import { contentDisposition } from './content-disposition.ts'
+import { handOver } from './hand-over.ts'
 import { type ByteRange, contentRange, parseRange } from './ranges.ts'
 import { stream } from './stream.ts'
 
@@ -16,33 +19,37 @@ declare module 'fastify' {
      * Answers a GET or HEAD with a file and takes over closing it: validators, preconditions, ranges, names and types
      * as HTTP has them (RFC 9110, 6266).
      */
-    sendFile(file: OpenFile, presentation: Presentation): Promise<FastifyReply>
+    sendFile(file: OpenFile, options: FileOptions): Promise<FastifyReply>
   }
 }
 
-export interface Presentation {
+export interface FileOptions {
   disposition: 'attachment' | 'inline'
   filename: string
+  /** How fast; absent: no limit. */
+  rate?: Rate | undefined
+  /** The front server that sends the bytes; absent: this service does. */
+  handOver?: HandOver | undefined
 }
 
 /** A file up to this size is sent as one buffer, by Fastify itself. */
 const smallFileBytes = 64 * 1024
 
-async function sendFile(this: FastifyReply, file: OpenFile, presentation: Presentation): Promise<FastifyReply> {
+async function sendFile(this: FastifyReply, file: OpenFile, options: FileOptions): Promise<FastifyReply> {
   try {
-    return await send(this, file, presentation)
+    return await send(this, file, options)
   } finally {
     file.close()
   }
 }
 
-async function send(reply: FastifyReply, file: OpenFile, presentation: Presentation): Promise<FastifyReply> {
+async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): Promise<FastifyReply> {
   const { request } = reply
   const { entry } = file
   const etag = entry.etag === undefined ? undefined : `"${entry.etag}"`
   const validators = { etag, lastModified: entry.modifiedAt }
 
-  setHeaders(reply, entry, etag, presentation)
+  setHeaders(reply, entry, etag, options)
   const outcome = evaluatePreconditions(request.headers, validators)
   if (outcome === 'failed') throw new Problem('precondition_failed', `${entry.path} is not what the request expects.`)
   if (outcome === 'not-modified') {
@@ -55,25 +62,26 @@ async function send(reply: FastifyReply, file: OpenFile, presentation: Presentat
   const range = rangeApplies(condition, validators) ? request.headers.range : undefined
   // RFC 9110, section 14.2: a Range counts for GET only.
   const ranges = request.method === 'GET' ? parseRange(range, entry.size) : undefined
-  if (ranges === undefined) return sendBody(reply.code(200), entry.size, file.chunks({ start: 0, end: entry.size }))
-
-  const [first] = ranges
-  if (first === undefined) {
+  const [first] = ranges ?? []
+  if (ranges !== undefined && first === undefined) {
     throw new Problem('range_not_satisfiable', `${entry.path} has ${entry.size} bytes.`, {
       headers: { 'content-range': `bytes */${entry.size}` },
       members: { size: entry.size },
     })
   }
-  reply.code(206)
-  if (ranges.length === 1) {
-    reply.header('content-range', contentRange(first, entry.size))
-    return sendBody(reply, first.end - first.start, file.chunks(first))
+  const { rate } = options
+  if (options.handOver !== undefined && handOver(reply, file, options.handOver, rate)) return reply.code(200).send()
+  if (ranges === undefined || first === undefined) {
+    return sendBody(reply.code(200), entry.size, file.chunks({ start: 0, end: entry.size }), rate)
   }
-  return sendMultipart(reply, file, ranges)
+  reply.code(206)
+  if (ranges.length > 1) return sendMultipart(reply, file, ranges, rate)
+  reply.header('content-range', contentRange(first, entry.size))
+  return sendBody(reply, first.end - first.start, file.chunks(first), rate)
 }
 
-function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
-  const { disposition, filename } = presentation
+function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, options: FileOptions): void {
+  const { disposition, filename } = options
   const type = contentType(extname(filename)) || 'application/octet-stream'
   reply.headers({
     'accept-ranges': 'bytes',
@@ -88,7 +96,12 @@ function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined,
   if (disposition === 'inline' && /html|xml|svg/.test(type)) reply.header('content-security-policy', 'sandbox')
 }
 
-async function sendMultipart(reply: FastifyReply, file: OpenFile, ranges: ByteRange[]): Promise<FastifyReply> {
+async function sendMultipart(
+  reply: FastifyReply,
+  file: OpenFile,
+  ranges: ByteRange[],
+  rate: Rate | undefined,
+): Promise<FastifyReply> {
   const boundary = randomUUID()
   const type = reply.getHeader('content-type')
   const { size } = file.entry
@@ -111,19 +124,24 @@ async function sendMultipart(reply: FastifyReply, file: OpenFile, ranges: ByteRa
   const framing = heads.reduce((sum, head) => sum + head.length, end.length)
   const content = ranges.reduce((sum, range) => sum + range.end - range.start, 0)
   reply.header('content-type', `multipart/byteranges; boundary=${boundary}`)
-  return sendBody(reply, framing + content, parts())
+  return sendBody(reply, framing + content, parts(), rate)
 }
 
-async function sendBody(reply: FastifyReply, length: number, chunks: AsyncIterable<Buffer>): Promise<FastifyReply> {
+async function sendBody(
+  reply: FastifyReply,
+  length: number,
+  chunks: AsyncIterable<Buffer>,
+  rate: Rate | undefined,
+): Promise<FastifyReply> {
   reply.header('content-length', length)
   if (reply.request.method === 'HEAD' || length === 0) return reply.send()
-  if (length <= smallFileBytes) {
+  if (length <= smallFileBytes && rate === undefined) {
     const parts: Buffer[] = []
     for await (const chunk of chunks) parts.push(chunk)
     const [only = Buffer.alloc(0)] = parts
     return reply.send(parts.length === 1 ? only : Buffer.concat(parts))
   }
-  return stream(reply, chunks, 'the file could not be read to its end')
+  return stream(reply, reply.request.paced(chunks, rate), 'the file could not be read to its end')
 }
 
 /** Sends files over HTTP. */
@@ -131,7 +149,7 @@ export default fp(
   async (app) => {
     app.decorateReply('sendFile', sendFile)
   },
-  { name: 'downloads', dependencies: ['errors', 'disconnect'] },
+  { name: 'downloads', dependencies: ['errors', 'disconnect', 'pacing'] },
 )
 
 /** The name under which a file is saved: the last segment of its path. */

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { rateOf } from '../pacing.ts'
 import { Problem } from '../problems.ts'
 import { currentRequestId } from '../request-id.ts'
 import { amountAt } from '../vfolder-upload.ts'
@@ -79,6 +80,7 @@ function createUploads(app: FastifyInstance) {
     const { path } = permission
     const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(volume.backend, vfolder, path, signal)
     const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
+    const rate = rateOf(permission)
     const { token, hash } = newToken()
     const id = randomUUID()
     const expiresAt = Date.now() + app.config.uploadTtlSeconds * 1000
@@ -107,6 +109,8 @@ function createUploads(app: FastifyInstance) {
           size: size ?? null,
           offset: 0,
           max_bytes: maxBytes,
+          bytes_per_second: rate?.bytesPerSecond ?? null,
+          rate_key: rate?.key ?? null,
           reserved_bytes: ownParts.reduce((sum, part) => sum + part.reserved_bytes, room.bytes),
           reserved_files: room.files,
           metadata: metadata ?? null,

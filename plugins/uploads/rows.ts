@@ -1,6 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Selectable } from 'kysely'
 import type { Tables } from '../database/tables.ts'
+import type { Rate } from '../pacing.ts'
 import { Problem } from '../problems.ts'
 import type { Permission } from '../signed-urls.ts'
 
@@ -29,6 +30,11 @@ export function newToken(): { token: string; hash: string } {
 
 function hashOf(token: string): string {
   return createHash('sha256').update(token).digest('hex')
+}
+
+/** The rate of the signed URL that the upload was begun by, which it shares with all else that the URL moves. */
+export function rateOfUpload({ rate_key: key, bytes_per_second: bytesPerSecond }: UploadRow): Rate | undefined {
+  return key === null || bytesPerSecond === null ? undefined : { key, bytesPerSecond }
 }
 
 /** @throws {Problem} `token_required`, `upload_not_found` or `upload_expired` */

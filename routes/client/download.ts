@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { filenameOf } from '../../plugins/downloads/index.ts'
+import { rateOf } from '../../plugins/pacing.ts'
 import { Problem } from '../../plugins/problems.ts'
 import { setOriginRequestId } from '../../plugins/request-id.ts'
 import { ArchiveFormat, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
@@ -37,17 +38,21 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const operation = format === undefined ? 'download' : 'archive'
       const permission = app.signedUrls.verify(token, { operation, folder, path })
       setOriginRequestId(request, permission.requestId)
+      reply.beginTransfer()
       const { names, filename, disposition = 'attachment' } = permission
+      const rate = rateOf(permission)
       if (format === undefined) {
-        const file = await (await app.vfolders.files(folder)).read(path, request.abortSignal)
-        return reply.sendFile(file, { filename: filename ?? filenameOf(path), disposition })
+        const files = await app.vfolders.files(folder)
+        const file = await files.read(path, request.abortSignal)
+        const { handOver } = files.volume
+        return reply.sendFile(file, { filename: filename ?? filenameOf(path), disposition, rate, handOver })
       }
       const deflate = compression === 'deflate'
       if (deflate && format !== 'zip') {
         const members = { field: 'compression', rule: 'must be absent when archive is not zip', in: 'querystring' }
         throw new Problem('validation_failed', `querystring compression ${members.rule}`, { members })
       }
-      return reply.sendArchive(await app.vfolders.files(folder), { path, names }, { format, deflate, filename })
+      return reply.sendArchive(await app.vfolders.files(folder), { path, names }, { format, deflate, filename, rate })
     },
   })
 }

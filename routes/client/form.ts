@@ -2,6 +2,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { filesForm } from '../../plugins/openapi-document.ts'
+import { rateOf } from '../../plugins/pacing.ts'
 import { setOriginRequestId } from '../../plugins/request-id.ts'
 import { formOptions, storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
@@ -31,9 +32,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const { folder, '*': directory } = request.params
       const permission = app.signedUrls.verify(request.query.token, { operation: 'upload', folder, path: directory })
       setOriginRequestId(request, permission.requestId)
+      reply.beginTransfer()
       const files = await app.vfolders.files(folder)
-      const maxBytes = uploadLimit(app.config, permission)
-      return reply.code(201).send({ files: await storeForm(files, request, reply, { directory, maxBytes }) })
+      const options = { directory, maxBytes: uploadLimit(app.config, permission), rate: rateOf(permission) }
+      return reply.code(201).send({ files: await storeForm(files, request, reply, options) })
     },
   )
 }

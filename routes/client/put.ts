@@ -5,6 +5,7 @@ import type { Entry } from '../../backends/backend.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../../backends/errors.ts'
 import { expectedDigests } from '../../plugins/digests.ts'
 import { matches } from '../../plugins/downloads/conditions.ts'
+import { rateOf } from '../../plugins/pacing.ts'
 import { Problem } from '../../plugins/problems.ts'
 import { bodyOf } from '../../plugins/request-body.ts'
 import { setOriginRequestId } from '../../plugins/request-id.ts'
@@ -38,6 +39,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const { folder, '*': path } = request.params
       const permission = app.signedUrls.verify(request.query.token, { operation: 'upload', folder, path })
       setOriginRequestId(request, permission.requestId)
+      reply.beginTransfer()
       const { headers, abortSignal: signal } = request
       const files = await app.vfolders.files(folder)
       const limits = { maxBytes: uploadLimit(app.config, permission), size: announcedLength(headers) }
@@ -48,7 +50,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
       async function* body() {
         reply.willReadBody()
-        yield* bodyOf(request.raw)
+        yield* request.paced(bodyOf(request.raw), rateOf(permission))
       }
 
       const upload = files.upload({ bytes: limits.size ?? 0, partly: limits.size === undefined })

@@ -3,6 +3,7 @@ import type { FastifyMultipartBaseOptions, Multipart, MultipartFile } from '@fas
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { brokenRule } from '../../backends/path.ts'
 import { withMembers } from '../../plugins/errors.ts'
+import type { Rate } from '../../plugins/pacing.ts'
 import { Problem, type ProblemCode } from '../../plugins/problems.ts'
 import type { VfolderFiles } from '../../plugins/vfolder-files.ts'
 import type { StoredFile, Upload } from '../../plugins/vfolder-upload.ts'
@@ -21,6 +22,7 @@ interface FormOptions {
   directory: string | undefined
   /** Of each file. */
   maxBytes: number
+  rate?: Rate | undefined
 }
 
 /** Stores the files of a form, one after the other. When one fails, those before it stay, and the problem names them. */
@@ -28,7 +30,7 @@ export async function storeForm(
   files: VfolderFiles,
   request: FastifyRequest,
   reply: FastifyReply,
-  { directory, maxBytes }: FormOptions,
+  { directory, maxBytes, rate }: FormOptions,
 ): Promise<StoredFile[]> {
   const stored: StoredFile[] = []
   const { abortSignal: signal } = request
@@ -40,7 +42,10 @@ export async function storeForm(
     for await (const part of parts) {
       const target = targetOf(part, directory)
       upload ??= files.upload({ bytes: announced(), partly: true })
-      const { path, size, sha256 } = await upload.write(target, contents(part, signal), { maxBytes, signal })
+      const { path, size, sha256 } = await upload.write(target, request.paced(contents(part, signal), rate), {
+        maxBytes,
+        signal,
+      })
       stored.push({ path, size, sha256 })
     }
     if (stored.length === 0) throw new Problem('malformed_multipart', 'The form has no file.')

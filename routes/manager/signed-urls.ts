@@ -30,6 +30,13 @@ const Body = Type.Object(
     disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
     archive: Type.Optional(ArchiveFormat),
     maxBytes: Type.Optional({ ...Bytes, description: 'of each file that is uploaded' }),
+    bytesPerSecond: Type.Optional(
+      Type.Integer({
+        minimum: 1024,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description: 'of all transfers by this URL together, in each process of the service',
+      }),
+    ),
   },
   { additionalProperties: false },
 )
@@ -64,11 +71,26 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { operation, paths, expiresIn, archive = 'zip', filename, disposition, maxBytes } = request.body
+      const {
+        operation,
+        paths,
+        expiresIn,
+        archive = 'zip',
+        filename,
+        disposition,
+        maxBytes,
+        bytesPerSecond,
+      } = request.body
       refuseContradictions(request.body)
       const { id: folder } = await app.vfolders.get(request.params.id)
       const expiresAt = Math.ceil(Date.now() / 1000) + expiresIn
-      const common = { operation, folder, expiresAt, requestId: request.id }
+      const common = {
+        operation,
+        folder,
+        expiresAt,
+        requestId: request.id,
+        ...(bytesPerSecond !== undefined && { bytesPerSecond }),
+      }
 
       const sign = (place: string, query: string, more: Pick<Permission, 'path' | 'names'> & Partial<Permission>) => {
         const token = app.signedUrls.sign({ ...common, ...more })

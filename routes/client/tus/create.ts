@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
+import { rateOf } from '../../../plugins/pacing.ts'
 import { bodyOf } from '../../../plugins/request-body.ts'
 import { setOriginRequestId } from '../../../plugins/request-id.ts'
 import { problemResponses } from '../../schemas.ts'
@@ -55,13 +56,16 @@ export default async function routes(app: FastifyInstance): Promise<void> {
       }
       const size = lengthOf(headers)
       const bytes = announcedLength(headers)
-      if (bytes !== 0) requireMediaType(headers)
+      if (bytes !== 0) {
+        requireMediaType(headers)
+        reply.beginTransfer()
+      }
       const named = await app.uploads.create({ ...upload, kind: concat.kind, size })
       locate(named)
       if (bytes === 0 && size !== 0) return describeProgress(reply, await app.uploads.get(named)).send()
       const read = (end: AbortSignal) => {
         reply.willReadBody()
-        return bodyOf(request.raw, end)
+        return request.paced(bodyOf(request.raw, end), rateOf(permission), end)
       }
       const row = await app.uploads.append(named, { offset: 0, size: undefined, bytes, checksum, read })
       return describeProgress(reply, row).send()

@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { Problem } from '../../../plugins/problems.ts'
 import { bodyOf } from '../../../plugins/request-body.ts'
 import { setOriginRequestId } from '../../../plugins/request-id.ts'
-import type { UploadRow } from '../../../plugins/uploads/rows.ts'
+import { rateOfUpload, type UploadRow } from '../../../plugins/uploads/rows.ts'
 import { problemResponses, Uuid } from '../../schemas.ts'
 import { announcedLength } from '../upload-limit.ts'
 import { checksumOf, declaredLength, offsetOf, requireMediaType } from './headers.ts'
@@ -20,9 +20,10 @@ type Reply = FastifyReply<Route>
 export default async function routes(app: FastifyInstance): Promise<void> {
   const named = ({ params, query }: Request) => ({ id: params.upload, token: query.token })
 
-  async function find(request: Request): Promise<void> {
-    const { origin_request_id: origin } = await app.uploads.get(named(request))
-    setOriginRequestId(request, origin)
+  async function find(request: Request): Promise<UploadRow> {
+    const row = await app.uploads.get(named(request))
+    setOriginRequestId(request, row.origin_request_id)
+    return row
   }
 
   async function head(request: Request, reply: Reply): Promise<Reply> {
@@ -31,9 +32,10 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   }
 
   async function patch(request: Request, reply: Reply): Promise<Reply> {
-    await find(request)
+    const rate = rateOfUpload(await find(request))
     const { headers } = request
     requireMediaType(headers)
+    reply.beginTransfer()
     const row = await app.uploads.append(named(request), {
       offset: offsetOf(headers),
       size: declaredLength(headers),
@@ -41,7 +43,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
       checksum: checksumOf(headers),
       read(end) {
         reply.willReadBody()
-        return bodyOf(request.raw, end)
+        return request.paced(bodyOf(request.raw, end), rate, end)
       },
     })
     return describeProgress(reply.code(204), row).send()
