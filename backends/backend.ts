@@ -48,7 +48,7 @@ export interface Backend {
   /**
    * Stores a file, replacing one of that name, and creates the directories that lead to it. When it resolves the bytes
    * are durable; a reader sees the old file or the new one, never a part. The chunks of `source` may be kept until
-   * their bytes are stored.
+   * their bytes are stored. What `source` throws is passed on as it is.
    * @throws {AlreadyExists} with `ifAbsent`, decided in the same step that makes the file appear
    * @throws {PreconditionFailed} with `ifMatch`, when what would be replaced does not have that etag; decided in the
    * same step where the storage can, otherwise right before it
@@ -154,6 +154,13 @@ export type Capability = (typeof capabilities)[number]
 
 export function capabilitiesOf(backend: Backend): Capability[] {
   return capabilities.filter((capability) => backend[capability] !== undefined)
+}
+
+/** A backend that has the capability. */
+export type Capable<C extends Capability> = Backend & Required<Pick<Backend, C>>
+
+export function hasCapability<C extends Capability>(backend: Backend, capability: C): backend is Capable<C> {
+  return backend[capability] !== undefined
 }
 
 export interface Limits {

@@ -1,7 +1,7 @@
 import { Ajv } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Backend, type Capability, capabilitiesOf } from '../backends/backend.ts'
+import { type Backend, type Capability, type Capable, capabilitiesOf, hasCapability } from '../backends/backend.ts'
 import { withCallLog } from '../backends/layers/call-log.ts'
 import { ConfigError, sentence, type VolumeConfig } from './config.ts'
 import { Problem } from './problems.ts'
@@ -88,23 +88,13 @@ async function createBackend(
  * Narrows a volume's backend to one that has the capability.
  * @throws {Problem} `capability_missing`
  */
-export function requireCapability<C extends Capability>(
-  volume: Volume,
-  capability: C,
-): Backend & Required<Pick<Backend, C>> {
+export function requireCapability<C extends Capability>(volume: Volume, capability: C): Capable<C> {
   const { backend } = volume
   if (!hasCapability(backend, capability)) {
     const present = capabilitiesOf(backend).join(', ') || 'none'
     throw new Problem('capability_missing', `Volume ${volume.name} has no ${capability}; it has ${present}.`)
   }
   return backend
-}
-
-function hasCapability<C extends Capability>(
-  backend: Backend,
-  name: C,
-): backend is Backend & Required<Pick<Backend, C>> {
-  return backend[name] !== undefined
 }
 
 /** The configured volumes, each with a backend of its own. */
