@@ -4,7 +4,6 @@ import {
   type Amount,
   type Call,
   type CopyOptions,
-  type Entry,
   InvalidOperation,
   IsADirectory,
   type MoveOptions,
@@ -17,6 +16,9 @@ import { ifPresent, translated } from './errors.ts'
 import { directoryKey, fileKey, staging } from './keys.ts'
 import type { Store } from './store.ts'
 import { replaceable } from './write.ts'
+
+/** What S3 removes in one request. */
+const batchKeys = 1000
 
 const nothing: Amount = { files: 0, bytes: 0 }
 
@@ -127,17 +129,28 @@ export async function removeTree(
   path: string | undefined,
   { signal, onProgress = () => {} }: Call & { onProgress?: (done: Amount) => void },
 ): Promise<Amount> {
+  const { operator } = store
   const removed = { ...nothing }
   const directories = [directoryKey(folder, path)]
-  for await (const entry of listEntries(store, folder, { path, recursive: true, signal })) {
-    if (entry.type === 'directory') directories.push(directoryKey(folder, entry.path))
-    else {
-      await translated(entry.path, () => store.operator.delete(fileKey(folder, entry.path)))
-      add(removed, entry)
-      onProgress({ ...removed })
-    }
+  const remove = async (keys: string[]) => {
+    await translated(path ?? 'the vfolder', () => operator.remove(keys))
+    onProgress({ ...removed })
   }
-  for (const key of directories.reverse()) await translated(path ?? 'the vfolder', () => store.operator.delete(key))
+  let files: string[] = []
+  for await (const entry of listEntries(store, folder, { path, recursive: true, signal })) {
+    if (entry.type === 'directory') {
+      directories.push(directoryKey(folder, entry.path))
+      continue
+    }
+    files.push(fileKey(folder, entry.path))
+    removed.files++
+    removed.bytes += entry.size
+    if (files.length < batchKeys) continue
+    await remove(files)
+    files = []
+  }
+  if (files.length > 0) await remove(files)
+  for (const key of directories.reverse()) await translated(path ?? 'the vfolder', () => operator.delete(key))
   return removed
 }
 
@@ -159,9 +172,4 @@ export async function collectGarbage(
     }
   })
   return removed
-}
-
-function add(total: Amount, entry: Entry): void {
-  total.files++
-  total.bytes += entry.size
 }

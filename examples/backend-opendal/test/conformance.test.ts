@@ -12,15 +12,15 @@ after(() => rm(root, { recursive: true }))
 
 const subjects: Record<string, Record<string, string>> = { fs: { root } }
 
-/** With S3_ENDPOINT and S3_BUCKET set, on that bucket too. */
-const { S3_ENDPOINT, S3_BUCKET, S3_REGION = 'us-east-1', AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY } = process.env
+// With S3_ENDPOINT and S3_BUCKET set, on that bucket too.
+const { S3_ENDPOINT, S3_BUCKET, S3_REGION = 'us-east-1', S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY } = process.env
 if (S3_ENDPOINT !== undefined && S3_BUCKET !== undefined) {
   subjects.s3 = {
     endpoint: S3_ENDPOINT,
     bucket: S3_BUCKET,
     region: S3_REGION,
-    access_key_id: AWS_ACCESS_KEY_ID ?? '',
-    secret_access_key: AWS_SECRET_ACCESS_KEY ?? '',
+    access_key_id: S3_ACCESS_KEY_ID ?? '',
+    secret_access_key: S3_SECRET_ACCESS_KEY ?? '',
     root: `/opendal-${process.pid}/`,
   }
 }
