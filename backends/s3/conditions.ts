@@ -13,17 +13,21 @@ interface Kept {
 
 const nothing = Buffer.alloc(0)
 
+interface KeptBy {
+  put: Kept
+  multipart: Kept
+}
+
 /**
  * What the server makes of a precondition: Amazon S3 keeps them all, other servers keep some and silently ignore the
  * rest (of Ceph 16, an `If-None-Match: *` counts for PutObject only). So it is tried out, when one is first needed. What
- * the server does not keep is checked right before.
+ * the server does not keep is checked right before, by one writer of a file at a time; see `lock.ts`.
  */
 export class Conditions {
   readonly #bucket: Bucket
   readonly #probes: string
   readonly #log: FastifyBaseLogger
-  #ofPut: Promise<Kept> | undefined
-  #ofMultipart: Promise<Kept> | undefined
+  #kept: Promise<KeptBy> | undefined
 
   /** @param probes what the keys of objects begin with that are written for a try */
   constructor(bucket: Bucket, probes: string, log: FastifyBaseLogger) {
@@ -34,35 +38,40 @@ export class Conditions {
 
   /** What of a condition can be left to PutObject. */
   async forPut(condition: Condition, call: Call): Promise<Condition> {
-    if (isEmpty(condition)) return {}
-    this.#ofPut ??= this.#once('PutObject', (key) => this.#tryPut(key, call))
-    return restrict(
-      condition,
-      await this.#ofPut.catch((error) => {
-        this.#ofPut = undefined
-        throw error
-      }),
-    )
+    return isEmpty(condition) ? {} : restrict(condition, (await this.#keptBy(call)).put)
   }
 
   /** What of a condition can be left to CompleteMultipartUpload. */
   async forMultipart(condition: Condition, call: Call): Promise<Condition> {
-    if (isEmpty(condition)) return {}
-    this.#ofMultipart ??= this.#once('CompleteMultipartUpload', (key) => this.#tryMultipart(key, call))
-    return restrict(
-      condition,
-      await this.#ofMultipart.catch((error) => {
-        this.#ofMultipart = undefined
-        throw error
-      }),
-    )
+    return isEmpty(condition) ? {} : restrict(condition, (await this.#keptBy(call)).multipart)
   }
 
-  async #once(command: string, attempt: (key: string) => Promise<Kept>): Promise<Kept> {
-    const kept = await attempt(this.#probes + randomUUID())
-    const fields = { s3_command: command, if_absent: kept.ifAbsent, if_match: kept.ifMatch }
-    this.#log.info(fields, 'preconditions that the storage itself keeps')
-    return kept
+  /** Whether the server keeps a condition in whatever way a file is written. */
+  async areKept(condition: Condition, call: Call): Promise<boolean> {
+    const { put, multipart } = await this.#keptBy(call)
+    const { ifAbsent = false, ifMatch } = condition
+    const absent = put.ifAbsent && multipart.ifAbsent
+    const match = put.ifMatch && multipart.ifMatch
+    return (absent || !ifAbsent) && (match || ifMatch === undefined)
+  }
+
+  async #keptBy(call: Call): Promise<KeptBy> {
+    this.#kept ??= this.#tryOut(call)
+    try {
+      return await this.#kept
+    } catch (error) {
+      this.#kept = undefined
+      throw error
+    }
+  }
+
+  async #tryOut(call: Call): Promise<KeptBy> {
+    const [put, multipart] = await Promise.all([
+      this.#tryPut(this.#probes + randomUUID(), call),
+      this.#tryMultipart(this.#probes + randomUUID(), call),
+    ])
+    this.#log.info({ put_object: put, complete_multipart_upload: multipart }, 'preconditions that the storage keeps')
+    return { put, multipart }
   }
 
   async #tryPut(key: string, { signal }: Call): Promise<Kept> {

@@ -13,7 +13,8 @@ interface Stale extends Call {
 
 /**
  * Aborts multipart uploads that got no part for `idleSeconds`, goes on with moves whose process died, and removes what
- * was written for a try. Resumable uploads are no garbage: they are ended by who knows them.
+ * was written for a try, and locks
+ * of the dead. Resumable uploads are no garbage: they are ended by who knows them.
  */
 export async function collectGarbage(
   store: Store,
@@ -24,8 +25,10 @@ export async function collectGarbage(
   for await (const { key, modifiedAt } of store.bucket.objects({ prefix: store.keys.moves, signal })) {
     if (modifiedAt.getTime() < stale.before) await resumeMove(store, key, { signal })
   }
-  for await (const { key, modifiedAt } of store.bucket.objects({ prefix: store.keys.probes, signal })) {
-    if (modifiedAt.getTime() < stale.before) await store.bucket.delete(key, { signal })
+  for (const prefix of [store.keys.probes, store.keys.locks]) {
+    for await (const { key, modifiedAt } of store.bucket.objects({ prefix, signal })) {
+      if (modifiedAt.getTime() < stale.before) await store.bucket.delete(key, { signal })
+    }
   }
   return removed
 }

@@ -14,6 +14,7 @@ const maxKeyBytes = 1024
  *     uploads/ID/         the marker of a resumable upload; it has the size of a segment in its metadata
  *     uploads/ID/000000   the bytes of the upload, a segment an object
  *     moves/HASH          the journal of a move that is under way
+ *     locks/HASH          that somebody is about to make a file appear
  *     probes/UUID         what is written to find out what the server can do
  */
 export class Keys {
@@ -54,10 +55,23 @@ export class Keys {
 
   /** The same for the same move. */
   move(...names: string[]): string {
-    return this.moves + createHash('sha256').update(names.join('\0')).digest('hex')
+    return this.moves + hashOf(names)
+  }
+
+  get locks(): string {
+    return `${this.prefix}locks/`
+  }
+
+  lock(...names: string[]): string {
+    return this.locks + hashOf(names)
   }
 
   get probes(): string {
     return `${this.prefix}probes/`
   }
+}
+
+/** Names of any length make a key of one length. */
+function hashOf(names: string[]): string {
+  return createHash('sha256').update(names.join('\0')).digest('hex')
 }

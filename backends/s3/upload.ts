@@ -7,7 +7,8 @@ import { Multipart } from './multipart.ts'
 import { gather } from './parts.ts'
 import { readChunks } from './read.ts'
 import type { Store } from './store.ts'
-import { completing, isOf, publish, putting, type Target, writeMetadata } from './write.ts'
+import { completing, publish, putting, type Target } from './write.ts'
+import { isOf, writeMetadata } from './write-id.ts'
 
 // The parts of a multipart upload cannot be read again, nor cut, nor be smaller than 5 MiB; the bytes of a resumable
 // upload must allow for all of that. So they are objects of their own, segments of one size, of which only the last one

@@ -1,30 +1,20 @@
 import { randomUUID } from 'node:crypto'
 import type { Call, WriteOptions, Written } from '../backend.ts'
 import { AlreadyExists, PreconditionFailed, SizeMismatch, Unavailable, UploadNotFound } from '../errors.ts'
-import type { Condition, DescribedObject } from './bucket.ts'
+import type { Condition } from './bucket.ts'
 import { placeOf } from './directories.ts'
 import { fileEntry } from './entry.ts'
 import { attemptsOf } from './errors.ts'
+import { locked } from './lock.ts'
 import { Multipart } from './multipart.ts'
 import { gather } from './parts.ts'
 import type { Store } from './store.ts'
+import { isOf, writeMetadata } from './write-id.ts'
 
 /** Where a file is to appear. */
 export interface Target {
   folder: string
   path: string
-}
-
-/**
- * Metadata of each object that is written: which write it comes from. A command whose answer was lost is sent again, and
- * then may find that it has had its effect: its precondition fails, or its multipart upload is gone, by its own doing.
- */
-const writeIdName = 'write'
-
-export const writeMetadata = (id: string) => ({ [writeIdName]: id })
-
-export function isOf(object: DescribedObject | undefined, id: string): object is DescribedObject {
-  return object?.metadata[writeIdName] === id
 }
 
 /** A file of one part is stored by PutObject, a larger one by a multipart upload. */
@@ -96,17 +86,31 @@ export function completing({ conditions }: Store, upload: Multipart): Appearance
  */
 export async function publish(
   store: Store,
-  { folder, path }: Target,
+  target: Target,
   id: string,
   { signal, ifAbsent, ifMatch }: Call & Condition,
   appear: Appearance,
 ): Promise<Written> {
+  const condition = { ...(ifAbsent && { ifAbsent }), ...(ifMatch !== undefined && { ifMatch }) }
+  const replace = () => replaceIf(store, target, id, { signal, ...condition }, appear)
+  const unconditional = !ifAbsent && ifMatch === undefined
+  if (unconditional || (await store.conditions.areKept(condition, { signal }))) return replace()
+  return locked(store, store.keys.lock(target.folder, target.path), { signal }, replace)
+}
+
+async function replaceIf(
+  store: Store,
+  { folder, path }: Target,
+  id: string,
+  { signal, ...condition }: Call & Condition,
+  appear: Appearance,
+): Promise<Written> {
+  const { ifAbsent, ifMatch } = condition
   const existing = await placeOf(store, folder, path, { signal })
   if (ifAbsent && existing !== undefined) throw new AlreadyExists(`${path} exists already`)
   if (ifMatch !== undefined && existing?.etag !== ifMatch) {
     throw new PreconditionFailed('the file was changed meanwhile')
   }
-  const condition = { ...(ifAbsent && { ifAbsent }), ...(ifMatch !== undefined && { ifMatch }) }
   const key = store.keys.entry(folder, path)
   try {
     await appear(condition, { signal })
