@@ -6,6 +6,7 @@ import cloneVfolder from './jobs/clone-vfolder.ts'
 import deleteVfolder from './jobs/delete-vfolder.ts'
 import syncQuotas from './jobs/sync-quotas.ts'
 import archives from './plugins/archives/index.ts'
+import backendPlugins from './plugins/backend-plugins.ts'
 import backends from './plugins/backends.ts'
 import configPlugin, { type Config } from './plugins/config.ts'
 import database from './plugins/database/index.ts'
@@ -59,6 +60,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(backends)
   await app.register(posix)
   await app.register(s3)
+  await app.register(backendPlugins)
   await app.register(volumes)
 
   // Background work: who does it, when, and how it is not lost

@@ -24,6 +24,7 @@ const Environment = Type.Object({
   MANAGER_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
   PUBLIC_URL: Type.Optional(Type.String()),
   DATA_DIR: Type.String({ default: './data' }),
+  BACKEND_PLUGINS: Type.String({ default: '' }),
   CORS_ORIGINS: Type.String({ default: '*' }),
   LOG_LEVEL: Type.String({ enum: levels, default: 'info' }),
   UPLOAD_MAX_BYTES: Type.Optional(
@@ -58,6 +59,8 @@ export interface Config {
   volumes: Record<string, VolumeConfig>
   /** Where they come from, for messages. */
   volumesVariable: string
+  /** Modules that register further backends, in the order in which they are loaded. */
+  backendPlugins: string[]
   /** Undefined: one is generated in the data directory. */
   managerTokens: string[] | undefined
   /** The first one signs, all verify. Undefined: one is generated in the data directory. */
@@ -104,6 +107,9 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     dataDir,
     volumes: parseVolumes(volumes, dataDir),
     volumesVariable: volumes.name,
+    backendPlugins: values.BACKEND_PLUGINS.split(',')
+      .map((module) => module.trim())
+      .filter(Boolean),
     managerTokens: managerTokens(given(env, 'MANAGER_TOKENS')),
     signingKeys: secrets(given(env, 'SIGNING_KEYS'), 32),
     corsOrigins: corsOrigins(values.CORS_ORIGINS),

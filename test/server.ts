@@ -241,6 +241,8 @@ export interface StartOptions {
   dataDir?: string
   /** Runs the server through this command, such as `unshare`. */
   through?: string[]
+  /** The working directory. */
+  cwd?: string
 }
 
 export async function startServer(t: Teardown, options: StartOptions = {}): Promise<Server> {
@@ -248,6 +250,7 @@ export async function startServer(t: Teardown, options: StartOptions = {}): Prom
   const command = [...(options.through ?? []), process.execPath, serverFile]
   const child = spawn(command[0]!, command.slice(1), {
     stdio: ['ignore', 'pipe', 'pipe'],
+    ...(options.cwd !== undefined && { cwd: options.cwd }),
     env: {
       PATH: process.env.PATH,
       PORT: '0',

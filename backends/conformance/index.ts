@@ -46,7 +46,7 @@ const optional: { [C in Capability]: CasesWith<C> } = { copy, clone, usage, syml
  * They are chosen by the capabilities present: what is there must work, what is not there must be `undefined`.
  *
  * @param open makes a backend; called again, it makes another one over the same storage. Each case opens and closes its
- * own, and removes the vfolders that it made.
+ * own, and removes the vfolders that it made. They are for a storage that nobody else writes to, one after another.
  */
 export async function conformance(open: Open): Promise<ConformanceCase[]> {
   const backend = await open()

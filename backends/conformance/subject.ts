@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
-import type { Backend, Entry, ListOptions, OpenFile, WriteOptions, Written } from '../backend.ts'
+import type { Backend, Call, Entry, ListOptions, OpenFile, WriteOptions, Written } from '../backend.ts'
 import type { BackendError } from '../errors.ts'
 import { orderKey } from '../order.ts'
 import { inChunks } from './bytes.ts'
@@ -12,7 +12,7 @@ export type Case = (subject: Subject) => Promise<void>
 export type Cases = Record<string, Case>
 
 /** For calls that nobody aborts. */
-export const call = { signal: new AbortController().signal }
+export const call: Call = { signal: new AbortController().signal }
 
 /** The backend under test, with a vfolder of the case's own. */
 export class Subject {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { BackendError, IsADirectory, NotFound, SizeMismatch } from '../errors.ts'
 import { digest, inChunks, interrupted, MiB, patternBytes } from './bytes.ts'
 import { type Cases, call, fails } from './subject.ts'
@@ -111,6 +112,19 @@ export const writes: Cases = {
     }
     assert.deepEqual(await subject.keys(), ['old'])
     assert.equal(await subject.text('old'), 'old')
+  },
+
+  'a write that fails leaves no garbage': async ({ backend, folder }) => {
+    await backend.collectGarbage({ ...call, idleSeconds: 0 })
+    for (const bytes of [10, 12 * MiB]) {
+      const source = interrupted(patternBytes(bytes), () => {
+        throw new Error('the client is gone')
+      })
+      await assert.rejects(backend.write(folder, 'file', source, { ...call }))
+    }
+    // Longer than the clock of any filesystem takes for a step.
+    await sleep(50)
+    assert.deepEqual(await backend.collectGarbage({ ...call, idleSeconds: 0 }), { files: 0, bytes: 0 })
   },
 
   'the mode and modification time are those that were asked for, where the storage keeps them': async (subject) => {
