@@ -8,7 +8,7 @@ const failuresToOpen = 5
 const restMilliseconds = 5000
 
 /** Calls that need no storage, or must end whatever it does. */
-const passing = new Set<keyof Backend>(['close', 'mount'])
+const passing = new Set<keyof Backend>(['close', 'mount', 'presign'])
 
 /**
  * Spares callers the wait for a storage that is away: after some calls in a row that rejected with `Unavailable`, all

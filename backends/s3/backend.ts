@@ -15,7 +15,7 @@ import { folderUsage } from './usage.ts'
 import { writeFile } from './write.ts'
 
 export function createS3Backend(store: Store) {
-  const { bucket, keys, buffers } = store
+  const { bucket, keys, buffers, presigner } = store
 
   return {
     limits: Object.freeze({ maxFileBytes: maxParts * buffers.bytes }),
@@ -62,6 +62,8 @@ export function createS3Backend(store: Store) {
 
     health: (call) => bucket.exists(call),
 
+    presign: (folder, path, options) => presigner.download(keys.entry(folder, path), options),
+
     async mount(folder, path) {
       const prefix = keys.folder(folder) + (path === undefined ? '' : splitPath(path).join('/'))
       return { type: 's3', bucket: bucket.name, prefix }
@@ -69,6 +71,7 @@ export function createS3Backend(store: Store) {
 
     async close() {
       bucket.client.destroy()
+      presigner.close()
     },
   } satisfies Backend
 }

@@ -1,4 +1,4 @@
-import { S3Client } from '@aws-sdk/client-s3'
+import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import type { FastifyBaseLogger } from 'fastify'
 import { logCommands } from './command-log.ts'
 import type { S3Options } from './options.ts'
@@ -11,17 +11,10 @@ const withBytes = new Set(['PutObjectCommand', 'UploadPartCommand'])
  * its connection. That is safe for all that this backend sends: bodies are buffers, so they can be sent again, and what
  * must not happen twice is recognized by the write's ID; see `write.ts`.
  */
-export function createClient(options: S3Options, log: FastifyBaseLogger, endpoint = options.endpoint): S3Client {
-  const { accessKeyId, secretAccessKey, sessionToken } = options
+export function createClient(options: S3Options, log: FastifyBaseLogger): S3Client {
   const agent = { keepAlive: true, maxSockets: options.maxConnections }
   const client = new S3Client({
-    region: options.region,
-    forcePathStyle: options.forcePathStyle ?? endpoint !== undefined,
-    ...(endpoint !== undefined && { endpoint }),
-    ...(accessKeyId !== undefined &&
-      secretAccessKey !== undefined && {
-        credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
-      }),
+    ...place(options, options.endpoint),
     maxAttempts: options.maxAttempts,
     requestHandler: {
       connectionTimeout: options.connectTimeoutSeconds * 1000,
@@ -35,6 +28,24 @@ export function createClient(options: S3Options, log: FastifyBaseLogger, endpoin
   logCommands(client, log)
   signWithoutBody(client)
   return client
+}
+
+/** One that sends nothing, but signs URLs for others to open. */
+export function createPresigner(options: S3Options): S3Client {
+  return new S3Client(place(options, options.publicEndpoint ?? options.endpoint))
+}
+
+function place(options: S3Options, endpoint: string | undefined): S3ClientConfig {
+  const { accessKeyId, secretAccessKey, sessionToken, region } = options
+  return {
+    region,
+    forcePathStyle: options.forcePathStyle ?? endpoint !== undefined,
+    ...(endpoint !== undefined && { endpoint }),
+    ...(accessKeyId !== undefined &&
+      secretAccessKey !== undefined && {
+        credentials: { accessKeyId, secretAccessKey, ...(sessionToken !== undefined && { sessionToken }) },
+      }),
+  }
 }
 
 /**

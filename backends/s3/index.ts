@@ -4,10 +4,11 @@ import { withCircuit } from '../layers/circuit.ts'
 import { createS3Backend } from './backend.ts'
 import { Bucket } from './bucket.ts'
 import { PartBuffers } from './buffers.ts'
-import { createClient } from './client.ts'
+import { createClient, createPresigner } from './client.ts'
 import { Conditions } from './conditions.ts'
 import { Keys } from './keys.ts'
 import { s3Options } from './options.ts'
+import { Presigner } from './presign.ts'
 
 /** Amazon S3 and what speaks its protocol: Ceph, MinIO, Garage and others. The bucket need not answer at the start. */
 export const s3 = defineBackend({
@@ -24,6 +25,7 @@ export const s3 = defineBackend({
       keys,
       buffers: new PartBuffers(options.partBytes, options.uploadBuffers),
       conditions: new Conditions(bucket, keys.probes, log),
+      presigner: new Presigner(createPresigner(options), options.bucket, options.endpoint === undefined),
       copyPartBytes: options.copyPartBytes,
     })
     return withCircuit(backend, log)

@@ -22,12 +22,11 @@ export const s3Options = Type.Object(
     ),
     secretAccessKey: Type.Optional(Type.String({ minLength: 1 })),
     sessionToken: Type.Optional(Type.String({ minLength: 1, description: 'of temporary credentials' })),
-    redirect: Type.Boolean({
-      default: false,
-      description: 'answer signed download URLs with a redirect to the storage itself, which clients must then reach',
-    }),
     publicEndpoint: Type.Optional(
-      Type.String({ pattern: '^https?://', description: 'where clients reach the server; absent: at the endpoint' }),
+      Type.String({
+        pattern: '^https?://',
+        description: 'where clients reach the server, for presigned URLs; absent: at the endpoint',
+      }),
     ),
     partBytes: Type.Integer({
       default: 8 * MiB,

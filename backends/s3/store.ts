@@ -2,6 +2,7 @@ import type { Bucket } from './bucket.ts'
 import type { PartBuffers } from './buffers.ts'
 import type { Conditions } from './conditions.ts'
 import type { Keys } from './keys.ts'
+import type { Presigner } from './presign.ts'
 
 /** What the operations of the backend work with. */
 export interface Store {
@@ -9,6 +10,7 @@ export interface Store {
   keys: Keys
   buffers: PartBuffers
   conditions: Conditions
+  presigner: Presigner
   /** A larger object is copied by parts of so many bytes. */
   copyPartBytes: number
 }
