@@ -87,12 +87,11 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const named = filename === undefined ? {} : { filename }
       switch (operation) {
         case 'download': {
-          if (direct)
-            return reply
-              .code(201)
-              .send({
-                signedUrls: await signDirectly(await app.vfolders.files(folder), request.body, request.abortSignal),
-              })
+          if (direct) {
+            const files = await app.vfolders.files(folder)
+            const signedUrls = await signDirectly(files, request.body, request.abortSignal)
+            return reply.code(201).send({ signedUrls })
+          }
           const presentation = { ...named, disposition: disposition ?? 'attachment' }
           const signed = paths.map((path) => sign('download', '', { path, ...presentation }))
           return reply.code(201).send({ signedUrls: signed.map((each) => ({ ...each, method: 'GET' as const })) })
