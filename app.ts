@@ -1,5 +1,6 @@
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import posix from './backends/posix/index.ts'
+import s3 from './backends/s3/index.ts'
 import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
 import cloneVfolder from './jobs/clone-vfolder.ts'
 import deleteVfolder from './jobs/delete-vfolder.ts'
@@ -58,6 +59,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(database)
   await app.register(backends)
   await app.register(posix)
+  await app.register(s3)
   await app.register(backendPlugins)
   await app.register(volumes)
 

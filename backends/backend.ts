@@ -137,6 +137,12 @@ export interface Backend {
   /** The storage's size. */
   capacity?(call: Call): Promise<Capacity>
 
+  /**
+   * A URL by which anybody reads the file from the storage itself, with ranges, until it expires. It is for one file and
+   * for reading only. Whether the file is there is not looked at.
+   */
+  presign?(folder: string, path: string, options: PresignOptions): Promise<string>
+
   /** Where a host mounts or reaches the entry; an absent path is the vfolder itself. */
   mount?(folder: string, path: string | undefined): Promise<MountPoint>
 }
@@ -148,6 +154,7 @@ export const capabilities = [
   'usage',
   'symlink',
   'capacity',
+  'presign',
   'mount',
 ] as const satisfies (keyof Backend)[]
 export type Capability = (typeof capabilities)[number]
@@ -235,6 +242,13 @@ export interface MoveOptions extends Call {
   overwrite?: boolean
   /** The vfolder of the new name; absent: the same. */
   toFolder?: string
+}
+
+export interface PresignOptions extends Call {
+  expiresInSeconds: number
+  /** Header fields that the storage answers with: how the file is presented. */
+  contentType: string
+  contentDisposition: string
 }
 
 /** Told from time to time how much of the whole is done. */

@@ -42,11 +42,11 @@ const Environment = Type.Object({
 
 const VolumesShape = Type.Record(
   Type.String(),
-  Type.Object({ backend: Type.String() }, { additionalProperties: true }),
+  Type.Object({ backend: Type.String(), redirect: Type.Optional(Type.Boolean()) }, { additionalProperties: true }),
   { minProperties: 1, propertyNames: { pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' } },
 )
 
-/** A volume's backend type and, beside it, the options of that backend. */
+/** A volume's backend type, whether its downloads are redirected to the storage, and beside them the backend's options. */
 export type VolumeConfig = Static<typeof VolumesShape>[string] & Record<string, unknown>
 
 export interface Config {

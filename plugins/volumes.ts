@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Backend, type Capability, type Capable, capabilitiesOf, hasCapability } from '../backends/backend.ts'
 import { withCallLog } from '../backends/layers/call-log.ts'
-import { ConfigError, sentence, type VolumeConfig } from './config.ts'
+import { ConfigError, sentence } from './config.ts'
 import { Problem } from './problems.ts'
 
 declare module 'fastify' {
@@ -17,6 +17,8 @@ export interface Volume {
   /** The type of its backend. */
   type: string
   backend: Backend
+  /** Signed download URLs are answered with a redirect to the storage itself. */
+  redirect: boolean
 }
 
 export type Health = { healthy: true } | { healthy: false; reason: string }
@@ -27,7 +29,12 @@ const healthTimeoutMilliseconds = 3000
 async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   const volumes = new Map<string, Volume>()
   for (const [name, config] of Object.entries(app.config.volumes)) {
-    volumes.set(name, { name, type: config.backend, backend: await createBackend(app, name, config, signal) })
+    const { backend: type, redirect = false, ...options } = config
+    const backend = await createBackend(app, name, type, options, signal)
+    if (redirect && backend.presign === undefined) {
+      throw new ConfigError(`${app.config.volumesVariable}/${name}/redirect must be false: ${type} cannot presign`)
+    }
+    volumes.set(name, { name, type, backend, redirect })
   }
   const [first] = volumes.values()
   if (first === undefined) throw new ConfigError(`${app.config.volumesVariable} must have at least one volume`)
@@ -63,7 +70,8 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
 async function createBackend(
   app: FastifyInstance,
   volume: string,
-  { backend: type, ...options }: VolumeConfig,
+  type: string,
+  options: Record<string, unknown>,
   signal: AbortSignal,
 ): Promise<Backend> {
   const place = `${app.config.volumesVariable}/${volume}`

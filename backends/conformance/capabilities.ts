@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Amount, Capability, Capable, CloneOptions, Entry } from '../backend.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../errors.ts'
 import { orderKey } from '../order.ts'
@@ -152,6 +153,42 @@ export const capacity: CasesWith<'capacity'> = {
     const { totalBytes, availableBytes } = await backend.capacity(call)
     for (const bytes of [totalBytes, availableBytes]) assert.ok(Number.isInteger(bytes) && bytes >= 0)
     assert.ok(totalBytes > 0 && availableBytes <= totalBytes)
+  },
+}
+
+const presented = { ...call, expiresInSeconds: 60, contentType: 'text/plain', contentDisposition: 'attachment' }
+
+export const presign: CasesWith<'presign'> = {
+  'a file is read from the storage itself, as it is to be presented': async (subject, backend) => {
+    const bytes = patternBytes(9 * MiB)
+    await subject.write('a b/ü+&?#%', bytes)
+    const url = await backend.presign(subject.folder, 'a b/ü+&?#%', presented)
+    const response = await fetch(url)
+    assert.equal(response.status, 200)
+    assert.equal(response.headers.get('content-type'), 'text/plain')
+    assert.equal(response.headers.get('content-disposition'), 'attachment')
+    assert.equal(digest(Buffer.from(await response.arrayBuffer())), digest(bytes))
+    const part = await fetch(url, { headers: { range: 'bytes=5-9' } })
+    assert.equal(part.status, 206)
+    assert.equal(digest(Buffer.from(await part.arrayBuffer())), digest(bytes.subarray(5, 10)))
+  },
+
+  'the URL is for one file, for reading, and for its time': async (subject, backend) => {
+    for (const path of ['file', 'other']) await subject.write(path, path)
+    const url = await backend.presign(subject.folder, 'file', presented)
+    const refused = await Promise.all([
+      fetch(url.replace('/file', '/other')),
+      fetch(url, { method: 'PUT', body: 'content' }),
+      fetch(url, { method: 'DELETE' }),
+    ])
+    assert.deepEqual(
+      refused.map(({ status }) => status >= 400),
+      [true, true, true],
+    )
+    const short = await backend.presign(subject.folder, 'file', { ...presented, expiresInSeconds: 1 })
+    await sleep(2500)
+    assert.ok((await fetch(short)).status >= 400, 'it has expired')
+    assert.equal(await subject.text('file'), 'file')
   },
 }
 

@@ -1,12 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import { extname } from 'node:path'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import { contentType } from 'mime-types'
 import type { Entry, OpenFile } from '../../backends/backend.ts'
 import { Problem } from '../problems.ts'
 import { evaluatePreconditions, rangeApplies } from './conditions.ts'
-import { contentDisposition } from './content-disposition.ts'
+import { asHeader } from './content-disposition.ts'
+import { type Presentation, presented } from './presentation.ts'
 import { type ByteRange, contentRange, parseRange } from './ranges.ts'
 import { stream } from './stream.ts'
 
@@ -18,11 +17,6 @@ declare module 'fastify' {
      */
     sendFile(file: OpenFile, presentation: Presentation): Promise<FastifyReply>
   }
-}
-
-export interface Presentation {
-  disposition: 'attachment' | 'inline'
-  filename: string
 }
 
 /** A file up to this size is sent as one buffer, by Fastify itself. */
@@ -73,19 +67,19 @@ async function send(reply: FastifyReply, file: OpenFile, presentation: Presentat
 }
 
 function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
-  const { disposition, filename } = presentation
-  const type = contentType(extname(filename)) || 'application/octet-stream'
+  const { contentType: type, contentDisposition } = presented(presentation)
   reply.headers({
     'accept-ranges': 'bytes',
     'cache-control': 'private, no-cache',
-    'content-disposition': contentDisposition(disposition, filename),
+    'content-disposition': asHeader(contentDisposition),
     'content-type': type,
     'last-modified': entry.modifiedAt.toUTCString(),
     'x-content-type-options': 'nosniff',
   })
   if (etag !== undefined) reply.header('etag', etag)
   // A page that a user uploaded must not act in the name of the service's origin.
-  if (disposition === 'inline' && /html|xml|svg/.test(type)) reply.header('content-security-policy', 'sandbox')
+  if (presentation.disposition === 'inline' && /html|xml|svg/.test(type))
+    reply.header('content-security-policy', 'sandbox')
 }
 
 async function sendMultipart(reply: FastifyReply, file: OpenFile, ranges: ByteRange[]): Promise<FastifyReply> {
