@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { cp, readdir } from 'node:fs/promises'
+import { cp, mkdir, readdir, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
@@ -20,21 +20,28 @@ export class Example {
   }
 }
 
-/** Packs the project as npm would publish it; gives the tarball. */
-export async function packProject(t: Teardown): Promise<string> {
+/** Packs the project as npm would publish it, from a copy, since others may pack it at the same time. */
+async function packProject(t: Teardown): Promise<string> {
   const directory = await temporaryDirectory(t)
-  await npm(project, ['pack', '--pack-destination', directory])
-  const [tarball] = await readdir(directory)
+  const copy = join(directory, 'project')
+  await mkdir(copy)
+  for (const name of ['package.json', 'tsconfig.json', 'tsconfig.build.json', 'backends', 'exports', 'plugins']) {
+    await cp(join(project, name), join(copy, name), { recursive: true })
+  }
+  await symlink(join(project, 'node_modules'), join(copy, 'node_modules'))
+  await npm(copy, ['pack', '--pack-destination', directory])
+  const tarball = (await readdir(directory)).find((name) => name.endsWith('.tgz'))
   return join(directory, tarball!)
 }
 
 /** Copies an example out of the repository, and installs what it needs together with the packed project. */
-export async function installExample(t: Teardown, name: string, tarball: string): Promise<Example> {
+export async function installExample(t: Teardown, name: string): Promise<Example> {
   const example = new Example(join(await temporaryDirectory(t), name))
   await cp(join(project, 'examples', name), example.directory, {
     recursive: true,
     filter: (path) => !/\/(node_modules|dist|package-lock\.json)$/.test(path),
   })
+  const tarball = await packProject(t)
   await example.npm(['install', '--prefer-offline', '--no-audit', '--no-fund', '--no-save', tarball])
   return example
 }

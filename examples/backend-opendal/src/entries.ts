@@ -18,10 +18,12 @@ const statsAtOnce = 16
 export async function findEntry(store: Store, folder: string, path: string): Promise<Entry | undefined> {
   const { operator } = store
   return translated(path, async () => {
-    const found = await ifPresent(operator.stat(fileKey(folder, path)))
+    const [file, marker] = await Promise.all([
+      ifPresent(operator.stat(fileKey(folder, path))),
+      ifPresent(operator.stat(directoryKey(folder, path))),
+    ])
+    const found = file ?? marker
     if (found !== undefined) return toEntry(path, found)
-    const marker = await ifPresent(operator.stat(directoryKey(folder, path)))
-    if (marker !== undefined) return toEntry(path, marker)
     // Who writes to the storage itself makes no markers.
     const inside = await ifPresent(operator.list(directoryKey(folder, path)))
     return inside?.length ? directory(path, null) : undefined

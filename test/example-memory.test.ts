@@ -1,12 +1,9 @@
-import { join } from 'node:path'
 import t from 'tap'
-import { installExample, packProject } from './example.ts'
+import { installExample } from './example.ts'
 import { startServer } from './server.ts'
 
-const tarball = await packProject(t)
-
 t.test('backend-memory is built, passes the suite and serves files, outside of the repository', async (t) => {
-  const example = await installExample(t, 'backend-memory', tarball)
+  const example = await installExample(t, 'backend-memory')
   await example.npm(['run', 'build'])
   t.match(await example.npm(['test']), /pass \d{2,}\n.*fail 0\n/)
 
@@ -42,27 +39,4 @@ t.test('backend-memory is built, passes the suite and serves files, outside of t
   t.match(await missing.json(), { code: 'entry_not_found' })
   const mkdir = await server.manager('POST', `/folders/${folder}/files/mkdir`, { path: 'dir' })
   t.equal(mkdir.status, 200, 'a directory that is there already is as good as a new one')
-})
-
-t.test('backend-opendal is built, passes the suite and serves files', async (t) => {
-  const example = await installExample(t, 'backend-opendal', tarball)
-  await example.npm(['run', 'build'])
-  t.match(await example.npm(['test']), /pass \d{2,}\n.*fail 0\n/)
-
-  const start = (options: object) => {
-    const VOLUMES = JSON.stringify({ v: { backend: 'opendal', ...options } })
-    const BACKEND_PLUGINS = join(example.directory, 'dist/index.js')
-    return startServer(t, { env: { BACKEND_PLUGINS, VOLUMES } })
-  }
-  const server = await start({ service: 'fs', options: { root: join(example.directory, 'root') } })
-  const folder = await server.createFolder()
-  await server.upload(folder, { 'dir/파일 \\.txt ': 'kept by OpenDAL' })
-  const download = await fetch(await server.sign(folder, 'dir/파일 \\.txt '), { headers: { range: 'bytes=8-' } })
-  t.equal(download.status, 206)
-  t.equal(await download.text(), 'OpenDAL')
-  const { volumes } = await server.ask('GET', '/volumes')
-  t.match(volumes, [{ name: 'v', health: { healthy: true }, capabilities: ['copy'] }])
-
-  await t.rejects(start({ service: 'sftp', options: {} }), /VOLUMES\/v\/service must be equal to one of the allowed/)
-  await t.rejects(start({ service: 's3', options: {} }), /VOLUMES\/v cannot be used: .*bucket/)
 })
