@@ -1,10 +1,12 @@
 import Fastify, { type FastifyInstance, LogController } from 'fastify'
 import posix from './backends/posix/index.ts'
+import s3 from './backends/s3/index.ts'
 import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
 import cloneVfolder from './jobs/clone-vfolder.ts'
 import deleteVfolder from './jobs/delete-vfolder.ts'
 import syncQuotas from './jobs/sync-quotas.ts'
 import archives from './plugins/archives/index.ts'
+import backendPlugins from './plugins/backend-plugins.ts'
 import backends from './plugins/backends.ts'
 import clientErrors, { handleClientError } from './plugins/client-errors.ts'
 import configPlugin, { type Config } from './plugins/config.ts'
@@ -61,6 +63,8 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
   await app.register(database)
   await app.register(backends)
   await app.register(posix)
+  await app.register(s3)
+  await app.register(backendPlugins)
   await app.register(volumes)
 
   // Background work: who does it, when, and how it is not lost

@@ -51,7 +51,7 @@ export interface Backend {
   /**
    * Stores a file, replacing one of that name, and creates the directories that lead to it. When it resolves the bytes
    * are durable; a reader sees the old file or the new one, never a part. A chunk of `source` is the backend's until it
-   * asks for the next one; then its memory is used again.
+   * asks for the next one; then its memory is used again. What `source` throws is passed on as it is.
    * @throws {AlreadyExists} with `ifAbsent`, decided in the same step that makes the file appear
    * @throws {PreconditionFailed} with `ifMatch`, when what would be replaced does not have that etag; decided in the
    * same step where the storage can, otherwise right before it
@@ -141,6 +141,12 @@ export interface Backend {
   /** The storage's size. */
   capacity?(call: Call): Promise<Capacity>
 
+  /**
+   * A URL by which anybody reads the file from the storage itself, with ranges, until it expires. It is for one file and
+   * for reading only. Whether the file is there is not looked at.
+   */
+  presign?(folder: string, path: string, options: PresignOptions): Promise<string>
+
   /** Where a host mounts or reaches the entry; an absent path is the vfolder itself. */
   mount?(folder: string, path: string | undefined): Promise<MountPoint>
 }
@@ -152,12 +158,20 @@ export const capabilities = [
   'usage',
   'symlink',
   'capacity',
+  'presign',
   'mount',
 ] as const satisfies (keyof Backend)[]
 export type Capability = (typeof capabilities)[number]
 
 export function capabilitiesOf(backend: Backend): Capability[] {
   return capabilities.filter((capability) => backend[capability] !== undefined)
+}
+
+/** A backend that has the capability. */
+export type Capable<C extends Capability> = Backend & Required<Pick<Backend, C>>
+
+export function hasCapability<C extends Capability>(backend: Backend, capability: C): backend is Capable<C> {
+  return backend[capability] !== undefined
 }
 
 export interface Limits {
@@ -237,6 +251,13 @@ export interface MoveOptions extends Call {
   overwrite?: boolean
   /** The vfolder of the new name; absent: the same. */
   toFolder?: string
+}
+
+export interface PresignOptions extends Call {
+  expiresInSeconds: number
+  /** Header fields that the storage answers with: how the file is presented. */
+  contentType: string
+  contentDisposition: string
 }
 
 /** Told from time to time how much of the whole is done. */

@@ -1,3 +1,5 @@
+const brand = Symbol.for('storage-proxy.BackendError')
+
 /**
  * What a backend throws. A backend knows nothing of HTTP: the `code` is stable and is translated to a status in one
  * place, the service's error handler. The message is shown to the caller, so it names entries by their path inside the
@@ -5,6 +7,17 @@
  */
 export abstract class BackendError extends Error {
   abstract readonly code: string
+  readonly [brand] = true
+
+  /** Told by the class's name: a plugin has a copy of this module of its own, with classes of its own. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (!(value instanceof Error) || !(brand in value)) return false
+    for (let type = Object.getPrototypeOf(value); type !== null; type = Object.getPrototypeOf(type)) {
+      // biome-ignore lint/complexity/noThisInStatic: the class that `instanceof` is asked about
+      if (type.constructor.name === this.name) return true
+    }
+    return false
+  }
 }
 
 export class NotFound extends BackendError {

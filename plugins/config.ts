@@ -24,6 +24,7 @@ const Environment = Type.Object({
   MANAGER_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
   PUBLIC_URL: Type.Optional(Type.String()),
   DATA_DIR: Type.String({ default: './data' }),
+  BACKEND_PLUGINS: Type.String({ default: '' }),
   CORS_ORIGINS: Type.String({ default: '*' }),
   LOG_LEVEL: Type.String({ enum: levels, default: 'info' }),
   UPLOAD_MAX_BYTES: Type.Optional(
@@ -61,7 +62,10 @@ export type HandOver = Static<typeof HandOverShape>
 
 const VolumesShape = Type.Record(
   Type.String(),
-  Type.Object({ backend: Type.String(), handOver: Type.Optional(HandOverShape) }, { additionalProperties: true }),
+  Type.Object(
+    { backend: Type.String(), handOver: Type.Optional(HandOverShape), redirect: Type.Optional(Type.Boolean()) },
+    { additionalProperties: true },
+  ),
   { minProperties: 1, propertyNames: { pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' } },
 )
 
@@ -78,6 +82,8 @@ export interface Config {
   volumes: Record<string, VolumeConfig>
   /** Where they come from, for messages. */
   volumesVariable: string
+  /** Modules that register further backends, in the order in which they are loaded. */
+  backendPlugins: string[]
   /** Undefined: one is generated in the data directory. */
   managerTokens: string[] | undefined
   /** The first one signs, all verify. Undefined: one is generated in the data directory. */
@@ -125,6 +131,9 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     dataDir,
     volumes: parseVolumes(volumes, dataDir),
     volumesVariable: volumes.name,
+    backendPlugins: values.BACKEND_PLUGINS.split(',')
+      .map((module) => module.trim())
+      .filter(Boolean),
     managerTokens: managerTokens(given(env, 'MANAGER_TOKENS')),
     signingKeys: secrets(given(env, 'SIGNING_KEYS'), 32),
     corsOrigins: corsOrigins(values.CORS_ORIGINS),

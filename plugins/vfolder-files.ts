@@ -1,4 +1,4 @@
-import type { Amount, Entry, ListOptions, MountPoint, OpenFile } from '../backends/backend.ts'
+import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../backends/backend.ts'
 import { AlreadyExists, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { withMembers } from './errors.ts'
@@ -194,6 +194,11 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
         throw withMembers(error, result)
       })
       return result
+    },
+
+    /** A URL by which a client reads a file from the storage itself. */
+    async presign(path: string, options: PresignOptions): Promise<string> {
+      return requireCapability(volume, 'presign').presign(id, checked(path), options)
     },
 
     async mount(path?: string): Promise<MountPoint> {

@@ -1,9 +1,9 @@
 import { Ajv } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { type Backend, type Capability, capabilitiesOf } from '../backends/backend.ts'
+import { type Backend, type Capability, type Capable, capabilitiesOf, hasCapability } from '../backends/backend.ts'
 import { withCallLog } from '../backends/layers/call-log.ts'
-import { ConfigError, type HandOver, sentence, type VolumeConfig } from './config.ts'
+import { ConfigError, type HandOver, sentence } from './config.ts'
 import { Problem } from './problems.ts'
 
 declare module 'fastify' {
@@ -19,6 +19,8 @@ export interface Volume {
   backend: Backend
   /** The front server that sends its files to clients. */
   handOver: HandOver | undefined
+  /** Signed download URLs are answered with a redirect to the storage itself. */
+  redirect: boolean
 }
 
 export type Health = { healthy: true } | { healthy: false; reason: string }
@@ -29,13 +31,16 @@ const healthTimeoutMilliseconds = 3000
 async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   const volumes = new Map<string, Volume>()
   for (const [name, config] of Object.entries(app.config.volumes)) {
-    const { handOver } = config
-    const backend = await createBackend(app, name, config, signal)
+    const { backend: type, handOver, redirect = false, ...options } = config
+    const backend = await createBackend(app, name, type, options, signal)
+    const place = `${app.config.volumesVariable}/${name}`
     if (handOver !== undefined && backend.mount === undefined) {
-      const place = `${app.config.volumesVariable}/${name}/handOver`
-      throw new ConfigError(`${place} must be absent: a backend ${config.backend} has no files that others reach`)
+      throw new ConfigError(`${place}/handOver must be absent: a backend ${type} has no files that others reach`)
     }
-    volumes.set(name, { name, type: config.backend, backend, handOver })
+    if (redirect && backend.presign === undefined) {
+      throw new ConfigError(`${place}/redirect must be false: ${type} cannot presign`)
+    }
+    volumes.set(name, { name, type, backend, handOver, redirect })
   }
   const [first] = volumes.values()
   if (first === undefined) throw new ConfigError(`${app.config.volumesVariable} must have at least one volume`)
@@ -71,7 +76,8 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
 async function createBackend(
   app: FastifyInstance,
   volume: string,
-  { backend: type, handOver: _, ...options }: VolumeConfig,
+  type: string,
+  options: Record<string, unknown>,
   signal: AbortSignal,
 ): Promise<Backend> {
   const place = `${app.config.volumesVariable}/${volume}`
@@ -96,23 +102,13 @@ async function createBackend(
  * Narrows a volume's backend to one that has the capability.
  * @throws {Problem} `capability_missing`
  */
-export function requireCapability<C extends Capability>(
-  volume: Volume,
-  capability: C,
-): Backend & Required<Pick<Backend, C>> {
+export function requireCapability<C extends Capability>(volume: Volume, capability: C): Capable<C> {
   const { backend } = volume
   if (!hasCapability(backend, capability)) {
     const present = capabilitiesOf(backend).join(', ') || 'none'
     throw new Problem('capability_missing', `Volume ${volume.name} has no ${capability}; it has ${present}.`)
   }
   return backend
-}
-
-function hasCapability<C extends Capability>(
-  backend: Backend,
-  name: C,
-): backend is Backend & Required<Pick<Backend, C>> {
-  return backend[name] !== undefined
 }
 
 /** The configured volumes, each with a backend of its own. */

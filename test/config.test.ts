@@ -47,6 +47,7 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ MANAGER_PORT: port }, /^MANAGER_HOST and MANAGER_PORT must be an address to listen on: .*EADDRINUSE/],
     [{ PUBLIC_URL: 'files.example' }, /^PUBLIC_URL must be an http or https URL/],
     [{ DATA_DIR: plain }, /^DATA_DIR must be a directory that the service can write to/],
+    [{ BACKEND_PLUGINS: 'no-such-package' }, /^BACKEND_PLUGINS has no-such-package, which cannot be found: /],
     [{ VOLUMES: volume({ backend: 'tape' }) }, /^VOLUMES\/v\/backend must be one of posix, not tape$/],
     [{ VOLUMES: volume({}) }, /^VOLUMES\/v must have required property 'root'$/],
     [{ VOLUMES: volume({ root, uid: '1000' }) }, /^VOLUMES\/v\/uid must be integer$/],

@@ -15,7 +15,7 @@ const serverFile = fileURLToPath(new URL('../server.ts', import.meta.url))
 const compileCache = fileURLToPath(new URL('../node_modules/.cache/node', import.meta.url))
 
 /** What a test gives to be told when it ends; tap's `t` is one. */
-interface Teardown {
+export interface Teardown {
   teardown(fn: () => unknown): void
 }
 
@@ -243,6 +243,8 @@ export interface StartOptions {
   dataDir?: string
   /** Runs the server through this command, such as `unshare`. */
   through?: string[]
+  /** The working directory. */
+  cwd?: string
 }
 
 export async function startServer(t: Teardown, options: StartOptions = {}): Promise<Server> {
@@ -250,6 +252,7 @@ export async function startServer(t: Teardown, options: StartOptions = {}): Prom
   const command = [...(options.through ?? []), process.execPath, serverFile]
   const child = spawn(command[0]!, command.slice(1), {
     stdio: ['ignore', 'pipe', 'pipe'],
+    ...(options.cwd !== undefined && { cwd: options.cwd }),
     env: {
       PATH: process.env.PATH,
       NODE_COMPILE_CACHE: compileCache,

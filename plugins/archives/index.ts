@@ -1,7 +1,7 @@
 import { createGzip, createZstdCompress } from 'node:zlib'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import { contentDisposition } from '../downloads/content-disposition.ts'
+import { asHeader, contentDisposition } from '../downloads/content-disposition.ts'
 import { stream } from '../downloads/stream.ts'
 import type { Rate } from '../pacing.ts'
 import type { VfolderFiles } from '../vfolder-files.ts'
@@ -76,7 +76,7 @@ async function sendArchive(
   this.headers({
     'accept-ranges': 'none',
     'cache-control': 'private, no-store',
-    'content-disposition': contentDisposition('attachment', filenameOf(selection, options)),
+    'content-disposition': asHeader(contentDisposition('attachment', filenameOf(selection, options))),
     'content-type': type,
     'x-content-type-options': 'nosniff',
   })

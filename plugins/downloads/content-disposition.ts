@@ -1,12 +1,16 @@
 import { encodeExtended } from 'content-disposition'
 
 /**
- * The header that names a file (RFC 6266). Browsers and wget read `filename*`. curl reads only `filename`, takes its
- * bytes as they are and knows no escapes, so there it stands in UTF-8 and a quote becomes an apostrophe.
+ * The header field that names a file (RFC 6266). Browsers and wget read `filename*`. curl reads only `filename`, takes
+ * its bytes as they are and knows no escapes, so there it stands in UTF-8 and a quote becomes an apostrophe.
  */
 export function contentDisposition(disposition: 'attachment' | 'inline', filename: string): string {
   const plain = filename.replaceAll(/["\\]/g, "'").replaceAll(/\p{Cc}/gu, '_')
-  // A header field is written byte by byte from Latin-1 (node:http), so these come out as UTF-8.
-  const header = `${disposition}; filename="${Buffer.from(plain).toString('latin1')}"`
+  const header = `${disposition}; filename="${plain}"`
   return /^[\w .,;()+=@~-]+$/.test(filename) ? header : `${header}; filename*=${encodeExtended(filename)}`
+}
+
+/** node:http writes a header field byte by byte from Latin-1, so this one comes out as UTF-8. */
+export function asHeader(text: string): string {
+  return Buffer.from(text).toString('latin1')
 }

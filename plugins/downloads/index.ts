@@ -1,15 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import { extname } from 'node:path'
 import type { FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import { contentType } from 'mime-types'
 import type { Entry, OpenFile } from '../../backends/backend.ts'
 import type { HandOver } from '../config.ts'
 import type { Rate } from '../pacing.ts'
 import { Problem } from '../problems.ts'
 import { evaluatePreconditions, rangeApplies } from './conditions.ts'
-import { contentDisposition } from './content-disposition.ts'
+import { asHeader } from './content-disposition.ts'
 import { handOver } from './hand-over.ts'
+import { type Presentation, presented } from './presentation.ts'
 import { type ByteRange, contentRange, parseRange } from './ranges.ts'
 import { stream } from './stream.ts'
 
@@ -23,9 +22,7 @@ declare module 'fastify' {
   }
 }
 
-export interface FileOptions {
-  disposition: 'attachment' | 'inline'
-  filename: string
+export interface FileOptions extends Presentation {
   /** How fast; absent: no limit. */
   rate?: Rate | undefined
   /** The front server that sends the bytes; absent: this service does. */
@@ -80,20 +77,20 @@ async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): 
   return sendBody(reply, first.end - first.start, file.chunks(first), rate)
 }
 
-function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, options: FileOptions): void {
-  const { disposition, filename } = options
-  const type = contentType(extname(filename)) || 'application/octet-stream'
+function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
+  const { contentType: type, contentDisposition } = presented(presentation)
   reply.headers({
     'accept-ranges': 'bytes',
     'cache-control': 'private, no-cache',
-    'content-disposition': contentDisposition(disposition, filename),
+    'content-disposition': asHeader(contentDisposition),
     'content-type': type,
     'last-modified': entry.modifiedAt.toUTCString(),
     'x-content-type-options': 'nosniff',
   })
   if (etag !== undefined) reply.header('etag', etag)
   // A page that a user uploaded must not act in the name of the service's origin.
-  if (disposition === 'inline' && /html|xml|svg/.test(type)) reply.header('content-security-policy', 'sandbox')
+  if (presentation.disposition === 'inline' && /html|xml|svg/.test(type))
+    reply.header('content-security-policy', 'sandbox')
 }
 
 async function sendMultipart(

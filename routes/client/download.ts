@@ -1,6 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { IsADirectory } from '../../backends/errors.ts'
 import { filenameOf } from '../../plugins/downloads/index.ts'
+import { presented } from '../../plugins/downloads/presentation.ts'
 import { rateOf } from '../../plugins/pacing.ts'
 import { Problem } from '../../plugins/problems.ts'
 import { setOriginRequestId } from '../../plugins/request-id.ts'
@@ -9,6 +11,9 @@ import { ArchiveFormat, PathOrRoot, problemResponses, Uuid } from '../schemas.ts
 const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')], {
   description: 'of the files in a zip; `store` when absent',
 })
+
+/** A client follows a redirect at once; to go on later it comes here again. */
+const redirectSeconds = 60
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.route({
@@ -19,7 +24,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       summary: 'Download a file, or an archive of entries, by a signed URL',
       description:
         'A file is resumable: with ETag, Last-Modified, ranges and preconditions (RFC 9110). An archive is made while ' +
-        'it is sent; symlinks are kept as such and never followed.',
+        'it is sent; symlinks are kept as such and never followed. A volume with `redirect` answers a GET of a file with a ' +
+        'redirect to the storage itself.',
       security: [{ signedUrl: [] }],
       params: Type.Object({ folder: Uuid, '*': PathOrRoot }),
       querystring: Type.Object({
@@ -28,6 +34,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         compression: Type.Optional(compressions),
       }),
       response: {
+        307: Type.Null({ description: 'where the storage itself gives the file, on a volume that redirects' }),
         '2xx': Type.Unknown({ description: 'the bytes of the file, of its range, or of the archive' }),
         ...problemResponses,
       },
@@ -43,9 +50,19 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const rate = rateOf(permission)
       if (format === undefined) {
         const files = await app.vfolders.files(folder)
-        const file = await files.read(path, request.abortSignal)
+        const presentation = { filename: filename ?? filenameOf(path), disposition }
+        // A presigned URL is for one method, so a HEAD is answered here; and the storage would know of no rate.
+        if (files.volume.redirect && rate === undefined && request.method === 'GET') {
+          const { abortSignal: signal } = request
+          const { type } = await files.stat(path, signal)
+          if (type !== 'file') throw new IsADirectory(`${path} is a directory`)
+          const left = Math.max(1, permission.expiresAt - Math.floor(Date.now() / 1000))
+          const expiresInSeconds = Math.min(left, redirectSeconds)
+          const url = await files.presign(path, { ...presented(presentation), expiresInSeconds, signal })
+          return reply.header('cache-control', 'no-store').redirect(url, 307)
+        }
         const { handOver } = files.volume
-        return reply.sendFile(file, { filename: filename ?? filenameOf(path), disposition, rate, handOver })
+        return reply.sendFile(await files.read(path, request.abortSignal), { ...presentation, rate, handOver })
       }
       const deflate = compression === 'deflate'
       if (deflate && format !== 'zip') {

@@ -2,8 +2,11 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { type Static, Type } from '@sinclair/typebox'
 import { splitPath } from '../../backends/path.ts'
 import { select } from '../../plugins/archives/selection.ts'
+import { filenameOf } from '../../plugins/downloads/index.ts'
+import { presented } from '../../plugins/downloads/presentation.ts'
 import { Problem } from '../../plugins/problems.ts'
 import type { Permission } from '../../plugins/signed-urls.ts'
+import type { VfolderFiles } from '../../plugins/vfolder-files.ts'
 import { ArchiveFormat, Bytes, FolderParams, Path, problemResponses, Time } from '../schemas.ts'
 
 /** As long as S3 lets a presigned URL live. */
@@ -29,6 +32,9 @@ const Body = Type.Object(
     ),
     disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
     archive: Type.Optional(ArchiveFormat),
+    direct: Type.Optional(
+      Type.Boolean({ description: 'for a download: a URL of the storage itself, where the volume can presign' }),
+    ),
     maxBytes: Type.Optional({ ...Bytes, description: 'of each file that is uploaded' }),
     bytesPerSecond: Type.Optional(
       Type.Integer({
@@ -78,6 +84,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         archive = 'zip',
         filename,
         disposition,
+        direct,
         maxBytes,
         bytesPerSecond,
       } = request.body
@@ -103,8 +110,13 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const named = filename === undefined ? {} : { filename }
       switch (operation) {
         case 'download': {
-          const presented = { ...named, disposition: disposition ?? 'attachment' }
-          const signed = paths.map((path) => sign('download', '', { path, ...presented }))
+          if (direct) {
+            const files = await app.vfolders.files(folder)
+            const signedUrls = await signDirectly(files, request.body, request.abortSignal)
+            return reply.code(201).send({ signedUrls })
+          }
+          const presentation = { ...named, disposition: disposition ?? 'attachment' }
+          const signed = paths.map((path) => sign('download', '', { path, ...presentation }))
           return reply.code(201).send({ signedUrls: signed.map((each) => ({ ...each, method: 'GET' as const })) })
         }
         case 'archive': {
@@ -124,6 +136,22 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   )
 }
 
+/** URLs that the storage answers, and the service never sees. */
+async function signDirectly(
+  files: VfolderFiles,
+  { paths, expiresIn, filename, disposition = 'attachment' }: Static<typeof Body>,
+  signal: AbortSignal,
+) {
+  const expiresAt = new Date(Date.now() + expiresIn * 1000).toISOString()
+  return Promise.all(
+    paths.map(async (path) => {
+      const presentation = presented({ filename: filename ?? filenameOf(path), disposition })
+      const url = await files.presign(path, { ...presentation, expiresInSeconds: expiresIn, signal })
+      return { path, method: 'GET' as const, url, expiresAt }
+    }),
+  )
+}
+
 function refuseTooLong(url: string): void {
   if (url.length <= maxUrlBytes) return
   const detail = `The names of the paths make a URL of ${url.length} bytes, of ${maxUrlBytes} allowed; choose fewer or shorter ones.`
@@ -132,13 +160,14 @@ function refuseTooLong(url: string): void {
 
 /** What the fields may not say together. */
 function refuseContradictions(body: Static<typeof Body>): void {
-  const { operation, paths, filename, disposition, archive, maxBytes } = body
+  const { operation, paths, filename, disposition, archive, direct, maxBytes } = body
   const refuse = (field: string, rule: string) => {
     const members = { field, rule, in: 'body' }
     throw new Problem('validation_failed', `body ${field} ${rule}`, { members })
   }
   const absent = `must be absent for an operation ${operation}`
   if (operation !== 'upload' && maxBytes !== undefined) refuse('maxBytes', absent)
+  if (operation !== 'download' && direct) refuse('direct', absent)
   if (operation !== 'archive') {
     if (paths.length === 0) refuse('paths', 'must not be empty, but for an archive')
     if (archive !== undefined) refuse('archive', absent)

@@ -1,0 +1,27 @@
+import { createCipheriv, createHash } from 'node:crypto'
+
+export const MiB = 1024 * 1024
+
+/** Bytes in which no two places look alike, the same ones for the same seed. */
+export function patternBytes(length: number, seed = 'storage-proxy'): Buffer {
+  const key = createHash('sha256').update(seed).digest()
+  return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length))
+}
+
+/** Gives bytes in chunks of a size that divides nothing. */
+export async function* inChunks(bytes: Buffer, chunkBytes = 65_521): AsyncGenerator<Buffer> {
+  for (let start = 0; start < bytes.length; start += chunkBytes) yield bytes.subarray(start, start + chunkBytes)
+}
+
+/** Gives the first half of the bytes, calls `interrupt`, which may throw, and gives the rest. */
+export async function* interrupted(bytes: Buffer, interrupt: () => unknown): AsyncGenerator<Buffer> {
+  const half = Math.floor(bytes.length / 2)
+  yield* inChunks(bytes.subarray(0, half))
+  await interrupt()
+  yield* inChunks(bytes.subarray(half))
+}
+
+/** Assertions on large buffers would print them. */
+export function digest(bytes: Buffer): string {
+  return `${bytes.length} bytes, ${createHash('sha256').update(bytes).digest('hex')}`
+}

@@ -1,0 +1,77 @@
+import type { Backend } from '../backend.ts'
+import { splitPath } from '../path.ts'
+import { cloneFolder } from './clone.ts'
+import { copyEntry } from './copy.ts'
+import { makeDirectory, putMarker, statEntry } from './directories.ts'
+import { collectGarbage } from './garbage.ts'
+import { listEntries } from './list.ts'
+import { moveEntry } from './move.ts'
+import { maxParts } from './multipart.ts'
+import { openEntry } from './read.ts'
+import { removeEntry, removeTree } from './remove.ts'
+import type { Store } from './store.ts'
+import { abortUpload, appendUpload, beginUpload, completeUpload, openUpload } from './upload.ts'
+import { folderUsage } from './usage.ts'
+import { writeFile } from './write.ts'
+
+export function createS3Backend(store: Store) {
+  const { bucket, keys, buffers, presigner } = store
+
+  return {
+    limits: Object.freeze({ maxFileBytes: maxParts * buffers.bytes }),
+
+    createFolder: (folder, call) => putMarker(store, keys.folder(folder), call),
+
+    async removeFolder(folder, options) {
+      await removeTree(store, keys.folder(folder), options)
+    },
+
+    stat: (folder, path, call) => statEntry(store, folder, path, call),
+
+    list: (folder, options) => listEntries(store, folder, options),
+
+    read: (folder, path, call) => openEntry(store, folder, path, call),
+
+    write: (folder, path, source, options) => writeFile(store, { folder, path }, source, options),
+
+    beginUpload: (_folder, upload, call) => beginUpload(store, upload, call),
+
+    appendUpload: (_folder, upload, source, options) => appendUpload(store, upload, source, options),
+
+    readUpload: (_folder, upload, call) => openUpload(store, upload, call),
+
+    completeUpload: (folder, upload, path, options) => completeUpload(store, { folder, path }, upload, options),
+
+    abortUpload: (_folder, upload, call) => abortUpload(store, upload, call),
+
+    copy: (folder, from, to, options) =>
+      copyEntry(store, { folder, path: from }, { folder: options.toFolder ?? folder, path: to }, options),
+
+    clone: (from, to, options) => cloneFolder(store, from, to, options),
+
+    usage: (folder, call) => folderUsage(store, folder, call),
+
+    mkdir: (folder, path, call) => makeDirectory(store, folder, path, call),
+
+    move: (folder, from, to, options) =>
+      moveEntry(store, { folder, path: from }, { folder: options.toFolder ?? folder, path: to }, options),
+
+    remove: (folder, path, options) => removeEntry(store, folder, path, options),
+
+    collectGarbage: (options) => collectGarbage(store, options),
+
+    health: (call) => bucket.exists(call),
+
+    presign: (folder, path, options) => presigner.download(keys.entry(folder, path), options),
+
+    async mount(folder, path) {
+      const prefix = keys.folder(folder) + (path === undefined ? '' : splitPath(path).join('/'))
+      return { type: 's3', bucket: bucket.name, prefix }
+    },
+
+    async close() {
+      bucket.client.destroy()
+      presigner.close()
+    },
+  } satisfies Backend
+}

@@ -1,0 +1,136 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Call } from '../backend.ts'
+import { BackendError } from '../errors.ts'
+import type { Bucket, Condition } from './bucket.ts'
+import { Multipart } from './multipart.ts'
+
+/** Which preconditions the server decides itself, in the same step that makes the object appear. */
+interface Kept {
+  ifAbsent: boolean
+  ifMatch: boolean
+}
+
+const nothing = Buffer.alloc(0)
+
+interface KeptBy {
+  put: Kept
+  multipart: Kept
+}
+
+/**
+ * What the server makes of a precondition: Amazon S3 keeps them all, other servers keep some and silently ignore the
+ * rest (of Ceph 16, an `If-None-Match: *` counts for PutObject only). So it is tried out, when one is first needed. What
+ * the server does not keep is checked right before, by one writer of a file at a time; see `lock.ts`.
+ */
+export class Conditions {
+  readonly #bucket: Bucket
+  readonly #probes: string
+  readonly #log: FastifyBaseLogger
+  #kept: Promise<KeptBy> | undefined
+
+  /** @param probes what the keys of objects begin with that are written for a try */
+  constructor(bucket: Bucket, probes: string, log: FastifyBaseLogger) {
+    this.#bucket = bucket
+    this.#probes = probes
+    this.#log = log
+  }
+
+  /** What of a condition can be left to PutObject. */
+  async forPut(condition: Condition, call: Call): Promise<Condition> {
+    return isEmpty(condition) ? {} : restrict(condition, (await this.#keptBy(call)).put)
+  }
+
+  /** What of a condition can be left to CompleteMultipartUpload. */
+  async forMultipart(condition: Condition, call: Call): Promise<Condition> {
+    return isEmpty(condition) ? {} : restrict(condition, (await this.#keptBy(call)).multipart)
+  }
+
+  /** Whether the server keeps a condition in whatever way a file is written. */
+  async areKept(condition: Condition, call: Call): Promise<boolean> {
+    const { put, multipart } = await this.#keptBy(call)
+    const { ifAbsent = false, ifMatch } = condition
+    const absent = put.ifAbsent && multipart.ifAbsent
+    const match = put.ifMatch && multipart.ifMatch
+    return (absent || !ifAbsent) && (match || ifMatch === undefined)
+  }
+
+  async #keptBy(call: Call): Promise<KeptBy> {
+    this.#kept ??= this.#tryOut(call)
+    try {
+      return await this.#kept
+    } catch (error) {
+      this.#kept = undefined
+      throw error
+    }
+  }
+
+  async #tryOut(call: Call): Promise<KeptBy> {
+    const [put, multipart] = await Promise.all([
+      this.#tryPut(this.#probes + randomUUID(), call),
+      this.#tryMultipart(this.#probes + randomUUID(), call),
+    ])
+    this.#log.info({ put_object: put, complete_multipart_upload: multipart }, 'preconditions that the storage keeps')
+    return { put, multipart }
+  }
+
+  async #tryPut(key: string, { signal }: Call): Promise<Kept> {
+    const put = (condition: Condition) => this.#bucket.put(key, nothing, { signal, ...condition })
+    try {
+      const etag = await put({})
+      return {
+        ifAbsent: !(await works(() => put({ ifAbsent: true }))),
+        ifMatch: (await works(() => put({ ifMatch: etag }))) && !(await works(() => put({ ifMatch: 'another' }))),
+      }
+    } finally {
+      await this.#bucket.delete(key, { signal })
+    }
+  }
+
+  async #tryMultipart(key: string, { signal }: Call): Promise<Kept> {
+    const complete = async (condition: Condition) => {
+      const upload = await Multipart.begin(this.#bucket, key, { signal })
+      try {
+        await upload.put(1, nothing, { signal })
+        await upload.complete({ signal, ...condition })
+      } catch (error) {
+        await upload.abort()
+        throw error
+      }
+    }
+    try {
+      await complete({})
+      const etag = (await this.#bucket.head(key, { signal }))?.etag
+      return {
+        ifAbsent: !(await works(() => complete({ ifAbsent: true }))),
+        ifMatch:
+          (await works(() => complete({ ...(etag !== undefined && { ifMatch: etag }) }))) &&
+          !(await works(() => complete({ ifMatch: 'another' }))),
+      }
+    } finally {
+      await this.#bucket.delete(key, { signal })
+    }
+  }
+}
+
+function isEmpty({ ifAbsent, ifMatch }: Condition): boolean {
+  return !ifAbsent && ifMatch === undefined
+}
+
+function restrict({ ifAbsent, ifMatch }: Condition, kept: Kept): Condition {
+  return {
+    ...(kept.ifAbsent && ifAbsent && { ifAbsent }),
+    ...(kept.ifMatch && ifMatch !== undefined && { ifMatch }),
+  }
+}
+
+/** A server that is away is no answer. */
+async function works(attempt: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await attempt()
+    return true
+  } catch (error) {
+    if (error instanceof BackendError && error.code !== 'precondition_failed') throw error
+    return false
+  }
+}

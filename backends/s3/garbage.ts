@@ -1,0 +1,82 @@
+import { ListMultipartUploadsCommand, ListPartsCommand, type MultipartUpload } from '@aws-sdk/client-s3'
+import type { Amount, Call } from '../backend.ts'
+import { UploadNotFound } from '../errors.ts'
+import { decoded } from './bucket.ts'
+import { resumeMove } from './move.ts'
+import { abortMultipart } from './multipart.ts'
+import type { Store } from './store.ts'
+
+interface Stale extends Call {
+  /** What was touched after this moment is somebody's work. */
+  before: number
+}
+
+/**
+ * Aborts multipart uploads that got no part for `idleSeconds`, goes on with moves whose process died, and removes what
+ * was written for a try, and locks
+ * of the dead. Resumable uploads are no garbage: they are ended by who knows them.
+ */
+export async function collectGarbage(
+  store: Store,
+  { idleSeconds, signal }: Call & { idleSeconds: number },
+): Promise<Amount> {
+  const stale = { before: Date.now() - idleSeconds * 1000, signal }
+  const removed = await abortMultiparts(store, stale)
+  for await (const { key, modifiedAt } of store.bucket.objects({ prefix: store.keys.moves, signal })) {
+    if (modifiedAt.getTime() < stale.before) await resumeMove(store, key, { signal })
+  }
+  for (const prefix of [store.keys.probes, store.keys.locks]) {
+    for await (const { key, modifiedAt } of store.bucket.objects({ prefix, signal })) {
+      if (modifiedAt.getTime() < stale.before) await store.bucket.delete(key, { signal })
+    }
+  }
+  return removed
+}
+
+async function abortMultiparts(store: Store, stale: Stale): Promise<Amount> {
+  const { bucket, keys } = store
+  const removed = { files: 0, bytes: 0 }
+  const common = { Bucket: bucket.name, Prefix: keys.prefix, EncodingType: 'url' } as const
+  let markers: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } = {}
+  for (;;) {
+    const command = new ListMultipartUploadsCommand({ ...common, ...markers })
+    const page = await bucket.run(stale.signal, (options) => bucket.client.send(command, options))
+    for (const upload of page.Uploads ?? []) {
+      const bytes = await abortWhenStale(store, upload, stale)
+      if (bytes === undefined) continue
+      removed.files++
+      removed.bytes += bytes
+    }
+    if (!page.IsTruncated) return removed
+    markers = { KeyMarker: decoded(page.NextKeyMarker ?? ''), UploadIdMarker: page.NextUploadIdMarker }
+  }
+}
+
+/** @returns the bytes that it had; undefined when it is in use */
+async function abortWhenStale(
+  { bucket }: Store,
+  { Key = '', UploadId = '', Initiated = new Date() }: MultipartUpload,
+  { before, signal }: Stale,
+): Promise<number | undefined> {
+  if (Initiated.getTime() >= before) return undefined
+  const key = decoded(Key)
+  let bytes = 0
+  let marker: string | undefined
+  try {
+    for (;;) {
+      const named = { Bucket: bucket.name, Key: key, UploadId, ...(marker && { PartNumberMarker: marker }) }
+      const page = await bucket.run(signal, (options) => bucket.client.send(new ListPartsCommand(named), options))
+      for (const { Size = 0, LastModified = Initiated } of page.Parts ?? []) {
+        if (LastModified.getTime() >= before) return undefined
+        bytes += Size
+      }
+      if (!page.IsTruncated) break
+      marker = page.NextPartNumberMarker
+    }
+  } catch (error) {
+    if (error instanceof UploadNotFound) return undefined
+    throw error
+  }
+  await abortMultipart(bucket, key, UploadId, { signal })
+  return bytes
+}

@@ -1,0 +1,77 @@
+import { createHash } from 'node:crypto'
+import { InvalidPath } from '../errors.ts'
+import { splitPath } from '../path.ts'
+
+/** The longest key that S3 takes, in bytes of UTF-8 (Amazon S3 user guide, "Naming Amazon S3 objects"). */
+const maxKeyBytes = 1024
+
+/**
+ * Where things are in the bucket, below the volume's prefix:
+ *
+ *     vfolders/ID/        the marker of a vfolder: an object of no bytes, so that an empty one is there too
+ *     vfolders/ID/a/b     the file a/b
+ *     vfolders/ID/a/      the marker of a directory that was made, or that something was removed from
+ *     uploads/ID/         the marker of a resumable upload; it has the size of a segment in its metadata
+ *     uploads/ID/000000   the bytes of the upload, a segment an object
+ *     moves/HASH          the journal of a move that is under way
+ *     locks/HASH          that somebody is about to make a file appear
+ *     probes/UUID         what is written to find out what the server can do
+ */
+export class Keys {
+  readonly prefix: string
+
+  /** @param prefix may begin and end with slashes or not */
+  constructor(prefix: string) {
+    const names = prefix.split('/').filter(Boolean).join('/')
+    this.prefix = names === '' ? '' : `${names}/`
+  }
+
+  /** What the keys of a vfolder begin with, and its marker. */
+  folder(id: string): string {
+    return `${this.prefix}vfolders/${id}/`
+  }
+
+  /** @throws {InvalidPath} when the path breaks a rule, or makes a longer key than S3 takes */
+  entry(folder: string, path: string): string {
+    splitPath(path)
+    const key = this.folder(folder) + path
+    // A directory's marker has a slash more.
+    if (Buffer.byteLength(key) >= maxKeyBytes) throw new InvalidPath(`${path} is too long for this volume`)
+    return key
+  }
+
+  /** What the keys of an upload begin with, and its marker. */
+  upload(id: string): string {
+    return `${this.prefix}uploads/${id}/`
+  }
+
+  segment(upload: string, index: number): string {
+    return this.upload(upload) + String(index).padStart(6, '0')
+  }
+
+  get moves(): string {
+    return `${this.prefix}moves/`
+  }
+
+  /** The same for the same move. */
+  move(...names: string[]): string {
+    return this.moves + hashOf(names)
+  }
+
+  get locks(): string {
+    return `${this.prefix}locks/`
+  }
+
+  lock(...names: string[]): string {
+    return this.locks + hashOf(names)
+  }
+
+  get probes(): string {
+    return `${this.prefix}probes/`
+  }
+}
+
+/** Names of any length make a key of one length. */
+function hashOf(names: string[]): string {
+  return createHash('sha256').update(names.join('\0')).digest('hex')
+}

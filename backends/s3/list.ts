@@ -1,0 +1,101 @@
+import type { Call, Entry, ListOptions } from '../backend.ts'
+import { NotADirectory, NotFound } from '../errors.ts'
+import { compareBytes, orderKey } from '../order.ts'
+import { brokenRule } from '../path.ts'
+import type { Page, StoredObject } from './bucket.ts'
+import { ancestorsOf, directoryExists } from './directories.ts'
+import { directoryEntry, fileEntry } from './entry.ts'
+import type { Store } from './store.ts'
+
+/** No key that begins with a directory comes after the directory and this. */
+const last = '\u{10ffff}'
+
+/** Keys that no path can name are no entries. */
+export async function* listEntries(store: Store, folder: string, options: ListOptions): AsyncGenerator<Entry> {
+  const { path = '', after, recursive } = options
+  const root = store.keys.folder(folder)
+  const prefix = path === '' ? root : `${store.keys.entry(folder, path)}/`
+  // A listing that begins later may be empty, and so says nothing about the directory.
+  if (after !== undefined) await requireDirectory(store, prefix, path, options)
+  const entries = recursive ? listTree(store, root, prefix, options) : listLevel(store, root, prefix, options)
+  let found = after !== undefined
+  for await (const entry of entries) {
+    found = true
+    if (after === undefined || compareBytes(orderKey(entry), after) > 0) yield entry
+  }
+  if (!found) await requireDirectory(store, prefix, path, options)
+}
+
+/** @throws {NotFound} @throws {NotADirectory} */
+async function requireDirectory(store: Store, prefix: string, path: string, call: Call): Promise<void> {
+  const key = prefix.slice(0, -1)
+  if (await directoryExists(store, key, call)) return
+  if (path === '') throw new NotFound('the vfolder does not exist')
+  if ((await store.bucket.head(key, call)) !== undefined) throw new NotADirectory(`${path} is not a directory`)
+  throw new NotFound(`${path} does not exist`)
+}
+
+async function* listLevel(
+  { bucket }: Store,
+  root: string,
+  prefix: string,
+  { after: position, signal }: ListOptions,
+): AsyncGenerator<Entry> {
+  let after = position === undefined ? undefined : startOf(root, prefix, position)
+  for (;;) {
+    const page = await bucket.page({ prefix, delimiter: '/', signal, ...(after !== undefined && { after }) })
+    let lastKey: string | undefined
+    for (const item of merged(page)) {
+      signal.throwIfAborted()
+      const key = typeof item === 'string' ? item : item.key
+      lastKey = typeof item === 'string' ? item + last : key
+      const path = key.slice(root.length).replace(/\/$/, '')
+      if (key === prefix || brokenRule(path) !== undefined) continue
+      yield typeof item === 'string' ? directoryEntry(path) : fileEntry(path, item)
+    }
+    if (!page.truncated || lastKey === undefined) return
+    after = lastKey
+  }
+}
+
+/** Where in the level of `prefix` a listing goes on that has come to `position`, which may be further down. */
+function startOf(root: string, prefix: string, position: string): string {
+  const key = root + position
+  const slash = key.startsWith(prefix) ? key.indexOf('/', prefix.length) : -1
+  return slash < 0 ? key : key.slice(0, slash + 1) + last
+}
+
+/** Objects and prefixes of a page, which come one after the other, in the order of their keys. */
+function* merged({ objects, prefixes }: Page): Generator<StoredObject | string> {
+  let next = 0
+  for (const object of objects) {
+    for (let prefix = prefixes[next]; prefix !== undefined; prefix = prefixes[++next]) {
+      if (compareBytes(prefix, object.key) > 0) break
+      yield prefix
+    }
+    yield object
+  }
+  yield* prefixes.slice(next)
+}
+
+async function* listTree(
+  { bucket }: Store,
+  root: string,
+  prefix: string,
+  { after, signal }: ListOptions,
+): AsyncGenerator<Entry> {
+  // Keys with a directory in common follow each other, so a directory is new when the key before was not in it.
+  let before = after === undefined ? prefix : root + after
+  const start = after === undefined ? {} : { after: before }
+  for await (const object of bucket.objects({ prefix, signal, ...start })) {
+    signal.throwIfAborted()
+    const path = object.key.slice(root.length)
+    if (object.key === prefix || brokenRule(path.replace(/\/$/, '')) !== undefined) continue
+    for (const directory of ancestorsOf(path)) {
+      const key = `${root}${directory}/`
+      if (key.length > prefix.length && !before.startsWith(key)) yield directoryEntry(directory)
+    }
+    if (!path.endsWith('/')) yield fileEntry(path, object)
+    before = object.key
+  }
+}

@@ -1,0 +1,64 @@
+import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
+import { NotEmpty, NotFound } from '../errors.ts'
+import { keepParent } from './directories.ts'
+import type { Store } from './store.ts'
+
+/** Batches of a thousand objects under way at once. */
+const batchesAtOnce = 4
+
+export async function removeEntry(store: Store, folder: string, path: string, options: RemoveOptions): Promise<Amount> {
+  const { bucket, keys } = store
+  const { recursive, signal } = options
+  const key = keys.entry(folder, path)
+  const file = await bucket.head(key, { signal })
+  if (file !== undefined) {
+    await keepParent(store, folder, path, { signal })
+    await bucket.delete(key, { signal })
+    return { files: 1, bytes: file.size }
+  }
+  const { objects } = await bucket.page({ prefix: `${key}/`, limit: 2, signal })
+  if (objects.length === 0) throw new NotFound(`${path} does not exist`)
+  if (!recursive && objects.some((object) => object.key !== `${key}/`)) throw new NotEmpty(`${path} is not empty`)
+  await keepParent(store, folder, path, { signal })
+  return removeTree(store, `${key}/`, { signal })
+}
+
+/**
+ * Deletes all objects whose keys begin with `prefix`, by batches, and counts the files among them. The marker goes
+ * last: what is not done is found by the next call.
+ */
+export async function removeTree(
+  { bucket }: Store,
+  prefix: string,
+  { signal, onProgress }: Call & { onProgress?: OnProgress | undefined },
+): Promise<Amount> {
+  const total = { files: 0, bytes: 0 }
+  const batches = new Set<Promise<void>>()
+  const failed = new AbortController()
+  const either = AbortSignal.any([signal, failed.signal])
+  try {
+    for await (const page of bucket.pages({ prefix, after: prefix, signal: either })) {
+      while (batches.size >= batchesAtOnce) await Promise.race(batches)
+      either.throwIfAborted()
+      const keys = page.map(({ key }) => key)
+      const batch = bucket
+        .deleteMany(keys, { signal: either })
+        .then(() => {
+          for (const { key, size } of page) {
+            if (key.endsWith('/')) continue
+            total.files++
+            total.bytes += size
+          }
+          onProgress?.({ ...total })
+        })
+        .catch((error) => failed.abort(error))
+        .finally(() => batches.delete(batch))
+      batches.add(batch)
+    }
+  } finally {
+    await Promise.all(batches)
+  }
+  either.throwIfAborted()
+  await bucket.delete(prefix, { signal })
+  return total
+}

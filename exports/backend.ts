@@ -1,0 +1,9 @@
+/**
+ * What a plugin imports as `storage-proxy/backend`: the contract, the errors that it throws, the rules of paths and the
+ * order of listings; and the type of `app.backends`, where it registers.
+ */
+export * from '../backends/backend.ts'
+export * from '../backends/errors.ts'
+export * from '../backends/order.ts'
+export * from '../backends/path.ts'
+export type * from '../plugins/backends.ts'

@@ -1,0 +1,74 @@
+import { once } from 'node:events'
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http'
+import type { AddressInfo } from 'node:net'
+import { buffer } from 'node:stream/consumers'
+import { setTimeout as sleep } from 'node:timers/promises'
+
+/**
+ * What happens to a request: the connection is reset before the server hears of it, or after it has done what was asked
+ * but before it is told so; the server answers 503 or 500; the answer comes late; its body breaks off in the middle.
+ */
+export type Fault = 'reset' | 'lost-answer' | 'slow-down' | 'internal-error' | 'late' | 'cut'
+
+export interface FaultyProxy {
+  url: string
+  /** Decides on each request. */
+  fault: (request: IncomingMessage) => Fault | undefined
+  /** How often each fault has struck. */
+  readonly struck: Record<Fault, number>
+}
+
+const errorBodies = { 'slow-down': [503, 'SlowDown'], 'internal-error': [500, 'InternalError'] } as const
+
+/** Bodies that are cut in half again and again would never end. */
+const smallestCut = 64
+
+/** Stands before an HTTP server, and does it no good. */
+export async function startFaultyProxy(t: { teardown(fn: () => unknown): void }, url: string): Promise<FaultyProxy> {
+  const struck = { reset: 0, 'lost-answer': 0, 'slow-down': 0, 'internal-error': 0, late: 0, cut: 0 }
+  const server = createServer((incoming, answer) => {
+    pass(incoming, answer).catch(() => incoming.socket.destroy())
+  }).listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  t.teardown(() => {
+    server.closeAllConnections()
+    server.close()
+  })
+  const proxy: FaultyProxy = {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    fault: () => undefined,
+    struck,
+  }
+
+  async function pass(incoming: IncomingMessage, answer: ServerResponse): Promise<void> {
+    const fault = proxy.fault(incoming)
+    if (fault !== undefined) struck[fault]++
+    if (fault === 'reset') return void incoming.socket.resetAndDestroy()
+    const body = await buffer(incoming)
+    if (fault === 'slow-down' || fault === 'internal-error') {
+      const [status, code] = errorBodies[fault]
+      return void answer.writeHead(status).end(`<?xml version="1.0"?><Error><Code>${code}</Code></Error>`)
+    }
+    const { method, headers } = incoming
+    const upstream = request(url + incoming.url, { method, headers })
+    upstream.end(body)
+    const [response] = (await once(upstream, 'response')) as [IncomingMessage]
+    const bytes = await buffer(response)
+    if (fault === 'lost-answer') return void incoming.socket.resetAndDestroy()
+    if (fault === 'late') await sleep(50)
+    answer.writeHead(response.statusCode!, response.rawHeaders)
+    if (fault !== 'cut' || bytes.length < smallestCut) return void answer.end(bytes)
+    answer.write(bytes.subarray(0, bytes.length / 2), () => incoming.socket.destroySoon())
+  }
+
+  return proxy
+}
+
+/** Each command meets its fault once, when it is sent for the first time; the kinds take turns. */
+export function onceEach(faults: Fault[]): FaultyProxy['fault'] {
+  let next = 0
+  return ({ headers }) => {
+    if (!/attempt=1\b/.test(String(headers['amz-sdk-request']))) return undefined
+    return faults[next++ % faults.length]
+  }
+}

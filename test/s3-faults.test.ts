@@ -1,0 +1,156 @@
+import { randomUUID } from 'node:crypto'
+import t from 'tap'
+import type { Backend } from '../backends/backend.ts'
+import { digest, inChunks, MiB, patternBytes } from '../backends/conformance/bytes.ts'
+import { s3Volume } from './ceph/index.ts'
+import { type Fault, onceEach, startFaultyProxy } from './faulty-proxy.ts'
+import { call, openS3 } from './s3.ts'
+import { type Answer, eventually, managerToken, startServer } from './server.ts'
+
+const kinds: Fault[] = ['reset', 'lost-answer', 'slow-down', 'internal-error', 'late', 'cut']
+
+for (const kind of ['lost-answer', 'cut', 'all in turn'] as const) {
+  t.test(`nothing is lost and nothing doubled when each command meets a fault: ${kind}`, async (t) => {
+    const { options, open } = await openS3()
+    const whole = await open()
+    t.teardown(() => whole.close())
+    const proxy = await startFaultyProxy(t, options.endpoint!)
+    const { open: openThrough } = await openS3({ ...options, endpoint: proxy.url })
+    const backend = await openThrough()
+    t.teardown(() => backend.close())
+    proxy.fault = onceEach(kind === 'all in turn' ? kinds : [kind])
+
+    const folder = randomUUID()
+    await backend.createFolder(folder, call)
+    const large = patternBytes(12 * MiB)
+    const small = Buffer.from('content')
+    await backend.write(folder, 'a/large', inChunks(large), call)
+    const first = await backend.write(folder, 'a/small', inChunks(small), { ...call, ifAbsent: true })
+    t.equal(first.replaced, undefined, 'what was lost was only the answer')
+    await t.rejects(backend.write(folder, 'a/small', inChunks(large), { ...call, ifAbsent: true }), {
+      code: 'entry_exists',
+    })
+    await backend.write(folder, 'a/large once', inChunks(large), { ...call, ifAbsent: true })
+
+    const upload = randomUUID()
+    await backend.beginUpload(folder, upload, call)
+    await backend.appendUpload(folder, upload, inChunks(large.subarray(0, 9 * MiB)), { ...call, offset: 0 })
+    await backend.appendUpload(folder, upload, inChunks(large.subarray(9 * MiB)), { ...call, offset: 9 * MiB })
+    const completed = await backend.completeUpload(folder, upload, 'uploaded', { ...call, size: large.length })
+    t.equal(completed.replaced, undefined)
+
+    await backend.move(folder, 'a', 'b', call)
+    await backend.copy!(folder, 'b/large', 'copied', { ...call })
+    const copy = randomUUID()
+    await backend.createFolder(copy, call)
+    const cloned = await backend.clone!(folder, copy, { ...call, onProgress: () => {}, onCheckpoint: () => {} })
+    t.match(cloned, { files: 5, bytes: 4 * large.length + small.length, changedCount: 0 })
+    await backend.remove(folder, 'copied', call)
+
+    const content = { 'b/large': large, 'b/large once': large, 'b/small': small, uploaded: large }
+    for (const reader of [backend, whole]) {
+      t.same(await paths(reader, folder), Object.keys(content))
+      t.same(await paths(reader, copy), ['b/large', 'b/large once', 'b/small', 'copied', 'uploaded'])
+      for (const [path, bytes] of Object.entries(content)) t.equal(await read(reader, folder, path), digest(bytes))
+    }
+    t.ok(proxy.struck[kind === 'all in turn' ? 'reset' : kind] > 10, 'the faults did strike')
+    t.same(await whole.collectGarbage({ ...call, idleSeconds: 3600 }), { files: 0, bytes: 0 })
+  })
+}
+
+t.test('a storage that goes on failing is told of clearly, and what was there stays', async (t) => {
+  const { options, open } = await openS3()
+  const whole = await open()
+  t.teardown(() => whole.close())
+  const proxy = await startFaultyProxy(t, options.endpoint!)
+  const { open: openThrough } = await openS3({ ...options, endpoint: proxy.url, maxAttempts: 2 })
+  const folder = randomUUID()
+  await whole.createFolder(folder, call)
+  await whole.write(folder, 'file', inChunks(Buffer.from('old')), call)
+  for (const kind of ['reset', 'slow-down', 'internal-error', 'lost-answer'] as const) {
+    const backend = await openThrough()
+    t.teardown(() => backend.close())
+    proxy.fault = ({ method }) => (method === 'PUT' || method === 'POST' ? kind : undefined)
+    for (const bytes of [Buffer.from('new'), patternBytes(9 * MiB)]) {
+      await t.rejects(backend.write(folder, 'new', inChunks(bytes), call), { code: 'storage_unavailable' }, kind)
+    }
+    proxy.fault = ({ method, url }) => (method === 'GET' && !url?.includes('list-type') ? kind : undefined)
+    const file = await backend.read(folder, 'file', call)
+    await t.rejects(
+      async () => {
+        for await (const _ of file.chunks({ start: 0, end: 3 }));
+      },
+      { code: 'storage_unavailable' },
+    )
+  }
+  t.equal(await read(whole, folder, 'file'), digest(Buffer.from('old')))
+})
+
+t.test('while the storage is away the service says so at once, and it recovers by itself', async (t) => {
+  const volume = await s3Volume()
+  const proxy = await startFaultyProxy(t, volume.endpoint)
+  const VOLUMES = JSON.stringify({ default: { ...volume, endpoint: proxy.url, maxAttempts: 2 } })
+  const server = await startServer(t, { env: { VOLUMES } })
+  const folder = await server.createFolder()
+  await server.upload(folder, { file: 'content' })
+  const ready = async () => {
+    const response = await fetch(`${server.managerUrl}/readyz`)
+    const { checks } = (await response.json()) as Answer
+    return { status: response.status, volume: checks.find(({ name }: Answer) => name === 'volume:default') }
+  }
+  t.equal((await ready()).status, 200)
+
+  proxy.fault = () => 'reset'
+  const stat = () => server.manager('GET', `/folders/${folder}/files/stat?path=file`)
+  await server.logged(({ msg }) => {
+    void stat()
+    return msg === 'the storage is away'
+  })
+  const started = performance.now()
+  const refused = await stat()
+  t.ok(performance.now() - started < 1000, 'at once')
+  t.equal(refused.status, 503)
+  t.match(await refused.json(), { code: 'storage_unavailable', detail: /the storage is away: .*ECONNRESET/ })
+  t.match(await ready(), { status: 503, volume: { healthy: false, reason: /ECONNRESET/ } })
+  const live = await fetch(`${server.managerUrl}/livez`)
+  t.equal(live.status, 200)
+
+  proxy.fault = () => undefined
+  await eventually(async () => (await ready()).status === 200, 30_000)
+  t.equal((await stat()).status, 200)
+  await server.logged(({ msg }) => msg === 'the storage is back')
+})
+
+t.test('a client gets all the bytes, though bodies break off', async (t) => {
+  const volume = await s3Volume()
+  const proxy = await startFaultyProxy(t, volume.endpoint)
+  const VOLUMES = JSON.stringify({ default: { ...volume, endpoint: proxy.url } })
+  const server = await startServer(t, { env: { VOLUMES } })
+  const folder = await server.createFolder()
+  const bytes = patternBytes(20 * MiB)
+  await server.upload(folder, { file: new Uint8Array(bytes) })
+  proxy.fault = onceEach(kinds)
+  const downloaded = Buffer.from(await (await fetch(await server.sign(folder, 'file'))).arrayBuffer())
+  t.equal(digest(downloaded), digest(bytes))
+  const authorization = `Bearer ${managerToken}`
+  const range = { authorization, range: 'bytes=1000000-9999999' }
+  const part = await fetch(`${server.managerUrl}/folders/${folder}/content/file`, { headers: range })
+  t.equal(part.status, 206)
+  t.equal(digest(Buffer.from(await part.arrayBuffer())), digest(bytes.subarray(1_000_000, 10_000_000)))
+})
+
+async function paths(backend: Backend, folder: string): Promise<string[]> {
+  const found: string[] = []
+  for await (const { path, type } of backend.list(folder, { ...call, recursive: true })) {
+    if (type === 'file') found.push(path)
+  }
+  return found
+}
+
+async function read(backend: Backend, folder: string, path: string): Promise<string> {
+  const file = await backend.read(folder, path, call)
+  const chunks: Buffer[] = []
+  for await (const chunk of file.chunks({ start: 0, end: file.entry.size })) chunks.push(Buffer.from(chunk))
+  file.close()
+  return digest(Buffer.concat(chunks))
+}
