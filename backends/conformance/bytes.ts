@@ -8,9 +8,12 @@ export function patternBytes(length: number, seed = 'storage-proxy'): Buffer {
   return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length))
 }
 
-/** Gives bytes in chunks of a size that divides nothing. */
+/** Gives bytes in chunks of a size that divides nothing; the memory of each is used again, as whoever keeps it finds. */
 export async function* inChunks(bytes: Buffer, chunkBytes = 65_521): AsyncGenerator<Buffer> {
-  for (let start = 0; start < bytes.length; start += chunkBytes) yield bytes.subarray(start, start + chunkBytes)
+  const memory = Buffer.alloc(chunkBytes)
+  for (let start = 0; start < bytes.length; start += chunkBytes) {
+    yield memory.subarray(0, bytes.copy(memory, 0, start, start + chunkBytes))
+  }
 }
 
 /** Gives the first half of the bytes, calls `interrupt`, which may throw, and gives the rest. */

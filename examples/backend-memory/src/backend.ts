@@ -162,7 +162,8 @@ async function gather(
     signal.throwIfAborted()
     bytes += chunk.length
     if (size !== undefined && bytes > size) throw new SizeMismatch(`more than ${size} bytes came`)
-    chunks.push(chunk)
+    // Its memory is used again.
+    chunks.push(Buffer.from(chunk))
   }
   signal.throwIfAborted()
   if (size !== undefined && bytes < size) throw new SizeMismatch(`${bytes} bytes came instead of ${size}`)
