@@ -48,7 +48,7 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ PUBLIC_URL: 'files.example' }, /^PUBLIC_URL must be an http or https URL/],
     [{ DATA_DIR: plain }, /^DATA_DIR must be a directory that the service can write to/],
     [{ BACKEND_PLUGINS: 'no-such-package' }, /^BACKEND_PLUGINS has no-such-package, which cannot be found: /],
-    [{ VOLUMES: volume({ backend: 'tape' }) }, /^VOLUMES\/v\/backend must be one of posix, not tape$/],
+    [{ VOLUMES: volume({ backend: 'tape' }) }, /^VOLUMES\/v\/backend must be one of posix, s3, not tape$/],
     [{ VOLUMES: volume({}) }, /^VOLUMES\/v must have required property 'root'$/],
     [{ VOLUMES: volume({ root, uid: '1000' }) }, /^VOLUMES\/v\/uid must be integer$/],
     [{ VOLUMES: volume({ root, fileMode: 'rw' }) }, /^VOLUMES\/v\/fileMode must match pattern/],
