@@ -3,11 +3,11 @@ import type { Backend } from '../backend.ts'
 import { withCircuit } from '../layers/circuit.ts'
 import { createS3Backend } from './backend.ts'
 import { Bucket } from './bucket.ts'
-import { PartBuffers } from './buffers.ts'
 import { createClient, createPresigner } from './client.ts'
 import { Conditions } from './conditions.ts'
 import { Keys } from './keys.ts'
 import type { S3Options } from './options.ts'
+import { PartBuffers } from './part-buffers.ts'
 import { Presigner } from './presign.ts'
 
 export function openBackend(options: S3Options, log: FastifyBaseLogger): Backend {
