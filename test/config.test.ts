@@ -55,6 +55,12 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ VOLUMES: volume({ root, colour: 'red' }) }, /^VOLUMES\/v must NOT have additional properties colour$/],
     [{ VOLUMES: volume({ root: 'files' }) }, /^VOLUMES\/v cannot be used: root must be an absolute directory$/],
     [{ VOLUMES: volume({ root: plain }) }, /^VOLUMES\/v cannot be used: EEXIST/],
+    [{ VOLUMES: volume({ root, redirect: true }) }, /^VOLUMES\/v\/redirect must be false: posix cannot presign$/],
+    [{ VOLUMES: volume({ backend: 's3' }) }, /^VOLUMES\/v must have required property 'bucket'$/],
+    [
+      { VOLUMES: volume({ backend: 's3', bucket: 'files', accessKeyId: 'x' }) },
+      /^VOLUMES\/v cannot be used: accessKeyId and secretAccessKey must be given together$/,
+    ],
     [{ VOLUMES_FILE: await file('v', volume({ backend: 'tape' })) }, /^VOLUMES_FILE\/v\/backend must be one of posix/],
     [{ MANAGER_TOKENS: 'too-short' }, /^MANAGER_TOKENS must have at least 16 characters in each/],
     [{ MANAGER_TOKENS_FILE: missing }, /^MANAGER_TOKENS_FILE must name a file that can be read/],
