@@ -32,7 +32,9 @@ export function createClient(options: S3Options, log: FastifyBaseLogger): S3Clie
 
 /** One that sends nothing, but signs URLs for others to open. */
 export function createPresigner(options: S3Options): S3Client {
-  return new S3Client(place(options, options.publicEndpoint ?? options.endpoint))
+  const endpoint = options.publicEndpoint ?? options.endpoint
+  // Else it would sign a checksum of bytes that it does not know.
+  return new S3Client({ ...place(options, endpoint), requestChecksumCalculation: 'WHEN_REQUIRED' })
 }
 
 function place(options: S3Options, endpoint: string | undefined): S3ClientConfig {
