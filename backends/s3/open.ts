@@ -11,7 +11,7 @@ import { PartBuffers } from './part-buffers.ts'
 import { Presigner } from './presign.ts'
 
 export function openBackend(options: S3Options, log: FastifyBaseLogger): Backend {
-  const bucket = new Bucket(createClient(options, log), options.bucket)
+  const bucket = new Bucket(createClient(options, log), options.bucket, options.commandsAtOnce)
   const keys = new Keys(options.prefix)
   const backend = createS3Backend({
     bucket,

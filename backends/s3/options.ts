@@ -56,7 +56,7 @@ export const s3Options = Type.Object(
       minimum: 1,
       description: 'how often a command is sent that was answered 500 or 503, or not at all',
     }),
-    maxConnections: Type.Integer({ default: 256, minimum: 1, description: 'connections to the server at once' }),
+    commandsAtOnce: Type.Integer({ default: 128, minimum: 1, description: 'commands under way at once; others wait' }),
   },
   { additionalProperties: false },
 )

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import cors from '../../plugins/cors.ts'
+import direct from './direct.ts'
 import download from './download.ts'
 import form from './form.ts'
 import put from './put.ts'
@@ -9,5 +10,5 @@ import tus from './tus/index.ts'
 export default async function client(app: FastifyInstance): Promise<void> {
   app.addHook('onRequest', app.requirePublicListener)
   await app.register(cors)
-  for (const routes of [download, put, form, tus]) await app.register(routes)
+  for (const routes of [download, put, form, direct, tus]) await app.register(routes)
 }
