@@ -102,7 +102,8 @@ export interface Backend {
   move(folder: string, from: string, to: string, options: MoveOptions): Promise<Amount>
 
   /**
-   * Removes an entry; a directory that has entries only with `recursive`, and then it vanishes in one step.
+   * Removes an entry; a directory that has entries only with `recursive`, and then it vanishes in one step where the
+   * storage has one.
    * @throws {NotFound}
    * @throws {NotEmpty}
    */
@@ -147,6 +148,13 @@ export interface Backend {
    */
   presign?(folder: string, path: string, options: PresignOptions): Promise<string>
 
+  /**
+   * Lets clients send the bytes of an upload, which was begun and has none yet, to the storage itself: each part by one
+   * PUT of exactly its bytes, in any order, and again where one failed. The service appends nothing to such an upload;
+   * the rest is as with any other, so `readUpload` tells how many bytes are there from the first on.
+   */
+  presignUpload?(folder: string, upload: string, options: PresignUploadOptions): Promise<PresignedPart[]>
+
   /** Where a host mounts or reaches the entry; an absent path is the vfolder itself. */
   mount?(folder: string, path: string | undefined): Promise<MountPoint>
 }
@@ -159,6 +167,7 @@ export const capabilities = [
   'symlink',
   'capacity',
   'presign',
+  'presignUpload',
   'mount',
 ] as const satisfies (keyof Backend)[]
 export type Capability = (typeof capabilities)[number]
@@ -258,6 +267,19 @@ export interface PresignOptions extends Call {
   /** Header fields that the storage answers with: how the file is presented. */
   contentType: string
   contentDisposition: string
+}
+
+export interface PresignUploadOptions extends Call {
+  expiresInSeconds: number
+  /** Bytes of the whole. */
+  size: number
+}
+
+/** The bytes from `start` up to and without `end`. */
+export interface PresignedPart {
+  url: string
+  start: number
+  end: number
 }
 
 /** Told from time to time how much of the whole is done. */

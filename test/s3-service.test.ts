@@ -255,3 +255,44 @@ t.test('a direct URL leads past the service', async (t) => {
   t.match(await missing.json(), { code: 'capability_missing' })
   t.equal((await sign(folder, { operation: 'archive', paths: [], direct: true })).status, 400)
 })
+
+t.test('a client sends a file to the storage itself, and the quota holds', async (t) => {
+  const { server, volume, objects } = await start(t)
+  const folder = await server.createFolder({ quota: { bytes: large.length + 10 } })
+  const begin = (body: object) => server.manager('POST', `/folders/${folder}/direct-uploads`, body)
+  const upload = (await (await begin({ path: 'dir/file', size: large.length })).json()) as Answer
+  t.match(upload.parts, [{ method: 'PUT', start: 0 }, { end: large.length }])
+  const refused = await begin({ path: 'other', size: 11 })
+  t.equal(refused.status, 507, 'its room is reserved')
+  t.match(await refused.json(), { code: 'quota_exceeded' })
+
+  const [first, second] = upload.parts
+  const send = ({ url }: Answer, body: Uint8Array<ArrayBuffer>) => fetch(url, { method: 'PUT', body })
+  t.ok(first.url.startsWith(volume.endpoint))
+  t.equal((await send(second, large.slice(second.start, second.end))).status, 200)
+  const complete = () => fetch(upload.completeUrl, { method: 'POST' })
+  const early = await complete()
+  t.equal(early.status, 409)
+  t.match(await early.json(), { code: 'upload_incomplete', bytes: 0, size: large.length })
+  t.equal((await send(first, large.slice(first.start, first.end + 1))).status, 403, 'a byte more')
+  t.equal((await send(first, large.slice(first.start, first.end))).status, 200)
+  for (const _ of ['once', 'and again']) {
+    const completed = await complete()
+    t.equal(completed.status, 201)
+    t.same(await completed.json(), { path: 'dir/file', size: large.length })
+  }
+  t.equal(sha256((await download(server, folder, 'dir/file')).bytes), sha256(large))
+  t.match(await server.ask('GET', `/folders/${folder}`), { usage: { files: 1, bytes: large.length } })
+  t.notMatch(server.rawLines().join('\n'), 'X-Amz-')
+
+  const given = (await (await begin({ path: 'other', size: 10 })).json()) as Answer
+  t.equal((await send(given.parts[0], large.slice(0, 10))).status, 200)
+  t.equal((await fetch(`${given.completeUrl}x`, { method: 'DELETE' })).status, 404)
+  t.equal((await fetch(given.completeUrl, { method: 'DELETE' })).status, 204)
+  t.same(await objects('/uploads/'), [])
+  t.equal((await begin({ path: 'other', size: 10 })).status, 201, 'its room is free again')
+
+  const local = await server.createFolder({ volume: 'local' })
+  const missing = await server.manager('POST', `/folders/${local}/direct-uploads`, { path: 'a', size: 1 })
+  t.equal(missing.status, 501)
+})

@@ -4,7 +4,7 @@ import type { Amount, Capability, Capable, CloneOptions, Entry } from '../backen
 import { AlreadyExists, IsADirectory, NotFound } from '../errors.ts'
 import { orderKey } from '../order.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
-import { call, fails, type Subject } from './subject.ts'
+import { call, fails, readRange, type Subject } from './subject.ts'
 
 export type CasesWith<C extends Capability> = Record<string, (subject: Subject, backend: Capable<C>) => Promise<void>>
 
@@ -189,6 +189,44 @@ export const presign: CasesWith<'presign'> = {
     await sleep(2500)
     assert.ok((await fetch(short)).status >= 400, 'it has expired')
     assert.equal(await subject.text('file'), 'file')
+  },
+}
+
+export const presignUpload: CasesWith<'presignUpload'> = {
+  'a client sends the parts, in any order, and each with exactly its bytes': async (subject, backend) => {
+    const { folder } = subject
+    for (const size of [0, 1, 17 * MiB + 1]) {
+      const upload = crypto.randomUUID()
+      const bytes = patternBytes(size)
+      await backend.beginUpload(folder, upload, call)
+      const parts = await backend.presignUpload(folder, upload, { ...call, size, expiresInSeconds: 60 })
+      assert.equal(parts.at(-1)?.end ?? 0, size)
+      const send = (url: string, body: Buffer) => fetch(url, { method: 'PUT', body: new Uint8Array(body) })
+      for (const { url, start, end } of parts.toReversed()) {
+        assert.ok((await send(url, bytes.subarray(start, end - 1))).status >= 400, 'a byte less')
+        assert.ok((await send(url, bytes.subarray(start, end))).ok)
+      }
+      const staged = await backend.readUpload(folder, upload, call)
+      assert.equal(staged.entry.size, size)
+      assert.equal(digest(await readRange(staged, { start: 0, end: size })), digest(bytes))
+      staged.close()
+      await backend.completeUpload(folder, upload, `file ${size}`, { ...call, size })
+      assert.equal(digest(await subject.bytes(`file ${size}`)), digest(bytes))
+    }
+  },
+
+  'what is missing is told by the size': async (subject, backend) => {
+    const upload = crypto.randomUUID()
+    const { folder } = subject
+    await backend.beginUpload(folder, upload, call)
+    const parts = await backend.presignUpload(folder, upload, { ...call, size: 17 * MiB, expiresInSeconds: 60 })
+    const last = parts.at(-1)
+    assert.ok(last !== undefined)
+    await fetch(last.url, { method: 'PUT', body: new Uint8Array(last.end - last.start) })
+    const staged = await backend.readUpload(folder, upload, call)
+    assert.ok(staged.entry.size < 17 * MiB)
+    staged.close()
+    await backend.abortUpload(folder, upload, call)
   },
 }
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type Capability, capabilities, capabilitiesOf, hasCapability } from '../backend.ts'
 import { aborts } from './aborts.ts'
-import { type CasesWith, capacity, clone, copy, mount, presign, usage } from './capabilities.ts'
+import { type CasesWith, capacity, clone, copy, mount, presign, presignUpload, usage } from './capabilities.ts'
 import { concurrency } from './concurrency.ts'
 import { conditions } from './conditions.ts'
 import { directories, removals } from './directories.ts'
@@ -36,7 +36,16 @@ const required: Record<string, Cases> = {
   aborts,
 }
 
-const optional: { [C in Capability]: CasesWith<C> } = { copy, clone, usage, symlink, capacity, presign, mount }
+const optional: { [C in Capability]: CasesWith<C> } = {
+  copy,
+  clone,
+  usage,
+  symlink,
+  capacity,
+  presign,
+  presignUpload,
+  mount,
+}
 
 /**
  * The behaviour that `Backend` promises, as cases for any test runner:

@@ -1,5 +1,5 @@
+import { acquireBuffer, releaseBuffer } from '../buffers.ts'
 import { Unavailable } from '../errors.ts'
-import { acquireBuffer, releaseBuffer } from './buffers.ts'
 import { translated } from './errno.ts'
 import { read } from './files.ts'
 

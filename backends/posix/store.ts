@@ -1,6 +1,6 @@
 import type { Call } from '../backend.ts'
+import { acquireBuffer, releaseBuffer } from '../buffers.ts'
 import { SizeMismatch } from '../errors.ts'
-import { acquireBuffer, releaseBuffer } from './buffers.ts'
 import { fdatasync, write } from './files.ts'
 
 /** What is gathered waits no longer than this: by its last write the cleanup tells a slow upload from a dead one. */

@@ -2,6 +2,7 @@ import type { Backend } from '../backend.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
 import { copyEntry } from './copy.ts'
+import { presignUpload } from './direct-upload.ts'
 import { makeDirectory, putMarker, statEntry } from './directories.ts'
 import { collectGarbage } from './garbage.ts'
 import { listEntries } from './list.ts'
@@ -63,6 +64,8 @@ export function createS3Backend(store: Store) {
     health: (call) => bucket.exists(call),
 
     presign: (folder, path, options) => presigner.download(keys.entry(folder, path), options),
+
+    presignUpload: (_folder, upload, options) => presignUpload(store, upload, options),
 
     async mount(folder, path) {
       const prefix = keys.folder(folder) + (path === undefined ? '' : splitPath(path).join('/'))

@@ -14,6 +14,7 @@ import {
 import type { Call } from '../backend.ts'
 import { NotFound, Unavailable } from '../errors.ts'
 import { translate } from './errors.ts'
+import { Pool } from './pool.ts'
 
 export interface StoredObject {
   key: string
@@ -61,19 +62,27 @@ export class Bucket {
   readonly client: S3Client
   readonly name: string
 
-  constructor(client: S3Client, name: string) {
+  readonly #turns: Pool<true>
+
+  constructor(client: S3Client, name: string, commandsAtOnce: number) {
     this.client = client
     this.name = name
+    this.#turns = new Pool<true>(() => true, commandsAtOnce)
   }
 
-  /** Runs a command of the SDK; an aborted one rejects with the reason of its signal. */
+  /**
+   * Runs a command of the SDK, when it is its turn: what waited for a connection instead would run into the time limit of
+   * connecting. An aborted one rejects with the reason of its signal.
+   */
   async run<T>(signal: AbortSignal, send: (options: { abortSignal: AbortSignal }) => Promise<T>): Promise<T> {
-    signal.throwIfAborted()
+    const turn = await this.#turns.acquire(signal)
     try {
       return await send({ abortSignal: signal })
     } catch (error) {
       signal.throwIfAborted()
       throw translate(error)
+    } finally {
+      this.#turns.release(turn)
     }
   }
 

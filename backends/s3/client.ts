@@ -12,15 +12,13 @@ const withBytes = new Set(['PutObjectCommand', 'UploadPartCommand'])
  * must not happen twice is recognized by the write's ID; see `write.ts`.
  */
 export function createClient(options: S3Options, log: FastifyBaseLogger): S3Client {
-  const agent = { keepAlive: true, maxSockets: options.maxConnections }
+  const agent = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }
   const client = new S3Client({
     ...place(options, options.endpoint),
     maxAttempts: options.maxAttempts,
     requestHandler: {
       connectionTimeout: options.connectTimeoutSeconds * 1000,
       socketTimeout: options.idleTimeoutSeconds * 1000,
-      // Who waits for a connection waits for other requests, which is told by their duration.
-      socketAcquisitionWarningTimeout: 2 ** 31 - 1,
       httpAgent: agent,
       httpsAgent: agent,
     },
@@ -32,7 +30,9 @@ export function createClient(options: S3Options, log: FastifyBaseLogger): S3Clie
 
 /** One that sends nothing, but signs URLs for others to open. */
 export function createPresigner(options: S3Options): S3Client {
-  return new S3Client(place(options, options.publicEndpoint ?? options.endpoint))
+  const endpoint = options.publicEndpoint ?? options.endpoint
+  // Else it would sign a checksum of bytes that it does not know.
+  return new S3Client({ ...place(options, endpoint), requestChecksumCalculation: 'WHEN_REQUIRED' })
 }
 
 function place(options: S3Options, endpoint: string | undefined): S3ClientConfig {

@@ -14,7 +14,8 @@ interface Stale extends Call {
 /**
  * Aborts multipart uploads that got no part for `idleSeconds`, goes on with moves whose process died, and removes what
  * was written for a try, and locks
- * of the dead. Resumable uploads are no garbage: they are ended by who knows them.
+ * of the dead. Resumable uploads are no garbage, but for
+ * parts that came after their end: they are ended by who knows them.
  */
 export async function collectGarbage(
   store: Store,
@@ -29,6 +30,22 @@ export async function collectGarbage(
     for await (const { key, modifiedAt } of store.bucket.objects({ prefix, signal })) {
       if (modifiedAt.getTime() < stale.before) await store.bucket.delete(key, { signal })
     }
+  }
+  const orphans = await removeOrphans(store, stale)
+  return { files: removed.files + orphans.files, bytes: removed.bytes + orphans.bytes }
+}
+
+/** A client may send a part of an upload that was completed or aborted meanwhile, as long as its presigned URL lives. */
+async function removeOrphans({ bucket, keys }: Store, { before, signal }: Stale): Promise<Amount> {
+  const removed = { files: 0, bytes: 0 }
+  let marker = ''
+  for await (const { key, size, modifiedAt } of bucket.objects({ prefix: keys.uploads, signal })) {
+    if (key.endsWith('/')) marker = key
+    if (key.startsWith(marker) && marker !== '') continue
+    if (modifiedAt.getTime() >= before) continue
+    await bucket.delete(key, { signal })
+    removed.files++
+    removed.bytes += size
   }
   return removed
 }

@@ -40,9 +40,13 @@ export class Keys {
     return key
   }
 
+  get uploads(): string {
+    return `${this.prefix}uploads/`
+  }
+
   /** What the keys of an upload begin with, and its marker. */
   upload(id: string): string {
-    return `${this.prefix}uploads/${id}/`
+    return `${this.uploads}${id}/`
   }
 
   segment(upload: string, index: number): string {

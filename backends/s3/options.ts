@@ -35,7 +35,7 @@ export const s3Options = Type.Object(
       description: 'bytes of a part of a multipart upload; 10,000 of them are the largest file',
     }),
     uploadBuffers: Type.Integer({
-      default: 16,
+      default: 8,
       minimum: 1,
       description: 'parts in memory at once, over all uploads of the process',
     }),
@@ -56,7 +56,7 @@ export const s3Options = Type.Object(
       minimum: 1,
       description: 'how often a command is sent that was answered 500 or 503, or not at all',
     }),
-    maxConnections: Type.Integer({ default: 256, minimum: 1, description: 'connections to the server at once' }),
+    commandsAtOnce: Type.Integer({ default: 128, minimum: 1, description: 'commands under way at once; others wait' }),
   },
   { additionalProperties: false },
 )

@@ -1,5 +1,5 @@
 import type { Call } from '../backend.ts'
-import type { PartBuffers } from './buffers.ts'
+import type { PartBuffers } from './part-buffers.ts'
 
 /** What fits into so little takes none of the large buffers, so that small files do not wait for them. */
 const smallBytes = 64 * 1024

@@ -1,4 +1,4 @@
-import { GetObjectCommand, type S3Client } from '@aws-sdk/client-s3'
+import { GetObjectCommand, PutObjectCommand, type S3Client } from '@aws-sdk/client-s3'
 import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
 import type { PresignOptions } from '../backend.ts'
 
@@ -23,6 +23,12 @@ export class Presigner {
       ResponseContentType: contentType,
       ResponseContentDisposition: this.#amazon ? latin1(contentDisposition) : contentDisposition,
     })
+    return getSignedUrl(this.#client, command, { expiresIn: expiresInSeconds })
+  }
+
+  /** For a PUT of exactly so many bytes: the length is signed. */
+  async upload(key: string, bytes: number, expiresInSeconds: number): Promise<string> {
+    const command = new PutObjectCommand({ Bucket: this.#bucket, Key: key, ContentLength: bytes })
     return getSignedUrl(this.#client, command, { expiresIn: expiresInSeconds })
   }
 

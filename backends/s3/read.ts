@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call, OpenFile } from '../backend.ts'
 import { BackendError, IsADirectory, NotFound, PreconditionFailed, Unavailable } from '../errors.ts'
+import { bytesOf } from './body.ts'
 import type { Bucket, StoredObject } from './bucket.ts'
 import { directoryExists } from './directories.ts'
 import { fileEntry } from './entry.ts'
@@ -46,7 +47,7 @@ export async function* readChunks(
     })
     let failure: unknown
     try {
-      for await (const chunk of body) {
+      for await (const chunk of bytesOf(body, { signal })) {
         position += chunk.length
         if (position > end) throw new Unavailable(`the storage gives more of ${path} than was asked for`)
         yield chunk
@@ -54,8 +55,6 @@ export async function* readChunks(
     } catch (error) {
       if (error instanceof BackendError) throw error
       failure = error
-    } finally {
-      body.destroy()
     }
     signal.throwIfAborted()
     if (position > before) attempt = 0

@@ -1,7 +1,7 @@
 import type { Bucket } from './bucket.ts'
-import type { PartBuffers } from './buffers.ts'
 import type { Conditions } from './conditions.ts'
 import type { Keys } from './keys.ts'
+import type { PartBuffers } from './part-buffers.ts'
 import type { Presigner } from './presign.ts'
 
 /** What the operations of the backend work with. */

@@ -23,10 +23,18 @@ interface Segments {
   bytes: number
 }
 
-export async function beginUpload({ bucket, keys, buffers }: Store, upload: string, { signal }: Call): Promise<void> {
-  if ((await bucket.head(keys.upload(upload), { signal })) !== undefined) return
-  const metadata = { [segmentBytesName]: String(buffers.bytes) }
-  await bucket.put(keys.upload(upload), nothing, { signal, metadata })
+export async function beginUpload(store: Store, upload: string, call: Call): Promise<void> {
+  const marker = await store.bucket.head(store.keys.upload(upload), call)
+  if (marker === undefined) await putUploadMarker(store, upload, store.buffers.bytes, call)
+}
+
+export async function putUploadMarker(
+  { bucket, keys }: Store,
+  upload: string,
+  segmentBytes: number,
+  { signal }: Call,
+): Promise<void> {
+  await bucket.put(keys.upload(upload), nothing, { signal, metadata: { [segmentBytesName]: String(segmentBytes) } })
 }
 
 /** @throws {UploadNotFound} */
@@ -124,7 +132,7 @@ export async function completeUpload(
     await abortUpload(store, upload, { signal })
     throw new UploadNotFound(`the upload ${upload} is a file already`)
   }
-  const written = await (size <= segmentBytes
+  const written = await (size <= Math.min(segmentBytes, store.buffers.bytes)
     ? fromOneSegment(store, target, upload, options)
     : fromSegments(store, target, upload, { ...options, segmentBytes }))
   await abortUpload(store, upload, { signal })

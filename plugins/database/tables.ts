@@ -43,8 +43,11 @@ export interface Tables {
     token_hash: string
     /** `completing`: its file may have appeared already. */
     state: 'open' | 'completing' | 'finished'
-    /** `partial`: becomes no file of its own, but a part of a final one. */
-    kind: 'whole' | 'partial' | 'final'
+    /**
+     * `partial`: becomes no file of its own, but a part of a final one. `direct`: its client sends the bytes to the
+     * storage itself.
+     */
+    kind: 'whole' | 'partial' | 'final' | 'direct'
     /** Null while the client has not said it. */
     size: number | null
     /** The bytes before it are durable. */

@@ -51,7 +51,8 @@ export async function completeUpload(
   }
 
   async function announce(): Promise<void> {
-    const sha256 = await hashes.digest(row, backend, signal)
+    // The bytes of a direct one never came by here, and are not fetched for their hash.
+    const sha256 = row.kind === 'direct' ? null : await hashes.digest(row, backend, signal)
     const replaced = await amountAt(backend, vfolder, path, signal)
     await coverRoom(app, row, roomFor(size, replaced))
     row.replaced_bytes = replaced.bytes

@@ -5,13 +5,14 @@ import { rateOf } from '../pacing.ts'
 import { Problem } from '../problems.ts'
 import { currentRequestId } from '../request-id.ts'
 import { amountAt } from '../vfolder-upload.ts'
+import { requireCapability } from '../volumes.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
 import { completeUpload } from './complete.ts'
 import { createConcatenation } from './concatenate.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
 import { roomFor } from './room.ts'
-import { checked, isWhole, type Named, type NewUpload, newToken, type UploadRow } from './rows.ts'
+import { checked, isWhole, type Named, type NewUpload, newToken, notFound, type UploadRow } from './rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -163,6 +164,7 @@ function createUploads(app: FastifyInstance) {
       return locked(named, async (row, lock) => {
         if (row.state === 'finished' || row.kind === 'final')
           throw new Problem('upload_finished', 'Nothing can follow.')
+        if (row.kind === 'direct') throw notFound()
         if (append.offset !== row.offset) {
           const members = { offset: row.offset }
           throw new Problem('upload_offset_mismatch', `The upload goes on from ${row.offset}.`, { members })
@@ -170,6 +172,30 @@ function createUploads(app: FastifyInstance) {
         if (append.size !== undefined) await declareSize(row, append.size)
         if (append.bytes !== 0) await appendBytes(app, hashes, row, lock, append)
         return isWhole(row) ? completeUpload(app, hashes, row, signal) : row
+      })
+    },
+
+    /**
+     * Begins an upload whose bytes the client sends to the storage itself.
+     * @throws {Problem} `capability_missing`, `file_too_large`, `quota_exceeded`
+     */
+    async createDirect(upload: Omit<NewUpload, 'kind' | 'metadata'> & { size: number }, expiresInSeconds: number) {
+      const { size, permission } = upload
+      const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+      const backend = requireCapability(volume, 'presignUpload')
+      const maxBytes = Math.min(upload.maxBytes, backend.limits.maxFileBytes)
+      const named = await create({ ...upload, maxBytes, kind: 'direct', metadata: undefined })
+      const parts = await backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
+      return { ...named, parts }
+    },
+
+    /** Makes a file of what a client has sent to the storage. @throws {Problem} `upload_incomplete` */
+    completeDirect(named: Named): Promise<UploadRow> {
+      return locked(named, async (row) => {
+        if (row.kind !== 'direct') throw notFound()
+        if (row.state === 'finished') return row
+        if (row.state === 'open') await takeStock(row)
+        return completeUpload(app, hashes, row, signal)
       })
     },
 
@@ -222,6 +248,19 @@ function createUploads(app: FastifyInstance) {
         }
       }
     },
+  }
+
+  /** Finds out whether all bytes are there that were announced. */
+  async function takeStock(row: UploadRow): Promise<void> {
+    const { volume } = await app.vfolders.open(row.vfolder)
+    const { entry, close } = await volume.backend.readUpload(row.vfolder, row.id, { signal })
+    close()
+    if (entry.size !== row.size) {
+      const members = { bytes: entry.size, size: row.size }
+      throw new Problem('upload_incomplete', `The storage has ${entry.size} of ${row.size} bytes.`, { members })
+    }
+    row.offset = entry.size
+    await db.updateTable('uploads').set({ offset: row.offset }).where('id', '=', row.id).execute()
   }
 
   async function declareSize(row: UploadRow, size: number): Promise<void> {

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import cors, { clientPrefixes } from '../../plugins/cors.ts'
 import { handleNotFound } from '../../plugins/errors.ts'
+import direct from './direct.ts'
 import download from './download.ts'
 import form from './form.ts'
 import put from './put.ts'
@@ -8,7 +9,7 @@ import tus from './tus/index.ts'
 
 /** What a signed URL leads to. No token but the URL's own; pages of other origins may use it. */
 export default async function client(app: FastifyInstance): Promise<void> {
-  const routesBelow = { '/download/': [download], '/upload/': [put, form, tus] }
+  const routesBelow = { '/download/': [download], '/upload/': [put, form, direct, tus] }
   app.addHook('onRequest', app.requirePublicListener)
   for (const prefix of clientPrefixes) {
     await app.register(

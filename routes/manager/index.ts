@@ -3,6 +3,7 @@ import { Job } from '../../plugins/job-queue/job.ts'
 import { Entry } from '../schemas.ts'
 import clone from './clone.ts'
 import content from './content.ts'
+import directUploads from './direct-uploads.ts'
 import files from './files.ts'
 import { Folder } from './folder-schemas.ts'
 import folders from './folders.ts'
@@ -23,6 +24,6 @@ export default async function manager(app: FastifyInstance): Promise<void> {
     if (route.schema) route.schema.security = [{ manager: [] }]
   })
 
-  const ofFolders = [folders, clone, quotaScopes, files, listFiles, content, upload, signedUrls]
+  const ofFolders = [folders, clone, quotaScopes, files, listFiles, content, upload, directUploads, signedUrls]
   for (const routes of [volumes, ...ofFolders, jobs, jobEvents]) await app.register(routes)
 }

@@ -104,7 +104,8 @@ async function stop(daemon: string): Promise<void> {
 function isAlive(id: number): boolean {
   try {
     return process.kill(id, 0)
-  } catch {
-    return false
+  } catch (error) {
+    // Another user's.
+    return error instanceof Error && 'code' in error && error.code === 'EPERM'
   }
 }

@@ -24,13 +24,18 @@ export function pieceKey(upload: string, offset: number): string {
   return uploadKey(upload) + String(offset).padStart(16, '0')
 }
 
-/** What OpenDAL does not keep, white space at the end of a key and backslashes, is percent-encoded, and so is `%`. */
+/**
+ * What OpenDAL does not keep, white space at the end of a key, backslashes, and for Azure `%`, stands in keys as `~` and
+ * its bytes in hexadecimal, and so does `~`.
+ */
 function toKeyName(name: string): string {
-  return name.replace(/%|\\|\p{White_Space}$/gu, encodeURIComponent)
+  return name.replace(/[%\\~]|\p{White_Space}$/gu, (character) =>
+    [...Buffer.from(character)].map((byte) => `~${byte.toString(16).padStart(2, '0')}`).join(''),
+  )
 }
 
 export function fromKeyName(name: string): string {
-  return name.replace(/(?:%[0-9A-F]{2})+/g, decodeURIComponent)
+  return name.replace(/(?:~[0-9a-f]{2})+/g, (run) => Buffer.from(run.replaceAll('~', ''), 'hex').toString())
 }
 
 /** The path of every directory that leads to an entry, the nearest first. */

@@ -1,0 +1,25 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Backend } from '../backend.ts'
+import { withCircuit } from '../layers/circuit.ts'
+import { createS3Backend } from './backend.ts'
+import { Bucket } from './bucket.ts'
+import { createClient, createPresigner } from './client.ts'
+import { Conditions } from './conditions.ts'
+import { Keys } from './keys.ts'
+import type { S3Options } from './options.ts'
+import { PartBuffers } from './part-buffers.ts'
+import { Presigner } from './presign.ts'
+
+export function openBackend(options: S3Options, log: FastifyBaseLogger): Backend {
+  const bucket = new Bucket(createClient(options, log), options.bucket, options.commandsAtOnce)
+  const keys = new Keys(options.prefix)
+  const backend = createS3Backend({
+    bucket,
+    keys,
+    buffers: new PartBuffers(options.partBytes, options.uploadBuffers),
+    conditions: new Conditions(bucket, keys.probes, log),
+    presigner: new Presigner(createPresigner(options), options.bucket, options.endpoint === undefined),
+    copyPartBytes: options.copyPartBytes,
+  })
+  return withCircuit(backend, log)
+}

@@ -1,0 +1,43 @@
+/** So many things of one kind, made when they are first needed and used again. Who finds none waits for one, in turn. */
+export class Pool<T> {
+  readonly #make: () => T
+  readonly #limit: number
+  readonly #free: T[] = []
+  readonly #waiting: ((item: T) => void)[] = []
+  #made = 0
+
+  constructor(make: () => T, limit: number) {
+    this.#make = make
+    this.#limit = limit
+  }
+
+  async acquire(signal: AbortSignal): Promise<T> {
+    signal.throwIfAborted()
+    const free = this.#free.pop()
+    if (free !== undefined) return free
+    if (this.#made < this.#limit) {
+      this.#made++
+      return this.#make()
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<T>()
+    const aborted = () => {
+      const place = this.#waiting.indexOf(resolve)
+      if (place < 0) return // It is its turn already.
+      this.#waiting.splice(place, 1)
+      reject(signal.reason)
+    }
+    this.#waiting.push(resolve)
+    signal.addEventListener('abort', aborted, { once: true })
+    try {
+      return await promise
+    } finally {
+      signal.removeEventListener('abort', aborted)
+    }
+  }
+
+  release(item: T): void {
+    const next = this.#waiting.shift()
+    if (next === undefined) this.#free.push(item)
+    else next(item)
+  }
+}
