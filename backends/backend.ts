@@ -98,7 +98,8 @@ export interface Backend {
   move(folder: string, from: string, to: string, options: MoveOptions): Promise<Amount>
 
   /**
-   * Removes an entry; a directory that has entries only with `recursive`, and then it vanishes in one step.
+   * Removes an entry; a directory that has entries only with `recursive`, and then it vanishes in one step where the
+   * storage has one.
    * @throws {NotFound}
    * @throws {NotEmpty}
    */

@@ -1,12 +1,19 @@
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { pino } from 'pino'
 import t from 'tap'
 import { conformance } from '../backends/conformance/index.ts'
 import { posix } from '../backends/posix/index.ts'
-import { temporaryDirectory } from './server.ts'
 
-t.test('posix', async (t) => {
-  const root = await temporaryDirectory(t)
-  const { signal } = new AbortController()
-  const open = () => posix.create({ options: { root }, log: pino({ level: 'silent' }), signal })
-  for (const { name, run } of await conformance(open)) t.test(name, run)
-})
+const places = { posix: tmpdir(), 'posix on tmpfs': '/dev/shm' }
+
+for (const [name, parent] of Object.entries(places)) {
+  t.test(name, async (t) => {
+    const root = await mkdtemp(join(parent, 'storage-proxy-test-'))
+    t.teardown(() => rm(root, { recursive: true }))
+    const { signal } = new AbortController()
+    const open = () => posix.create({ options: { root }, log: pino({ level: 'silent' }), signal })
+    for (const { name, run } of await conformance(open)) t.test(name, run)
+  })
+}

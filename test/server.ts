@@ -13,7 +13,7 @@ export const signingKey = 'a-signing-key-for-tests-of-32-bytes'
 const serverFile = fileURLToPath(new URL('../server.ts', import.meta.url))
 
 /** What a test gives to be told when it ends; tap's `t` is one. */
-interface Teardown {
+export interface Teardown {
   teardown(fn: () => unknown): void
 }
 

@@ -38,10 +38,17 @@ export class Subject {
     try {
       await backend.createFolder(folder, call)
       await run(subject)
-    } finally {
-      for (const folder of subject.#folders) await backend.removeFolder(folder, call)
-      for (const opened of subject.#opened) await opened.close()
+    } catch (error) {
+      // What the case found counts, not that removing the rest of it failed too.
+      await subject.#end().catch(() => {})
+      throw error
     }
+    await subject.#end()
+  }
+
+  async #end(): Promise<void> {
+    for (const folder of this.#folders) await this.backend.removeFolder(folder, call)
+    for (const opened of this.#opened) await opened.close()
   }
 
   /** Another backend over the same storage, as after a restart or in another process. */
