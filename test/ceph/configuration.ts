@@ -5,7 +5,10 @@ interface Places {
   s3Port: number
 }
 
-/** A ceph.conf for a cluster that is small, quick and gone when it ends. */
+/**
+ * A ceph.conf for a cluster that is small, quick and gone when it ends. What is deleted is freed within seconds, not
+ * hours: it is memory.
+ */
 export function configuration({ directory, fsid, monPort, s3Port }: Places): string {
   return `
 [global]
@@ -48,5 +51,8 @@ pid file = ${directory}/radosgw.pid
 rgw dns name = localhost
 rgw enable usage log = false
 rgw multipart min part size = 5242880
+rgw gc obj min wait = 5
+rgw gc processor period = 5
+rgw gc processor max time = 5
 `
 }
