@@ -35,16 +35,13 @@ t.test('large archives', async (t) => {
     const directory = await temporaryDirectory(t)
     await sparseFile(join(mount, 'a.bin'), 4 * GiB + 1)
     await writeFile(join(mount, 'b.txt'), 'after four GiB')
-    for (const compression of ['store', 'deflate']) {
-      const file = join(directory, `${compression}.zip`)
-      const url = `${await server.signArchive(folder)}&compression=${compression}`
-      await save(url, file)
-      if (compression === 'store') await run('unzip', ['-tqq', file])
-      const { stdout } = await run('python3', ['-c', checkZip, file, '2', String(4 * GiB + 1 + 14)])
-      t.equal(stdout, 'after four GiB\n', compression)
-      if (compression === 'store') t.match((await run('bsdtar', ['-tvf', file])).stdout, `${4 * GiB + 1} `)
-      await rm(file)
-    }
+    const file = join(directory, 'large.zip')
+    await save(await server.signArchive(folder), file)
+    await run('unzip', ['-tqq', file])
+    const { stdout } = await run('python3', ['-c', checkZip, file, '2', String(4 * GiB + 1 + 14)])
+    t.equal(stdout, 'after four GiB\n')
+    t.match((await run('bsdtar', ['-tvf', file])).stdout, `${4 * GiB + 1} `)
+    await rm(file)
   })
 
   await t.test('a tar of a file over 8 GiB', async (t) => {
