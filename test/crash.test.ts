@@ -5,8 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { eventually, managerToken, type Server, startServer, temporaryDirectory } from './server.ts'
 
-const kills = 100
-const size = 8 * 1024 * 1024
+const kills = 25
+/** Each has an upload under way at each kill. */
+const names = ['a.bin', 'b.bin', 'c.bin', 'd.bin']
+const size = 2 * 1024 * 1024
 
 /** A file of one version is told from every other by its first bytes and its hash. */
 function version(number: number): Uint8Array<ArrayBuffer> {
@@ -21,12 +23,13 @@ function sha256(bytes: Uint8Array): string {
 async function uploadUntilKilled(
   server: Server,
   folder: string,
+  name: string,
   current: number,
 ): Promise<{ stored: number; sent: number }> {
   let stored = current
   for (let number = current + 1; ; number++) {
     const form = new FormData()
-    form.append('file', new Blob([version(number)]), 'file.bin')
+    form.append('file', new Blob([version(number)]), name)
     try {
       const response = await fetch(`${server.url}/folders/upload?folder=${folder}`, {
         method: 'POST',
@@ -42,7 +45,7 @@ async function uploadUntilKilled(
   }
 }
 
-t.test(`${kills} kills at random moments of an upload`, { timeout: 600_000 }, async (t) => {
+t.test(`${kills} kills at random moments of ${names.length} uploads`, { timeout: 600_000 }, async (t) => {
   const dataDir = await temporaryDirectory(t)
   const options = {
     dataDir,
@@ -50,32 +53,37 @@ t.test(`${kills} kills at random moments of an upload`, { timeout: 600_000 }, as
   }
   let server = await startServer(t, options)
   const folder = await server.createFolder()
-  const file = join(await server.mountOf(folder), 'file.bin')
-  await server.upload(folder, { 'file.bin': version(0) })
+  const mount = await server.mountOf(folder)
+  await server.upload(folder, Object.fromEntries(names.map((name) => [name, version(0)])))
 
-  let current = 0
+  const current = new Map(names.map((name) => [name, 0]))
   let cutUploads = 0
   for (let kill = 0; kill < kills; kill++) {
-    const uploads = uploadUntilKilled(server, folder, current)
+    const uploads = names.map(async (name) => ({
+      name,
+      ...(await uploadUntilKilled(server, folder, name, current.get(name) ?? 0)),
+    }))
     await sleep(Math.random() * 150)
     await server.end('SIGKILL')
-    const { stored, sent } = await uploads
-    const found = sha256(await readFile(file))
-    // The answer to the upload in flight may be lost after the file had appeared.
-    const whole = [stored, sent].filter((number) => sha256(version(number)) === found)
-    t.equal(whole.length, 1, `after kill ${kill} the file is version ${whole[0] ?? 'neither'} of ${stored} and ${sent}`)
-    if (whole[0] === stored) cutUploads++
-    current = whole[0] ?? sent
+    for (const { name, stored, sent } of await Promise.all(uploads)) {
+      const found = sha256(await readFile(join(mount, name)))
+      // The answer to the upload in flight may be lost after the file had appeared.
+      const whole = [stored, sent].filter((number) => sha256(version(number)) === found)
+      const is = `${name} is version ${whole[0] ?? 'neither'} of ${stored} and ${sent}`
+      t.equal(whole.length, 1, `after kill ${kill} ${is}`)
+      if (whole[0] === stored) cutUploads++
+      current.set(name, whole[0] ?? sent)
+    }
     server = await startServer(t, options)
   }
-  t.ok(cutUploads > kills / 4, `${cutUploads} of the kills came before the file had appeared`)
+  t.ok(cutUploads > (kills * names.length) / 4, `${cutUploads} of the kills came before the file had appeared`)
 
   const staging = join(dataDir, 'volumes/default/staging')
   await eventually(async () => (await readdir(staging)).length === 0, 20_000)
   const { entries } = await server.ask('GET', `/folders/${folder}/files?recursive=true`)
   t.same(
     entries.map(({ path, size }: { path: string; size: number }) => [path, size]),
-    [['file.bin', size]],
+    names.map((name) => [name, size]),
   )
   t.equal(await server.end(), 0)
 })
