@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { chmod, chown, mkdir, readdir, rename, writeFile } from 'node:fs/promises'
+import { writeFileSync } from 'node:fs'
+import { chmod, chown, mkdir, readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -21,7 +22,7 @@ async function fill(mount: string, files: number, bytes = 100): Promise<void> {
   for (let directory = 0; directory < 10; directory++) {
     await mkdir(join(mount, `dir-${directory}`), { recursive: true })
     for (let file = 0; file < files / 10; file++) {
-      await writeFile(join(mount, `dir-${directory}`, `file-${file}`), Buffer.alloc(bytes, file))
+      writeFileSync(join(mount, `dir-${directory}`, `file-${file}`), Buffer.alloc(bytes, file))
     }
   }
 }
