@@ -96,7 +96,12 @@ async function startCommand(): Promise<{ env: NodeJS.ProcessEnv; args: string[] 
   const node = words.indexOf('node')
   const path = (word: string) => fileURLToPath(new URL(word, root))
   return {
-    env: Object.fromEntries(words.slice(0, node).map((word) => [word.split('=')[0], path(word.split('=')[1] ?? '')])),
+    env: Object.fromEntries(
+      words
+        .slice(0, node)
+        .filter((word) => word.includes('='))
+        .map((word) => [word.split('=')[0], path(word.split('=')[1] ?? '')]),
+    ),
     args: words.slice(node + 1).map((word) => (word.startsWith('-') ? word : path(word))),
   }
 }

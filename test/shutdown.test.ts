@@ -1,10 +1,12 @@
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { existsSync } from 'node:fs'
 import { truncate } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
-import { eventually, type Files, managerToken, type Server, startServer } from './server.ts'
+import { eventually, type Files, managerToken, type Server, startServer, temporaryDirectory } from './server.ts'
 
 const size = 256 * 1024 * 1024
 
@@ -103,4 +105,22 @@ t.test('a second signal ends the process at once', async (t) => {
   server.process.kill('SIGTERM')
   const [code] = await exited
   t.not(code, 0)
+})
+
+t.test('npm start passes the signal on to the service, which closes', async (t) => {
+  const env = { ...process.env, NODE_OPTIONS: '', PORT: '0', DATA_DIR: await temporaryDirectory(t) }
+  const npm = spawn('npm', ['start'], {
+    cwd: new URL('..', import.meta.url),
+    env,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  let log = ''
+  npm.stdout.setEncoding('utf8').on('data', (text: string) => {
+    log += text
+  })
+  const pid = await eventually(() => /"pid":(\d+),.*Server listening at/.exec(log)?.[1], 30_000)
+  t.teardown(() => existsSync(`/proc/${pid}`) && process.kill(Number(pid), 'SIGKILL'))
+  npm.kill('SIGTERM')
+  await eventually(() => !existsSync(`/proc/${pid}`))
+  t.match(log, /"signal":"SIGTERM"/)
 })
