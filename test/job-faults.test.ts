@@ -184,7 +184,7 @@ t.test(
     const dataDir = await temporaryDirectory(t)
     let server = await startServer(t, { dataDir, env })
     const files = await server.files()
-    await fill(files.mount, 20_000, 10)
+    await fill(files.mount, 80_000, 10)
     const { job } = await server.ask('DELETE', `/folders/${files.folder}`)
     const change = (sql: string) => {
       const database = new DatabaseSync(join(dataDir, 'storage-proxy.sqlite'))
@@ -202,7 +202,7 @@ t.test(
 )
 
 t.test('a volume that is away for a while', async (t) => {
-  const server = await startServer(t, { env: { UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' } })
+  const server = await startServer(t, { env: { UPLOAD_CLEANUP_INTERVAL_SECONDS: '1', IDLE_TIMEOUT_SECONDS: '1' } })
   const source = await server.files()
   await source.upload({ 'a.txt': 'a' })
   const volume = join(server.dataDir, 'volumes/default')
@@ -211,6 +211,7 @@ t.test('a volume that is away for a while', async (t) => {
     [requestIdHeader]: 'patient',
   })
   const { job } = (await response.json()) as Answer
+  const events = server.manager('GET', `/jobs/${job.id}/events`).then((response) => response.text())
   const failing = await eventually(async () => {
     const answer = await server.ask('GET', `/jobs/${job.id}`)
     return answer.attempts >= 2 && answer.error !== undefined && answer
@@ -218,6 +219,7 @@ t.test('a volume that is away for a while', async (t) => {
   t.match(failing, { error: { code: 'storage_unavailable', detail: 'the root of the volume is gone' } })
   await rename(`${volume}.away`, volume)
   t.match(await ended(server, job.id), { state: 'succeeded', error: undefined, requestId: 'patient' })
+  t.match(await events, /event: succeeded/, 'who follows it is not cut off while nothing happens')
   const lines = server.lines().filter(({ job_id }) => job_id === job.id)
   t.ok(lines.some(({ msg }) => msg === 'attempt failed and will be repeated'))
   for (const line of lines) t.equal(line.request_id, 'patient')

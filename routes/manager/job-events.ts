@@ -7,10 +7,12 @@ import { problemResponses, Uuid } from '../schemas.ts'
 
 const pollMilliseconds = 250
 
-/** A comment now and then keeps proxies, and our own idle timeout, from taking the connection for dead. */
-const commentMilliseconds = 15_000
+/** A comment now and then keeps proxies from taking the connection for dead. */
+const mostCommentMilliseconds = 15_000
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
+  // And so our own idle timeout.
+  const commentMilliseconds = Math.min(mostCommentMilliseconds, app.config.idleTimeoutSeconds * 500)
   const closing = new AbortController()
   app.addHook('preClose', async () => closing.abort())
 
