@@ -14,6 +14,9 @@ import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { put, putNginx } from './rows/put.ts'
 import { requestId } from './rows/request-id.ts'
+import { s3Download } from './rows/s3-download.ts'
+import { s3Memory } from './rows/s3-memory.ts'
+import { s3Upload } from './rows/s3-upload.ts'
 import { tus } from './rows/tus.ts'
 import { usage } from './rows/usage.ts'
 import { usageLoad } from './rows/usage-load.ts'
@@ -36,6 +39,9 @@ const rows: Row[] = [
   zip,
   tar,
   memoryArchive,
+  s3Download,
+  s3Upload,
+  s3Memory,
 ]
 
 const { positionals: names } = parseArgs({ allowPositionals: true })

@@ -12,7 +12,7 @@ import type { Bench } from './row.ts'
 
 const managerToken = 'a-manager-token-for-the-bench'
 
-/** The service as `npm start` runs it, in its default configuration, its log thrown away. */
+/** The service as `npm start` runs it, its log thrown away. */
 export interface Service {
   url: string
   createFolder(): Promise<string>
@@ -37,7 +37,8 @@ const Started = Type.Object({ job: Folder })
 const Mount = Type.Object({ path: Type.String() })
 const Signed = Type.Object({ signedUrls: Type.Array(Type.Object({ url: Type.String() })) })
 
-export async function startService(bench: Bench): Promise<Service> {
+/** With the defaults of its configuration, but for what `variables` has. */
+export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = {}): Promise<Service> {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
   const { env, args } = await startCommand()
@@ -46,6 +47,7 @@ export async function startService(bench: Bench): Promise<Service> {
     PORT: String(port),
     DATA_DIR: join(bench.directory, 'data'),
     MANAGER_TOKENS: managerToken,
+    ...variables,
   })
   await answering(`${url}/livez`)
   const authorization = `Bearer ${managerToken}`

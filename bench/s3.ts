@@ -1,0 +1,55 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
+import { fileURLToPath } from 'node:url'
+import { DeleteObjectsCommand, paginateListObjectsV2, type S3Client } from '@aws-sdk/client-s3'
+import { type S3Server, s3Volume } from '../test/ceph/index.ts'
+import type { Bench } from './row.ts'
+import { s3Client } from './s3-client.ts'
+import type { Order } from './s3-peer.ts'
+import { type Service, startService, stop } from './service.ts'
+
+export interface S3Bench {
+  /** Its only volume is a part of the bucket. */
+  service: Service
+  server: S3Server
+  /** What the keys of the volume begin with. */
+  prefix: string
+  client: S3Client
+  /** The key of a file. */
+  keyOf(folder: string, path: string): string
+}
+
+/**
+ * The service on an S3 server, which is the one that the `S3_*` variables name, else Ceph's gateway; and a client of that
+ * server past the service.
+ */
+export async function startS3(bench: Bench): Promise<S3Bench> {
+  const volume = await s3Volume()
+  const { backend: _, prefix, ...server } = volume
+  const client = s3Client(server)
+  bench.cleanup(async () => {
+    await empty(client, server.bucket, prefix)
+    client.destroy()
+  })
+  const service = await startService(bench, { VOLUMES: JSON.stringify({ default: volume }) })
+  return { service, server, prefix, client, keyOf: (folder, path) => `${prefix}/vfolders/${folder}/${path}` }
+}
+
+/** The bare SDK in a process of its own. A transfer gives the seconds that it took. */
+export function startPeer(bench: Bench): (order: Order) => Promise<number> {
+  const child = fork(fileURLToPath(new URL('s3-peer.ts', import.meta.url)))
+  bench.cleanup(() => stop(child))
+  return async (order) => {
+    child.send(order)
+    const [took] = await Promise.race([once(child, 'message'), once(child, 'exit')])
+    if (child.exitCode !== null) throw new Error('the peer failed')
+    return took
+  }
+}
+
+async function empty(client: S3Client, bucket: string, prefix: string): Promise<void> {
+  for await (const { Contents = [] } of paginateListObjectsV2({ client }, { Bucket: bucket, Prefix: prefix })) {
+    const Objects = Contents.map(({ Key }) => ({ Key }))
+    if (Objects.length > 0) await client.send(new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects } }))
+  }
+}
