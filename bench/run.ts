@@ -14,7 +14,9 @@ import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { put, putNginx } from './rows/put.ts'
 import { requestId } from './rows/request-id.ts'
+import { s3Clone } from './rows/s3-clone.ts'
 import { s3Download } from './rows/s3-download.ts'
+import { s3List } from './rows/s3-list.ts'
 import { s3Memory } from './rows/s3-memory.ts'
 import { s3Upload } from './rows/s3-upload.ts'
 import { tus } from './rows/tus.ts'
@@ -42,6 +44,8 @@ const rows: Row[] = [
   s3Download,
   s3Upload,
   s3Memory,
+  s3Clone,
+  s3List,
 ]
 
 const { positionals: names } = parseArgs({ allowPositionals: true })

@@ -4,22 +4,22 @@ import {
   CompleteMultipartUploadCommand,
   CreateMultipartUploadCommand,
   GetObjectCommand,
+  paginateListObjectsV2,
   UploadPartCommand,
 } from '@aws-sdk/client-s3'
 import type { S3Server } from '../test/ceph/index.ts'
 import { seconds } from './row.ts'
 import { s3Client } from './s3-client.ts'
 
-// What a Node program does that speaks to the S3 server itself, in a process of its own: one GET, or one multipart
-// upload, whose parts are in memory already.
+// What a Node program does that speaks to the S3 server itself, in a process of its own: one GET; one multipart upload,
+// whose parts are in memory already; or a listing.
 
-/** One transfer; it is answered with the seconds that it took. */
-export interface Order {
-  server: S3Server
-  key: string
-  /** To be uploaded; absent: a download. */
-  upload?: Upload
-}
+/** Answered with the seconds that it took. */
+export type Order = { server: S3Server } & (
+  | { operation: 'get'; key: string }
+  | ({ operation: 'put'; key: string } & Upload)
+  | { operation: 'list'; prefix: string; objects: number }
+)
 
 interface Upload {
   bytes: number
@@ -27,12 +27,25 @@ interface Upload {
   partsAtOnce: number
 }
 
-process.on('message', async ({ server, key, upload }: Order) => {
+process.on('message', async (order: Order) => {
+  const { server } = order
   const client = s3Client(server)
-  const object = { Bucket: server.bucket, Key: key }
-  const took = await seconds(() => (upload === undefined ? get(object) : put(object, upload)))
+  const took = await seconds(carryOut)
   client.destroy()
   process.send?.(took)
+
+  function carryOut(): Promise<void> {
+    if (order.operation === 'list') return list(order.prefix, order.objects)
+    const object = { Bucket: server.bucket, Key: order.key }
+    return order.operation === 'get' ? get(object) : put(object, order)
+  }
+
+  async function list(prefix: string, objects: number): Promise<void> {
+    let listed = 0
+    const pages = paginateListObjectsV2({ client }, { Bucket: server.bucket, Prefix: prefix })
+    for await (const { Contents = [] } of pages) listed += Contents.length
+    if (listed !== objects) throw new Error(`${listed} objects were listed instead of ${objects}`)
+  }
 
   async function get(object: { Bucket: string; Key: string }): Promise<void> {
     const { Body, ContentLength } = await client.send(new GetObjectCommand(object))

@@ -1,10 +1,11 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
-import { DeleteObjectsCommand, paginateListObjectsV2, type S3Client } from '@aws-sdk/client-s3'
+import type { S3Client } from '@aws-sdk/client-s3'
 import { type S3Server, s3Volume } from '../test/ceph/index.ts'
 import type { Bench } from './row.ts'
 import { s3Client } from './s3-client.ts'
+import { deleteObjects } from './s3-objects.ts'
 import type { Order } from './s3-peer.ts'
 import { type Service, startService, stop } from './service.ts'
 
@@ -28,7 +29,7 @@ export async function startS3(bench: Bench): Promise<S3Bench> {
   const { backend: _, prefix, ...server } = volume
   const client = s3Client(server)
   bench.cleanup(async () => {
-    await empty(client, server.bucket, prefix)
+    await deleteObjects(client, server.bucket, prefix)
     client.destroy()
   })
   const service = await startService(bench, { VOLUMES: JSON.stringify({ default: volume }) })
@@ -44,12 +45,5 @@ export function startPeer(bench: Bench): (order: Order) => Promise<number> {
     const [took] = await Promise.race([once(child, 'message'), once(child, 'exit')])
     if (child.exitCode !== null) throw new Error('the peer failed')
     return took
-  }
-}
-
-async function empty(client: S3Client, bucket: string, prefix: string): Promise<void> {
-  for await (const { Contents = [] } of paginateListObjectsV2({ client }, { Bucket: bucket, Prefix: prefix })) {
-    const Objects = Contents.map(({ Key }) => ({ Key }))
-    if (Objects.length > 0) await client.send(new DeleteObjectsCommand({ Bucket: bucket, Delete: { Objects } }))
   }
 }

@@ -25,6 +25,10 @@ export interface Service {
   authorization: string
   /** Counts what is in the vfolder, to its end. */
   sync(folder: string): Promise<void>
+  /** To its end. */
+  clone(folder: string): Promise<string>
+  /** With all that is in it, to its end. */
+  removeFolder(folder: string): Promise<void>
   /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
   peakMiB(): Promise<number>
 }
@@ -34,6 +38,7 @@ const Manifest = Type.Object({ scripts: Type.Object({ start: Type.String() }) })
 const Folder = Type.Object({ id: Type.String() })
 const Job = Type.Object({ state: Type.String() })
 const Started = Type.Object({ job: Folder })
+const Clone = Type.Object({ job: Folder, folder: Folder })
 const Mount = Type.Object({ path: Type.String() })
 const Signed = Type.Object({ signedUrls: Type.Array(Type.Object({ url: Type.String() })) })
 
@@ -64,6 +69,14 @@ export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = 
     const answer = Value.Parse(Signed, await ask('POST', `/folders/${folder}/signed-urls`, body))
     return answer.signedUrls.map((signed) => signed.url)
   }
+  const ended = async (job: string): Promise<void> => {
+    for (;;) {
+      const { state } = Value.Parse(Job, await ask('GET', `/jobs/${job}`))
+      if (state === 'succeeded') return
+      if (state !== 'queued' && state !== 'running') throw new Error(`the job ${job} ${state}`)
+      await sleep(50)
+    }
+  }
   return {
     url,
     authorization,
@@ -76,13 +89,15 @@ export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = 
     },
     signUploads: (folder, paths) => sign(folder, { operation: 'upload', paths, expiresIn: 3600 }),
     sync: async (folder) => {
-      const { id } = Value.Parse(Started, await ask('POST', `/folders/${folder}/sync`, {})).job
-      for (;;) {
-        const { state } = Value.Parse(Job, await ask('GET', `/jobs/${id}`))
-        if (state === 'succeeded') return
-        if (state !== 'queued' && state !== 'running') throw new Error(`the count of ${folder} ${state}`)
-        await sleep(100)
-      }
+      await ended(Value.Parse(Started, await ask('POST', `/folders/${folder}/sync`, {})).job.id)
+    },
+    clone: async (source) => {
+      const { job, folder } = Value.Parse(Clone, await ask('POST', `/folders/${source}/clone`, {}))
+      await ended(job.id)
+      return folder.id
+    },
+    removeFolder: async (folder) => {
+      await ended(Value.Parse(Started, await ask('DELETE', `/folders/${folder}`)).job.id)
     },
     peakMiB: async () => {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8')

@@ -9,7 +9,7 @@ import { isCurrent, pairs } from './pairs.ts'
 import type { Store } from './store.ts'
 
 /** Copies under way at once: the server does the work, so it is its time to answer that is made up for. */
-const copiesAtOnce = 64
+export const copiesAtOnce = 64
 const changedPaths = 100
 
 /** The copy of every object up to the name `after` is done. */

@@ -20,7 +20,7 @@ export const s3Download: Row = {
     const speed = (took: number) => size / MiB / took
     return alternately(9, 'MiB/s', {
       ours: async () => speed(await seconds(() => sink(url))),
-      peer: async () => speed(await peer({ server, key: keyOf(folder, 'large') })),
+      peer: async () => speed(await peer({ server, operation: 'get', key: keyOf(folder, 'large') })),
     })
   },
 }

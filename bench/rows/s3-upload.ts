@@ -19,7 +19,8 @@ export const s3Upload: Row = {
     const speed = (took: number) => size / MiB / took
     return alternately(9, 'MiB/s', {
       ours: async () => speed(await seconds(() => send('PUT', url, size))),
-      peer: async () => speed(await peer({ server, key: keyOf(folder, 'peer'), upload: { bytes: size, ...parts } })),
+      peer: async () =>
+        speed(await peer({ server, operation: 'put', key: keyOf(folder, 'peer'), bytes: size, ...parts })),
     })
   },
 }
