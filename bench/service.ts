@@ -59,7 +59,7 @@ export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = 
   const ask = async (method: string, path: string, body?: object): Promise<unknown> => {
     const response = await fetch(url + path, {
       method,
-      headers: { authorization, 'content-type': 'application/json' },
+      headers: { authorization, ...(body && { 'content-type': 'application/json' }) },
       ...(body && { body: JSON.stringify(body) }),
     })
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${await response.text()}`)

@@ -3,6 +3,7 @@ import { AlreadyExists, IsADirectory, NotFound, PreconditionFailed, SourceChange
 import type { StoredObject } from './bucket.ts'
 import { directoryExists, placeOf } from './directories.ts'
 import { fileEntry } from './entry.ts'
+import { locked } from './lock.ts'
 import { Multipart, maxParts } from './multipart.ts'
 import type { Store } from './store.ts'
 import type { Target } from './write.ts'
@@ -12,8 +13,13 @@ const attempts = 3
 /** Parts of one object under way at once. */
 const partsAtOnce = 8
 
-/** Copies inside the server; whether something stands there is looked at right before. */
+/** Copies inside the server; whether something stands there is looked at right before, by one copy at a time. */
 export async function copyEntry(store: Store, from: Target, to: Target, options: CopyOptions): Promise<Written> {
+  const copy = () => copyFile(store, from, to, options)
+  return options.ifAbsent ? locked(store, store.keys.lock(to.folder, to.path), options, copy) : copy()
+}
+
+async function copyFile(store: Store, from: Target, to: Target, options: CopyOptions): Promise<Written> {
   const { bucket, keys } = store
   const { signal, ifAbsent } = options
   const fromKey = keys.entry(from.folder, from.path)

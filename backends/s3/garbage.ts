@@ -13,9 +13,8 @@ interface Stale extends Call {
 
 /**
  * Aborts multipart uploads that got no part for `idleSeconds`, goes on with moves whose process died, and removes what
- * was written for a try, and locks
- * of the dead. Resumable uploads are no garbage, but for
- * parts that came after their end: they are ended by who knows them.
+ * was written for a try, and locks of the dead. Resumable uploads are no garbage, but for parts that came after their
+ * end: they are ended by who knows them. Of moves that cannot be finished the first failure is told, at the end.
  */
 export async function collectGarbage(
   store: Store,
@@ -23,16 +22,26 @@ export async function collectGarbage(
 ): Promise<Amount> {
   const stale = { before: Date.now() - idleSeconds * 1000, signal }
   const removed = await abortMultiparts(store, stale)
-  for await (const { key, modifiedAt } of store.bucket.objects({ prefix: store.keys.moves, signal })) {
-    if (modifiedAt.getTime() < stale.before) await resumeMove(store, key, { signal })
-  }
+  const failures = await resumeMoves(store, stale)
   for (const prefix of [store.keys.probes, store.keys.locks]) {
     for await (const { key, modifiedAt } of store.bucket.objects({ prefix, signal })) {
       if (modifiedAt.getTime() < stale.before) await store.bucket.delete(key, { signal })
     }
   }
   const orphans = await removeOrphans(store, stale)
+  if (failures.length > 0) throw failures[0]
   return { files: removed.files + orphans.files, bytes: removed.bytes + orphans.bytes }
+}
+
+/** @returns why some could not be finished; the others are */
+async function resumeMoves(store: Store, { before, signal }: Stale): Promise<unknown[]> {
+  const failures: unknown[] = []
+  for await (const { key, modifiedAt } of store.bucket.objects({ prefix: store.keys.moves, signal })) {
+    if (modifiedAt.getTime() >= before) continue
+    await resumeMove(store, key, { signal }).catch((error) => failures.push(error))
+    signal.throwIfAborted()
+  }
+  return failures
 }
 
 /** A client may send a part of an upload that was completed or aborted meanwhile, as long as its presigned URL lives. */

@@ -7,7 +7,9 @@ import { isOf, writeMetadata } from './write-id.ts'
 
 const pauseMilliseconds = 50
 const patienceMilliseconds = 30_000
-/** What is done under a lock takes a few commands; after so long its holder is dead. */
+/** How often a lock is touched by its holder; most have done their work before. */
+const touchMilliseconds = 15_000
+/** After so long without it the holder is dead. */
 const deadMilliseconds = 60_000
 
 const nothing = Buffer.alloc(0)
@@ -21,9 +23,19 @@ export async function locked<T>(store: Store, key: string, { signal }: Call, wor
   const { ifAbsent } = await conditions.forPut({ ifAbsent: true }, { signal })
   if (!ifAbsent) return work()
   await take(store, key, { signal })
+  let touched = Promise.resolve()
+  const touch = () => {
+    touched = bucket.put(key, nothing, { signal }).then(
+      () => {},
+      () => {}, // The next one may come through, or the work fails as well.
+    )
+  }
+  const touching = setInterval(touch, touchMilliseconds)
   try {
     return await work()
   } finally {
+    clearInterval(touching)
+    await touched
     await bucket.delete(key, { signal: AbortSignal.timeout(patienceMilliseconds) })
   }
 }
