@@ -54,7 +54,7 @@ t.test('a large object is copied by parts, and moved and cloned so', async (t) =
 
 for (const [stage, fails] of [
   ['while it copies', (copies: number) => copies > 20],
-  ['while it deletes', (_: number, method?: string) => method === 'POST' || method === 'DELETE'],
+  ['while it deletes', (_: number, url?: string) => url?.includes('?delete')],
 ] as const) {
   for (const [by, resume] of [
     ['the same call', (backend: Backend, folder: string) => backend.move(folder, 'from', 'to', call)],
@@ -65,9 +65,9 @@ for (const [stage, fails] of [
       const names = Array.from({ length: 50 }, (_, index) => `d/${String(index).padStart(2, '0')}`)
       await Promise.all(names.map((name) => backend.write(folder, `from/${name}`, inChunks(Buffer.from(name)), call)))
       let copies = 0
-      proxy.fault = ({ method, headers }) => {
+      proxy.fault = ({ url, headers }) => {
         if (headers['x-amz-copy-source'] !== undefined) copies++
-        return fails(copies, method) ? 'reset' : undefined
+        return fails(copies, url) ? 'reset' : undefined
       }
       await t.rejects(failing.move(folder, 'from', 'to', call), { code: 'storage_unavailable' })
       await backend.write(folder, 'from/d/new', inChunks(Buffer.from('d/new')), call)
@@ -127,4 +127,26 @@ t.test('a path that makes a longer key than S3 takes is refused', async (t) => {
   const long = Array.from({ length: 10 }, () => 'x'.repeat(120)).join('/')
   await t.rejects(backend.write(folder, long, inChunks(Buffer.from('x')), call), { code: 'invalid_path' })
   await t.rejects(backend.stat(folder, long, call), { code: 'invalid_path' })
+})
+
+t.test('writers of one file are told apart by a server that knows no preconditions', async (t) => {
+  const { failing, proxy, folder } = await start(t)
+  proxy.fault = ({ headers }) => ('if-none-match' in headers || 'if-match' in headers ? 'not-implemented' : undefined)
+  const write = (more: object) => failing.write(folder, 'file', inChunks(Buffer.from('x')), { ...call, ...more })
+  const { entry } = await write({ ifAbsent: true })
+  await t.rejects(write({ ifAbsent: true }), { code: 'entry_exists' })
+  await write({ ifMatch: entry.etag })
+  await t.rejects(write({ ifMatch: 'another' }), { code: 'precondition_failed' })
+})
+
+t.test('one who gives up does not fail the others who write under the first precondition', async (t) => {
+  const { backend, folder } = await start(t)
+  const controller = new AbortController()
+  const write = (path: string, { signal }: { signal: AbortSignal }) =>
+    backend.write(folder, path, inChunks(Buffer.from('x')), { signal, ifAbsent: true })
+  const [given, others] = [write('given up', controller), [1, 2, 3].map((index) => write(`${index}`, call))]
+  setTimeout(() => controller.abort(new Error('given up')), 5)
+  await t.rejects(given, { message: 'given up' })
+  await Promise.all(others)
+  t.same(await keys(backend, folder), ['1', '2', '3'])
 })

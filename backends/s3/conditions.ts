@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Call } from '../backend.ts'
-import { BackendError } from '../errors.ts'
+import { BackendError, PreconditionFailed } from '../errors.ts'
 import type { Bucket, Condition } from './bucket.ts'
 import { Multipart } from './multipart.ts'
 
@@ -12,6 +12,7 @@ interface Kept {
 }
 
 const nothing = Buffer.alloc(0)
+const tryMilliseconds = 60_000
 
 interface KeptBy {
   put: Kept
@@ -55,13 +56,16 @@ export class Conditions {
     return (absent || !ifAbsent) && (match || ifMatch === undefined)
   }
 
-  async #keptBy(call: Call): Promise<KeptBy> {
-    this.#kept ??= this.#tryOut(call)
+  /** All who need to know share one try, which none of them aborts for the others. */
+  async #keptBy({ signal }: Call): Promise<KeptBy> {
+    this.#kept ??= this.#tryOut({ signal: AbortSignal.timeout(tryMilliseconds) })
     try {
       return await this.#kept
     } catch (error) {
       this.#kept = undefined
       throw error
+    } finally {
+      signal.throwIfAborted()
     }
   }
 
@@ -79,11 +83,11 @@ export class Conditions {
     try {
       const etag = await put({})
       return {
-        ifAbsent: !(await works(() => put({ ifAbsent: true }))),
-        ifMatch: (await works(() => put({ ifMatch: etag }))) && !(await works(() => put({ ifMatch: 'another' }))),
+        ifAbsent: await isRefused(() => put({ ifAbsent: true })),
+        ifMatch: (await works(() => put({ ifMatch: etag }))) && (await isRefused(() => put({ ifMatch: 'another' }))),
       }
     } finally {
-      await this.#bucket.delete(key, { signal })
+      await this.#remove(key, { signal })
     }
   }
 
@@ -102,14 +106,19 @@ export class Conditions {
       await complete({})
       const etag = (await this.#bucket.head(key, { signal }))?.etag
       return {
-        ifAbsent: !(await works(() => complete({ ifAbsent: true }))),
+        ifAbsent: await isRefused(() => complete({ ifAbsent: true })),
         ifMatch:
           (await works(() => complete({ ...(etag !== undefined && { ifMatch: etag }) }))) &&
-          !(await works(() => complete({ ifMatch: 'another' }))),
+          (await isRefused(() => complete({ ifMatch: 'another' }))),
       }
     } finally {
-      await this.#bucket.delete(key, { signal })
+      await this.#remove(key, { signal })
     }
+  }
+
+  /** What cannot be removed now is garbage. */
+  async #remove(key: string, call: Call): Promise<void> {
+    await this.#bucket.delete(key, call).catch(() => {})
   }
 }
 
@@ -124,13 +133,24 @@ function restrict({ ifAbsent, ifMatch }: Condition, kept: Kept): Condition {
   }
 }
 
-/** A server that is away is no answer. */
+/** Whether the server does it; one that is away gives no answer. */
 async function works(attempt: () => Promise<unknown>): Promise<boolean> {
   try {
     await attempt()
     return true
   } catch (error) {
-    if (error instanceof BackendError && error.code !== 'precondition_failed') throw error
+    if (error instanceof BackendError && !(error instanceof PreconditionFailed)) throw error
     return false
+  }
+}
+
+/** Whether the precondition fails, as it must; a server may as well say that it knows no such precondition. */
+async function isRefused(attempt: () => Promise<unknown>): Promise<boolean> {
+  try {
+    await attempt()
+    return false
+  } catch (error) {
+    if (error instanceof BackendError && !(error instanceof PreconditionFailed)) throw error
+    return error instanceof PreconditionFailed
   }
 }

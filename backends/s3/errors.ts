@@ -39,6 +39,7 @@ export function translate(error: unknown): unknown {
     if (status === 401 || status === 403) {
       return new AccessDenied(`the storage denies access with ${error.name}`, { cause: error })
     }
+    if (status === 501) return error
     if (status >= 500 || status === 429 || error.name === 'RequestTimeout') {
       return new Unavailable(`the storage answers ${status} ${error.name}`, { cause: error })
     }

@@ -36,7 +36,8 @@ export async function locked<T>(store: Store, key: string, { signal }: Call, wor
   } finally {
     clearInterval(touching)
     await touched
-    await bucket.delete(key, { signal: AbortSignal.timeout(patienceMilliseconds) })
+    // What cannot be given back is taken for dead after a while, and no reason to hide how the work ended.
+    await bucket.delete(key, { signal: AbortSignal.timeout(patienceMilliseconds) }).catch(() => {})
   }
 }
 
