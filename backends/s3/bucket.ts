@@ -13,6 +13,7 @@ import {
 } from '@aws-sdk/client-s3'
 import type { Call } from '../backend.ts'
 import { NotFound, Unavailable } from '../errors.ts'
+import { compareBytes } from '../order.ts'
 import { translate } from './errors.ts'
 import { Pool } from './pool.ts'
 
@@ -42,8 +43,8 @@ export interface Page {
   objects: StoredObject[]
   /** With a delimiter: what the keys between two of the objects have in common, each ending in the delimiter. */
   prefixes: string[]
-  /** There are more. */
-  truncated: boolean
+  /** How to ask for the next page: after the last key, as a call after a crash would. */
+  next?: Pick<PageOptions, 'after' | 'token'>
 }
 
 export interface PageOptions extends Call {
@@ -51,8 +52,13 @@ export interface PageOptions extends Call {
   delimiter?: string
   /** Only keys after this one. */
   after?: string
+  /** Of a page that has no key to go on from, though there are more. */
+  token?: string
   limit?: number
 }
+
+/** What the last key that begins with a prefix comes before, as good as always. */
+export const lastOf = (prefix: string) => `${prefix}\u{10ffff}`
 
 /** Keys that one DeleteObjects takes (Amazon S3's API reference). */
 export const deletesAtOnce = 1000
@@ -179,7 +185,7 @@ export class Bucket {
   }
 
   /** One page of keys, in byte order. */
-  async page({ signal, prefix, delimiter, after, limit }: PageOptions): Promise<Page> {
+  async page({ signal, prefix, delimiter, after, token, limit }: PageOptions): Promise<Page> {
     const command = new ListObjectsV2Command({
       Bucket: this.name,
       Prefix: prefix,
@@ -187,19 +193,29 @@ export class Bucket {
       EncodingType: 'url',
       ...(delimiter !== undefined && { Delimiter: delimiter }),
       ...(after !== undefined && { StartAfter: after }),
+      ...(token !== undefined && { ContinuationToken: token }),
       ...(limit !== undefined && { MaxKeys: limit }),
     })
     return toPage(await this.run(signal, (options) => this.client.send(command, options)))
   }
 
-  /** All pages. Each one goes on from the last key of the one before, as a call after a crash would. */
-  async *pages(options: Omit<PageOptions, 'delimiter' | 'limit'>): AsyncGenerator<StoredObject[]> {
-    let { after } = options
-    for (;;) {
-      const page = await this.page({ ...options, ...(after !== undefined && { after }) })
-      if (page.objects.length > 0) yield page.objects
-      after = page.objects.at(-1)?.key
-      if (!page.truncated || after === undefined) return
+  /** All pages; from the third on each is asked for while the caller works on the one before. */
+  async *pages({ signal, ...options }: Omit<PageOptions, 'delimiter' | 'limit'>): AsyncGenerator<StoredObject[]> {
+    const abandoned = new AbortController()
+    const listing = { ...options, signal: AbortSignal.any([signal, abandoned.signal]) }
+    try {
+      let page = await this.page(listing)
+      for (let count = 1; ; count++) {
+        const { objects, next } = page
+        // Who takes no more than a page of entries needs two at most.
+        const ahead = next !== undefined && count > 1 ? this.page({ ...listing, ...next }) : undefined
+        ahead?.catch(() => {}) // Awaited in its turn.
+        if (objects.length > 0) yield objects
+        if (next === undefined) return
+        page = await (ahead ?? this.page({ ...listing, ...next }))
+      }
+    } finally {
+      abandoned.abort()
     }
   }
 
@@ -216,17 +232,27 @@ export function conditionHeaders({ ifAbsent, ifMatch }: Condition): { IfNoneMatc
   return { ...(ifAbsent && { IfNoneMatch: '*' }), ...(ifMatch !== undefined && { IfMatch: `"${ifMatch}"` }) }
 }
 
-function toPage({ Contents = [], CommonPrefixes = [], IsTruncated = false }: ListObjectsV2CommandOutput): Page {
-  return {
-    objects: Contents.map(({ Key = '', Size = 0, LastModified = new Date(0), ETag }) => ({
-      key: decoded(Key),
-      size: Size,
-      modifiedAt: LastModified,
-      etag: unquoted(ETag),
-    })),
-    prefixes: CommonPrefixes.map(({ Prefix = '' }) => decoded(Prefix)),
-    truncated: IsTruncated,
-  }
+function toPage({
+  Contents = [],
+  CommonPrefixes = [],
+  IsTruncated: more = false,
+  NextContinuationToken: token,
+}: ListObjectsV2CommandOutput): Page {
+  const objects = Contents.map(({ Key = '', Size = 0, LastModified = new Date(0), ETag }) => ({
+    key: decoded(Key),
+    size: Size,
+    modifiedAt: LastModified,
+    etag: unquoted(ETag),
+  }))
+  const prefixes = CommonPrefixes.map(({ Prefix = '' }) => decoded(Prefix))
+  const next = more && nextOf(objects.at(-1)?.key, prefixes.at(-1), token)
+  return { objects, prefixes, ...(next && { next }) }
+}
+
+function nextOf(key: string | undefined, prefix: string | undefined, token: string | undefined): Page['next'] {
+  if (key === undefined && prefix === undefined) return token === undefined ? undefined : { token }
+  if (prefix === undefined || (key !== undefined && compareBytes(key, prefix) > 0)) return { after: key ?? '' }
+  return { after: lastOf(prefix) }
 }
 
 /** Of a listing with `EncodingType: 'url'`, where a space is a plus sign for some servers and `%20` for others. */

@@ -1,4 +1,15 @@
 import type { Call } from '../backend.ts'
+import { Pool } from './pool.ts'
+
+/** How far others may get ahead of a slow item, in times of `atOnce`. */
+const window = 8
+
+interface Begun<Item, Result> {
+  item: Item
+  /** Undefined as long as it is under way. */
+  outcome?: { result: Result }
+  ended: Promise<void>
+}
 
 /**
  * Runs `work` on each item, several at once, and calls `done` in the order of the items, so that one position says how
@@ -13,24 +24,36 @@ export async function eachInOrder<Item, Result>(
 ): Promise<void> {
   const failed = new AbortController()
   const either = AbortSignal.any([signal, failed.signal])
-  const begun: { item: Item; result: Promise<Result> }[] = []
-  const finishFirst = async () => {
-    const first = begun.shift()
-    if (first !== undefined) done(first.item, await first.result)
+  const turns = new Pool(() => true, atOnce)
+  const begun: Begun<Item, Result>[] = []
+
+  const run = async (entry: Omit<Begun<Item, Result>, 'ended'>) => {
+    try {
+      entry.outcome = { result: await work(entry.item, { signal: either }) }
+      for (let first = begun[0]; first?.outcome !== undefined; first = begun[0]) {
+        begun.shift()
+        done(first.item, first.outcome.result)
+      }
+    } catch (error) {
+      failed.abort(error)
+    } finally {
+      turns.release(true)
+    }
   }
+
   try {
     for await (const item of items) {
+      await turns.acquire(either)
+      const entry: Begun<Item, Result> = { item, ended: Promise.resolve() }
+      begun.push(entry)
+      entry.ended = run(entry)
+      if (begun.length >= window * atOnce) await begun[0]?.ended
       either.throwIfAborted()
-      const result = work(item, { signal: either })
-      result.catch((error) => failed.abort(error)) // Awaited in its turn.
-      begun.push({ item, result })
-      if (begun.length >= atOnce) await finishFirst()
     }
-    while (begun.length > 0) await finishFirst()
   } catch (error) {
     failed.abort(error)
-    throw error
   } finally {
-    await Promise.allSettled(begun.map(({ result }) => result))
+    await Promise.all(begun.map(({ ended }) => ended))
   }
+  either.throwIfAborted()
 }

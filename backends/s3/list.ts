@@ -2,13 +2,10 @@ import type { Call, Entry, ListOptions } from '../backend.ts'
 import { NotADirectory, NotFound } from '../errors.ts'
 import { compareBytes, orderKey } from '../order.ts'
 import { brokenRule } from '../path.ts'
-import type { Page, StoredObject } from './bucket.ts'
+import { lastOf, type Page, type StoredObject } from './bucket.ts'
 import { ancestorsOf, directoryExists } from './directories.ts'
 import { directoryEntry, fileEntry } from './entry.ts'
 import type { Store } from './store.ts'
-
-/** No key that begins with a directory comes after the directory and this. */
-const last = '\u{10ffff}'
 
 /** Keys that no path can name are no entries. */
 export async function* listEntries(store: Store, folder: string, options: ListOptions): AsyncGenerator<Entry> {
@@ -39,22 +36,22 @@ async function* listLevel(
   { bucket }: Store,
   root: string,
   prefix: string,
-  { after: position, signal }: ListOptions,
+  { after, signal }: ListOptions,
 ): AsyncGenerator<Entry> {
-  let after = position === undefined ? undefined : startOf(root, prefix, position)
-  for (;;) {
-    const page = await bucket.page({ prefix, delimiter: '/', signal, ...(after !== undefined && { after }) })
-    let lastKey: string | undefined
+  let next: Page['next'] = after === undefined ? {} : { after: startOf(root, prefix, after) }
+  let before = ''
+  while (next !== undefined) {
+    const page: Page = await bucket.page({ prefix, delimiter: '/', signal, ...next })
     for (const item of merged(page)) {
       signal.throwIfAborted()
       const key = typeof item === 'string' ? item : item.key
-      lastKey = typeof item === 'string' ? item + last : key
       const path = key.slice(root.length).replace(/\/$/, '')
-      if (key === prefix || brokenRule(path) !== undefined) continue
+      // A directory is told of again by the next page, when one of its names begins with the last character there is.
+      if (key === prefix || key === before || brokenRule(path) !== undefined) continue
+      before = key
       yield typeof item === 'string' ? directoryEntry(path) : fileEntry(path, item)
     }
-    if (!page.truncated || lastKey === undefined) return
-    after = lastKey
+    next = page.next
   }
 }
 
@@ -62,7 +59,7 @@ async function* listLevel(
 function startOf(root: string, prefix: string, position: string): string {
   const key = root + position
   const slash = key.startsWith(prefix) ? key.indexOf('/', prefix.length) : -1
-  return slash < 0 ? key : key.slice(0, slash + 1) + last
+  return slash < 0 ? key : lastOf(key.slice(0, slash + 1))
 }
 
 /** Objects and prefixes of a page, which come one after the other, in the order of their keys. */

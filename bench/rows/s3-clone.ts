@@ -29,7 +29,7 @@ export const s3Clone: Row = {
     }
     const concurrency = ['--transfers', `${copiesAtOnce}`, '--checkers', `${copiesAtOnce}`]
     const remote = (key: string) => `s3:${server.bucket}/${key}`
-    return alternately(5, 's', {
+    return alternately(3, 's', {
       ours: async () => {
         let clone = ''
         const took = await seconds(async () => {
