@@ -1,4 +1,12 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
+import {
+  AbortMultipartUploadCommand,
+  CreateMultipartUploadCommand,
+  HeadObjectCommand,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3'
 import t from 'tap'
 import type { Backend } from '../backends/backend.ts'
 import { digest, inChunks, MiB, patternBytes } from '../backends/conformance/bytes.ts'
@@ -8,16 +16,21 @@ import { call, openS3 } from './s3.ts'
 const large = patternBytes(17 * MiB)
 const nothing = { files: 0, bytes: 0 }
 
-/** A backend on the storage itself, and one through a proxy that can make it fail, each with its own circuit. */
+/** A backend on the storage itself, one through a proxy that can make it fail, and the bucket past both. */
 async function start(t: { teardown(fn: () => unknown): void }, more: object = {}) {
   const { options, open } = await openS3(more)
   const proxy = await startFaultyProxy(t, options.endpoint!)
   const { open: openThrough } = await openS3({ ...options, endpoint: proxy.url, maxAttempts: 1 })
   const backends = { backend: await open(), failing: await openThrough() }
+  const { accessKeyId, secretAccessKey, endpoint, region, prefix } = options
+  const credentials = { accessKeyId: accessKeyId!, secretAccessKey: secretAccessKey! }
+  const client = new S3Client({ endpoint: endpoint!, region, forcePathStyle: true, credentials })
   t.teardown(() => Promise.all(Object.values(backends).map((backend) => backend.close())))
+  t.teardown(() => client.destroy())
   const folder = randomUUID()
   await backends.backend.createFolder(folder, call)
-  return { ...backends, proxy, folder }
+  const keyOf = (path: string) => `${prefix}/vfolders/${folder}/${path}`
+  return { ...backends, proxy, folder, options, client, keyOf }
 }
 
 async function keys(backend: Backend, folder: string): Promise<string[]> {
@@ -52,6 +65,34 @@ t.test('a large object is copied by parts, and moved and cloned so', async (t) =
   t.same(await backend.collectGarbage({ ...call, idleSeconds: 0 }), nothing, 'no part is left')
 })
 
+t.test('a copy is read with the same header fields, whatever its size', async (t) => {
+  const { backend, folder, client, keyOf, options } = await start(t, { copyPartBytes: 5 * MiB })
+  const headers = { ContentType: 'text/x-log', ContentEncoding: 'gzip', CacheControl: 'no-cache' }
+  for (const [path, Body] of Object.entries({ small: Buffer.from('x'), large })) {
+    const object = { Bucket: options.bucket, Key: keyOf(path), Body, Metadata: { owner: 'somebody' }, ...headers }
+    await client.send(new PutObjectCommand(object))
+    await backend.copy!(folder, path, `${path}.copy`, call)
+    const copy = await client.send(new HeadObjectCommand({ Bucket: options.bucket, Key: keyOf(`${path}.copy`) }))
+    t.match(copy, { ...headers, Metadata: { owner: 'somebody' }, ContentLength: Body.length })
+  }
+})
+
+t.test('the cleanup leaves alone what others have in the bucket', async (t) => {
+  const { backend, client, options } = await start(t)
+  const Bucket = options.bucket
+  const others = ['uploads/photo', 'uploads/2026/000001', 'moves/notes', 'locks/door', 'probes/moon']
+  for (const name of others) {
+    await client.send(new PutObjectCommand({ Bucket, Key: `${options.prefix}/${name}`, Body: 'not ours' }))
+  }
+  const Key = `${options.prefix}/elsewhere`
+  const { UploadId } = await client.send(new CreateMultipartUploadCommand({ Bucket, Key }))
+  t.same(await backend.collectGarbage({ ...call, idleSeconds: 0 }), nothing)
+  for (const name of others) {
+    await client.send(new HeadObjectCommand({ Bucket, Key: `${options.prefix}/${name}` }))
+  }
+  await client.send(new AbortMultipartUploadCommand({ Bucket, Key, UploadId }))
+})
+
 for (const [stage, fails] of [
   ['while it copies', (copies: number) => copies > 20],
   ['while it deletes', (_: number, url?: string) => url?.includes('?delete')],
@@ -79,6 +120,28 @@ for (const [stage, fails] of [
     })
   }
 }
+
+t.test('a clone that is cut off goes on behind what is done without a gap', async (t) => {
+  const { backend, failing, proxy, folder } = await start(t)
+  const names = Array.from({ length: 50 }, (_, index) => `d/${String(index).padStart(2, '0')}`)
+  await Promise.all(names.map((name) => backend.write(folder, name, inChunks(Buffer.from(name)), call)))
+  const clone = randomUUID()
+  await backend.createFolder(clone, call)
+  let checkpoint = { after: '', files: 0 }
+  const onCheckpoint = (value: unknown) => {
+    checkpoint = value as typeof checkpoint
+  }
+  const options = { ...call, onProgress: () => {}, onCheckpoint }
+  const source = ({ headers }: IncomingMessage) => String(headers['x-amz-copy-source'] ?? '')
+  proxy.fault = (request) => (source(request).endsWith('/07') ? 'lost-answer' : undefined)
+  await t.rejects(failing.clone!(folder, clone, options), { code: 'storage_unavailable' })
+  const { after, files } = checkpoint
+  t.ok(after < 'd/07', 'what others did behind it does not count')
+  t.equal(after, names[files - 1] ?? '')
+  proxy.fault = () => undefined
+  t.match(await failing.clone!(folder, clone, { ...options, checkpoint }), { files: 50, bytes: 200, changedCount: 0 })
+  t.same(await keys(backend, clone), ['d/', ...names])
+})
 
 t.test('an upload whose process died after its file appeared is that file, once', async (t) => {
   const { backend, failing, proxy, folder } = await start(t)

@@ -6,6 +6,7 @@ import {
   GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
+  type HeadObjectCommandOutput,
   ListObjectsV2Command,
   type ListObjectsV2CommandOutput,
   PutObjectCommand,
@@ -27,7 +28,14 @@ export interface StoredObject {
 
 export interface DescribedObject extends StoredObject {
   metadata: Record<string, string>
+  headers: ObjectHeaders
 }
+
+/** With which the object is read; this backend writes none, others may. */
+export type ObjectHeaders = Pick<
+  HeadObjectCommandOutput,
+  'CacheControl' | 'ContentDisposition' | 'ContentEncoding' | 'ContentLanguage' | 'ContentType'
+>
 
 export interface Condition {
   ifAbsent?: boolean
@@ -111,6 +119,7 @@ export class Bucket {
         modifiedAt: found.LastModified ?? new Date(0),
         etag: unquoted(found.ETag),
         metadata: found.Metadata ?? {},
+        headers: headersOf(found),
       }
     } catch (error) {
       if (error instanceof NotFound) return undefined
@@ -230,6 +239,11 @@ const unfitForXml = /[\0-\x1f\ufffe\uffff]/
 
 export function conditionHeaders({ ifAbsent, ifMatch }: Condition): { IfNoneMatch?: string; IfMatch?: string } {
   return { ...(ifAbsent && { IfNoneMatch: '*' }), ...(ifMatch !== undefined && { IfMatch: `"${ifMatch}"` }) }
+}
+
+function headersOf(found: HeadObjectCommandOutput): ObjectHeaders {
+  const { CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, ContentType } = found
+  return { CacheControl, ContentDisposition, ContentEncoding, ContentLanguage, ContentType }
 }
 
 function toPage({

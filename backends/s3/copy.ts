@@ -76,6 +76,7 @@ export async function copyObject(
   throw new SourceChanged('the file changed each time it was copied')
 }
 
+/** A copy by parts has only what it is given of the source's metadata. */
 async function copyByParts(store: Store, source: StoredObject, to: string, { signal }: Call): Promise<void> {
   const partBytes = Math.max(store.copyPartBytes, Math.ceil(source.size / maxParts))
   const parts = Array.from({ length: Math.ceil(source.size / partBytes) }, (_, index) => ({
@@ -83,7 +84,10 @@ async function copyByParts(store: Store, source: StoredObject, to: string, { sig
     start: index * partBytes,
     end: Math.min((index + 1) * partBytes, source.size),
   }))
-  const upload = await Multipart.begin(store.bucket, to, { signal })
+  const described = await store.bucket.head(source.key, { signal })
+  if (described === undefined) return
+  const { metadata, headers } = described
+  const upload = await Multipart.begin(store.bucket, to, { signal, metadata, headers })
   try {
     await copyParts(upload, parts, { signal })
     await upload.complete({ signal })

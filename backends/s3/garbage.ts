@@ -2,6 +2,7 @@ import { ListMultipartUploadsCommand, ListPartsCommand, type MultipartUpload } f
 import type { Amount, Call } from '../backend.ts'
 import { UploadNotFound } from '../errors.ts'
 import { decoded } from './bucket.ts'
+import { isOwn } from './keys.ts'
 import { resumeMove } from './move.ts'
 import { abortMultipart } from './multipart.ts'
 import type { Store } from './store.ts'
@@ -21,23 +22,24 @@ export async function collectGarbage(
   { idleSeconds, signal }: Call & { idleSeconds: number },
 ): Promise<Amount> {
   const stale = { before: Date.now() - idleSeconds * 1000, signal }
-  const removed = await abortMultiparts(store, stale)
+  const { files, bytes } = await abortMultiparts(store, store.keys.vfolders, stale)
+  const probes = await abortMultiparts(store, store.keys.probes, stale)
   const failures = await resumeMoves(store, stale)
   for (const prefix of [store.keys.probes, store.keys.locks]) {
     for await (const { key, modifiedAt } of store.bucket.objects({ prefix, signal })) {
-      if (modifiedAt.getTime() < stale.before) await store.bucket.delete(key, { signal })
+      if (modifiedAt.getTime() < stale.before && isOwn(key)) await store.bucket.delete(key, { signal })
     }
   }
   const orphans = await removeOrphans(store, stale)
   if (failures.length > 0) throw failures[0]
-  return { files: removed.files + orphans.files, bytes: removed.bytes + orphans.bytes }
+  return { files: files + probes.files + orphans.files, bytes: bytes + probes.bytes + orphans.bytes }
 }
 
 /** @returns why some could not be finished; the others are */
 async function resumeMoves(store: Store, { before, signal }: Stale): Promise<unknown[]> {
   const failures: unknown[] = []
   for await (const { key, modifiedAt } of store.bucket.objects({ prefix: store.keys.moves, signal })) {
-    if (modifiedAt.getTime() >= before) continue
+    if (modifiedAt.getTime() >= before || !isOwn(key)) continue
     await resumeMove(store, key, { signal }).catch((error) => failures.push(error))
     signal.throwIfAborted()
   }
@@ -51,7 +53,7 @@ async function removeOrphans({ bucket, keys }: Store, { before, signal }: Stale)
   for await (const { key, size, modifiedAt } of bucket.objects({ prefix: keys.uploads, signal })) {
     if (key.endsWith('/')) marker = key
     if (key.startsWith(marker) && marker !== '') continue
-    if (modifiedAt.getTime() >= before) continue
+    if (modifiedAt.getTime() >= before || !isOwn(key)) continue
     await bucket.delete(key, { signal })
     removed.files++
     removed.bytes += size
@@ -59,10 +61,10 @@ async function removeOrphans({ bucket, keys }: Store, { before, signal }: Stale)
   return removed
 }
 
-async function abortMultiparts(store: Store, stale: Stale): Promise<Amount> {
-  const { bucket, keys } = store
+async function abortMultiparts(store: Store, prefix: string, stale: Stale): Promise<Amount> {
+  const { bucket } = store
   const removed = { files: 0, bytes: 0 }
-  const common = { Bucket: bucket.name, Prefix: keys.prefix, EncodingType: 'url' } as const
+  const common = { Bucket: bucket.name, Prefix: prefix, EncodingType: 'url' } as const
   let markers: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } = {}
   for (;;) {
     const command = new ListMultipartUploadsCommand({ ...common, ...markers })

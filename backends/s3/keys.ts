@@ -26,9 +26,13 @@ export class Keys {
     this.prefix = names === '' ? '' : `${names}/`
   }
 
+  get vfolders(): string {
+    return `${this.prefix}vfolders/`
+  }
+
   /** What the keys of a vfolder begin with, and its marker. */
   folder(id: string): string {
-    return `${this.prefix}vfolders/${id}/`
+    return `${this.vfolders}${id}/`
   }
 
   /** @throws {InvalidPath} when the path breaks a rule, or makes a longer key than S3 takes */
@@ -73,6 +77,11 @@ export class Keys {
   get probes(): string {
     return `${this.prefix}probes/`
   }
+}
+
+/** Whether a key below one of the prefixes was made by this class: others may use the bucket, too. */
+export function isOwn(key: string): boolean {
+  return /(?:^|\/)(?:uploads\/[0-9a-f-]{36}\/(?:\d{6})?|(?:moves|locks)\/[0-9a-f]{64}|probes\/[0-9a-f-]{36})$/.test(key)
 }
 
 /** Names of any length make a key of one length. */

@@ -84,15 +84,17 @@ async function* listTree(
   // Keys with a directory in common follow each other, so a directory is new when the key before was not in it.
   let before = after === undefined ? prefix : root + after
   const start = after === undefined ? {} : { after: before }
-  for await (const object of bucket.objects({ prefix, signal, ...start })) {
-    signal.throwIfAborted()
-    const path = object.key.slice(root.length)
-    if (object.key === prefix || brokenRule(path.replace(/\/$/, '')) !== undefined) continue
-    for (const directory of ancestorsOf(path)) {
-      const key = `${root}${directory}/`
-      if (key.length > prefix.length && !before.startsWith(key)) yield directoryEntry(directory)
+  for await (const page of bucket.pages({ prefix, signal, ...start })) {
+    for (const object of page) {
+      signal.throwIfAborted()
+      const path = object.key.slice(root.length)
+      if (object.key === prefix || brokenRule(path.replace(/\/$/, '')) !== undefined) continue
+      for (const directory of ancestorsOf(path)) {
+        const key = `${root}${directory}/`
+        if (key.length > prefix.length && !before.startsWith(key)) yield directoryEntry(directory)
+      }
+      if (!path.endsWith('/')) yield fileEntry(path, object)
+      before = object.key
     }
-    if (!path.endsWith('/')) yield fileEntry(path, object)
-    before = object.key
   }
 }

@@ -7,7 +7,14 @@ import {
 } from '@aws-sdk/client-s3'
 import type { Call } from '../backend.ts'
 import { Unavailable, UploadNotFound } from '../errors.ts'
-import { type Bucket, type Condition, conditionHeaders, type StoredObject, unquoted } from './bucket.ts'
+import {
+  type Bucket,
+  type Condition,
+  conditionHeaders,
+  type ObjectHeaders,
+  type StoredObject,
+  unquoted,
+} from './bucket.ts'
 
 /** Parts of one upload (Amazon S3 user guide, "Amazon S3 multipart upload limits"). */
 export const maxParts = 10_000
@@ -28,13 +35,19 @@ export class Multipart {
     this.#id = id
   }
 
-  static async begin(bucket: Bucket, key: string, options: Call & { metadata?: Record<string, string> }) {
-    const { signal, metadata } = options
+  /** @param options.headers with which the object is to be read, as another one has them */
+  static async begin(
+    bucket: Bucket,
+    key: string,
+    options: Call & { metadata?: Record<string, string>; headers?: ObjectHeaders },
+  ) {
+    const { signal, metadata, headers } = options
     const command = new CreateMultipartUploadCommand({
       Bucket: bucket.name,
       Key: key,
       // That of the parts: a server that checks it wants to know from the beginning.
       ChecksumAlgorithm: 'CRC32',
+      ...headers,
       ...(metadata !== undefined && { Metadata: metadata }),
     })
     const { UploadId: id } = await bucket.run(signal, (sending) => bucket.client.send(command, sending))
