@@ -3,7 +3,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import t from 'tap'
-import { eventually, startServer } from './server.ts'
+import { eventually, Files, startServer } from './server.ts'
 import {
   assertNothingLeft,
   chunkType,
@@ -201,6 +201,28 @@ t.test('the quota', async (t) => {
   t.match(await patch(again, 0, new Uint8Array(600)), { status: 204 }, 'what replaces needs no room')
   t.same(await files.usage(), { files: 2, bytes: 1000 })
   await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['a', 'b'] })
+  await assertNothingLeft(t, server, files.folder)
+})
+
+t.test('lengths up to the largest number, without a quota', async (t) => {
+  const server = await startServer(t)
+  await server.ask('PUT', '/quota-scopes/owner', { files: 100 })
+  const folders = [
+    await server.createFolder({ quotaScope: 'owner' }),
+    await server.createFolder({ quotaScope: 'owner' }),
+  ]
+  const [files, other] = folders.map((folder) => new Files(server, folder, '')) as [Files, Files]
+  const full = { status: 507, code: 'quota_exceeded' }
+  const largest = await create(await signTus(files, 'largest'), Number.MAX_SAFE_INTEGER)
+  t.match(await tus('POST', await signTus(files, 'a'), { 'upload-length': '5' }), full, 'the vfolder has no more room')
+  t.match(await tus('POST', await signTus(other, 'a'), { 'upload-length': '5' }), full, 'nor has its owner')
+  const signed = await server.sign(files.folder, 'a', { operation: 'upload' })
+  const put = async () => (await fetch(signed, { method: 'PUT', body: 'x' })).status
+  t.equal(await put(), 507)
+  t.match((await server.ask('GET', '/quota-scopes/owner')).usage, { bytes: 0, files: 0 })
+  await tus('DELETE', largest)
+  t.equal(await put(), 201)
+  await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['a'] })
   await assertNothingLeft(t, server, files.folder)
 })
 
