@@ -75,9 +75,10 @@ function createUploads(app: FastifyInstance) {
    * @throws {Problem} `file_too_large`, `quota_exceeded`
    */
   async function create(upload: NewUpload, ownParts: UploadRow[] = []) {
-    const { permission, maxBytes, kind, size, metadata, parts } = upload
-    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
+    const { permission, kind, size, metadata, parts } = upload
     const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+    const maxBytes = Math.min(upload.maxBytes, volume.backend.limits.maxFileBytes)
+    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
     const { path } = permission
     const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(volume.backend, vfolder, path, signal)
     const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
@@ -183,8 +184,7 @@ function createUploads(app: FastifyInstance) {
       const { size, permission } = upload
       const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
       const backend = requireCapability(volume, 'presignUpload')
-      const maxBytes = Math.min(upload.maxBytes, backend.limits.maxFileBytes)
-      const named = await create({ ...upload, maxBytes, kind: 'direct', metadata: undefined })
+      const named = await create({ ...upload, kind: 'direct', metadata: undefined })
       const parts = await backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
       return { ...named, parts }
     },

@@ -42,8 +42,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       reply.beginTransfer()
       const { headers, abortSignal: signal } = request
       const files = await app.vfolders.files(folder)
-      const limits = { maxBytes: uploadLimit(app.config, permission), size: announcedLength(headers) }
-      refuseTooLarge(path, limits)
+      const size = announcedLength(headers)
       const digests = expectedDigests(headers)
       refusePart(headers)
       const conditions = await preconditions(files, path, headers, signal)
@@ -53,9 +52,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         yield* request.paced(bodyOf(request.raw), rateOf(permission))
       }
 
-      const upload = files.upload({ bytes: limits.size ?? 0, partly: limits.size === undefined })
+      const upload = files.upload({ bytes: size ?? 0, partly: size === undefined })
       try {
-        const { maxBytes, size } = limits
+        const maxBytes = uploadLimit(app.config, permission)
         const options = { maxBytes, digests, signal, ...conditions, ...(size !== undefined && { size }) }
         const stored = await upload.write(path, body(), options).catch(asFailedPrecondition)
         if (stored.entry.etag !== undefined) reply.header('etag', `"${stored.entry.etag}"`)
@@ -69,13 +68,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
 export default routes
 
-function refuseTooLarge(path: string, { maxBytes, size }: { maxBytes: number; size: number | undefined }): void {
-  if (size === undefined || size <= maxBytes) return
-  const detail = `${path} would have ${size} bytes and is over the limit of ${maxBytes} bytes.`
-  throw new Problem('file_too_large', detail, { members: { maxBytes } })
-}
-
-/** A part must not be taken for the whole (RFC 9110, section 14.4). */
+/** A part must not be taken for the whole (RFC 9110, section 14.5). */
 function refusePart(headers: IncomingHttpHeaders): void {
   if (headers['content-range'] === undefined) return
   const members = { field: 'content-range', rule: 'must be absent', in: 'headers' }
