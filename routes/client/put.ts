@@ -4,7 +4,7 @@ import { Type } from '@sinclair/typebox'
 import type { Entry } from '../../backends/backend.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../../backends/errors.ts'
 import { expectedDigests } from '../../plugins/digests.ts'
-import { matches } from '../../plugins/downloads/conditions.ts'
+import { isModifiedSince, matches } from '../../plugins/downloads/conditions.ts'
 import { rateOf } from '../../plugins/pacing.ts'
 import { Problem } from '../../plugins/problems.ts'
 import { bodyOf } from '../../plugins/request-body.ts'
@@ -28,7 +28,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Upload a file by a signed URL',
         description:
           'The body, of any media type, becomes the file, whole or not at all; a file of that name is replaced. With ' +
-          '`If-None-Match: *`, `If-Match`, `Content-Digest`, `Repr-Digest` (sha-256, sha-512) and `Expect: 100-continue`.',
+          '`If-None-Match: *`, `If-Match`, `If-Unmodified-Since`, `Content-Digest`, `Repr-Digest` (sha-256, sha-512) and `Expect: 100-continue`.',
         security: [{ signedUrl: [] }],
         params: Type.Object({ folder: Uuid, '*': Path }),
         querystring: Type.Object({ token: Type.Optional(Type.String()) }),
@@ -45,6 +45,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const size = announcedLength(headers)
       const digests = expectedDigests(headers)
       refusePart(headers)
+      refuseCoding(headers)
       const conditions = await preconditions(files, path, headers, signal)
 
       async function* body() {
@@ -68,6 +69,14 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
 export default routes
 
+/** The file would be something else than what the request means: it is stored as it comes, and given out as it is. */
+function refuseCoding(headers: IncomingHttpHeaders): void {
+  const coding = headers['content-encoding']
+  if (coding === undefined || coding === 'identity') return
+  const detail = 'A PUT stores the bytes as they come: Content-Encoding must be absent.'
+  throw new Problem('unsupported_media_type', detail, { headers: { 'accept-encoding': 'identity' } })
+}
+
 /** A part must not be taken for the whole (RFC 9110, section 14.5). */
 function refusePart(headers: IncomingHttpHeaders): void {
   if (headers['content-range'] === undefined) return
@@ -82,7 +91,7 @@ async function preconditions(
   headers: IncomingHttpHeaders,
   signal: AbortSignal,
 ): Promise<{ ifAbsent?: true; ifMatch?: string }> {
-  const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch } = headers
+  const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch, 'if-unmodified-since': ifUnmodifiedSince } = headers
   const entry = await files.stat(path, signal).catch((error) => {
     if (error instanceof NotFound) return undefined
     throw error
@@ -90,10 +99,12 @@ async function preconditions(
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   const etag = entry?.etag === undefined ? undefined : `"${entry.etag}"`
   if (ifMatch !== undefined && (entry === undefined || !matches(ifMatch, etag, 'strong'))) throw failed(path, entry)
+  const modified = entry && isModifiedSince(ifUnmodifiedSince, entry.modifiedAt)
+  if (ifMatch === undefined && modified) throw failed(path, entry)
   if (ifNoneMatch !== undefined && entry !== undefined && matches(ifNoneMatch, etag, 'weak')) throw failed(path, entry)
   return {
     ...(ifNoneMatch?.trim() === '*' && { ifAbsent: true }),
-    ...(ifMatch !== undefined && entry?.etag !== undefined && { ifMatch: entry.etag }),
+    ...((ifMatch !== undefined || modified === false) && entry?.etag !== undefined && { ifMatch: entry.etag }),
   }
 }
 
