@@ -53,7 +53,7 @@ export default fp(
 
     app.decorateRequest('cut', function (this: FastifyRequest, reason: string) {
       cutReasons.set(this, reason)
-      this.raw.socket.destroy()
+      breakOff(this)
     })
 
     const held = new WeakSet<Socket>()
@@ -118,11 +118,18 @@ export default fp(
       aborting = true
       // First the work and then its connection, whose errors would look like a failure of the work.
       for (const request of running) request[controllerOf]?.abort(new Error('the service closes'))
+      for (const request of running) breakOff(request)
       app.server.closeAllConnections()
     })
   },
   { name: 'disconnect', dependencies: ['request-id'] },
 )
+
+/** For a client of HTTP/1.0 a connection that merely ends is the end of a response, unless that has a length. */
+function breakOff({ raw }: FastifyRequest): void {
+  if (raw.httpVersion === '1.0') raw.socket.resetAndDestroy()
+  else raw.socket.destroy()
+}
 
 /**
  * A client that still sends a body does not read the answer yet; closing the connection now would reset it, and the
