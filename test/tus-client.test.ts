@@ -60,7 +60,8 @@ t.test('tus-js-client and a server that is killed again and again', { timeout: 2
     [3, 500_000],
   ] as const) {
     let done = false
-    const endpoint = await signTus({ ...files, server } as Files, `file-${round}`)
+    // Slow enough to be met by a kill.
+    const endpoint = await signTus({ ...files, server } as Files, `file-${round}`, { bytesPerSecond: 40_000_000 })
     const location = await create(endpoint, content.length)
     const uploading = upload(content, { endpoint, uploadUrl: location, chunkSize }).finally(() => {
       done = true

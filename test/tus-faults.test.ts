@@ -133,6 +133,32 @@ t.test('a checksum whose request breaks', async (t) => {
   await assertNothingLeft(t, server, files.folder)
 })
 
+t.test('a creation whose body fails leaves nothing: nobody has its URL', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await server.ask('PATCH', `/folders/${files.folder}`, { quota: { bytes: 1_000_000 } })
+  const url = await signTus(files, 'a')
+  const whole = { 'upload-length': '1000000' }
+  for (const kind of [{}, { 'upload-concat': 'partial' }]) {
+    const gone = new AbortController()
+    const body = new ReadableStream({ start: (controller) => controller.enqueue(randomBytes(300_000)) })
+    const headers = { 'tus-resumable': '1.0.0', ...chunkType, ...whole, ...kind }
+    const sent = fetch(url, { method: 'POST', headers, body, duplex: 'half', signal: gone.signal })
+    await eventually(async () => (await server.openFiles()).length > 0)
+    gone.abort()
+    await t.rejects(sent)
+    const next = await eventually(async () => {
+      const answer = await tus('POST', url, whole)
+      return answer.status === 201 && answer
+    }, 5000)
+    await tus('DELETE', next.headers.get('location')!)
+  }
+  const refused = await tus('POST', url, { ...whole, ...chunkType, 'upload-checksum': 'sha1 AAAA' }, 'x')
+  t.match(refused, { status: 460 })
+  t.equal(refused.headers.get('location'), null)
+  await assertNothingLeft(t, server, files.folder)
+})
+
 t.test('what has expired and is not removed yet', async (t) => {
   const server = await startServer(t, { env: { UPLOAD_TTL_SECONDS: '1' } })
   const files = await server.files()
