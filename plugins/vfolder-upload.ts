@@ -1,5 +1,5 @@
 import type { Amount, Backend, Entry, WriteOptions, Written } from '../backends/backend.ts'
-import { BackendError } from '../backends/errors.ts'
+import { BackendError, IsADirectory, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { createDigests, type Expected } from './digests.ts'
 import { Problem } from './problems.ts'
@@ -105,6 +105,23 @@ export async function amountAt(backend: Backend, folder: string, path: string, s
   const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
     if (!(error instanceof BackendError)) throw error
   })
+  return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
+}
+
+/**
+ * The same, before all the bytes are sent: what cannot be replaced is refused now.
+ * @throws {IsADirectory} and what else `stat` throws, but not that nothing is there
+ */
+export async function replaceableAt(
+  backend: Backend,
+  folder: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<Amount> {
+  const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
+    if (!(error instanceof NotFound)) throw error
+  })
+  if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
 }
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import t from 'tap'
@@ -138,6 +138,13 @@ t.test('the protocol', async (t) => {
     const location = await create(url, 10)
     const other = await signTus(files, 'b', { maxBytes: 5 })
     const download = (await server.sign(files.folder, 'a')).split('token=')[1]
+    await files.upload({ 'directory/file': 'x' })
+    await symlink('/', join(files.mount, 'out'))
+    const [directory, below, outside] = [
+      await signTus(files, 'directory'),
+      await signTus(files, 'directory/file/a'),
+      await signTus(files, 'out/a'),
+    ]
     const refusals: [number, string, Promise<TusAnswer>][] = [
       [412, 'tus_version_unsupported', tus('POST', url, { 'tus-resumable': '0.2.2', 'upload-length': '1' })],
       [412, 'tus_version_unsupported', tus('PATCH', location, { 'tus-resumable': '' })],
@@ -150,6 +157,10 @@ t.test('the protocol', async (t) => {
       [400, 'invalid_header', tus('POST', url, { 'upload-defer-length': '2' })],
       [400, 'invalid_header', tus('POST', url, { 'upload-length': '1', 'upload-metadata': 'a %%' })],
       [400, 'invalid_header', tus('POST', url, { 'upload-length': '1', 'upload-metadata': 'a AAAA,a AAAA' })],
+      [409, 'is_a_directory', tus('POST', directory, { 'upload-length': '1' })],
+      [409, 'is_a_directory', tus('POST', directory, { 'upload-length': '1', 'upload-concat': 'partial' })],
+      [409, 'not_a_directory', tus('POST', below, { 'upload-length': '1' })],
+      [403, 'outside_vfolder', tus('POST', outside, { 'upload-length': '1' })],
       [413, 'file_too_large', tus('POST', url, { 'upload-length': '1000001' })],
       [413, 'file_too_large', tus('POST', other, { 'upload-length': '6' })],
       [415, 'unsupported_media_type', tus('POST', url, { 'upload-length': '1', 'content-type': 'text/plain' }, 'x')],
