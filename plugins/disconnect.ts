@@ -6,6 +6,10 @@ import fp from 'fastify-plugin'
 const controllerOf = Symbol('abort controller')
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** A client that does not get to read an early answer learns by its next request what it says. */
+    mayMissAnswer?: boolean
+  }
   interface FastifyInstance {
     /** Ends what still runs, when the time for a graceful close is over. */
     abortRequests(): void
@@ -35,6 +39,8 @@ export function requestOn(socket: Duplex): { id: string; complete: boolean; answ
 
 /** After an early answer the rest of a request's body is read and thrown away for so long. */
 const drainMilliseconds = 30_000
+/** Where the answer may be missed. Chromium reads it only when all is sent or the connection is cut. */
+const shortDrainMilliseconds = 1000
 
 /** Tells the work of a request that nobody waits for it any more. */
 export default fp(
@@ -135,13 +141,14 @@ function breakOff({ raw }: FastifyRequest): void {
  * A client that still sends a body does not read the answer yet; closing the connection now would reset it, and the
  * answer would be lost (RFC 9112, section 9.6).
  */
-function drain({ raw, log }: FastifyRequest): void {
+function drain({ raw, log, routeOptions }: FastifyRequest): void {
   if (raw.destroyed) return
   raw.unpipe()
   raw.resume()
+  const milliseconds = routeOptions.config.mayMissAnswer ? shortDrainMilliseconds : drainMilliseconds
   const timer = setTimeout(() => {
     log.info('connection closed, since the client goes on sending after the answer')
     raw.destroy()
-  }, drainMilliseconds)
+  }, milliseconds)
   raw.once('close', () => clearTimeout(timer))
 }

@@ -26,6 +26,21 @@ t.test('a second request makes the first one let go', async (t) => {
   await assertNothingLeft(t, server, files.folder)
 })
 
+t.test('a refused request is told so, and cut soon when it goes on sending', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const location = await create(await signTus(files, 'a'), 1e12)
+  const { socket, answer } = startPatch(location, 5, 1e12)
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  const begun = performance.now()
+  const sending = setInterval(() => socket.write(new Uint8Array(10_000)), 10)
+  t.match(await answer, /^HTTP\/1.1 409[\s\S]*upload_offset_mismatch/)
+  await closed
+  clearInterval(sending)
+  t.ok(performance.now() - begun < 15_000)
+  t.match(await tus('HEAD', location), { status: 200, offset: '0' })
+})
+
 t.test('a vfolder that is deleted takes its uploads with it', async (t) => {
   const server = await startServer(t)
   const files = await server.files()
