@@ -6,6 +6,10 @@ import fp from 'fastify-plugin'
 const controllerOf = Symbol('abort controller')
 
 declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** A client that does not get to read an early answer learns by its next request what it says. */
+    mayMissAnswer?: boolean
+  }
   interface FastifyInstance {
     /** Ends what still runs, when the time for a graceful close is over. */
     abortRequests(): void
@@ -35,6 +39,8 @@ export function requestOn(socket: Duplex): { id: string; complete: boolean; answ
 
 /** After an early answer the rest of a request's body is read and thrown away for so long. */
 const drainMilliseconds = 30_000
+/** Where the answer may be missed. Chromium reads it only when all is sent or the connection is cut. */
+const shortDrainMilliseconds = 1000
 
 /** Tells the work of a request that nobody waits for it any more. */
 export default fp(
@@ -53,7 +59,7 @@ export default fp(
 
     app.decorateRequest('cut', function (this: FastifyRequest, reason: string) {
       cutReasons.set(this, reason)
-      this.raw.socket.destroy()
+      breakOff(this)
     })
 
     const held = new WeakSet<Socket>()
@@ -118,23 +124,31 @@ export default fp(
       aborting = true
       // First the work and then its connection, whose errors would look like a failure of the work.
       for (const request of running) request[controllerOf]?.abort(new Error('the service closes'))
+      for (const request of running) breakOff(request)
       app.server.closeAllConnections()
     })
   },
   { name: 'disconnect', dependencies: ['request-id'] },
 )
 
+/** For a client of HTTP/1.0 a connection that merely ends is the end of a response, unless that has a length. */
+function breakOff({ raw }: FastifyRequest): void {
+  if (raw.httpVersion === '1.0') raw.socket.resetAndDestroy()
+  else raw.socket.destroy()
+}
+
 /**
  * A client that still sends a body does not read the answer yet; closing the connection now would reset it, and the
  * answer would be lost (RFC 9112, section 9.6).
  */
-function drain({ raw, log }: FastifyRequest): void {
+function drain({ raw, log, routeOptions }: FastifyRequest): void {
   if (raw.destroyed) return
   raw.unpipe()
   raw.resume()
+  const milliseconds = routeOptions.config.mayMissAnswer ? shortDrainMilliseconds : drainMilliseconds
   const timer = setTimeout(() => {
     log.info('connection closed, since the client goes on sending after the answer')
     raw.destroy()
-  }, drainMilliseconds)
+  }, milliseconds)
   raw.once('close', () => clearTimeout(timer))
 }

@@ -108,11 +108,20 @@ function validationProblem(error: FastifyError): Problem {
   const path = (first?.instancePath ?? '').slice(1).replaceAll('/', '.').replace('*', 'path')
   const { missingProperty, additionalProperty } = first?.params ?? {}
   const field = [path, missingProperty ?? additionalProperty].filter(Boolean).join('.')
-  const rule = additionalProperty === undefined ? (first?.message ?? 'must be valid') : 'is not a known field'
+  const allowed = allowedValues(error)
+  const broken = allowed.length > 0 ? `must be one of ${allowed.join(', ')}` : (first?.message ?? 'must be valid')
+  const rule = additionalProperty === undefined ? broken : 'is not a known field'
   const part = error.validationContext ?? 'request'
   const detail = missingProperty === undefined ? `${part} ${field} ${rule}` : `${part} must have ${field}`
   const code = first?.keyword === pathKeyword ? 'invalid_path' : 'validation_failed'
   return new Problem(code, detail.replace('  ', ' '), { members: { field, rule, in: part } })
+}
+
+/** Where one of several literals is expected, each of them is reported as not met. */
+function allowedValues({ validation: [first, ...others] = [] }: FastifyError): unknown[] {
+  if (first?.keyword !== 'const') return []
+  const alike = others.filter(({ keyword, instancePath }) => keyword === 'const' && instancePath === first.instancePath)
+  return [first, ...alike].map(({ params }) => params.allowedValue)
 }
 
 export function routeNotFound({ method, url = '' }: Pick<IncomingMessage, 'method' | 'url'>): Problem {

@@ -1,5 +1,5 @@
 import type { Amount, Backend, Entry, WriteOptions, Written } from '../backends/backend.ts'
-import { BackendError } from '../backends/errors.ts'
+import { BackendError, IsADirectory, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { createDigests, type Expected } from './digests.ts'
 import { Problem } from './problems.ts'
@@ -39,14 +39,15 @@ export function createUpload(
   return {
     /**
      * Stores a file and hashes it on the way.
-     * @throws {Problem} `file_too_large` as soon as `source` goes over `maxBytes`, `quota_exceeded` as soon as there is
-     * no room for more, `digest_mismatch`
+     * @throws {Problem} `file_too_large` and `quota_exceeded` before `source` is asked where `size` tells, and otherwise
+     * as soon as it goes over `maxBytes` or there is no room for more; `digest_mismatch`
      */
     async write(path: string, source: AsyncIterable<Buffer>, options: UploadOptions): Promise<StoredFile & Written> {
       splitPath(path)
       const { maxBytes, digests, ...writing } = options
       const { signal } = options
       const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
+      if (options.size !== undefined && options.size > limit) throw tooLarge(path, limit)
       const replaced = await amountAt(backend, folder, path, signal)
       reservation ??= await reserve(
         { bytes: Math.max(0, announced.bytes - replaced.bytes), files: 1 - replaced.files },
@@ -61,11 +62,7 @@ export function createUpload(
         await cover(room, { bytes, files: 1 }, replaced)
         for await (const chunk of source) {
           bytes += chunk.length
-          if (bytes > limit) {
-            throw new Problem('file_too_large', `${path} is over the limit of ${limit} bytes.`, {
-              members: { maxBytes: limit },
-            })
-          }
+          if (bytes > limit) throw tooLarge(path, limit)
           await cover(room, { bytes, files: 1 }, replaced)
           const hashed = hash.update(chunk)
           if (hashed !== undefined) await hashed
@@ -92,6 +89,11 @@ export function createUpload(
   }
 }
 
+function tooLarge(path: string, limit: number): Problem {
+  const members = { maxBytes: limit }
+  return new Problem('file_too_large', `${path} is over the limit of ${limit} bytes.`, { members })
+}
+
 /** Makes sure that what a file takes more than the one it replaces is reserved. */
 async function cover(room: Reservation, file: Amount, replaced: Amount): Promise<void> {
   const needed = { bytes: Math.max(0, file.bytes - replaced.bytes), files: file.files - replaced.files }
@@ -103,6 +105,23 @@ export async function amountAt(backend: Backend, folder: string, path: string, s
   const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
     if (!(error instanceof BackendError)) throw error
   })
+  return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
+}
+
+/**
+ * The same, before all the bytes are sent: what cannot be replaced is refused now.
+ * @throws {IsADirectory} and what else `stat` throws, but not that nothing is there
+ */
+export async function replaceableAt(
+  backend: Backend,
+  folder: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<Amount> {
+  const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
+    if (!(error instanceof NotFound)) throw error
+  })
+  if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
 }
 

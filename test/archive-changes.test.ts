@@ -2,7 +2,9 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { appendFile, mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
+import { connect } from 'node:net'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import t from 'tap'
 import { eventually, startServer } from './server.ts'
 import { begin, read } from './slow-client.ts'
@@ -70,6 +72,20 @@ t.test('a tree that changes while it is packed', async (t) => {
       }
     })
   }
+
+  // As nginx asks unless told otherwise. Such a client knows the end of an archive by the end of the connection.
+  await t.test('a client of HTTP/1.0 sees it too', async (t) => {
+    for (const query of ['zip&compression=deflate', 'tar.gz', 'tar.zst']) {
+      await prepare()
+      const { hostname, port, pathname, search } = new URL(await urlOf(query))
+      const socket = connect(Number(port), hostname)
+      socket.write(`GET ${pathname}${search} HTTP/1.0\r\n\r\n`)
+      await once(socket, 'readable')
+      await truncate(large, 1000)
+      await t.rejects(text(socket), { code: 'ECONNRESET' }, query)
+      await closed()
+    }
+  })
 
   await t.test('a file that comes in where no length was announced', async (t) => {
     const response = await begin(await urlOf('tar.gz'), 'comes-in')

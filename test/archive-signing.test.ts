@@ -46,7 +46,11 @@ t.test('signing archives', async (t) => {
   await t.test('a query that is none', async (t) => {
     const url = await server.signArchive(folder)
     const refused = { status: 400, code: 'validation_failed' }
-    t.match(await problem(url.replace('archive=zip', 'archive=rar')), { ...refused, field: 'archive' })
+    t.match(await problem(url.replace('archive=zip', 'archive=rar')), {
+      ...refused,
+      field: 'archive',
+      rule: 'must be one of zip, tar, tar.gz, tar.zst',
+    })
     t.match(await problem(`${url}&compression=best`), { ...refused, field: 'compression' })
     t.match(await problem(`${url.replace('zip', 'tar')}&compression=deflate`), { ...refused, field: 'compression' })
   })

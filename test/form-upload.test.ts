@@ -60,6 +60,8 @@ t.test('a form by a signed URL', async (t) => {
       [415, 'unsupported_media_type', url, 'no form'],
       [400, 'validation_failed', url, field],
       [400, 'malformed_multipart', url, new FormData()],
+      [400, 'malformed_multipart', url, formOf({ '': '' })],
+      [400, 'validation_failed', url, formOf({ '': 'bytes without a name' })],
       [400, 'invalid_path', url, formOf({ '../a': 'x' })],
       [413, 'file_too_large', url, formOf({ a: new Uint8Array(5_000_001) })],
       [413, 'file_too_large', await sign('in box', { maxBytes: 10 }), formOf({ a: 'elevenbytes' })],
@@ -93,12 +95,13 @@ t.test('an HTML form in Chromium', { timeout: 120_000 }, async (t) => {
   const script = await server.sign(files.folder, 'from a script.txt', { operation: 'upload' })
   // A page of another origin, that fills in its form and sends it; and one that stores a file by a PUT of its own.
   const pages: Record<string, string> = {
-    '/form': `<form method="post" enctype="multipart/form-data" action="${url}"><input type="file" name="f" multiple></form>
+    '/form': `<form method="post" enctype="multipart/form-data" action="${url}">
+        <input type="file" name="empty"><input type="file" name="f" multiple id="chosen"></form>
       <script>
         const files = new DataTransfer()
         files.items.add(new File(['hello'], 'a "quoted" ünï 😀.txt'))
         files.items.add(new File([new Uint8Array(1000000)], 'large.bin'))
-        document.querySelector('input').files = files.files
+        document.querySelector('#chosen').files = files.files
         document.querySelector('form').submit()
       </script>`,
     '/put': `<script>

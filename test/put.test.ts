@@ -1,7 +1,7 @@
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
-import { open, readdir, readFile, writeFile } from 'node:fs/promises'
+import { open, readdir, readFile, utimes, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -146,6 +146,16 @@ t.test('preconditions', async (t) => {
   t.match(await put(url, 'third', { 'if-none-match': etag }), { status: 200 })
   t.equal(await readFile(join(files.mount, 'a'), 'utf8'), 'third')
 
+  await utimes(join(files.mount, 'a'), 1_000_000_000, 1_000_000_000)
+  const since = (seconds: number) => ({ 'if-unmodified-since': new Date(seconds * 1000).toUTCString() })
+  t.match(await put(url, 'x', since(999_999_999)), failed)
+  t.match(await put(url, 'x', { ...since(999_999_999), 'if-match': '*' }), { status: 200 }, 'which If-Match overrules')
+  await utimes(join(files.mount, 'a'), 1_000_000_000, 1_000_000_000)
+  t.match(await put(url, 'fourth', since(1_000_000_000)), { status: 200 })
+  t.match(await put(url, 'fifth', { 'if-unmodified-since': 'yesterday' }), { status: 200 }, 'no date, so not heeded')
+  t.match(await put(await sign(files, 'new'), 'x', since(0)), { status: 201 }, 'nor is any where no file is')
+  await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['new'] })
+
   await t.test('If-None-Match: * lets one of many through', async (t) => {
     const one = await sign(files, 'one')
     const answers = await Promise.all(
@@ -155,20 +165,21 @@ t.test('preconditions', async (t) => {
     t.same(await files.usage(), { files: 2, bytes: 5 + (await readFile(join(files.mount, 'one'))).length })
   })
 
-  await t.test('If-Match sees a change that comes during the upload', async (t) => {
-    const { headers } = await put(url, 'before')
+  await t.test('a change that comes during the upload is seen', async (t) => {
     const { hostname, port, pathname, search } = new URL(url)
-    const socket = connect(Number(port), hostname)
-    socket.write(
-      `PUT ${pathname}${search} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nIf-Match: ${headers.get('etag')}\r\n`,
-    )
-    socket.write('Connection: close\r\n\r\nmi')
-    await eventually(async () => (await server.staged()).length === 1)
-    await writeFile(join(files.mount, 'a'), 'by somebody else')
-    socket.write('ne')
-    const [answer] = await once(socket, 'data')
-    t.match(String(answer), /^HTTP\/1.1 412/)
-    t.equal(await readFile(join(files.mount, 'a'), 'utf8'), 'by somebody else')
+    for (const header of ['If-Match', 'If-Unmodified-Since']) {
+      const { headers } = await put(url, 'before')
+      const value = header === 'If-Match' ? headers.get('etag') : new Date(Date.now() + 60_000).toUTCString()
+      const socket = connect(Number(port), hostname)
+      socket.write(`PUT ${pathname}${search} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n${header}: ${value}\r\n`)
+      socket.write('Connection: close\r\n\r\nmi')
+      await eventually(async () => (await server.staged()).length === 1)
+      await writeFile(join(files.mount, 'a'), 'by somebody else')
+      socket.write('ne')
+      const [answer] = await once(socket, 'data')
+      t.match(String(answer), /^HTTP\/1.1 412/, header)
+      t.equal(await readFile(join(files.mount, 'a'), 'utf8'), 'by somebody else')
+    }
   })
   await assertNothingLeft(t, server)
 })
@@ -217,10 +228,16 @@ t.test('what is refused', async (t) => {
     [409, 'is_a_directory', await sign(files, 'directory')],
     [409, 'not_a_directory', await sign(files, 'directory/file/a')],
     [415, 'unsupported_media_type', url, { 'content-type': 'no type' }],
+    [415, 'unsupported_media_type', url, { 'content-encoding': 'gzip' }],
+    [415, 'unsupported_media_type', url, { 'content-encoding': 'identity, br' }],
   ]
   for (const [status, code, target, headers] of refusals) {
     t.match(await put(target, 'x', headers), { status, answer: { code } }, `${status} ${code}`)
   }
+  const coded = await put(url, 'x', { 'content-encoding': 'gzip' })
+  t.equal(coded.headers.get('accept-encoding'), 'identity', 'with what would do instead')
+  t.match(await put(url, 'x', { 'content-encoding': 'identity' }), { status: 201 })
+  await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['a'] })
   const expired = await sign(files, 'a', { expiresIn: 1 })
   await sleep(2100)
   t.match(await put(expired, 'x'), { status: 401, answer: { code: 'token_expired' } })

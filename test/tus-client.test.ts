@@ -1,12 +1,13 @@
-import { randomBytes } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { createHash, randomBytes } from 'node:crypto'
+import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import type { UploadOptions } from 'tus-js-client'
+import { type HttpRequest, Upload, type UploadOptions } from 'tus-js-client'
 import { startCuttingProxy } from './cutting-proxy.ts'
 import { eventually, type Files, startServer, temporaryDirectory } from './server.ts'
-import { assertNothingLeft, create, sha256, signTus, upload } from './tus.ts'
+import { assertNothingLeft, create, sha256, signTus, tus, upload } from './tus.ts'
 
 t.test('tus-js-client, 100 at once', async (t) => {
   const server = await startServer(t)
@@ -22,6 +23,44 @@ t.test('tus-js-client, 100 at once', async (t) => {
   }
   t.same(await files.usage(), { files: 100, bytes: 20_000_000 })
   await assertNothingLeft(t, server, files.folder)
+})
+
+t.test('tus-js-client, extension by extension', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const content = randomBytes(1_000_000)
+  const stream = () => Readable.from([content.subarray(0, 300_000), content.subarray(300_000)], { objectMode: false })
+  const chunkSize = 400_000
+  const checksum = `sha256 ${createHash('sha256').update(content).digest('base64')}`
+  const withChecksum = (value: string) => ({
+    retryDelays: [],
+    onBeforeRequest(request: HttpRequest) {
+      if (request.getMethod() === 'PATCH') request.setHeader('Upload-Checksum', value)
+    },
+  })
+  const cases: [what: string, content: Buffer | Readable, options: UploadOptions][] = [
+    ['a length that follows', stream(), { uploadLengthDeferred: true, chunkSize }],
+    ['a creation with the first bytes', content, { uploadDataDuringCreation: true, chunkSize }],
+    ['a creation with all bytes', content, { uploadDataDuringCreation: true }],
+    ['both', stream(), { uploadLengthDeferred: true, uploadDataDuringCreation: true, chunkSize }],
+    ['a POST in the place of PATCH', content, { overridePatchMethod: true, chunkSize }],
+    ['a checksum', content, withChecksum(checksum)],
+  ]
+  for (const [what, source, options] of cases) {
+    await upload(source, { endpoint: await signTus(files, what), ...options })
+    t.ok((await readFile(join(files.mount, what))).equals(content), what)
+  }
+  await upload(Buffer.alloc(0), { endpoint: await signTus(files, 'empty') })
+  t.equal((await readFile(join(files.mount, 'empty'))).length, 0)
+
+  const other = await signTus(files, 'other')
+  const wrong = `sha256 ${createHash('sha256').update('other').digest('base64')}`
+  const refused = await upload(content, { endpoint: other, ...withChecksum(wrong) }).catch((error) => error)
+  t.equal(refused.originalResponse?.getStatus(), 460)
+  const started = await create(other, content.length)
+  await Upload.terminate(started)
+  t.match(await tus('HEAD', started), { status: 404 })
+  t.notOk((await readdir(files.mount)).includes('other'))
 })
 
 t.test('tus-js-client through a connection that breaks again and again', async (t) => {
@@ -60,7 +99,8 @@ t.test('tus-js-client and a server that is killed again and again', { timeout: 2
     [3, 500_000],
   ] as const) {
     let done = false
-    const endpoint = await signTus({ ...files, server } as Files, `file-${round}`)
+    // Slow enough to be met by a kill.
+    const endpoint = await signTus({ ...files, server } as Files, `file-${round}`, { bytesPerSecond: 40_000_000 })
     const location = await create(endpoint, content.length)
     const uploading = upload(content, { endpoint, uploadUrl: location, chunkSize }).finally(() => {
       done = true

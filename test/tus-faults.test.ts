@@ -26,6 +26,21 @@ t.test('a second request makes the first one let go', async (t) => {
   await assertNothingLeft(t, server, files.folder)
 })
 
+t.test('a refused request is told so, and cut soon when it goes on sending', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const location = await create(await signTus(files, 'a'), 1e12)
+  const { socket, answer } = startPatch(location, 5, 1e12)
+  const closed = new Promise((resolve) => socket.once('close', resolve))
+  const begun = performance.now()
+  const sending = setInterval(() => socket.write(new Uint8Array(10_000)), 10)
+  t.match(await answer, /^HTTP\/1.1 409[\s\S]*upload_offset_mismatch/)
+  await closed
+  clearInterval(sending)
+  t.ok(performance.now() - begun < 15_000)
+  t.match(await tus('HEAD', location), { status: 200, offset: '0' })
+})
+
 t.test('a vfolder that is deleted takes its uploads with it', async (t) => {
   const server = await startServer(t)
   const files = await server.files()
@@ -130,6 +145,32 @@ t.test('a checksum whose request breaks', async (t) => {
   t.match(await tus('HEAD', location), { status: 200, offset: '0' }, 'what was not verified does not count')
   t.match(await patch(location, 0, content, checksum), { status: 204, offset: `${content.length}` })
   t.equal(sha256(await readFile(join(files.mount, 'a'))), sha256(content))
+  await assertNothingLeft(t, server, files.folder)
+})
+
+t.test('a creation whose body fails leaves nothing: nobody has its URL', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await server.ask('PATCH', `/folders/${files.folder}`, { quota: { bytes: 1_000_000 } })
+  const url = await signTus(files, 'a')
+  const whole = { 'upload-length': '1000000' }
+  for (const kind of [{}, { 'upload-concat': 'partial' }]) {
+    const gone = new AbortController()
+    const body = new ReadableStream({ start: (controller) => controller.enqueue(randomBytes(300_000)) })
+    const headers = { 'tus-resumable': '1.0.0', ...chunkType, ...whole, ...kind }
+    const sent = fetch(url, { method: 'POST', headers, body, duplex: 'half', signal: gone.signal })
+    await eventually(async () => (await server.openFiles()).length > 0)
+    gone.abort()
+    await t.rejects(sent)
+    const next = await eventually(async () => {
+      const answer = await tus('POST', url, whole)
+      return answer.status === 201 && answer
+    }, 5000)
+    await tus('DELETE', next.headers.get('location')!)
+  }
+  const refused = await tus('POST', url, { ...whole, ...chunkType, 'upload-checksum': 'sha1 AAAA' }, 'x')
+  t.match(refused, { status: 460 })
+  t.equal(refused.headers.get('location'), null)
   await assertNothingLeft(t, server, files.folder)
 })
 

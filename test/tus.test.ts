@@ -1,9 +1,9 @@
 import { createHash } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import t from 'tap'
-import { eventually, startServer } from './server.ts'
+import { eventually, Files, startServer } from './server.ts'
 import {
   assertNothingLeft,
   chunkType,
@@ -138,6 +138,13 @@ t.test('the protocol', async (t) => {
     const location = await create(url, 10)
     const other = await signTus(files, 'b', { maxBytes: 5 })
     const download = (await server.sign(files.folder, 'a')).split('token=')[1]
+    await files.upload({ 'directory/file': 'x' })
+    await symlink('/', join(files.mount, 'out'))
+    const [directory, below, outside] = [
+      await signTus(files, 'directory'),
+      await signTus(files, 'directory/file/a'),
+      await signTus(files, 'out/a'),
+    ]
     const refusals: [number, string, Promise<TusAnswer>][] = [
       [412, 'tus_version_unsupported', tus('POST', url, { 'tus-resumable': '0.2.2', 'upload-length': '1' })],
       [412, 'tus_version_unsupported', tus('PATCH', location, { 'tus-resumable': '' })],
@@ -150,6 +157,10 @@ t.test('the protocol', async (t) => {
       [400, 'invalid_header', tus('POST', url, { 'upload-defer-length': '2' })],
       [400, 'invalid_header', tus('POST', url, { 'upload-length': '1', 'upload-metadata': 'a %%' })],
       [400, 'invalid_header', tus('POST', url, { 'upload-length': '1', 'upload-metadata': 'a AAAA,a AAAA' })],
+      [409, 'is_a_directory', tus('POST', directory, { 'upload-length': '1' })],
+      [409, 'is_a_directory', tus('POST', directory, { 'upload-length': '1', 'upload-concat': 'partial' })],
+      [409, 'not_a_directory', tus('POST', below, { 'upload-length': '1' })],
+      [403, 'outside_vfolder', tus('POST', outside, { 'upload-length': '1' })],
       [413, 'file_too_large', tus('POST', url, { 'upload-length': '1000001' })],
       [413, 'file_too_large', tus('POST', other, { 'upload-length': '6' })],
       [415, 'unsupported_media_type', tus('POST', url, { 'upload-length': '1', 'content-type': 'text/plain' }, 'x')],
@@ -201,6 +212,28 @@ t.test('the quota', async (t) => {
   t.match(await patch(again, 0, new Uint8Array(600)), { status: 204 }, 'what replaces needs no room')
   t.same(await files.usage(), { files: 2, bytes: 1000 })
   await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['a', 'b'] })
+  await assertNothingLeft(t, server, files.folder)
+})
+
+t.test('lengths up to the largest number, without a quota', async (t) => {
+  const server = await startServer(t)
+  await server.ask('PUT', '/quota-scopes/owner', { files: 100 })
+  const folders = [
+    await server.createFolder({ quotaScope: 'owner' }),
+    await server.createFolder({ quotaScope: 'owner' }),
+  ]
+  const [files, other] = folders.map((folder) => new Files(server, folder, '')) as [Files, Files]
+  const full = { status: 507, code: 'quota_exceeded' }
+  const largest = await create(await signTus(files, 'largest'), Number.MAX_SAFE_INTEGER)
+  t.match(await tus('POST', await signTus(files, 'a'), { 'upload-length': '5' }), full, 'the vfolder has no more room')
+  t.match(await tus('POST', await signTus(other, 'a'), { 'upload-length': '5' }), full, 'nor has its owner')
+  const signed = await server.sign(files.folder, 'a', { operation: 'upload' })
+  const put = async () => (await fetch(signed, { method: 'PUT', body: 'x' })).status
+  t.equal(await put(), 507)
+  t.match((await server.ask('GET', '/quota-scopes/owner')).usage, { bytes: 0, files: 0 })
+  await tus('DELETE', largest)
+  t.equal(await put(), 201)
+  await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['a'] })
   await assertNothingLeft(t, server, files.folder)
 })
 

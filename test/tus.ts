@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
+import type { Readable } from 'node:stream'
 import type { Test } from 'tap'
 import { Upload, type UploadOptions } from 'tus-js-client'
 import { requestIdHeader } from '../plugins/request-id.ts'
@@ -109,7 +110,7 @@ export async function assertNothingLeft(t: Test, server: Server, folder: string)
 }
 
 /** A whole upload by the client that browsers use, which is patient enough for a server that has to start again. */
-export function upload(content: Buffer, options: UploadOptions): Promise<Upload> {
+export function upload(content: Buffer | Readable, options: UploadOptions): Promise<Upload> {
   return new Promise((resolve, reject) => {
     const retryDelays = Array(3000).fill(30)
     const onSuccess = () => resolve(client)

@@ -14,20 +14,22 @@ export function evaluatePreconditions(
   headers: IncomingHttpHeaders,
   validators: Validators,
 ): 'proceed' | 'not-modified' | 'failed' {
-  const modified = seconds(validators.lastModified)
-
   if (headers['if-match'] !== undefined) {
     if (!matches(headers['if-match'], validators.etag, 'strong')) return 'failed'
-  } else {
-    const unmodifiedSince = parseDate(headers['if-unmodified-since'])
-    if (unmodifiedSince !== undefined && modified > unmodifiedSince) return 'failed'
+  } else if (isModifiedSince(headers['if-unmodified-since'], validators.lastModified)) {
+    return 'failed'
   }
 
   if (headers['if-none-match'] !== undefined) {
     return matches(headers['if-none-match'], validators.etag, 'weak') ? 'not-modified' : 'proceed'
   }
-  const modifiedSince = parseDate(headers['if-modified-since'])
-  return modifiedSince !== undefined && modified <= modifiedSince ? 'not-modified' : 'proceed'
+  return isModifiedSince(headers['if-modified-since'], validators.lastModified) === false ? 'not-modified' : 'proceed'
+}
+
+/** Whether what was last modified then has changed after the date of a header; undefined when that is no date. */
+export function isModifiedSince(header: string | undefined, lastModified: Date): boolean | undefined {
+  const since = parseDate(header)
+  return since === undefined ? undefined : seconds(lastModified) > since
 }
 
 /**

@@ -11,6 +11,11 @@ export interface Quota {
 
 export const units = ['bytes', 'files'] as const
 
+type CounterColumn = 'usage_bytes' | 'usage_files' | 'reserved_bytes' | 'reserved_files'
+
+/** Where there is no limit, no more than a number can count. */
+const maximumOf = (quota: Quota, unit: (typeof units)[number]): number => quota[unit] ?? Number.MAX_SAFE_INTEGER
+
 /**
  * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. Adding first
  * and looking then takes the locks of both rows, in this order, before anything is decided; a refusal undoes it with the
@@ -27,7 +32,8 @@ export async function setAside(trx: Database, vfolder: string, wanted: Amount, f
     }))
     .where('id', '=', vfolder)
     .where('state', '!=', 'deleting')
-    .returningAll()
+    .returning(['usage_bytes', 'usage_files', 'quota_bytes', 'quota_files', 'quota_scope'])
+    .returning([asDouble('reserved_bytes').as('reserved_bytes'), asDouble('reserved_files').as('reserved_files')])
     .executeTakeFirst()
   if (row === undefined) throw new Problem('vfolder_not_found', `There is no vfolder ${vfolder}.`)
   const usage = { bytes: row.usage_bytes, files: row.usage_files }
@@ -36,6 +42,11 @@ export async function setAside(trx: Database, vfolder: string, wanted: Amount, f
   refuseOver({ limit: 'vfolder', name: vfolder, quota, usage, reserved, wanted })
   if (row.quota_scope === null || (await scopeOf(trx, from)) === row.quota_scope) return
   await refuseOverScope(trx, row.quota_scope, wanted)
+}
+
+/** What may be too large for an integer that the driver reads, until it is refused. */
+function asDouble(column: CounterColumn) {
+  return sql<number>`cast(${sql.ref(column)} as double precision)`
 }
 
 async function scopeOf(trx: Database, vfolder: string | undefined): Promise<string | null | undefined> {
@@ -62,8 +73,7 @@ async function refuseOverScope(trx: Database, scope: string, wanted: Amount): Pr
 
 /** What the vfolders of a scope have, and what is reserved in them. */
 export async function scopeUsage(on: Database, scope: string): Promise<{ usage: Amount; reserved: Amount }> {
-  const sum = (column: 'usage_bytes' | 'usage_files' | 'reserved_bytes' | 'reserved_files') =>
-    sql<number>`coalesce(sum(${sql.ref(column)}), 0)`
+  const sum = (column: CounterColumn) => sql<number>`coalesce(sum(${asDouble(column)}), 0)`
   const row = await on
     .selectFrom('vfolders')
     .select([
@@ -76,8 +86,8 @@ export async function scopeUsage(on: Database, scope: string): Promise<{ usage: 
     .where('state', '!=', 'deleting')
     .executeTakeFirstOrThrow()
   return {
-    usage: { bytes: Number(row.usageBytes), files: Number(row.usageFiles) },
-    reserved: { bytes: Number(row.reservedBytes), files: Number(row.reservedFiles) },
+    usage: { bytes: row.usageBytes, files: row.usageFiles },
+    reserved: { bytes: row.reservedBytes, files: row.reservedFiles },
   }
 }
 
@@ -131,8 +141,8 @@ export async function count(trx: Database, vfolder: string, by: Amount): Promise
 
 function left(quota: Quota, taken: Amount): Amount {
   return {
-    bytes: quota.bytes === null ? Number.POSITIVE_INFINITY : Math.max(0, quota.bytes - taken.bytes),
-    files: quota.files === null ? Number.POSITIVE_INFINITY : Math.max(0, quota.files - taken.files),
+    bytes: Math.max(0, maximumOf(quota, 'bytes') - taken.bytes),
+    files: Math.max(0, maximumOf(quota, 'files') - taken.files),
   }
 }
 
@@ -148,8 +158,8 @@ interface Claim {
 /** What takes no room is never refused: who is over a limit must be able to get below it. */
 function refuseOver({ limit, name, quota, usage, reserved, wanted }: Claim): void {
   for (const unit of units) {
-    const maximum = quota[unit]
-    if (maximum === null || wanted[unit] <= 0 || usage[unit] + reserved[unit] + wanted[unit] <= maximum) continue
+    const maximum = maximumOf(quota, unit)
+    if (wanted[unit] <= 0 || usage[unit] + reserved[unit] + wanted[unit] <= maximum) continue
     const numbers = { quota: maximum, usage: usage[unit], reserved: reserved[unit], wanted: wanted[unit] }
     const where = limit === 'vfolder' ? `vfolder ${name}` : `quota scope ${name}`
     const detail = `The ${where} may have ${maximum} ${unit}: ${numbers.usage} are used, ${numbers.reserved} reserved, and ${numbers.wanted} more were wanted.`

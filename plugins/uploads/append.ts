@@ -34,7 +34,7 @@ export async function appendBytes(
   const { backend } = volume
   // Not the request's: what came is flushed also when the client is gone.
   const { signal } = new AbortController()
-  const limit = Math.min(row.size ?? row.max_bytes, backend.limits.maxFileBytes)
+  const limit = row.size ?? row.max_bytes
   if (offset + (bytes ?? 0) > limit) throw tooLarge(limit)
   const replaced = row.kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(backend, vfolder, row.path, signal)
   await coverRoom(app, row, roomFor(offset + (bytes ?? 0), replaced))

@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { rateOf } from '../pacing.ts'
 import { Problem } from '../problems.ts'
 import { currentRequestId } from '../request-id.ts'
-import { amountAt } from '../vfolder-upload.ts'
+import { replaceableAt } from '../vfolder-upload.ts'
 import { requireCapability } from '../volumes.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
 import { completeUpload } from './complete.ts'
@@ -72,14 +72,16 @@ function createUploads(app: FastifyInstance) {
   /**
    * Begins an upload in room that is set aside for it; a final one takes over that of its parts, and they are its own
    * from now on.
-   * @throws {Problem} `file_too_large`, `quota_exceeded`
+   * @throws {Problem} `file_too_large`, `quota_exceeded`; {BackendError} when there cannot be a file of that name
    */
   async function create(upload: NewUpload, ownParts: UploadRow[] = []) {
-    const { permission, maxBytes, kind, size, metadata, parts } = upload
-    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
+    const { permission, kind, size, metadata, parts } = upload
     const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+    const maxBytes = Math.min(upload.maxBytes, volume.backend.limits.maxFileBytes)
+    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
     const { path } = permission
-    const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(volume.backend, vfolder, path, signal)
+    const target = await replaceableAt(volume.backend, vfolder, path, signal)
+    const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : target
     const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
     const rate = rateOf(permission)
     const { token, hash } = newToken()
@@ -183,8 +185,7 @@ function createUploads(app: FastifyInstance) {
       const { size, permission } = upload
       const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
       const backend = requireCapability(volume, 'presignUpload')
-      const maxBytes = Math.min(upload.maxBytes, backend.limits.maxFileBytes)
-      const named = await create({ ...upload, maxBytes, kind: 'direct', metadata: undefined })
+      const named = await create({ ...upload, kind: 'direct', metadata: undefined })
       const parts = await backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
       return { ...named, parts }
     },

@@ -4,7 +4,7 @@ import { Type } from '@sinclair/typebox'
 import type { Entry } from '../../backends/backend.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../../backends/errors.ts'
 import { expectedDigests } from '../../plugins/digests.ts'
-import { matches } from '../../plugins/downloads/conditions.ts'
+import { isModifiedSince, matches } from '../../plugins/downloads/conditions.ts'
 import { rateOf } from '../../plugins/pacing.ts'
 import { Problem } from '../../plugins/problems.ts'
 import { bodyOf } from '../../plugins/request-body.ts'
@@ -28,7 +28,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Upload a file by a signed URL',
         description:
           'The body, of any media type, becomes the file, whole or not at all; a file of that name is replaced. With ' +
-          '`If-None-Match: *`, `If-Match`, `Content-Digest`, `Repr-Digest` (sha-256, sha-512) and `Expect: 100-continue`.',
+          '`If-None-Match: *`, `If-Match`, `If-Unmodified-Since`, `Content-Digest`, `Repr-Digest` (sha-256, sha-512) and `Expect: 100-continue`.',
         security: [{ signedUrl: [] }],
         params: Type.Object({ folder: Uuid, '*': Path }),
         querystring: Type.Object({ token: Type.Optional(Type.String()) }),
@@ -42,10 +42,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       reply.beginTransfer()
       const { headers, abortSignal: signal } = request
       const files = await app.vfolders.files(folder)
-      const limits = { maxBytes: uploadLimit(app.config, permission), size: announcedLength(headers) }
-      refuseTooLarge(path, limits)
+      const size = announcedLength(headers)
       const digests = expectedDigests(headers)
       refusePart(headers)
+      refuseCoding(headers)
       const conditions = await preconditions(files, path, headers, signal)
 
       async function* body() {
@@ -53,9 +53,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         yield* request.paced(bodyOf(request.raw), rateOf(permission))
       }
 
-      const upload = files.upload({ bytes: limits.size ?? 0, partly: limits.size === undefined })
+      const upload = files.upload({ bytes: size ?? 0, partly: size === undefined })
       try {
-        const { maxBytes, size } = limits
+        const maxBytes = uploadLimit(app.config, permission)
         const options = { maxBytes, digests, signal, ...conditions, ...(size !== undefined && { size }) }
         const stored = await upload.write(path, body(), options).catch(asFailedPrecondition)
         if (stored.entry.etag !== undefined) reply.header('etag', `"${stored.entry.etag}"`)
@@ -69,13 +69,15 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
 export default routes
 
-function refuseTooLarge(path: string, { maxBytes, size }: { maxBytes: number; size: number | undefined }): void {
-  if (size === undefined || size <= maxBytes) return
-  const detail = `${path} would have ${size} bytes and is over the limit of ${maxBytes} bytes.`
-  throw new Problem('file_too_large', detail, { members: { maxBytes } })
+/** The file would be something else than what the request means: it is stored as it comes, and given out as it is. */
+function refuseCoding(headers: IncomingHttpHeaders): void {
+  const coding = headers['content-encoding']
+  if (coding === undefined || coding === 'identity') return
+  const detail = 'A PUT stores the bytes as they come: Content-Encoding must be absent.'
+  throw new Problem('unsupported_media_type', detail, { headers: { 'accept-encoding': 'identity' } })
 }
 
-/** A part must not be taken for the whole (RFC 9110, section 14.4). */
+/** A part must not be taken for the whole (RFC 9110, section 14.5). */
 function refusePart(headers: IncomingHttpHeaders): void {
   if (headers['content-range'] === undefined) return
   const members = { field: 'content-range', rule: 'must be absent', in: 'headers' }
@@ -89,7 +91,7 @@ async function preconditions(
   headers: IncomingHttpHeaders,
   signal: AbortSignal,
 ): Promise<{ ifAbsent?: true; ifMatch?: string }> {
-  const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch } = headers
+  const { 'if-match': ifMatch, 'if-none-match': ifNoneMatch, 'if-unmodified-since': ifUnmodifiedSince } = headers
   const entry = await files.stat(path, signal).catch((error) => {
     if (error instanceof NotFound) return undefined
     throw error
@@ -97,10 +99,12 @@ async function preconditions(
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   const etag = entry?.etag === undefined ? undefined : `"${entry.etag}"`
   if (ifMatch !== undefined && (entry === undefined || !matches(ifMatch, etag, 'strong'))) throw failed(path, entry)
+  const modified = entry && isModifiedSince(ifUnmodifiedSince, entry.modifiedAt)
+  if (ifMatch === undefined && modified) throw failed(path, entry)
   if (ifNoneMatch !== undefined && entry !== undefined && matches(ifNoneMatch, etag, 'weak')) throw failed(path, entry)
   return {
     ...(ifNoneMatch?.trim() === '*' && { ifAbsent: true }),
-    ...(ifMatch !== undefined && entry?.etag !== undefined && { ifMatch: entry.etag }),
+    ...((ifMatch !== undefined || modified === false) && entry?.etag !== undefined && { ifMatch: entry.etag }),
   }
 }
 

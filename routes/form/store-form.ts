@@ -60,18 +60,24 @@ export async function storeForm(
 /** The files of a form as they come; anything else in it is refused. */
 async function* formFiles(request: FastifyRequest): AsyncGenerator<MultipartFile> {
   const counted = countedParts(request)
-  let files = 0
+  let read = 0
   try {
     for await (const part of request.parts()) {
       if (part.type === 'field') throw refused('validation_failed', part, 'is not a file; a file needs a filename')
-      if (!part.filename) throw refused('validation_failed', part, 'must have a filename')
-      files++
-      yield part
+      read++
+      if (part.filename) yield part
+      else if (!(await isEmpty(part))) throw refused('validation_failed', part, 'must have a filename')
     }
-    if (files !== counted()) throw passedOver(counted(), files)
+    if (read !== counted()) throw passedOver(counted(), read)
   } catch (error) {
     throw asMultipartProblem(error)
   }
+}
+
+/** What a browser sends for an input that no file was chosen in (WHATWG HTML, "constructing the entry list"). */
+async function isEmpty({ file }: MultipartFile): Promise<boolean> {
+  for await (const chunk of file) if (chunk.length > 0) return false
+  return true
 }
 
 function passedOver(parts: number, files: number): Problem {

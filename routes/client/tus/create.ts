@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { rateOf } from '../../../plugins/pacing.ts'
 import { bodyOf } from '../../../plugins/request-body.ts'
 import { setOriginRequestId } from '../../../plugins/request-id.ts'
+import type { Named } from '../../../plugins/uploads/rows.ts'
 import { problemResponses } from '../../schemas.ts'
 import { announcedLength, uploadLimit } from '../upload-limit.ts'
 import { checksumOf, concatOf, lengthOf, metadataOf, requireMediaType } from './headers.ts'
@@ -16,6 +17,11 @@ export default async function routes(app: FastifyInstance): Promise<void> {
     tags: ['client'],
     security: [{ signedUrl: [] }],
     querystring: Query,
+  }
+
+  /** Ends an upload whose client never learns its URL, and would begin another one in the room that this one has. */
+  async function giveUp(named: Named): Promise<void> {
+    await app.uploads.remove(named).catch((err) => app.log.info({ err, upload_id: named.id }, 'upload not given up'))
   }
 
   app.options(
@@ -46,7 +52,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
         maxBytes: uploadLimit(app.config, permission),
         metadata: metadataOf(headers),
       }
-      const locate = ({ id, token }: { id: string; token: string }) =>
+      const locate = ({ id, token }: Named) =>
         reply.code(201).header('location', `${app.publicUrl()}/upload/tus/${id}?token=${token}`)
 
       if (concat.kind === 'final') {
@@ -61,14 +67,17 @@ export default async function routes(app: FastifyInstance): Promise<void> {
         reply.beginTransfer()
       }
       const named = await app.uploads.create({ ...upload, kind: concat.kind, size })
-      locate(named)
-      if (bytes === 0 && size !== 0) return describeProgress(reply, await app.uploads.get(named)).send()
+      if (bytes === 0 && size !== 0) return describeProgress(locate(named), await app.uploads.get(named)).send()
       const read = (end: AbortSignal) => {
         reply.willReadBody()
         return request.paced(bodyOf(request.raw, end), rateOf(permission), end)
       }
-      const row = await app.uploads.append(named, { offset: 0, size: undefined, bytes, checksum, read })
-      return describeProgress(reply, row).send()
+      const append = { offset: 0, size: undefined, bytes, checksum, read }
+      const row = await app.uploads.append(named, append).catch(async (error) => {
+        await giveUp(named)
+        throw error
+      })
+      return describeProgress(locate(named), row).send()
     },
   )
 }

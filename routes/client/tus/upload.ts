@@ -56,7 +56,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   }
 
   const url = '/tus/:upload'
-  const config = { readsBody: true }
+  const config = { readsBody: true, mayMissAnswer: true }
   const schema = (summary: string, status: number) => ({
     tags: ['client'],
     summary,
