@@ -6,9 +6,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
  * What happens to a request: the connection is reset before the server hears of it, or after it has done what was asked
- * but before it is told so; the server answers 503 or 500; the answer comes late; its body breaks off in the middle.
+ * but before it is told so; the server answers 503 or 500; the answer comes late or never; its body breaks off in the
+ * middle.
  */
-export type Fault = 'reset' | 'lost-answer' | 'slow-down' | 'internal-error' | 'late' | 'cut'
+export type Fault = 'reset' | 'lost-answer' | 'slow-down' | 'internal-error' | 'late' | 'silence' | 'cut'
 
 export interface FaultyProxy {
   url: string
@@ -25,7 +26,7 @@ const smallestCut = 64
 
 /** Stands before an HTTP server, and does it no good. */
 export async function startFaultyProxy(t: { teardown(fn: () => unknown): void }, url: string): Promise<FaultyProxy> {
-  const struck = { reset: 0, 'lost-answer': 0, 'slow-down': 0, 'internal-error': 0, late: 0, cut: 0 }
+  const struck = { reset: 0, 'lost-answer': 0, 'slow-down': 0, 'internal-error': 0, late: 0, silence: 0, cut: 0 }
   const server = createServer((incoming, answer) => {
     pass(incoming, answer).catch(() => incoming.socket.destroy())
   }).listen(0, '127.0.0.1')
@@ -45,6 +46,7 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     if (fault !== undefined) struck[fault]++
     if (fault === 'reset') return void incoming.socket.resetAndDestroy()
     const body = await buffer(incoming)
+    if (fault === 'silence') return
     if (fault === 'slow-down' || fault === 'internal-error') {
       const [status, code] = errorBodies[fault]
       return void answer.writeHead(status).end(`<?xml version="1.0"?><Error><Code>${code}</Code></Error>`)

@@ -24,7 +24,8 @@ export async function locked<T>(store: Store, key: string, { signal }: Call, wor
   try {
     return await work()
   } finally {
-    await bucket.delete(key, { signal: AbortSignal.timeout(patienceMilliseconds) })
+    // What is done is done; a lock that stays is taken for one of the dead.
+    await bucket.delete(key, { signal: AbortSignal.timeout(patienceMilliseconds) }).catch(() => {})
   }
 }
 
