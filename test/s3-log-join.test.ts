@@ -31,7 +31,7 @@ t.test("the log of one upload is joined with the storage's own", async (t) => {
   const directory = await temporaryDirectory(t)
   await writeFile(join(directory, 'service.log'), server.rawLines().join('\n'))
   const command = `grep '"request_id":"tour-1"' service.log | grep -o '"s3_request_id":"[^"]*"' | cut -d'"' -f4 |
-    grep -Ff - '${cephLog()}'`
+    grep -Ff - '${cephLog()}'; true`
   const theirs = await eventually(async () => {
     const { stdout } = await promisify(execFile)('sh', ['-c', command], { cwd: directory, maxBuffer: 16 * MiB })
     const found = stdout.trim().split('\n')

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { Amount, Call, MoveOptions } from '../backend.ts'
-import { AlreadyExists, InvalidOperation, IsADirectory, NotFound, Unavailable } from '../errors.ts'
+import { AlreadyExists, InvalidOperation, IsADirectory, NotFound, SourceChanged, Unavailable } from '../errors.ts'
 import type { Bucket, StoredObject } from './bucket.ts'
 import { copyObject } from './copy.ts'
 import { directoryExists, keepParent, placeOf, refuseFilesOnTheWay } from './directories.ts'
@@ -15,6 +15,8 @@ import type { Target } from './write.ts'
 // else's files.
 
 const copiesAtOnce = 32
+/** How often a file that changes while it is moved is copied again. */
+const attempts = 3
 /** How often the journal of a long move is touched, so that the cleanup sees that somebody is at work. */
 const touchMilliseconds = 30_000
 
@@ -93,11 +95,15 @@ async function carryOut(store: Store, journalKey: string, journal: Journal, { si
   await bucket.delete(journalKey, { signal })
 }
 
+/** Deletes the object only as it was copied; what was written to it meanwhile is copied as well. */
 async function moveObject(store: Store, from: string, to: string, { signal }: Call): Promise<void> {
-  const source = await store.bucket.head(from, { signal })
-  if (source === undefined) return
-  await copyObject(store, source, to, { signal })
-  await store.bucket.delete(from, { signal })
+  let source = await store.bucket.head(from, { signal })
+  for (let attempt = 0; attempt < attempts && source !== undefined; attempt++) {
+    const copied = await copyObject(store, source, to, { signal })
+    source = await store.bucket.head(from, { signal })
+    if (source !== undefined && source.etag === copied?.etag) return store.bucket.delete(from, { signal })
+  }
+  if (source !== undefined) throw new SourceChanged('the file changed each time it was moved')
 }
 
 /** Copies all, and then deletes each object whose copy is as new as it is. */
