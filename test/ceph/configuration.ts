@@ -45,7 +45,7 @@ pid file = ${directory}/osd.pid
 mgr data = ${directory}/mgr
 pid file = ${directory}/mgr.pid
 [client.rgw]
-rgw frontends = beast endpoint=127.0.0.1:${s3Port}
+rgw frontends = beast endpoint=127.0.0.1:${s3Port} tcp_nodelay=1
 rgw data = ${directory}/rgw
 pid file = ${directory}/radosgw.pid
 rgw dns name = localhost
