@@ -4,6 +4,8 @@
 #
 #   npm start                  in one terminal
 #   examples/quickstart.sh     in another
+#
+# A volume on S3 may redirect downloads to the storage, which curl follows with -L.
 set -euo pipefail
 
 url=${STORAGE_PROXY_URL:-http://127.0.0.1:6021}
@@ -44,14 +46,14 @@ echo "   $signed"
 echo '5. Download under its name, and compare'
 mkdir "$work/download"
 cd "$work/download"
-curl -fsSOJ "$signed"
+curl -fsSLOJ "$signed"
 cmp sample.bin ../data/sample.bin
-curl -fsSOJ "$(sign 'input/reports/résumé \"final\".csv')"
+curl -fsSLOJ "$(sign 'input/reports/résumé \"final\".csv')"
 ls -l
 
 echo '6. Resume a download that broke off after a third'
 head -c 1000000 ../data/sample.bin > broken.bin
-curl -fsS -C - -o broken.bin "$signed"
+curl -fsSL -C - -o broken.bin "$signed"
 sha256sum sample.bin broken.bin
 cmp broken.bin ../data/sample.bin
 

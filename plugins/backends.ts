@@ -1,30 +1,13 @@
-import { type TSchema, Type } from '@sinclair/typebox'
-import { Value } from '@sinclair/typebox/value'
+import type { TSchema } from '@sinclair/typebox'
 import { Ajv } from 'ajv'
 import fp from 'fastify-plugin'
 import type { BackendDefinition } from '../backends/backend.ts'
+import { checkDefinition } from './backend-shape.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     backends: ReturnType<typeof createRegistry>
   }
-}
-
-/** What a definition must be; one that JavaScript or another version of the contract gave may be anything. */
-const Definition = Type.Object({
-  type: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' }),
-  options: Type.Object({ type: Type.Literal('object'), additionalProperties: Type.Literal(false) }),
-  create: Type.Function([], Type.Unknown()),
-})
-
-/** @throws with a sentence that names what is wrong */
-function check(definition: BackendDefinition): void {
-  const wrong = Value.Errors(Definition, definition).First()
-  if (wrong !== undefined) {
-    const rule = wrong.message.replace(/^E/, 'e')
-    throw new Error(`the definition of a backend is wrong at ${wrong.path || '/'}: ${rule}`)
-  }
-  checkSchema(definition.type, definition.options)
 }
 
 function checkSchema(type: string, options: TSchema): void {
@@ -42,7 +25,8 @@ function createRegistry() {
   return {
     /** @throws when the definition is not one, its type is registered already, or the service is ready */
     register(definition: BackendDefinition): void {
-      check(definition)
+      checkDefinition(definition)
+      checkSchema(definition.type, definition.options)
       if (frozen) throw new Error(`backend ${definition.type} was registered after the service was ready`)
       if (definitions.has(definition.type)) throw new Error(`backend ${definition.type} is registered twice`)
       definitions.set(definition.type, definition)

@@ -12,7 +12,7 @@ export interface Loggers {
 
 /** JSON lines on stdout, for people only where a person looks on: on a terminal. */
 export function createLoggers(level: string): Loggers {
-  const options = { level, serializers: { req, res, err: pino.stdSerializers.err } }
+  const options = { level, serializers: { req, res, busboyOptions, err: pino.stdSerializers.err } }
   const destination: DestinationStream = process.stdout.isTTY
     ? pino.transport({ target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } })
     : turnByTurn(process.stdout.fd)
@@ -54,6 +54,11 @@ function req({ method, url, ip }: FastifyRequest) {
 
 function res({ statusCode }: FastifyReply) {
   return { statusCode }
+}
+
+/** Of @fastify/multipart, at level `trace`: without the headers of the request, which have its token. */
+function busboyOptions({ limits }: { limits: object }) {
+  return { limits }
 }
 
 const tokenQuery = /([?&]token=)[^&]*/gi

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Backend, type Capability, type Capable, capabilitiesOf, hasCapability } from '../backends/backend.ts'
 import { withCallLog } from '../backends/layers/call-log.ts'
+import { checkBackend } from './backend-shape.ts'
 import { ConfigError, type HandOver, sentence } from './config.ts'
 import { Problem } from './problems.ts'
 
@@ -91,6 +92,7 @@ async function createBackend(
   try {
     const log = app.log.child({ volume, backend: type })
     const backend = await definition.create({ options, signal, log })
+    checkBackend(type, backend)
     return app.config.logLevel === 'debug' || app.config.logLevel === 'trace' ? withCallLog(backend, log) : backend
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)

@@ -99,6 +99,34 @@ t.test('a broken plugin stops the start with a sentence that names it', async (t
   t.equal(stderr, 'BACKEND_PLUGINS has ./idle.mjs, which registers no backend\n', 'all that is told')
 })
 
+t.test('a backend that is not what the contract says stops the start, and not the first call', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const DATA_DIR = join(directory, 'data')
+  const VOLUMES = JSON.stringify({ v: { backend: 'tape' } })
+  const methods = `Object.fromEntries([
+    'createFolder', 'removeFolder', 'stat', 'list', 'read', 'write', 'beginUpload', 'appendUpload', 'readUpload',
+    'completeUpload', 'abortUpload', 'mkdir', 'move', 'remove', 'collectGarbage', 'health', 'close'
+  ].map((name) => [name, async () => {}]))`
+  const backends: Record<string, [made: string, sentence: string | undefined]> = {
+    nothing: ['undefined', 'at /: expected object'],
+    empty: ['{}', 'at /limits: expected required property'],
+    unlimited: [`{ ...${methods}, limits: {} }`, 'at /limits/maxFileBytes: expected required property'],
+    unfinished: [`{ ...${methods}, move: undefined, limits: { maxFileBytes: 1 } }`, 'at /move: expected function'],
+    boasting: [`{ ...${methods}, presign: true, limits: { maxFileBytes: 1 } }`, 'at /presign: expected function'],
+    'of a class': [
+      `new (class { constructor() { Object.assign(this, ${methods}) } limits = { maxFileBytes: 1 } })`,
+      undefined,
+    ],
+  }
+  for (const [name, [made, sentence]] of Object.entries(backends)) {
+    const file = join(directory, `${name.replaceAll(' ', '-')}.mjs`)
+    await writeFile(file, registering(definition(`create: async () => (${made})`)))
+    const message = await refusal({ BACKEND_PLUGINS: file, DATA_DIR, VOLUMES }).catch((error) => error.message)
+    const expected = sentence && `VOLUMES/v cannot be used: the backend tape is wrong ${sentence}`
+    t.equal(message, expected ?? 'the service started', name)
+  }
+})
+
 t.test('plugins are loaded by package name and by path, from the working directory and in order', async (t) => {
   const directory = await temporaryDirectory(t)
   const packageDirectory = join(directory, 'node_modules/@tapes/backend')

@@ -6,9 +6,18 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 /**
  * What happens to a request: the connection is reset before the server hears of it, or after it has done what was asked
- * but before it is told so; the server answers 503, 500 or 501; the answer comes late; its body breaks off in the middle.
+ * but before it is told so; the server answers 503, 500 or 501; the answer comes late or never; its body breaks off in the
+ * middle.
  */
-export type Fault = 'reset' | 'lost-answer' | 'slow-down' | 'internal-error' | 'not-implemented' | 'late' | 'cut'
+export type Fault =
+  | 'reset'
+  | 'lost-answer'
+  | 'slow-down'
+  | 'internal-error'
+  | 'not-implemented'
+  | 'late'
+  | 'silence'
+  | 'cut'
 
 export interface FaultyProxy {
   url: string
@@ -36,6 +45,7 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     'internal-error': 0,
     'not-implemented': 0,
     late: 0,
+    silence: 0,
     cut: 0,
   }
   const server = createServer((incoming, answer) => {
@@ -57,6 +67,7 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     if (fault !== undefined) struck[fault]++
     if (fault === 'reset') return void incoming.socket.resetAndDestroy()
     const body = await buffer(incoming)
+    if (fault === 'silence') return
     if (fault === 'slow-down' || fault === 'internal-error' || fault === 'not-implemented') {
       const [status, code] = errorBodies[fault]
       return void answer.writeHead(status).end(`<?xml version="1.0"?><Error><Code>${code}</Code></Error>`)

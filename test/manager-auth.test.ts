@@ -154,3 +154,22 @@ t.test('the address of the manager', async (t) => {
   await t.rejects(fetch(`http://127.0.0.1:${port}/livez`), { message: 'fetch failed' })
   t.equal((await server.manager('GET', '/folders')).status, 200)
 })
+
+t.test('the token is in no log, however closely one looks', async (t) => {
+  const server = await startServer(t, { env: { LOG_LEVEL: 'trace' } })
+  const folder = await server.createFolder()
+  const cookie = 'session=of-a-browser'
+  const send = (url: string, headers: Record<string, string>) => {
+    const body = new FormData()
+    body.append('file', new Blob(['content']), 'file')
+    return fetch(url, { method: 'POST', body, headers: { cookie, ...headers } })
+  }
+  const manager = { authorization: `Bearer ${managerToken}` }
+  t.equal((await send(`${server.managerUrl}/folders/upload?folder=${folder}`, manager)).status, 201)
+  const signed = { operation: 'upload', paths: ['dir'] }
+  const { url } = (await server.ask('POST', `/folders/${folder}/signed-urls`, signed)).signedUrls[0]
+  t.equal((await send(url, { referer: url })).status, 201)
+  await server.logged(({ msg }) => msg === 'Providing options to busboy')
+  const log = server.rawLines().join('\n')
+  for (const secret of [managerToken, cookie, new URL(url).searchParams.get('token')!]) t.notMatch(log, secret)
+})

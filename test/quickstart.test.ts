@@ -8,6 +8,9 @@ import { managerToken, startServer } from './server.ts'
 const volumes = {
   posix: async () => ({}),
   s3: async () => ({ VOLUMES: JSON.stringify({ default: await s3Volume() }) }),
+  's3 that redirects': async () => ({
+    VOLUMES: JSON.stringify({ default: { ...(await s3Volume()), redirect: true } }),
+  }),
 }
 
 for (const [backend, environment] of Object.entries(volumes)) {

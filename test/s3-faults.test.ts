@@ -86,6 +86,35 @@ t.test('a storage that goes on failing is told of clearly, and what was there st
   t.equal(await read(whole, folder, 'file'), digest(Buffer.from('old')))
 })
 
+t.test('a file that was stored is not told of as lost because its lock could not be removed', async (t) => {
+  const { options } = await openS3()
+  const proxy = await startFaultyProxy(t, options.endpoint!)
+  const backend = await (await openS3({ ...options, endpoint: proxy.url, maxAttempts: 1 })).open()
+  t.teardown(() => backend.close())
+  const folder = randomUUID()
+  await backend.createFolder(folder, call)
+  proxy.fault = ({ method, url }) => (method === 'DELETE' && url?.includes('/locks/') ? 'reset' : undefined)
+  const bytes = patternBytes(9 * MiB)
+  await backend.write(folder, 'file', inChunks(bytes), { ...call, ifAbsent: true })
+  t.equal(await read(backend, folder, 'file'), digest(bytes))
+})
+
+t.test('a storage that says nothing is away too, once the health was asked for', async (t) => {
+  const volume = await s3Volume()
+  const proxy = await startFaultyProxy(t, volume.endpoint)
+  const VOLUMES = JSON.stringify({ default: { ...volume, endpoint: proxy.url } })
+  const server = await startServer(t, { env: { VOLUMES } })
+  const folder = await server.createFolder()
+  proxy.fault = () => 'silence'
+  const ready = () => fetch(`${server.managerUrl}/readyz`)
+  await Promise.all(Array.from({ length: 5 }, ready))
+  t.match(await server.logged(({ msg }) => msg === 'the storage is away'), { reason: /does not answer in time/ })
+  const answers = await Promise.all([1, 2, 3].map(() => server.manager('GET', `/folders/${folder}/files`)))
+  for (const answer of answers) t.match(await answer.json(), { code: 'storage_unavailable' })
+  proxy.fault = () => undefined
+  await eventually(async () => (await ready()).status === 200, 20_000)
+})
+
 t.test('while the storage is away the service says so at once, and it recovers by itself', async (t) => {
   const volume = await s3Volume()
   const proxy = await startFaultyProxy(t, volume.endpoint)

@@ -143,6 +143,23 @@ t.test('a clone that is cut off goes on behind what is done without a gap', asyn
   t.same(await keys(backend, clone), ['d/', ...names])
 })
 
+t.test('what is written to a file while it is moved is not lost', async (t) => {
+  const { backend, failing, proxy, folder } = await start(t)
+  for (const name of ['1', '2', '3', '4', '5', '6']) {
+    await backend.write(folder, name, inChunks(Buffer.from('old')), call)
+    let written: Promise<unknown> | undefined
+    proxy.fault = ({ headers }) => {
+      if (headers['x-amz-copy-source'] === undefined || written !== undefined) return undefined
+      written = backend.write(folder, name, inChunks(Buffer.from('new')), call)
+      return 'late'
+    }
+    await failing.move(folder, name, `moved ${name}`, call)
+    await written
+    const left = await bytesOf(backend, folder, name).catch(() => bytesOf(backend, folder, `moved ${name}`))
+    t.equal(left.toString(), 'new')
+  }
+})
+
 t.test('an upload whose process died after its file appeared is that file, once', async (t) => {
   const { backend, failing, proxy, folder } = await start(t)
   for (const bytes of [Buffer.from('small'), large]) {

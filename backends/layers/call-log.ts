@@ -13,6 +13,7 @@ const fieldsOf: Partial<Record<string, string[]>> = {
   readUpload: ['folder', 'upload_id'],
   completeUpload: ['folder', 'upload_id', 'path'],
   abortUpload: ['folder', 'upload_id'],
+  presignUpload: ['folder', 'upload_id'],
 } satisfies Partial<Record<keyof Backend, string[]>>
 const usualFields = ['folder', 'path']
 

@@ -11,9 +11,10 @@ const restMilliseconds = 5000
 const passing = new Set<keyof Backend>(['close', 'mount', 'presign'])
 
 /**
- * Spares callers the wait for a storage that is away: after some calls in a row that rejected with `Unavailable`, all
- * others do so at once and say why, `health` too. From time to time one call is let through, and when that finds the
- * storage back, so are all. A capability that is absent stays absent.
+ * Spares callers the wait for a storage that is away: after some calls in a row that rejected with `Unavailable`, or ran
+ * out of the time that their signal gave them, as `health` soon does, all others do so at once and say why. From time to
+ * time one call is let through, and when that finds the storage back, so are all. A capability that is absent stays
+ * absent.
  */
 export function withCircuit(backend: Backend, log: FastifyBaseLogger): Backend {
   let failures = 0
@@ -35,12 +36,13 @@ export function withCircuit(backend: Backend, log: FastifyBaseLogger): Backend {
   }
 
   const failed = (error: unknown) => {
-    if (!(error instanceof Unavailable)) {
+    if (error instanceof Unavailable) reason = error.message
+    else if (isLate(error)) reason = 'it does not answer in time'
+    else {
       // An answer of the storage is a sign of life; an aborted call says nothing.
       if (error instanceof BackendError) succeeded()
       return
     }
-    reason = error.message
     if (++failures < failuresToOpen) return
     if (retryAt === undefined) log.warn({ reason }, 'the storage is away')
     retryAt = performance.now() + restMilliseconds
@@ -77,4 +79,9 @@ export function withCircuit(backend: Backend, log: FastifyBaseLogger): Backend {
       }
     },
   })
+}
+
+/** The reason of an `AbortSignal.timeout`. */
+function isLate(error: unknown): boolean {
+  return error instanceof DOMException && error.name === 'TimeoutError'
 }

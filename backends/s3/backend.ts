@@ -61,7 +61,7 @@ export function createS3Backend(store: Store) {
 
     collectGarbage: (options) => collectGarbage(store, options),
 
-    health: (call) => bucket.exists(call),
+    health: (call) => bucket.reach(keys.prefix, call),
 
     presign: (folder, path, options) => presigner.download(keys.entry(folder, path), options),
 

@@ -100,13 +100,17 @@ export class Bucket {
     }
   }
 
-  async exists({ signal }: Call): Promise<void> {
-    await this.run(signal, (options) =>
-      this.client.send(new HeadBucketCommand({ Bucket: this.name }), options).catch((error) => {
-        if (error.name === 'NotFound') throw new Unavailable(`the bucket ${this.name} does not exist`, { cause: error })
-        throw error
-      }),
-    )
+  /** Rejects with what keeps the objects below `prefix` out of reach. */
+  async reach(prefix: string, { signal }: Call): Promise<void> {
+    const command = new HeadBucketCommand({ Bucket: this.name })
+    try {
+      await this.run(signal, (options) => this.client.send(command, options))
+    } catch (error) {
+      if (error instanceof NotFound) throw new Unavailable(`the bucket ${this.name} does not exist`, { cause: error })
+      if (error instanceof Unavailable) throw error
+      // The answer to a HEAD has no body, and so no reason; and the key may be good for the prefix only.
+      await this.page({ signal, prefix, limit: 1 })
+    }
   }
 
   async head(key: string, { signal }: Call): Promise<DescribedObject | undefined> {

@@ -25,9 +25,23 @@ const translations: Record<string, Translation> = {
   EntityTooLarge: (cause) => new NoSpace('the file is larger than this volume can hold', { cause }),
   QuotaExceeded: (cause) => new QuotaExceeded('a limit of the storage is reached', { cause }),
   AccountProblem: (cause) => new AccessDenied('the storage refuses the account', { cause }),
+  ExpiredToken: denied,
+  InvalidToken: denied,
+  // The SDK's own.
+  CredentialsProviderError: (cause) =>
+    new Unavailable(`there are no credentials for the storage: ${cause.message}`, { cause }),
 }
 
-/** Turns an error of the SDK into a backend's error; what is no failure of the storage is passed on as it is. */
+function denied(cause: Error): BackendError {
+  return new AccessDenied(`the storage denies access${isNamed(cause) ? ` with ${cause.name}` : ''}`, { cause })
+}
+
+/** An answer to a HEAD has no body that could name the error. */
+function isNamed({ name }: Error): boolean {
+  return !name.startsWith('Unknown')
+}
+
+/** Turns an error of the SDK into a backend's error, or into one that may be logged. */
 export function translate(error: unknown): unknown {
   if (!(error instanceof Error) || error instanceof BackendError) return error
   const known = translations[error.name]
@@ -36,14 +50,14 @@ export function translate(error: unknown): unknown {
     const status = error.$metadata.httpStatusCode ?? 0
     if (status === 404) return new NotFound('the object does not exist', { cause: error })
     if (status === 412) return new PreconditionFailed('the object was changed meanwhile', { cause: error })
-    if (status === 401 || status === 403) {
-      return new AccessDenied(`the storage denies access with ${error.name}`, { cause: error })
+    if (status === 401 || status === 403) return denied(error)
+    const answer = isNamed(error) ? `${status} ${error.name}` : `${status}`
+    // What is not implemented does not come back, and is no reason to leave the storage alone.
+    if ((status >= 500 && status !== 501) || status === 429 || error.name === 'RequestTimeout') {
+      return new Unavailable(`the storage answers ${answer}`, { cause: error })
     }
-    if (status === 501) return error
-    if (status >= 500 || status === 429 || error.name === 'RequestTimeout') {
-      return new Unavailable(`the storage answers ${status} ${error.name}`, { cause: error })
-    }
-    return error
+    // Not as it is: it has all that the storage says as its members, which may be what it was sent, tokens included.
+    return new Error(`the storage refuses a command with ${answer}: ${error.message}`, { cause: error })
   }
   return new Unavailable(`the storage does not answer: ${reasonOf(error)}`, { cause: error })
 }

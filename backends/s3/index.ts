@@ -10,10 +10,22 @@ export const s3 = defineBackend({
     if ((options.accessKeyId === undefined) !== (options.secretAccessKey === undefined)) {
       throw new Error('accessKeyId and secretAccessKey must be given together')
     }
+    for (const name of ['endpoint', 'publicEndpoint'] as const) {
+      const url = options[name]
+      if (url !== undefined && !isServer(url)) {
+        throw new Error(`${name} must be the URL of a server, without user and query`)
+      }
+    }
     // Whoever has no such volume does not pay for the SDK.
     const { openBackend } = await import('./open.ts')
     return openBackend(options, log)
   },
 })
+
+function isServer(url: string): boolean {
+  if (!URL.canParse(url)) return false
+  const { username, password, search, hash } = new URL(url)
+  return [username, password, search, hash].every((part) => part === '')
+}
 
 export default fp(async (app) => app.backends.register(s3), { name: 'backend-s3', dependencies: ['backends'] })

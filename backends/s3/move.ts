@@ -1,5 +1,5 @@
 import type { Amount, Call, MoveOptions } from '../backend.ts'
-import { AlreadyExists, InvalidOperation, IsADirectory, NotFound, Unavailable } from '../errors.ts'
+import { AlreadyExists, InvalidOperation, IsADirectory, NotFound, SourceChanged, Unavailable } from '../errors.ts'
 import { deletesAtOnce, type StoredObject } from './bucket.ts'
 import { copyObject } from './copy.ts'
 import { directoryExists, keepParent, placeOf, putMarker } from './directories.ts'
@@ -13,6 +13,8 @@ import type { Target } from './write.ts'
 // S3 has no rename: a move is a copy and then a deletion, with a journal; see `move-journal.ts`.
 
 const copiesAtOnce = 32
+/** How often a file that changes while it is moved is copied again. */
+const attempts = 3
 /** How often the journal of a long move is touched, so that the cleanup sees that somebody is at work. */
 const touchMilliseconds = 30_000
 
@@ -25,20 +27,21 @@ export async function moveEntry(store: Store, from: Target, to: Target, options:
   }
   const journalKey = keys.move(from.folder, from.path, to.folder, to.path)
   let journal = await unfinishedMove(store, journalKey, { signal })
+  let copied: StoredObject | undefined
   journal ??= await locked(store, keys.lock(to.folder, to.path), { signal }, async () => {
     const begun = await begin(store, from, to, options)
     await writeJournal(store.bucket, journalKey, begun, { signal })
-    await takePlace(store, begun, { signal })
+    copied = await takePlace(store, begun, { signal })
     return begun
   })
-  await carryOut(store, journalKey, journal, { signal })
+  await carryOut(store, journalKey, journal, copied, { signal })
   return journal.replaced
 }
 
 /** Goes on with a move that was found in its journal. */
 export async function resumeMove(store: Store, journalKey: string, { signal }: Call): Promise<void> {
   const journal = await unfinishedMove(store, journalKey, { signal })
-  if (journal !== undefined) await carryOut(store, journalKey, journal, { signal })
+  if (journal !== undefined) await carryOut(store, journalKey, journal, undefined, { signal })
 }
 
 /** Finds out whether the move can be, before anything is changed. */
@@ -60,15 +63,23 @@ async function begin(store: Store, from: Target, to: Target, { overwrite, signal
 }
 
 /** Makes the new name appear: a file as a whole, of a directory its marker. */
-async function takePlace(store: Store, journal: Journal, call: Call): Promise<void> {
+async function takePlace(store: Store, journal: Journal, call: Call): Promise<StoredObject | undefined> {
   const { keys } = store
   const { from, to, directory } = journal
   const toKey = keys.entry(to.folder, to.path)
-  if (directory) await putMarker(store, `${toKey}/`, call)
-  else await copyUnlessDone(store, journal, keys.entry(from.folder, from.path), toKey, call)
+  if (!directory) return copyUnlessDone(store, journal, keys.entry(from.folder, from.path), toKey, call)
+  await putMarker(store, `${toKey}/`, call)
+  return undefined
 }
 
-async function carryOut(store: Store, journalKey: string, journal: Journal, call: Call): Promise<void> {
+/** @param copied the file as it has taken its place, unless an earlier call has done that */
+async function carryOut(
+  store: Store,
+  journalKey: string,
+  journal: Journal,
+  copied: StoredObject | undefined,
+  call: Call,
+): Promise<void> {
   const { bucket, keys } = store
   const { from, to, directory } = journal
   const fromKey = keys.entry(from.folder, from.path)
@@ -84,18 +95,36 @@ async function carryOut(store: Store, journalKey: string, journal: Journal, call
   if (directory) {
     await moveTree(store, `${fromKey}/`, `${toKey}/`, touch, call)
   } else {
-    await copyUnlessDone(store, journal, fromKey, toKey, call)
-    await bucket.delete(fromKey, call)
+    await moveFile(store, copied ?? (await copyUnlessDone(store, journal, fromKey, toKey, call)), toKey, call)
   }
   await bucket.delete(journalKey, call)
 }
 
-async function copyUnlessDone(store: Store, journal: Journal, from: string, to: string, call: Call): Promise<void> {
+/** Deletes the file only as it was copied; what was written to it meanwhile is copied as well. */
+async function moveFile(store: Store, copied: StoredObject | undefined, to: string, call: Call): Promise<void> {
+  let current = copied
+  for (let attempt = 0; attempt < attempts && current !== undefined; attempt++) {
+    const source = await store.bucket.head(current.key, call)
+    if (source === undefined) return
+    if (source.etag === current.etag) return store.bucket.delete(source.key, call)
+    current = await copyObject(store, source, to, call)
+  }
+  if (current !== undefined) throw new SourceChanged('the file changed each time it was moved')
+}
+
+/** @returns the file of which there is a copy; undefined when it is gone */
+async function copyUnlessDone(
+  store: Store,
+  journal: Journal,
+  from: string,
+  to: string,
+  call: Call,
+): Promise<StoredObject | undefined> {
   const { bucket } = store
   const [source, target] = await Promise.all([bucket.head(from, call), bucket.head(to, call)])
-  if (source === undefined) return
-  if (target !== undefined && !isReplaced(journal, target) && isCurrent(source, target)) return
-  await copyObject(store, source, to, call)
+  if (source === undefined) return undefined
+  if (target !== undefined && !isReplaced(journal, target) && isCurrent(source, target)) return source
+  return copyObject(store, source, to, call)
 }
 
 type Copy = (source: StoredObject, call: Call) => Promise<void>

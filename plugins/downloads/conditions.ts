@@ -1,9 +1,14 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import type { Entry } from '../../backends/backend.ts'
 
 export interface Validators {
   /** Strong, in quotes. */
   etag: string | undefined
   lastModified: Date
+}
+
+export function validatorsOf({ etag, modifiedAt }: Entry): Validators {
+  return { etag: etag === undefined ? undefined : `"${etag}"`, lastModified: modifiedAt }
 }
 
 /**
@@ -32,12 +37,17 @@ export function isModifiedSince(header: string | undefined, lastModified: Date):
   return since === undefined ? undefined : seconds(lastModified) > since
 }
 
+/** The `Range` of a request, unless its `If-Range` says that it is about other bytes than these. */
+export function applicableRange(headers: IncomingHttpHeaders, validators: Validators): string | undefined {
+  const { range, 'if-range': ifRange } = headers
+  return typeof ifRange !== 'string' || rangeApplies(ifRange, validators) ? range : undefined
+}
+
 /**
  * Whether a `Range` still applies (RFC 9110, section 13.1.5): only to the very bytes that the client has a part of. A
  * date says that of a file once the second is over in which it could change again unseen (section 8.8.2.2).
  */
-export function rangeApplies(ifRange: string | undefined, validators: Validators): boolean {
-  if (ifRange === undefined) return true
+function rangeApplies(ifRange: string, validators: Validators): boolean {
   if (ifRange.startsWith('"')) return ifRange === validators.etag
   const modified = seconds(validators.lastModified)
   return parseDate(ifRange) === modified && modified < seconds(new Date())

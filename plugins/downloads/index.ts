@@ -5,7 +5,7 @@ import type { Entry, OpenFile } from '../../backends/backend.ts'
 import type { HandOver } from '../config.ts'
 import type { Rate } from '../pacing.ts'
 import { Problem } from '../problems.ts'
-import { evaluatePreconditions, rangeApplies } from './conditions.ts'
+import { applicableRange, evaluatePreconditions, validatorsOf } from './conditions.ts'
 import { asHeader } from './content-disposition.ts'
 import { handOver } from './hand-over.ts'
 import { type Presentation, presented } from './presentation.ts'
@@ -43,10 +43,9 @@ async function sendFile(this: FastifyReply, file: OpenFile, options: FileOptions
 async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): Promise<FastifyReply> {
   const { request } = reply
   const { entry } = file
-  const etag = entry.etag === undefined ? undefined : `"${entry.etag}"`
-  const validators = { etag, lastModified: entry.modifiedAt }
+  const validators = validatorsOf(entry)
 
-  setHeaders(reply, entry, etag, options)
+  setHeaders(reply, entry, validators.etag, options)
   const outcome = evaluatePreconditions(request.headers, validators)
   if (outcome === 'failed') throw new Problem('precondition_failed', `${entry.path} is not what the request expects.`)
   if (outcome === 'not-modified') {
@@ -54,9 +53,7 @@ async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): 
     return reply.code(304).send()
   }
 
-  const { 'if-range': ifRange } = request.headers
-  const condition = typeof ifRange === 'string' ? ifRange : undefined
-  const range = rangeApplies(condition, validators) ? request.headers.range : undefined
+  const range = applicableRange(request.headers, validators)
   // RFC 9110, section 14.2: a Range counts for GET only.
   const ranges = request.method === 'GET' ? parseRange(range, entry.size) : undefined
   const [first] = ranges ?? []

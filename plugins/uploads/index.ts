@@ -7,6 +7,7 @@ import { currentRequestId } from '../request-id.ts'
 import { replaceableAt } from '../vfolder-upload.ts'
 import { requireCapability } from '../volumes.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
+import { begun } from './begin.ts'
 import { completeUpload } from './complete.ts'
 import { createConcatenation } from './concatenate.ts'
 import { createHashes } from './hashes.ts'
@@ -126,14 +127,8 @@ function createUploads(app: FastifyInstance) {
         .returningAll()
         .executeTakeFirstOrThrow()
     })
-    if (kind === 'final') return { id, token }
-    try {
-      await volume.backend.beginUpload(vfolder, id, { signal })
-    } catch (error) {
-      await drop(row)
-      throw error
-    }
-    return { id, token }
+    if (kind !== 'final') await begun(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
+    return { id, token, row }
   }
 
   const { concatenate, freeParts } = createConcatenation({ app, hashes, locks, find, create })
@@ -185,9 +180,10 @@ function createUploads(app: FastifyInstance) {
       const { size, permission } = upload
       const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
       const backend = requireCapability(volume, 'presignUpload')
-      const named = await create({ ...upload, kind: 'direct', metadata: undefined })
-      const parts = await backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
-      return { ...named, parts }
+      const maxBytes = Math.min(upload.maxBytes, backend.limits.maxFileBytes)
+      const named = await create({ ...upload, maxBytes, kind: 'direct', metadata: undefined })
+      const presigned = () => backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
+      return { ...named, parts: await begun(app, named.row, presigned) }
     },
 
     /** Makes a file of what a client has sent to the storage. @throws {Problem} `upload_incomplete` */

@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { IsADirectory } from '../../backends/errors.ts'
 import { filenameOf } from '../../plugins/downloads/index.ts'
 import { presented } from '../../plugins/downloads/presentation.ts'
+import { storageCanAnswer } from '../../plugins/downloads/redirect.ts'
 import { rateOf } from '../../plugins/pacing.ts'
 import { Problem } from '../../plugins/problems.ts'
 import { setOriginRequestId } from '../../plugins/request-id.ts'
@@ -54,12 +55,14 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         // A presigned URL is for one method, so a HEAD is answered here; and the storage would know of no rate.
         if (files.volume.redirect && rate === undefined && request.method === 'GET') {
           const { abortSignal: signal } = request
-          const { type } = await files.stat(path, signal)
-          if (type !== 'file') throw new IsADirectory(`${path} is a directory`)
-          const left = Math.max(1, permission.expiresAt - Math.floor(Date.now() / 1000))
-          const expiresInSeconds = Math.min(left, redirectSeconds)
-          const url = await files.presign(path, { ...presented(presentation), expiresInSeconds, signal })
-          return reply.header('cache-control', 'no-store').redirect(url, 307)
+          const entry = await files.stat(path, signal)
+          if (entry.type !== 'file') throw new IsADirectory(`${path} is a directory`)
+          if (storageCanAnswer(request.headers, entry)) {
+            const left = Math.max(1, permission.expiresAt - Math.floor(Date.now() / 1000))
+            const expiresInSeconds = Math.min(left, redirectSeconds)
+            const url = await files.presign(path, { ...presented(presentation), expiresInSeconds, signal })
+            return reply.header('cache-control', 'no-store').redirect(url, 307)
+          }
         }
         const { handOver } = files.volume
         return reply.sendFile(await files.read(path, request.abortSignal), { ...presentation, rate, handOver })

@@ -160,7 +160,7 @@ function refuseTooLong(url: string): void {
 
 /** What the fields may not say together. */
 function refuseContradictions(body: Static<typeof Body>): void {
-  const { operation, paths, filename, disposition, archive, direct, maxBytes } = body
+  const { operation, paths, filename, disposition, archive, direct, maxBytes, bytesPerSecond } = body
   const refuse = (field: string, rule: string) => {
     const members = { field, rule, in: 'body' }
     throw new Problem('validation_failed', `body ${field} ${rule}`, { members })
@@ -168,6 +168,7 @@ function refuseContradictions(body: Static<typeof Body>): void {
   const absent = `must be absent for an operation ${operation}`
   if (operation !== 'upload' && maxBytes !== undefined) refuse('maxBytes', absent)
   if (operation !== 'download' && direct) refuse('direct', absent)
+  if (direct && bytesPerSecond !== undefined) refuse('bytesPerSecond', 'must be absent for a URL of the storage itself')
   if (operation !== 'archive') {
     if (paths.length === 0) refuse('paths', 'must not be empty, but for an archive')
     if (archive !== undefined) refuse('archive', absent)

@@ -45,11 +45,14 @@ pid file = ${directory}/osd.pid
 mgr data = ${directory}/mgr
 pid file = ${directory}/mgr.pid
 [client.rgw]
-rgw frontends = beast endpoint=127.0.0.1:${s3Port}
+rgw frontends = beast endpoint=127.0.0.1:${s3Port} tcp_nodelay=1
 rgw data = ${directory}/rgw
 pid file = ${directory}/radosgw.pid
 rgw dns name = localhost
 rgw enable usage log = false
+rgw enable ops log = true
+rgw ops log rados = false
+rgw ops log file path = ${directory}/ops.log
 rgw multipart min part size = 5242880
 rgw gc obj min wait = 5
 rgw gc processor period = 5

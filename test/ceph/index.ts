@@ -19,8 +19,7 @@ export interface S3Server {
 
 /**
  * A real S3 server: the one that `S3_ENDPOINT`, `S3_BUCKET`, `S3_ACCESS_KEY_ID`, `S3_SECRET_ACCESS_KEY` and `S3_REGION`
- * name, else Ceph's gateway. That takes its time to start, so all files of a test run share one, which ends with the
- * run: it is named by the process that the files have in common.
+ * name, else Ceph's gateway.
  */
 export async function s3Server(): Promise<S3Server> {
   const { S3_ENDPOINT, S3_BUCKET, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_REGION = 'us-east-1' } = process.env
@@ -33,6 +32,14 @@ export async function s3Server(): Promise<S3Server> {
       secretAccessKey: S3_SECRET_ACCESS_KEY,
     }
   }
+  return cephServer()
+}
+
+/**
+ * Ceph's gateway. It takes its time to start, so all files of a test run share one, which ends with the run: it is named
+ * by the process that the files have in common.
+ */
+export async function cephServer(): Promise<S3Server> {
   const directory = cephDirectory()
   try {
     await mkdir(directory, { mode: 0o700 })
@@ -52,8 +59,13 @@ export async function s3Server(): Promise<S3Server> {
   }, 120_000)
 }
 
-/** Where the Ceph of this test run has its files, its gateway's log among them. */
-export function cephDirectory(): string {
+/** Where the gateway logs what it did, a JSON line a request. */
+export function cephLog(): string {
+  return join(cephDirectory(), 'ops.log')
+}
+
+/** Where the Ceph of this test run has its files. */
+function cephDirectory(): string {
   return join(tmpdir(), `storage-proxy-ceph-${process.ppid}`)
 }
 
