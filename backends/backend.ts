@@ -118,6 +118,14 @@ export interface Backend {
   close(): Promise<void>
 
   /**
+   * The bytes of whole files, as they were listed: faster than by one `read` each, and for small ones, since all are in
+   * memory at once. The caller must `close` what it was given.
+   * @throws {SourceChanged} when a file is not what its entry tells any more
+   * @throws {NotFound}
+   */
+  readMany?(folder: string, entries: Entry[], call: Call): Promise<WholeFiles>
+
+  /**
    * Copies a file or a symlink without passing its bytes through the service. The rules of `write` hold for the copy.
    */
   copy?(folder: string, from: string, to: string, options: CopyOptions): Promise<Written>
@@ -161,6 +169,7 @@ export interface Backend {
 
 /** The optional members of `Backend`, in the order in which the API lists them. */
 export const capabilities = [
+  'readMany',
   'copy',
   'clone',
   'usage',
@@ -227,6 +236,13 @@ export interface OpenFile {
    * symlink in between. Undefined when it was moved, replaced or removed. Absent where files have no such path.
    */
   location?(): string | undefined
+  close(): void
+}
+
+export interface WholeFiles {
+  /** In the order of the entries. They belong to the caller until it closes. */
+  contents: Buffer[]
+  /** Closing twice is closing once. */
   close(): void
 }
 

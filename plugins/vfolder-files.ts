@@ -1,4 +1,12 @@
-import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../backends/backend.ts'
+import {
+  type Amount,
+  type Entry,
+  hasCapability,
+  type ListOptions,
+  type MountPoint,
+  type OpenFile,
+  type PresignOptions,
+} from '../backends/backend.ts'
 import { AlreadyExists, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { withMembers } from './errors.ts'
@@ -110,6 +118,10 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     read(path: string, signal: AbortSignal): Promise<OpenFile> {
       return backend.read(id, checked(path), { signal })
     },
+
+    readMany: hasCapability(backend, 'readMany')
+      ? (entries: Entry[], signal: AbortSignal) => backend.readMany(id, entries, { signal })
+      : undefined,
 
     /** Begins to store files. */
     upload: (announced: Announced): Upload => createUpload(id, backend, reserve, announced),

@@ -1,7 +1,17 @@
 import assert from 'node:assert/strict'
 import { type Capability, capabilities, capabilitiesOf, hasCapability } from '../backend.ts'
 import { aborts } from './aborts.ts'
-import { type CasesWith, capacity, clone, copy, mount, presign, presignUpload, usage } from './capabilities.ts'
+import {
+  type CasesWith,
+  capacity,
+  clone,
+  copy,
+  mount,
+  presign,
+  presignUpload,
+  readMany,
+  usage,
+} from './capabilities.ts'
 import { concurrency } from './concurrency.ts'
 import { conditions } from './conditions.ts'
 import { directories, removals } from './directories.ts'
@@ -37,6 +47,7 @@ const required: Record<string, Cases> = {
 }
 
 const optional: { [C in Capability]: CasesWith<C> } = {
+  readMany,
   copy,
   clone,
   usage,

@@ -20,6 +20,7 @@ import { close } from './files.ts'
 import { collectGarbage } from './garbage.ts'
 import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
+import { readMany } from './many/index.ts'
 import { moveEntry } from './move.ts'
 import { readChunks, smallFileBytes } from './read.ts'
 import { removeEntry, removeFolder, syncDirectory } from './remove.ts'
@@ -76,6 +77,8 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
         throw error
       }
     },
+
+    readMany: (folder, entries, call) => readMany(layout.folder(folder), entries, call),
 
     write: (folder, path, source, options) => writeFile(place(folder, path), source, options),
 

@@ -1,29 +1,35 @@
-import type { Stats } from 'node:fs'
+import fs from 'node:fs'
 import { readlink } from 'node:fs/promises'
 import type { Entry } from '../backend.ts'
 
+const { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } = fs.constants
 const permissions = 0o7777
 
+/** What an entry is made of; see inode(7). */
+export type Attributes = Pick<fs.Stats, 'mode' | 'size' | 'ino' | 'mtimeMs' | 'ctimeMs'>
+
 /** What lstat(2) says of an entry; undefined for a socket, a FIFO or a device, which are no entries. */
-export function toEntry(path: string, stats: Stats): Entry | undefined {
-  if (stats.isFile()) {
-    const mode = stats.mode & permissions
-    return { path, type: 'file', size: stats.size, modifiedAt: stats.mtime, mode, etag: etagOf(stats) }
+export function toEntry(path: string, attributes: Attributes): Entry | undefined {
+  const { size } = attributes
+  const mode = attributes.mode & permissions
+  const modifiedAt = new Date(Math.round(attributes.mtimeMs))
+  switch (attributes.mode & S_IFMT) {
+    case S_IFREG:
+      return { path, type: 'file', size, modifiedAt, mode, etag: etagOf(attributes) }
+    case S_IFDIR:
+      return { path, type: 'directory', size: 0, modifiedAt, mode }
+    case S_IFLNK:
+      return { path, type: 'symlink', size, modifiedAt }
   }
-  if (stats.isDirectory()) {
-    return { path, type: 'directory', size: 0, modifiedAt: stats.mtime, mode: stats.mode & permissions }
-  }
-  if (stats.isSymbolicLink()) return { path, type: 'symlink', size: stats.size, modifiedAt: stats.mtime }
-  return undefined
 }
 
 /**
  * Inode, size and change time. Not the modification time, which `cp -p`, `rsync -t` and `touch` set at will: the kernel
  * alone sets the change time, whenever bytes change (inode(7)).
  */
-function etagOf(stats: Stats): string {
-  const changed = Math.round(stats.ctimeMs * 1000)
-  return `${stats.ino.toString(36)}-${stats.size.toString(36)}-${changed.toString(36)}`
+export function etagOf({ ino, size, ctimeMs }: Attributes): string {
+  const changed = Math.round(ctimeMs * 1000)
+  return `${ino.toString(36)}-${size.toString(36)}-${changed.toString(36)}`
 }
 
 /** Adds where a symlink leads, which lstat(2) does not say. */

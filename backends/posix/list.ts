@@ -1,14 +1,17 @@
 import { lstat, opendir } from 'node:fs/promises'
-import type { Entry, ListOptions } from '../backend.ts'
+import type { Call, Entry, ListOptions } from '../backend.ts'
 import { compareBytes, orderKey, sortBytes } from '../order.ts'
 import type { Directory } from './directory.ts'
-import { toEntry, withTarget } from './entry.ts'
-import { isGone } from './errno.ts'
+import { type Attributes, toEntry, withTarget } from './entry.ts'
+import { isGone, translated } from './errno.ts'
+import { lstatMany } from './many/index.ts'
 
 /** How many names of one directory are kept in memory. A larger directory is read again for each such batch. */
 const batchNames = 100_000
-/** lstat(2) calls under way at once for one listing: enough for the thread pool, not all of it for long. */
-const statsAtOnce = 16
+/** How many entries are looked at together, while those before them are passed on. */
+const window = 256
+/** Up to so many it costs less to look at each by itself. */
+const fewNames = 16
 
 /** A directory that is being listed, inside the one before it. */
 interface Level {
@@ -57,7 +60,7 @@ async function* listLevel(directory: Directory, prefix: string, { after, signal 
   let batch: { keys: string[]; complete: boolean }
   do {
     batch = await nextKeys(directory, wanted, signal)
-    for await (const entry of describe(directory, prefix, batch.keys)) {
+    for await (const entry of describe(directory, prefix, batch.keys, { signal })) {
       signal.throwIfAborted()
       yield entry
     }
@@ -92,22 +95,49 @@ async function nextKeys(
   return { keys, complete: limit === undefined }
 }
 
-async function* describe(directory: Directory, prefix: string, keys: string[]): AsyncGenerator<Entry> {
-  for (let start = 0; start < keys.length; start += statsAtOnce) {
-    const window = keys.slice(start, start + statsAtOnce)
-    const entries = await Promise.all(
-      window.map((key) => entryIfPresent(prefix + key.replace(/\/$/, ''), directory.at(key.replace(/\/$/, '')))),
-    )
-    for (const [index, entry] of entries.entries()) {
-      if (entry !== undefined && orderKey(entry) === prefix + window[index]) yield entry
+async function* describe(directory: Directory, prefix: string, keys: string[], call: Call): AsyncGenerator<Entry> {
+  let next = entriesOf(directory, prefix, keys.slice(0, window), call)
+  try {
+    for (let end = window; end - window < keys.length; end += window) {
+      const entries = await next
+      next = entriesOf(directory, prefix, keys.slice(end, end + window), call)
+      next.catch(() => {}) // Awaited above; a failure must not count as unhandled until then.
+      for (const entry of entries) if (entry !== undefined) yield entry
     }
+  } finally {
+    await next.catch(() => {})
   }
 }
 
-async function entryIfPresent(path: string, location: string): Promise<Entry | undefined> {
+/** What is there by those names and of that kind now. */
+async function entriesOf(
+  directory: Directory,
+  prefix: string,
+  keys: string[],
+  call: Call,
+): Promise<(Entry | undefined)[]> {
+  const names = keys.map((key) => key.replace(/\/$/, ''))
+  return translated(prefix, async () => {
+    const looked = await lookAt(directory, names, call)
+    return Promise.all(
+      names.map((name, index) => {
+        const attributes = looked[index]
+        const entry = attributes && toEntry(prefix + name, attributes)
+        if (entry === undefined || orderKey(entry) !== prefix + keys[index]) return undefined
+        return entry.type === 'symlink' ? unlessGone(withTarget(entry, directory.at(name))) : entry
+      }),
+    )
+  })
+}
+
+async function lookAt(directory: Directory, names: string[], call: Call): Promise<(Attributes | undefined)[]> {
+  if (names.length > fewNames) return lstatMany(directory.fd, names, call)
+  return Promise.all(names.map((name) => unlessGone(lstat(directory.at(name)))))
+}
+
+async function unlessGone<T>(looking: Promise<T>): Promise<T | undefined> {
   try {
-    const entry = toEntry(path, await lstat(location))
-    return entry && (await withTarget(entry, location))
+    return await looking
   } catch (error) {
     if (isGone(error)) return undefined
     throw error

@@ -1,16 +1,21 @@
-import type { Entry, OpenFile } from '../../backends/backend.ts'
+import type { Entry, OpenFile, WholeFiles } from '../../backends/backend.ts'
 import { SourceChanged } from '../../backends/errors.ts'
 import type { VfolderFiles } from '../vfolder-files.ts'
 import type { Member } from './members.ts'
 
 /** A file up to this size is read as a whole before it is packed. */
-export const smallFileBytes = 64 * 1024
+export const smallFileBytes = 128 * 1024
 
 // How far reading goes ahead of packing: a file is mostly waiting for a thread. Large ones hold buffers that downloads
 // share, small ones memory of their own.
 const smallFilesAhead = 16
-const smallBytesAhead = 256 * 1024
+const smallBytesAhead = 512 * 1024
 const largeFilesAhead = 8
+
+/** What is read together, where the storage can do that, and how many times as much is read ahead. */
+const groupMembers = 128
+const groupBytes = 512 * 1024
+const groupsAhead = 2
 
 /** A member with its bytes. */
 export interface Loaded extends Member {
@@ -18,7 +23,10 @@ export interface Loaded extends Member {
   content: Buffer | AsyncIterable<Buffer>
 }
 
-/** @throws {SourceChanged} when a file is not, or does not remain, what was listed */
+/**
+ * Content by content, each valid until the next one is asked for.
+ * @throws {SourceChanged} when a file is not, or does not remain, what was listed
+ */
 export async function* loadContents(
   files: VfolderFiles,
   members: AsyncIterable<Member>,
@@ -30,20 +38,20 @@ export async function* loadContents(
     const first = queue.shift()
     if (first === undefined) return
     weight -= first.weight
-    const { member, content, close } = await first.loading
+    const { loaded, close } = await first.loading
     try {
-      yield { ...member, content }
+      yield* loaded
     } finally {
       await close()
     }
   }
 
   try {
-    for await (const member of members) {
-      const loading = load(files, member, signal)
+    for await (const group of groupsOf(files, members)) {
+      const loading = load(files, group.members, signal)
       loading.catch(() => {}) // Awaited in its turn; a failure must not count as unhandled until then.
-      queue.push({ loading, weight: weightOf(member.entry) })
-      weight += weightOf(member.entry)
+      queue.push({ loading, weight: group.weight })
+      weight += group.weight
       while (weight > 1) yield* next()
     }
     while (queue.length > 0) yield* next()
@@ -52,30 +60,66 @@ export async function* loadContents(
   }
 }
 
-/** Which part of what may be read ahead an entry takes. */
-function weightOf(entry: Entry): number {
-  return isSmall(entry) ? Math.max(1 / smallFilesAhead, entry.size / smallBytesAhead) : 1 / largeFilesAhead
-}
-
 /** Whether the whole content is at hand before it is packed. */
 export function isSmall({ type, size }: Entry): boolean {
   return type !== 'file' || size <= smallFileBytes
 }
 
-interface Loading {
-  member: Member
-  content: Loaded['content']
-  close(): Promise<unknown>
+interface Group {
+  members: Member[]
+  /** Which part of what may be read ahead it takes. */
+  weight: number
 }
 
-async function load(files: VfolderFiles, member: Member, signal: AbortSignal): Promise<Loading> {
-  const { entry } = member
-  if (!isSmall(entry)) return { member, ...begin(readLarge(files, entry, signal)) }
-  return { member, content: await readSmall(files, entry, signal), close: async () => {} }
+/** Members that are read together, in their order: small ones as far as the storage can, a large one alone. */
+async function* groupsOf(files: VfolderFiles, members: AsyncIterable<Member>): AsyncGenerator<Group> {
+  let group: Member[] = []
+  let bytes = 0
+  const taken = (): Group => {
+    const fullness = Math.max(group.length / groupMembers, bytes / groupBytes)
+    const whole = { members: group, weight: Math.max(fullness, 1 / smallFilesAhead) / groupsAhead }
+    group = []
+    bytes = 0
+    return whole
+  }
+  for await (const member of members) {
+    const { type, size } = member.entry
+    if (files.readMany === undefined || !isSmall(member.entry)) {
+      if (group.length > 0) yield taken()
+      yield { members: [member], weight: weightOf(member.entry) }
+      continue
+    }
+    const memberBytes = type === 'file' ? size : 0
+    if (group.length === groupMembers || bytes + memberBytes > groupBytes) yield taken()
+    group.push(member)
+    bytes += memberBytes
+  }
+  if (group.length > 0) yield taken()
+}
+
+function weightOf(entry: Entry): number {
+  return isSmall(entry) ? Math.max(1 / smallFilesAhead, entry.size / smallBytesAhead) : 1 / largeFilesAhead
+}
+
+interface Loading {
+  loaded: Loaded[]
+  close(): unknown
+}
+
+async function load(files: VfolderFiles, members: Member[], signal: AbortSignal): Promise<Loading> {
+  const [first] = members
+  if (first !== undefined && !isSmall(first.entry)) {
+    const { content, close } = begin(readLarge(files, first.entry, signal))
+    return { loaded: [{ ...first, content }], close }
+  }
+  const listed = members.map(({ entry }) => entry).filter(({ type }) => type === 'file')
+  const { contents, close } = await readSmall(files, listed, signal)
+  const content = (entry: Entry) => (entry.type === 'file' ? contents.shift() : undefined) ?? ofNoFile(entry)
+  return { loaded: members.map((member) => ({ ...member, content: content(member.entry) })), close }
 }
 
 /** Has the first chunk read before it is asked for. */
-function begin(chunks: AsyncGenerator<Buffer>): Omit<Loading, 'member'> {
+function begin(chunks: AsyncGenerator<Buffer>): { content: AsyncGenerator<Buffer>; close(): Promise<unknown> } {
   const first = chunks.next()
   first.catch(() => {}) // As above.
   async function* content(): AsyncGenerator<Buffer> {
@@ -87,9 +131,18 @@ function begin(chunks: AsyncGenerator<Buffer>): Omit<Loading, 'member'> {
   return { content: content(), close: () => chunks.return(undefined) }
 }
 
-async function readSmall(files: VfolderFiles, entry: Entry, signal: AbortSignal): Promise<Buffer> {
-  if (entry.type === 'directory') return Buffer.alloc(0)
-  if (entry.type === 'symlink') return Buffer.from(entry.target ?? '')
+function ofNoFile({ target = '' }: Entry): Buffer {
+  return Buffer.from(target)
+}
+
+async function readSmall(files: VfolderFiles, listed: Entry[], signal: AbortSignal): Promise<WholeFiles> {
+  if (files.readMany !== undefined && listed.length > 0) return files.readMany(listed, signal)
+  const contents: Buffer[] = []
+  for (const entry of listed) contents.push(await readWhole(files, entry, signal))
+  return { contents, close: () => {} }
+}
+
+async function readWhole(files: VfolderFiles, entry: Entry, signal: AbortSignal): Promise<Buffer> {
   const file = await openUnchanged(files, entry, signal)
   try {
     const parts: Buffer[] = []

@@ -1,4 +1,5 @@
 import type { Amount } from '../../backend.ts'
+import type { Failure } from '../failure.ts'
 
 /** What the threads do with a tree. */
 export type Work =
@@ -36,14 +37,6 @@ export interface News extends Amount {
   changedCount: number
   /** Directories that could not be removed since something was left in them. */
   left: number
-}
-
-export interface Failure {
-  message: string
-  /** Inside the vfolder. */
-  path: string
-  errno: string | undefined
-  sourceChanged: boolean
 }
 
 export type FromThread =

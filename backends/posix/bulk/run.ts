@@ -1,6 +1,7 @@
 import { parentPort } from 'node:worker_threads'
 import { errnoOf } from '../errno.ts'
-import { type Failure, type FromThread, givesWay, idle, type News, type Share, stopped } from './messages.ts'
+import type { Failure } from '../failure.ts'
+import { type FromThread, givesWay, idle, type News, type Share, stopped } from './messages.ts'
 
 const newsMilliseconds = 250
 /** How long to work, and then to rest, while requests keep the process busy. */

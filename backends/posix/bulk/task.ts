@@ -1,10 +1,9 @@
 import fs from 'node:fs'
 import type { Call, OnProgress } from '../../backend.ts'
-import { SourceChanged } from '../../errors.ts'
-import { translate } from '../errno.ts'
+import { thrown } from '../failure.ts'
 import { watchLoad } from './load.ts'
-import { type Failure, type FromThread, givesWay, idle, type News, type Share, stopped, type Work } from './messages.ts'
-import { acquire, acquireNow, release, type Thread } from './pool.ts'
+import { type FromThread, givesWay, idle, type News, type Share, stopped, type Work } from './messages.ts'
+import { type BulkThread, threads } from './pool.ts'
 
 /** Threads for one task: more would leave nothing for others, and a filesystem does not get much faster by them. */
 const threadsPerTask = 2
@@ -23,7 +22,7 @@ export interface TaskOptions extends Call {
 export async function runTask(work: Work, share: Share, { signal, onProgress }: TaskOptions): Promise<News> {
   try {
     signal.throwIfAborted()
-    const first = await acquire(signal)
+    const first = await threads.acquire(signal)
     return await new Task(work, signal, onProgress).run(first, share)
   } catch (error) {
     if (signal.aborted) throw signal.reason
@@ -36,7 +35,7 @@ class Task {
   readonly #signal: AbortSignal
   readonly #onProgress: OnProgress | undefined
   readonly #state = new Int32Array(new SharedArrayBuffer(12))
-  readonly #idle: Thread[] = []
+  readonly #idle: BulkThread[] = []
   readonly #shares: Share[] = []
   readonly #total: News = { files: 0, bytes: 0, changed: [], changedCount: 0, left: 0 }
   readonly #finished = Promise.withResolvers<News>()
@@ -49,7 +48,7 @@ class Task {
     this.#onProgress = onProgress
   }
 
-  async run(first: Thread, { fds, ...share }: Share): Promise<News> {
+  async run(first: BulkThread, { fds, ...share }: Share): Promise<News> {
     const stop = () => Atomics.store(this.#state, stopped, 1)
     this.#signal.addEventListener('abort', stop)
     this.#join(first)
@@ -66,21 +65,21 @@ class Task {
       clearTimeout(more)
       unwatch()
       this.#signal.removeEventListener('abort', stop)
-      for (const thread of this.#idle) release(thread)
+      for (const thread of this.#idle) threads.release(thread)
       this.#onProgress?.(this.#total)
     }
   }
 
   #joinMore(): void {
     for (let count = 1; count < threadsPerTask; count++) {
-      const thread = acquireNow()
+      const thread = threads.acquireNow()
       if (thread === undefined) return
       this.#join(thread)
       Atomics.add(this.#state, idle, 1)
     }
   }
 
-  #join(thread: Thread): void {
+  #join(thread: BulkThread): void {
     thread.take({
       message: (message) => this.#receive(thread, message),
       ended: (error) => {
@@ -94,7 +93,7 @@ class Task {
     this.#idle.push(thread)
   }
 
-  #receive(thread: Thread, message: FromThread): void {
+  #receive(thread: BulkThread, message: FromThread): void {
     if (message.kind === 'share') {
       this.#shares.push(message.share)
     } else {
@@ -147,10 +146,4 @@ class Task {
 /** A descriptor for a thread to close; the caller's stays its own. */
 function duplicate(fd: number): number {
   return fs.openSync(`/proc/self/fd/${fd}`, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
-}
-
-function thrown({ message, path, errno, sourceChanged }: Failure): unknown {
-  if (sourceChanged) return new SourceChanged(message)
-  const error = new Error(message)
-  return errno === undefined ? error : translate(Object.assign(error, { code: errno }), path || 'the vfolder')
 }

@@ -1,0 +1,16 @@
+import fs from 'node:fs'
+import { gone, unless } from '../bulk/directories.ts'
+import { attributes } from './messages.ts'
+
+export function lstatNames({ fd, names }: { fd: number; names: string[] }): ArrayBuffer {
+  const result = new Float64Array(names.length * attributes.length)
+  for (const [index, name] of names.entries()) {
+    const location = `/proc/self/fd/${fd}/${name}`
+    const stats = unless(gone, () => fs.lstatSync(location, { throwIfNoEntry: false }))
+    if (stats === undefined) continue
+    for (const [offset, attribute] of attributes.entries()) {
+      result[index * attributes.length + offset] = stats[attribute]
+    }
+  }
+  return result.buffer
+}

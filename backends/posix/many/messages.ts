@@ -1,0 +1,23 @@
+import type { Failure } from '../failure.ts'
+
+export type ToThread =
+  /** `root` is the directory of the vfolder. */
+  | { kind: 'read'; root: string; files: Listed[] }
+  /** `names` are in the open directory `fd`. */
+  | { kind: 'lstat'; fd: number; names: string[] }
+
+/** A file as it was listed. */
+export interface Listed {
+  path: string
+  size: number
+  etag: string | undefined
+}
+
+/**
+ * The bytes of all files, one behind the other; or of each name what `attributes` lists, as 64-bit floats. Those of an
+ * entry that is gone are zero.
+ */
+export type FromThread = { kind: 'done'; result: ArrayBuffer } | { kind: 'failed'; failure: Failure }
+
+/** Copying some numbers between threads costs less than copying objects. */
+export const attributes = ['mode', 'size', 'ino', 'mtimeMs', 'ctimeMs'] as const

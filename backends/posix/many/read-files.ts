@@ -1,0 +1,83 @@
+import fs from 'node:fs'
+import { maxPathBytes } from '../../path.ts'
+import { encoding, openDirectory } from '../bulk/directories.ts'
+import { etagOf } from '../entry.ts'
+import { errnoOf } from '../errno.ts'
+import type { Failure } from '../failure.ts'
+import type { Listed } from './messages.ts'
+
+const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
+
+class Changed extends Error {}
+
+/** An error, and the file it is about. */
+class FileError extends Error {
+  readonly path: string
+
+  constructor(path: string, cause: unknown) {
+    super(String(cause), { cause })
+    this.path = path
+  }
+}
+
+export function readFiles(root: string, files: Listed[]): ArrayBuffer {
+  const bytes = new ArrayBuffer(files.reduce((sum, { size }) => sum + size, 0))
+  let start = 0
+  for (const file of files) {
+    try {
+      read(root, file, Buffer.from(bytes, start, file.size))
+    } catch (error) {
+      throw new FileError(file.path, error)
+    }
+    start += file.size
+  }
+  return bytes
+}
+
+export function failureOf(error: unknown): Failure {
+  const [cause, path] = error instanceof FileError ? [error.cause, error.path] : [error, '']
+  const errno = errnoOf(cause)
+  const sourceChanged = cause instanceof Changed || errno === 'EISDIR' || errno === 'ELOOP'
+  const message = sourceChanged ? `${path} changed after it was listed` : String(cause)
+  return { message, path, errno, sourceChanged }
+}
+
+function read(root: string, { path, etag }: Listed, into: Buffer): void {
+  const fd = openInside(root, path)
+  try {
+    for (let filled = 0; filled < into.length; ) {
+      const bytesRead = fs.readSync(fd, into, filled, into.length - filled, filled)
+      if (bytesRead === 0) throw new Changed()
+      filled += bytesRead
+    }
+    // Not before: so it also tells of what changed while it was read.
+    const stats = fs.fstatSync(fd)
+    if (!stats.isFile() || etagOf(stats) !== etag) throw new Changed()
+  } finally {
+    fs.closeSync(fd)
+  }
+}
+
+/** What `openInside` of `directory.ts` does, for a file that was listed: its name is no symlink. */
+function openInside(root: string, path: string): number {
+  const location = `${root}/${path}`
+  if (Buffer.byteLength(location) >= maxPathBytes) return openByNames(root, path.split('/'))
+  const fd = fs.openSync(location, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
+  if (!path.includes('/') || fs.readlinkSync(`/proc/self/fd/${fd}`).startsWith(`${root}/`)) return fd
+  fs.closeSync(fd)
+  throw new Changed()
+}
+
+function openByNames(root: string, names: string[]): number {
+  let directory = fs.openSync(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+  try {
+    for (const name of names.slice(0, -1)) {
+      const child = openDirectory(directory, Buffer.from(name).toString(encoding))
+      fs.closeSync(directory)
+      directory = child
+    }
+    return fs.openSync(`/proc/self/fd/${directory}/${names.at(-1)}`, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
+  } finally {
+    fs.closeSync(directory)
+  }
+}
