@@ -73,13 +73,16 @@ export async function* bytesOf(body: Readable, { signal }: Call): AsyncGenerator
 }
 
 /**
- * Frees what the connection reads into as soon as the HTTP parser has copied the body out of it, until the function that
- * it gives is called.
+ * Frees what the connection reads into as soon as the HTTP parser has copied the body out of it: to the end of the body,
+ * when the connection becomes another request's, or until the function that it gives is called.
  */
 function freeReads(body: Readable): () => void {
   if (!(body instanceof IncomingMessage)) return () => {}
   const { socket } = body
+  const onRead = (chunk: Buffer) => free(chunk)
+  const stop = () => socket.off('data', onRead)
   // Behind the parser, which listens since the request was sent.
-  socket.on('data', free)
-  return () => socket.off('data', free)
+  socket.on('data', onRead)
+  body.once('end', stop)
+  return stop
 }
