@@ -25,3 +25,11 @@ export function releaseBuffer(buffer: Buffer): void {
   if (buffer.length === largeBytes) large.push(buffer)
   else if (small.length < largeLimit) small.push(buffer)
 }
+
+/**
+ * Frees the memory of a chunk that nobody else has a part of, at once: tens of MiB of it would pile up before the garbage
+ * collector saw a reason to.
+ */
+export function free({ buffer, byteLength }: Buffer): void {
+  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0)
+}

@@ -40,10 +40,11 @@ export async function startS3(bench: Bench): Promise<S3Bench> {
 export function startPeer(bench: Bench): (order: Order) => Promise<number> {
   const child = fork(fileURLToPath(new URL('s3-peer.ts', import.meta.url)))
   bench.cleanup(() => stop(child))
+  const gone = new AbortController()
+  child.once('exit', () => gone.abort(new Error('the peer is gone')))
   return async (order) => {
     child.send(order)
-    const [took] = await Promise.race([once(child, 'message'), once(child, 'exit')])
-    if (child.exitCode !== null) throw new Error('the peer failed')
+    const [took] = await once(child, 'message', { signal: gone.signal })
     return took
   }
 }

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
+import { free } from '../backends/buffers.ts'
 import { Problem } from './problems.ts'
 
 declare module 'fastify' {
@@ -110,9 +111,4 @@ export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGen
     end?.removeEventListener('abort', onEnd)
     raw.pause()
   }
-}
-
-/** At once: tens of MiB of such memory pile up before the garbage collector sees a reason to free them. */
-function free({ buffer, byteLength }: Buffer): void {
-  if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0)
 }

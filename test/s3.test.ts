@@ -197,6 +197,21 @@ t.test('many uploads share few buffers', async (t) => {
   await t.rejects(waiting, { message: 'waited long enough' })
 })
 
+t.test('a reader that is slow to take the last bytes leaves the connection to others', async (t) => {
+  const { backend, folder } = await start(t)
+  const bytes = patternBytes(100 * 1024)
+  await backend.write(folder, 'file', inChunks(bytes), call)
+  const { chunks } = await backend.read(folder, 'file', call)
+  const slow = chunks({ start: 0, end: bytes.length })[Symbol.asyncIterator]()
+  let taken = (await slow.next()).value.length
+  // By its end the slow one's connection is free.
+  await bytesOf(backend, folder, 'file')
+  const others = await Promise.all(Array.from({ length: 30 }, () => bytesOf(backend, folder, 'file')))
+  for (const one of others) t.equal(digest(one), digest(bytes))
+  for (let next = await slow.next(); !next.done; next = await slow.next()) taken += next.value.length
+  t.equal(taken, bytes.length)
+})
+
 t.test('a file that grows over what the parts can hold is a limit, and told before', async (t) => {
   const { backend } = await start(t, { partBytes: 5 * MiB })
   t.equal(backend.limits.maxFileBytes, 10_000 * 5 * MiB)

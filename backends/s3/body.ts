@@ -1,11 +1,12 @@
+import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { Call } from '../backend.ts'
-import { acquireBuffer, releaseBuffer } from '../buffers.ts'
+import { acquireBuffer, free, releaseBuffer } from '../buffers.ts'
 
 /**
  * The bytes of a response, gathered into large buffers: while the caller works on one, the next one is filled. Copied, so
- * that what the connection allocates for each of its chunks is garbage at once, when that costs least; and without the
- * iterator of streams, which would copy as well. A chunk is valid until the next one is asked for.
+ * that what the connection allocates for each of its chunks can be freed at once; and without the iterator of streams,
+ * which would copy as well. A chunk is valid until the next one is asked for.
  * @throws when the connection breaks before the end
  */
 export async function* bytesOf(body: Readable, { signal }: Call): AsyncGenerator<Buffer> {
@@ -19,9 +20,12 @@ export async function* bytesOf(body: Readable, { signal }: Call): AsyncGenerator
     const copied = chunk.copy(buffer, filled)
     filled += copied
     if (copied < chunk.length) rest.push(chunk.subarray(copied))
+    else free(chunk)
   }
   const onData = (chunk: Buffer) => {
-    if (rest.length > 0) rest.push(chunk)
+    // One that fits into a buffer is not cut, so that its memory can be freed as a whole.
+    const waits = rest.length > 0 || (filled > 0 && filled + chunk.length > buffer.length)
+    if (waits) rest.push(chunk)
     else take(chunk)
     if (rest.length > 0) body.pause()
     wake()
@@ -31,6 +35,7 @@ export async function* bytesOf(body: Readable, { signal }: Call): AsyncGenerator
   signal.addEventListener('abort', onAbort)
   body.on('data', onData)
   for (const event of ['end', 'error', 'close']) body.on(event, onEnd)
+  const keepReads = freeReads(body)
 
   try {
     for (;;) {
@@ -61,7 +66,23 @@ export async function* bytesOf(body: Readable, { signal }: Call): AsyncGenerator
   } finally {
     body.off('data', onData)
     signal.removeEventListener('abort', onAbort)
+    keepReads()
     releaseBuffer(buffer)
     body.destroy()
   }
+}
+
+/**
+ * Frees what the connection reads into as soon as the HTTP parser has copied the body out of it: to the end of the body,
+ * when the connection becomes another request's, or until the function that it gives is called.
+ */
+function freeReads(body: Readable): () => void {
+  if (!(body instanceof IncomingMessage)) return () => {}
+  const { socket } = body
+  const onRead = (chunk: Buffer) => free(chunk)
+  const stop = () => socket.off('data', onRead)
+  // Behind the parser, which listens since the request was sent.
+  socket.on('data', onRead)
+  body.once('end', stop)
+  return stop
 }

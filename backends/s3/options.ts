@@ -35,7 +35,7 @@ export const s3Options = Type.Object(
       description: 'bytes of a part of a multipart upload; 10,000 of them are the largest file',
     }),
     uploadBuffers: Type.Integer({
-      default: 8,
+      default: 6,
       minimum: 1,
       description: 'parts in memory at once, over all uploads of the process',
     }),

@@ -20,6 +20,8 @@ export interface Sha256 {
 }
 
 const files = new Map<number, (answer: Answer | Error) => void>()
+/** Of files that are done. */
+const spare: Buffer<SharedArrayBuffer>[] = []
 let lastId = 0
 let thread: Worker | undefined
 
@@ -45,7 +47,7 @@ function onEventLoop(): Sha256 {
 
 function onThread(worker: Worker): Sha256 {
   const id = ++lastId
-  const newBlock = () => Buffer.from(new SharedArrayBuffer(blockBytes))
+  const newBlock = () => spare.pop() ?? Buffer.from(new SharedArrayBuffer(blockBytes))
   let block = newBlock()
   const free = Array.from({ length: blocks - 1 }, newBlock)
   const away: (typeof block)[] = []
@@ -99,6 +101,7 @@ function onThread(worker: Worker): Sha256 {
       while (digest === undefined && failure === undefined) await answered()
       files.delete(id)
       if (digest === undefined) throw failure
+      spare.push(...free)
       return digest
     },
     forget() {
