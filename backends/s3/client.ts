@@ -1,6 +1,7 @@
 import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
 import type { FastifyBaseLogger } from 'fastify'
 import { logCommands } from './command-log.ts'
+import { parseListings } from './list-parser.ts'
 import type { S3Options } from './options.ts'
 
 /** Commands whose body is a file's bytes. */
@@ -24,6 +25,7 @@ export function createClient(options: S3Options, log: FastifyBaseLogger): S3Clie
     },
   })
   logCommands(client, log)
+  parseListings(client)
   signWithoutBody(client)
   return client
 }
