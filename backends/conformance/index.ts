@@ -1,17 +1,7 @@
 import assert from 'node:assert/strict'
 import { type Capability, capabilities, capabilitiesOf, hasCapability } from '../backend.ts'
 import { aborts } from './aborts.ts'
-import {
-  type CasesWith,
-  capacity,
-  clone,
-  copy,
-  mount,
-  presign,
-  presignUpload,
-  readMany,
-  usage,
-} from './capabilities.ts'
+import { type CasesWith, capacity, clone, copy, mount, presign, presignUpload, usage } from './capabilities.ts'
 import { concurrency } from './concurrency.ts'
 import { conditions } from './conditions.ts'
 import { directories, removals } from './directories.ts'
@@ -19,6 +9,7 @@ import { folders } from './folders.ts'
 import { lists } from './lists.ts'
 import { moves } from './moves.ts'
 import { unusualNames } from './names.ts'
+import { readMany } from './read-many.ts'
 import { reads } from './reads.ts'
 import { type Cases, call, type Open, Subject } from './subject.ts'
 import { symlink } from './symlinks.ts'
