@@ -111,7 +111,8 @@ async function startCommand(): Promise<{ env: NodeJS.ProcessEnv; args: string[] 
   const manifest: unknown = JSON.parse(await readFile(fileURLToPath(new URL('package.json', root)), 'utf8'))
   const words = Value.Parse(Manifest, manifest).scripts.start.split(' ')
   const node = words.indexOf('node')
-  const path = (word: string) => fileURLToPath(new URL(word, root))
+  const path = (word: string) =>
+    word.includes('/') || word.endsWith('.ts') ? fileURLToPath(new URL(word, root)) : word
   return {
     env: Object.fromEntries(
       words
@@ -119,7 +120,7 @@ async function startCommand(): Promise<{ env: NodeJS.ProcessEnv; args: string[] 
         .filter((word) => word.includes('='))
         .map((word) => [word.split('=')[0], path(word.split('=')[1] ?? '')]),
     ),
-    args: words.slice(node + 1).map((word) => (word.startsWith('-') ? word : path(word))),
+    args: words.slice(node + 1).map((word) => path(word)),
   }
 }
 

@@ -16,7 +16,9 @@ const fewNames = 16
 /** A directory that is being listed, inside the one before it. */
 interface Level {
   directory: Directory
-  entries: AsyncGenerator<Entry>
+  windows: AsyncGenerator<Entry[]>
+  /** What is left of the newest window. */
+  entries: Iterator<Entry, undefined>
 }
 
 /** Yields what is in `directory`, whose path is `prefix` (empty, or ending in `/`), in the order of `orderKey`. */
@@ -26,23 +28,34 @@ export async function* listDirectory(
   options: ListOptions,
 ): AsyncGenerator<Entry> {
   // Not by recursion: users make trees that are deeper than the call stack.
-  const levels: Level[] = [{ directory, entries: listLevel(directory, prefix, options) }]
+  const levels: Level[] = [begin(directory, prefix, options)]
+  const leave = async (level: Level) => {
+    await level.windows.return(undefined)
+    if (level.directory !== directory) level.directory.close()
+  }
   try {
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
-      const { value: entry, done } = await level.entries.next()
-      if (done) {
-        levels.pop()
-        if (level.directory !== directory) level.directory.close()
+      const entry = level.entries.next().value
+      if (entry === undefined) {
+        const window = await level.windows.next()
+        if (window.done) levels.pop()
+        if (window.done) await leave(level)
+        else level.entries = window.value.values()
         continue
       }
+      options.signal.throwIfAborted()
       const key = orderKey(entry)
       if (options.after === undefined || compareBytes(key, options.after) > 0) yield entry
       const child = options.recursive && entry.type === 'directory' ? await openChild(level, entry) : undefined
-      if (child !== undefined) levels.push({ directory: child, entries: listLevel(child, key, options) })
+      if (child !== undefined) levels.push(begin(child, key, options))
     }
   } finally {
-    for (const level of levels.slice(1)) level.directory.close()
+    for (const level of levels) await leave(level)
   }
+}
+
+function begin(directory: Directory, prefix: string, options: ListOptions): Level {
+  return { directory, windows: listLevel(directory, prefix, options), entries: [].values() }
 }
 
 /** A directory that vanished, or became something else, after it was listed has no contents to tell. */
@@ -53,17 +66,19 @@ async function openChild(parent: Level, { path }: Entry): Promise<Directory | un
   })
 }
 
-async function* listLevel(directory: Directory, prefix: string, { after, signal }: ListOptions): AsyncGenerator<Entry> {
+/** Window by window, what is in a directory. */
+async function* listLevel(
+  directory: Directory,
+  prefix: string,
+  { after, signal }: ListOptions,
+): AsyncGenerator<Entry[]> {
   const inside = after?.startsWith(prefix) ? after.slice(prefix.length) : undefined
   let wanted = (key: string) =>
     inside === undefined || compareBytes(key, inside) > 0 || (key.endsWith('/') && inside.startsWith(key))
   let batch: { keys: string[]; complete: boolean }
   do {
     batch = await nextKeys(directory, wanted, signal)
-    for await (const entry of describe(directory, prefix, batch.keys, { signal })) {
-      signal.throwIfAborted()
-      yield entry
-    }
+    yield* describe(directory, prefix, batch.keys, { signal })
     const last = batch.keys.at(-1) ?? ''
     wanted = (key) => compareBytes(key, last) > 0
   } while (!batch.complete)
@@ -95,14 +110,14 @@ async function nextKeys(
   return { keys, complete: limit === undefined }
 }
 
-async function* describe(directory: Directory, prefix: string, keys: string[], call: Call): AsyncGenerator<Entry> {
+async function* describe(directory: Directory, prefix: string, keys: string[], call: Call): AsyncGenerator<Entry[]> {
   let next = entriesOf(directory, prefix, keys.slice(0, window), call)
   try {
     for (let end = window; end - window < keys.length; end += window) {
       const entries = await next
       next = entriesOf(directory, prefix, keys.slice(end, end + window), call)
       next.catch(() => {}) // Awaited above; a failure must not count as unhandled until then.
-      for (const entry of entries) if (entry !== undefined) yield entry
+      yield entries
     }
   } finally {
     await next.catch(() => {})
@@ -110,23 +125,19 @@ async function* describe(directory: Directory, prefix: string, keys: string[], c
 }
 
 /** What is there by those names and of that kind now. */
-async function entriesOf(
-  directory: Directory,
-  prefix: string,
-  keys: string[],
-  call: Call,
-): Promise<(Entry | undefined)[]> {
+async function entriesOf(directory: Directory, prefix: string, keys: string[], call: Call): Promise<Entry[]> {
   const names = keys.map((key) => key.replace(/\/$/, ''))
   return translated(prefix, async () => {
     const looked = await lookAt(directory, names, call)
-    return Promise.all(
-      names.map((name, index) => {
-        const attributes = looked[index]
-        const entry = attributes && toEntry(prefix + name, attributes)
-        if (entry === undefined || orderKey(entry) !== prefix + keys[index]) return undefined
-        return entry.type === 'symlink' ? unlessGone(withTarget(entry, directory.at(name))) : entry
-      }),
-    )
+    const entries = names.flatMap((name, index) => {
+      const attributes = looked[index]
+      const entry = attributes && toEntry(prefix + name, attributes)
+      return entry === undefined || orderKey(entry) !== prefix + keys[index] ? [] : entry
+    })
+    if (!entries.some(({ type }) => type === 'symlink')) return entries
+    const location = ({ path }: Entry) => directory.at(path.slice(prefix.length))
+    const whole = await Promise.all(entries.map((entry) => unlessGone(withTarget(entry, location(entry)))))
+    return whole.filter((entry) => entry !== undefined)
   })
 }
 

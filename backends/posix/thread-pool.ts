@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads'
 
 const idleMilliseconds = 10_000
+const patienceMilliseconds = 1000
 
 export interface Listener<From> {
   message(message: From): void
@@ -17,7 +18,11 @@ export class Thread<To, From> {
   constructor(file: URL, removed: () => void) {
     this.#removed = removed
     // Descriptors are opened in one thread and closed in another, and options such as --eval are not for a file.
-    this.#worker = new Worker(file, { trackUnmanagedFds: false, execArgv: [] })
+    this.#worker = new Worker(file, {
+      trackUnmanagedFds: false,
+      execArgv: [],
+      resourceLimits: { maxYoungGenerationSizeMb: 1 },
+    })
     this.#worker.on('message', (message: From) => this.#listener?.message(message))
     this.#worker.on('error', (error) => this.#ended(error))
     this.#worker.on('exit', () => this.#ended(new Error('a thread of the posix backend ended')))
@@ -53,17 +58,24 @@ export class Thread<To, From> {
   }
 }
 
+export interface ThreadPoolOptions {
+  /** So many are started as soon as there is work for them. */
+  usual: number
+  /** So many once somebody has waited for long: the volume that the others work on may hang. */
+  most: number
+}
+
 /** Threads that run `file`. They are started when there is work, serve all volumes, and end after a while without any. */
 export class ThreadPool<To, From> {
   readonly #file: URL
-  readonly #most: number
+  readonly #options: ThreadPoolOptions
   readonly #resting: Thread<To, From>[] = []
   readonly #waiting: ((thread: Thread<To, From>) => void)[] = []
   #count = 0
 
-  constructor(file: URL, most: number) {
+  constructor(file: URL, options: ThreadPoolOptions) {
     this.#file = file
-    this.#most = most
+    this.#options = options
   }
 
   /** A thread, as soon as there is one. */
@@ -72,29 +84,29 @@ export class ThreadPool<To, From> {
     if (thread !== undefined) return thread
     return new Promise((resolve, reject) => {
       const give = (thread: Thread<To, From>) => {
-        signal.removeEventListener('abort', leave)
+        clearTimeout(patience)
+        signal.removeEventListener('abort', abort)
         resolve(thread)
       }
-      const leave = () => {
-        this.#waiting.splice(this.#waiting.indexOf(give), 1)
+      const leave = () => this.#waiting.splice(this.#waiting.indexOf(give), 1)
+      const abort = () => {
+        clearTimeout(patience)
+        leave()
         reject(signal.reason)
       }
+      const patience = setTimeout(() => {
+        if (this.#count >= this.#options.most) return
+        leave()
+        give(this.#start())
+      }, patienceMilliseconds)
       this.#waiting.push(give)
-      signal.addEventListener('abort', leave)
+      signal.addEventListener('abort', abort)
     })
   }
 
-  /** A thread, unless all have work. */
+  /** A thread, unless all of the usual ones have work. */
   acquireNow(): Thread<To, From> | undefined {
-    const free = this.#resting.pop()
-    if (free !== undefined || this.#count >= this.#most) return free
-    this.#count++
-    const thread: Thread<To, From> = new Thread(this.#file, () => {
-      this.#count--
-      const at = this.#resting.indexOf(thread)
-      if (at >= 0) this.#resting.splice(at, 1)
-    })
-    return thread
+    return this.#resting.pop() ?? (this.#count < this.#options.usual ? this.#start() : undefined)
   }
 
   release(thread: Thread<To, From>): void {
@@ -105,5 +117,15 @@ export class ThreadPool<To, From> {
     } else {
       next(thread)
     }
+  }
+
+  #start(): Thread<To, From> {
+    this.#count++
+    const thread: Thread<To, From> = new Thread(this.#file, () => {
+      this.#count--
+      const at = this.#resting.indexOf(thread)
+      if (at >= 0) this.#resting.splice(at, 1)
+    })
+    return thread
   }
 }

@@ -23,7 +23,7 @@ export class CentralDirectory {
   }
 
   #closeBlock(): void {
-    this.#blocks.push(zstdCompressSync(this.#filling.subarray(0, this.#length)))
+    this.#blocks.push(zstdCompressSync(this.#filling.subarray(0, this.#length), { pledgedSrcSize: this.#length }))
     this.#length = 0
   }
 

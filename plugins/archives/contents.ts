@@ -32,29 +32,36 @@ export async function* loadContents(
   members: AsyncIterable<Member>,
   signal: AbortSignal,
 ): AsyncGenerator<Loaded> {
-  const queue: { loading: Promise<Loading>; weight: number }[] = []
-  let weight = 0
-  async function* next(): AsyncGenerator<Loaded> {
-    const first = queue.shift()
-    if (first === undefined) return
-    weight -= first.weight
-    const { loaded, close } = await first.loading
+  for await (const { loaded, close } of readAhead(files, members, signal)) {
     try {
-      yield* loaded
+      for (const member of loaded) yield member
     } finally {
       await close()
     }
   }
+}
 
+/** Group by group, while the next ones are loaded. */
+async function* readAhead(
+  files: VfolderFiles,
+  members: AsyncIterable<Member>,
+  signal: AbortSignal,
+): AsyncGenerator<Loading> {
+  const queue: { loading: Promise<Loading>; weight: number }[] = []
+  let weight = 0
   try {
     for await (const group of groupsOf(files, members)) {
       const loading = load(files, group.members, signal)
       loading.catch(() => {}) // Awaited in its turn; a failure must not count as unhandled until then.
       queue.push({ loading, weight: group.weight })
       weight += group.weight
-      while (weight > 1) yield* next()
+      for (let [first] = queue; weight > 1 && first !== undefined; [first] = queue) {
+        weight -= first.weight
+        queue.shift()
+        yield await first.loading
+      }
     }
-    while (queue.length > 0) yield* next()
+    for (let first = queue.shift(); first !== undefined; first = queue.shift()) yield await first.loading
   } finally {
     await Promise.allSettled(queue.map(async ({ loading }) => (await loading).close()))
   }

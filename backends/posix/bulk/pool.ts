@@ -10,7 +10,7 @@ const mostThreads = 16
  */
 export const threads = new ThreadPool<ToThread, FromThread>(
   new URL(`./worker${extname(import.meta.url)}`, import.meta.url),
-  mostThreads,
+  { usual: mostThreads, most: mostThreads },
 )
 
 export type BulkThread = Thread<ToThread, FromThread>

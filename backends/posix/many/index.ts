@@ -7,13 +7,10 @@ import { attributes, type FromThread, type ToThread } from './messages.ts'
 
 // Each of the system calls for a small file costs less than a trip to a thread; so one trip is for many of them.
 
-/** As many as libuv has: enough that one volume that hangs does not stop the others. */
-const mostThreads = 4
-
-const threads = new ThreadPool<ToThread, FromThread>(
-  new URL(`./worker${extname(import.meta.url)}`, import.meta.url),
-  mostThreads,
-)
+const threads = new ThreadPool<ToThread, FromThread>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
+  usual: 2,
+  most: 16,
+})
 
 export async function readMany(root: string, entries: Entry[], { signal }: Call): Promise<WholeFiles> {
   const files = entries.map(({ path, size, etag }) => ({ path, size, etag }))
@@ -33,11 +30,14 @@ export async function readMany(root: string, entries: Entry[], { signal }: Call)
 
 /** Looks at entries of an open directory, which stays open meanwhile; undefined for one that is gone. */
 export async function lstatMany(fd: number, names: string[], { signal }: Call): Promise<(Attributes | undefined)[]> {
-  const numbers = new Float64Array(await ask({ kind: 'lstat', fd, names }, signal))
-  return names.map((_, index) => {
+  const result = await ask({ kind: 'lstat', fd, names }, signal)
+  const numbers = new Float64Array(result)
+  const looked = names.map((_, index) => {
     const [mode = 0, size = 0, ino = 0, mtimeMs = 0, ctimeMs = 0] = numbers.subarray(index * attributes.length)
     return mode === 0 ? undefined : { mode, size, ino, mtimeMs, ctimeMs }
   })
+  result.transfer(0)
+  return looked
 }
 
 async function ask(question: ToThread, signal: AbortSignal): Promise<ArrayBuffer> {
