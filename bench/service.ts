@@ -111,8 +111,7 @@ async function startCommand(): Promise<{ env: NodeJS.ProcessEnv; args: string[] 
   const manifest: unknown = JSON.parse(await readFile(fileURLToPath(new URL('package.json', root)), 'utf8'))
   const words = Value.Parse(Manifest, manifest).scripts.start.split(' ')
   const node = words.indexOf('node')
-  const path = (word: string) =>
-    word.includes('/') || word.endsWith('.ts') ? fileURLToPath(new URL(word, root)) : word
+  const path = (word: string) => (/^[^-].*[/.]/.test(word) ? fileURLToPath(new URL(word, root)) : word)
   return {
     env: Object.fromEntries(
       words

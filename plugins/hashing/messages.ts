@@ -2,8 +2,8 @@
 export interface Order {
   /** Of the file. */
   id: number
-  /** The next bytes; the memory is the thread's until it answers. */
-  block?: { memory: SharedArrayBuffer; bytes: number }
+  /** The next bytes; the memory goes with the order and comes back with the answer. */
+  block?: { memory: ArrayBuffer; bytes: number }
   /** What to do at last. */
   end?: 'digest' | 'forget'
 }
@@ -11,5 +11,6 @@ export interface Order {
 /** Follows each order. */
 export interface Answer {
   id: number
+  memory: ArrayBuffer | undefined
   digest: Uint8Array | undefined
 }

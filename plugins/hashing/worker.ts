@@ -10,6 +10,6 @@ parentPort?.on('message', ({ id, block, end }: Order) => {
   if (block !== undefined) hash.update(new Uint8Array(block.memory, 0, block.bytes))
   if (end === undefined) hashes.set(id, hash)
   else hashes.delete(id)
-  const answer: Answer = { id, digest: end === 'digest' ? hash.digest() : undefined }
-  parentPort?.postMessage(answer)
+  const answer: Answer = { id, memory: block?.memory, digest: end === 'digest' ? hash.digest() : undefined }
+  parentPort?.postMessage(answer, block === undefined ? [] : [block.memory])
 })
