@@ -6,7 +6,7 @@ import type { Member } from './members.ts'
 /** A file up to this size is read as a whole before it is packed. */
 export const smallFileBytes = 128 * 1024
 
-// How far reading goes ahead of packing: a file is mostly waiting for a thread. Large ones hold buffers that downloads
+// How far reading goes ahead of packing: a file is mostly waiting for its storage. Large ones hold buffers that downloads
 // share, small ones memory of their own.
 const smallFilesAhead = 16
 const smallBytesAhead = 512 * 1024
@@ -152,13 +152,10 @@ async function readSmall(files: VfolderFiles, listed: Entry[], signal: AbortSign
 async function readWhole(files: VfolderFiles, entry: Entry, signal: AbortSignal): Promise<Buffer> {
   const file = await openUnchanged(files, entry, signal)
   try {
-    const parts: Buffer[] = []
-    for await (const chunk of file.chunks({ start: 0, end: entry.size })) {
-      // Of several chunks each is only valid until the next.
-      parts.push(chunk.length === entry.size ? chunk : Buffer.from(chunk))
-    }
-    const [only = Buffer.alloc(0)] = parts
-    return parts.length > 1 ? Buffer.concat(parts) : only
+    const whole = Buffer.allocUnsafe(entry.size)
+    let filled = 0
+    for await (const chunk of file.chunks({ start: 0, end: entry.size })) filled += chunk.copy(whole, filled)
+    return whole.subarray(0, filled)
   } finally {
     file.close()
   }
