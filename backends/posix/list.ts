@@ -3,7 +3,7 @@ import type { Call, Entry, ListOptions } from '../backend.ts'
 import { compareBytes, orderKey, sortBytes } from '../order.ts'
 import type { Directory } from './directory.ts'
 import { type Attributes, toEntry, withTarget } from './entry.ts'
-import { isGone, translated } from './errno.ts'
+import { errnoOf, isGone, translated } from './errno.ts'
 import { lstatMany } from './many/index.ts'
 
 /** How many names of one directory are kept in memory. A larger directory is read again for each such batch. */
@@ -136,7 +136,7 @@ async function entriesOf(directory: Directory, prefix: string, keys: string[], c
     })
     if (!entries.some(({ type }) => type === 'symlink')) return entries
     const location = ({ path }: Entry) => directory.at(path.slice(prefix.length))
-    const whole = await Promise.all(entries.map((entry) => unlessGone(withTarget(entry, location(entry)))))
+    const whole = await Promise.all(entries.map((entry) => unlessReplaced(withTarget(entry, location(entry)))))
     return whole.filter((entry) => entry !== undefined)
   })
 }
@@ -151,6 +151,16 @@ async function unlessGone<T>(looking: Promise<T>): Promise<T | undefined> {
     return await looking
   } catch (error) {
     if (isGone(error)) return undefined
+    throw error
+  }
+}
+
+/** A symlink that is something else by now cannot be read (readlink(2), EINVAL). */
+async function unlessReplaced(reading: Promise<Entry>): Promise<Entry | undefined> {
+  try {
+    return await unlessGone(reading)
+  } catch (error) {
+    if (errnoOf(error) === 'EINVAL') return undefined
     throw error
   }
 }

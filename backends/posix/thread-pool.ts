@@ -65,12 +65,17 @@ export interface ThreadPoolOptions {
   most: number
 }
 
+interface Waiting<To, From> {
+  give(thread: Thread<To, From>): void
+  fail(error: unknown): void
+}
+
 /** Threads that run `file`. They are started when there is work, serve all volumes, and end after a while without any. */
 export class ThreadPool<To, From> {
   readonly #file: URL
   readonly #options: ThreadPoolOptions
   readonly #resting: Thread<To, From>[] = []
-  readonly #waiting: ((thread: Thread<To, From>) => void)[] = []
+  readonly #waiting: Waiting<To, From>[] = []
   #count = 0
 
   constructor(file: URL, options: ThreadPoolOptions) {
@@ -78,35 +83,20 @@ export class ThreadPool<To, From> {
     this.#options = options
   }
 
-  /** A thread, as soon as there is one. */
+  /** A thread, as soon as there is one. Rejects when there is none and none can be started. */
   async acquire(signal: AbortSignal): Promise<Thread<To, From>> {
-    const thread = this.acquireNow()
-    if (thread !== undefined) return thread
-    return new Promise((resolve, reject) => {
-      const give = (thread: Thread<To, From>) => {
-        clearTimeout(patience)
-        signal.removeEventListener('abort', abort)
-        resolve(thread)
-      }
-      const leave = () => this.#waiting.splice(this.#waiting.indexOf(give), 1)
-      const abort = () => {
-        clearTimeout(patience)
-        leave()
-        reject(signal.reason)
-      }
-      const patience = setTimeout(() => {
-        if (this.#count >= this.#options.most) return
-        leave()
-        give(this.#start())
-      }, patienceMilliseconds)
-      this.#waiting.push(give)
-      signal.addEventListener('abort', abort)
-    })
+    return this.acquireNow() ?? this.#wait(signal)
   }
 
-  /** A thread, unless all of the usual ones have work. */
+  /** A thread, unless all of the usual ones have work or no further one can be started. */
   acquireNow(): Thread<To, From> | undefined {
-    return this.#resting.pop() ?? (this.#count < this.#options.usual ? this.#start() : undefined)
+    const resting = this.#resting.pop()
+    if (resting !== undefined || this.#count >= this.#options.usual) return resting
+    try {
+      return this.#start()
+    } catch {
+      return undefined
+    }
   }
 
   release(thread: Thread<To, From>): void {
@@ -115,17 +105,55 @@ export class ThreadPool<To, From> {
       thread.rest()
       this.#resting.push(thread)
     } else {
-      next(thread)
+      next.give(thread)
+    }
+  }
+
+  #wait(signal: AbortSignal): Promise<Thread<To, From>> {
+    const { promise, resolve, reject } = Promise.withResolvers<Thread<To, From>>()
+    const abort = () => {
+      this.#waiting.splice(this.#waiting.indexOf(waiting), 1)
+      waiting.fail(signal.reason)
+    }
+    const settled = () => {
+      clearInterval(patience)
+      signal.removeEventListener('abort', abort)
+    }
+    const waiting: Waiting<To, From> = {
+      give(thread) {
+        settled()
+        resolve(thread)
+      },
+      fail(error) {
+        settled()
+        reject(error)
+      },
+    }
+    const patience = setInterval(() => this.#startForFirst(), patienceMilliseconds)
+    signal.addEventListener('abort', abort)
+    this.#waiting.push(waiting)
+    return promise
+  }
+
+  #startForFirst(): void {
+    if (this.#count >= this.#options.most) return
+    const first = this.#waiting.shift()
+    try {
+      first?.give(this.#start())
+    } catch (error) {
+      // Those at work come back.
+      if (first !== undefined && this.#count > 0) this.#waiting.unshift(first)
+      else first?.fail(error)
     }
   }
 
   #start(): Thread<To, From> {
-    this.#count++
     const thread: Thread<To, From> = new Thread(this.#file, () => {
       this.#count--
       const at = this.#resting.indexOf(thread)
       if (at >= 0) this.#resting.splice(at, 1)
     })
+    this.#count++
     return thread
   }
 }

@@ -8,6 +8,9 @@ import type { Listed } from './messages.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
 
+/** What tells that there is no such file any more, but a directory, a symlink, a socket or a FIFO, there or above. */
+const otherKind = new Set(['EISDIR', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EAGAIN'])
+
 class Changed extends Error {}
 
 /** An error, and the file it is about. */
@@ -37,7 +40,7 @@ export function readFiles(root: string, files: Listed[]): ArrayBuffer {
 export function failureOf(error: unknown): Failure {
   const [cause, path] = error instanceof FileError ? [error.cause, error.path] : [error, '']
   const errno = errnoOf(cause)
-  const sourceChanged = cause instanceof Changed || errno === 'EISDIR' || errno === 'ELOOP'
+  const sourceChanged = cause instanceof Changed || otherKind.has(errno ?? '')
   const message = sourceChanged ? `${path} changed after it was listed` : String(cause)
   return { message, path, errno, sourceChanged }
 }
@@ -63,9 +66,13 @@ function openInside(root: string, path: string): number {
   const location = `${root}/${path}`
   if (Buffer.byteLength(location) >= maxPathBytes) return openByNames(root, path.split('/'))
   const fd = fs.openSync(location, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
-  if (!path.includes('/') || fs.readlinkSync(`/proc/self/fd/${fd}`).startsWith(`${root}/`)) return fd
-  fs.closeSync(fd)
-  throw new Changed()
+  try {
+    if (path.includes('/') && !fs.readlinkSync(`/proc/self/fd/${fd}`).startsWith(`${root}/`)) throw new Changed()
+    return fd
+  } catch (error) {
+    fs.closeSync(fd)
+    throw error
+  }
 }
 
 function openByNames(root: string, names: string[]): number {
