@@ -21,6 +21,12 @@ const answers: Record<string, string> = {
   'no objects': '<CommonPrefixes><Prefix>b/</Prefix></CommonPrefixes>',
   'nothing at all': '',
   'an object without a time': object('a', '<ETag>x</ETag><Size>1</Size>'),
+  'a tag with an attribute': object('a', `${time}<Size>1</Size>`).replace('<Contents>', '<Contents xmlns="">'),
+  'a tag with a space among others': [
+    object('a', `${time}<Size>1</Size>`),
+    object('b', `${time}<Size>2</Size>`).replace('<Contents>', '<Contents >'),
+  ].join(''),
+  'a key as CDATA': object('<![CDATA[k&1]]>', `${time}<Size>1</Size>`),
 }
 
 for (const [name, elements] of Object.entries(answers)) {

@@ -8,7 +8,7 @@ const references: Record<string, string> = { amp: '&', lt: '<', gt: '>', quot: '
 /**
  * Reads the objects of each answer to ListObjectsV2, in the place of the SDK, which still reads the rest of it: its parser
  * for all that XML can be takes several times as long as the server does. The element `Contents` has only elements with
- * text (Amazon S3's API reference); an answer where one has no key or no time is left to the SDK.
+ * text (Amazon S3's API reference); an answer where one has no key, no time or anything else is left to the SDK.
  */
 export function parseListings(client: S3Client): void {
   const found = new WeakMap<object, ListedObject[]>()
@@ -19,8 +19,10 @@ export function parseListings(client: S3Client): void {
       if (context.commandName !== 'ListObjectsV2Command' || !isOk(response)) return result
       const xml = await text(response.body)
       const objects = objectsIn(xml)
-      if (objects !== undefined) found.set(context, objects)
-      Object.assign(response, { body: Buffer.from(objects === undefined ? xml : xml.replace(elements, '')) })
+      const rest = xml.replace(elements, '')
+      const isAll = objects !== undefined && objects.length > 0 && !rest.includes('<Contents')
+      if (isAll) found.set(context, objects)
+      Object.assign(response, { body: Buffer.from(isAll ? rest : xml) })
       return result
     },
     { step: 'deserialize', priority: 'low', name: 'takeObjects' },
@@ -49,7 +51,7 @@ function objectsIn(xml: string): ListedObject[] | undefined {
   for (const [, element = ''] of xml.matchAll(elements)) {
     const key = textOf(element, 'Key')
     const time = Date.parse(textOf(element, 'LastModified') ?? '')
-    if (key === undefined || Number.isNaN(time)) return undefined
+    if (key === undefined || Number.isNaN(time) || element.includes('<!')) return undefined
     objects.push({
       Key: key,
       LastModified: new Date(time),
