@@ -7,27 +7,34 @@ import type { UploadRow } from './rows.ts'
 /** Of the bytes so far: one that can be copied, or for an upload that comes in one go, one on the thread. */
 type Running = Hash | Sha256
 
+/** The digest of the whole is made at once: until then it takes a place on the thread. */
+type Kept = Hash | Promise<Buffer>
+
 /**
  * The running SHA-256 of uploads that this process has seen from their first byte on. Where it is not at hand, after a
  * restart or when another process had a part of it, the staged bytes are read at the end.
  */
 export function createHashes() {
-  const running = new Cache<{ offset: number; hash: Running }>(1000)
+  const running = new Cache<{ offset: number; hash: Kept }>(1000)
 
   return {
     /** A hash to go on with, that leaves the one kept as it is; undefined when there is none for this offset. */
-    at({ id, size }: UploadRow, offset: number, bytes: number | undefined): Running | undefined {
+    at({ id, kind, size }: UploadRow, offset: number, bytes: number | undefined): Running | undefined {
+      // Only of the final one is there a file.
+      if (kind === 'partial') return undefined
       if (offset === 0) return bytes === size ? createSha256(bytes) : createHash('sha256')
       const kept = running.get(id)
       return kept?.offset === offset && kept.hash instanceof Hash ? kept.hash.copy() : undefined
     },
 
     keep(id: string, offset: number, hash: Running | undefined): void {
-      if (hash !== undefined) running.set(id, { offset, hash })
+      if (hash === undefined) return
+      const kept = hash instanceof Hash ? hash : hash.digest()
+      if (kept instanceof Promise) kept.catch(() => {}) // Read again when it is asked for.
+      running.set(id, { offset, hash: kept })
     },
 
     forget(id: string): void {
-      forgetHash(running.get(id)?.hash)
       running.delete(id)
     },
 
@@ -36,9 +43,8 @@ export function createHashes() {
       const kept = running.get(row.id)
       if (kept?.offset !== row.offset) return hashStaged(row, backend, signal)
       if (kept.hash instanceof Hash) return kept.hash.copy().digest('hex')
-      // Gives its digest once; who has to try again reads.
-      running.delete(row.id)
-      return (await kept.hash.digest()).toString('hex')
+      const digest = await kept.hash.catch(() => undefined)
+      return digest?.toString('hex') ?? hashStaged(row, backend, signal)
     },
   }
 }
