@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /**
  * What happens to a request: the connection is reset before the server hears of it, or after it has done what was asked
  * but before it is told so; the server answers 503, 500 or 501; the answer comes late or never; its body breaks off in the
- * middle.
+ * middle, or comes in drops.
  */
 export type Fault =
   | 'reset'
@@ -18,6 +18,7 @@ export type Fault =
   | 'late'
   | 'silence'
   | 'cut'
+  | 'drops'
 
 export interface FaultyProxy {
   url: string
@@ -35,6 +36,7 @@ const errorBodies = {
 
 /** Bodies that are cut in half again and again would never end. */
 const smallestCut = 64
+const dropBytes = 5000
 
 /** Stands before an HTTP server, and does it no good. */
 export async function startFaultyProxy(t: { teardown(fn: () => unknown): void }, url: string): Promise<FaultyProxy> {
@@ -47,6 +49,7 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     late: 0,
     silence: 0,
     cut: 0,
+    drops: 0,
   }
   const server = createServer((incoming, answer) => {
     pass(incoming, answer).catch(() => incoming.socket.destroy())
@@ -80,6 +83,13 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     if (fault === 'lost-answer') return void incoming.socket.resetAndDestroy()
     if (fault === 'late') await sleep(50)
     answer.writeHead(response.statusCode!, response.rawHeaders)
+    if (fault === 'drops') {
+      for (let at = 0; at < bytes.length; at += dropBytes) {
+        answer.write(bytes.subarray(at, at + dropBytes))
+        await sleep(5)
+      }
+      return void answer.end()
+    }
     if (fault !== 'cut' || bytes.length < smallestCut) return void answer.end(bytes)
     answer.write(bytes.subarray(0, bytes.length / 2), () => incoming.socket.destroySoon())
   }

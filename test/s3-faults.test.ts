@@ -99,6 +99,22 @@ t.test('a file that was stored is not told of as lost because its lock could not
   t.equal(await read(backend, folder, 'file'), digest(bytes))
 })
 
+t.test('a small file that comes in drops is given out as it is', async (t) => {
+  const volume = await s3Volume()
+  const proxy = await startFaultyProxy(t, volume.endpoint)
+  const VOLUMES = JSON.stringify({ default: { ...volume, endpoint: proxy.url } })
+  const server = await startServer(t, { env: { VOLUMES } })
+  const folder = await server.createFolder()
+  const bytes = patternBytes(40_000)
+  await server.upload(folder, { file: new Uint8Array(bytes) })
+  proxy.fault = ({ method, url }) => (method === 'GET' && !url?.includes('list-type') ? 'drops' : undefined)
+  const url = await server.sign(folder, 'file')
+  t.ok(bytes.equals(Buffer.from(await (await fetch(url)).arrayBuffer())))
+  const part = await fetch(url, { headers: { range: 'bytes=100-30000' } })
+  t.ok(bytes.subarray(100, 30_001).equals(Buffer.from(await part.arrayBuffer())))
+  t.equal(proxy.struck.drops, 2)
+})
+
 t.test('a storage that says nothing is away too, once the health was asked for', async (t) => {
   const volume = await s3Volume()
   const proxy = await startFaultyProxy(t, volume.endpoint)

@@ -130,10 +130,10 @@ async function sendBody(
   reply.header('content-length', length)
   if (reply.request.method === 'HEAD' || length === 0) return reply.send()
   if (length <= smallFileBytes && rate === undefined) {
-    const parts: Buffer[] = []
-    for await (const chunk of chunks) parts.push(chunk)
-    const [only = Buffer.alloc(0)] = parts
-    return reply.send(parts.length === 1 ? only : Buffer.concat(parts))
+    const whole = Buffer.allocUnsafe(length)
+    let filled = 0
+    for await (const chunk of chunks) filled += chunk.copy(whole, filled)
+    return reply.send(whole.subarray(0, filled))
   }
   return stream(reply, reply.request.paced(chunks, rate), 'the file could not be read to its end')
 }

@@ -149,7 +149,7 @@ async function putSink({ operator, maxFileBytes }: Store, key: string): Promise<
     async write(chunk) {
       bytes += chunk.length
       if (bytes > maxFileBytes) throw new SizeMismatch(`more than ${maxFileBytes} bytes do not fit into one request`)
-      chunks.push(chunk)
+      chunks.push(Buffer.from(chunk))
     },
     async publish() {
       await operator.write(key, Buffer.concat(chunks))
