@@ -119,7 +119,7 @@ async function startCommand(): Promise<{ env: NodeJS.ProcessEnv; args: string[] 
         .filter((word) => word.includes('='))
         .map((word) => [word.split('=')[0], path(word.split('=')[1] ?? '')]),
     ),
-    args: words.slice(node + 1).map((word) => path(word)),
+    args: words.slice(node + 1).map(path),
   }
 }
 

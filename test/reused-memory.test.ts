@@ -11,7 +11,7 @@ const plugin = fileURLToPath(new URL('reusing-backend.ts', import.meta.url))
 const sizes = [0, 3, 9_999, 20_001, 65_536, 65_537, 131_072, 131_073, 3_000_000]
 const files = Object.fromEntries(
   Array.from({ length: 40 }, (_, index) => {
-    const bytes = patternBytes(sizes[index % sizes.length]! + (index % sizes.length === 0 ? 0 : index))
+    const bytes = patternBytes(sizes[index % sizes.length]!)
     return [`dir/file-${index}`, new Uint8Array(bytes.map((byte) => byte ^ index))]
   }),
 )

@@ -14,11 +14,7 @@ export default async (app: FastifyInstance) => {
     type: 'reusing',
     async create(context) {
       const { readMany: _, copy: __, clone: ___, ...backend } = await posix.create(context)
-      return {
-        ...backend,
-        read: async (...args) => reusing(await backend.read(...args)),
-        readUpload: async (...args) => reusing(await backend.readUpload(...args)),
-      }
+      return { ...backend, read: async (...args) => reusing(await backend.read(...args)) }
     },
   })
 }

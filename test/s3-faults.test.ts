@@ -99,12 +99,17 @@ t.test('a file that was stored is not told of as lost because its lock could not
   t.equal(await read(backend, folder, 'file'), digest(bytes))
 })
 
-t.test('a small file that comes in drops is given out as it is', async (t) => {
+/** A service with a vfolder on a storage behind the proxy. */
+async function startThrough(t: { teardown(fn: () => unknown): void }) {
   const volume = await s3Volume()
   const proxy = await startFaultyProxy(t, volume.endpoint)
   const VOLUMES = JSON.stringify({ default: { ...volume, endpoint: proxy.url } })
   const server = await startServer(t, { env: { VOLUMES } })
-  const folder = await server.createFolder()
+  return { proxy, server, folder: await server.createFolder() }
+}
+
+t.test('a small file that comes in drops is given out as it is', async (t) => {
+  const { proxy, server, folder } = await startThrough(t)
   const bytes = patternBytes(40_000)
   await server.upload(folder, { file: new Uint8Array(bytes) })
   proxy.fault = ({ method, url }) => (method === 'GET' && !url?.includes('list-type') ? 'drops' : undefined)
@@ -116,11 +121,7 @@ t.test('a small file that comes in drops is given out as it is', async (t) => {
 })
 
 t.test('a storage that says nothing is away too, once the health was asked for', async (t) => {
-  const volume = await s3Volume()
-  const proxy = await startFaultyProxy(t, volume.endpoint)
-  const VOLUMES = JSON.stringify({ default: { ...volume, endpoint: proxy.url } })
-  const server = await startServer(t, { env: { VOLUMES } })
-  const folder = await server.createFolder()
+  const { proxy, server, folder } = await startThrough(t)
   proxy.fault = () => 'silence'
   const ready = () => fetch(`${server.managerUrl}/readyz`)
   await Promise.all(Array.from({ length: 5 }, ready))

@@ -38,9 +38,12 @@ export async function* listDirectory(
       const entry = level.entries.next().value
       if (entry === undefined) {
         const window = await level.windows.next()
-        if (window.done) levels.pop()
-        if (window.done) await leave(level)
-        else level.entries = window.value.values()
+        if (window.done) {
+          levels.pop()
+          await leave(level)
+        } else {
+          level.entries = window.value.values()
+        }
         continue
       }
       options.signal.throwIfAborted()

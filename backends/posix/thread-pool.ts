@@ -21,6 +21,7 @@ export class Thread<To, From> {
     this.#worker = new Worker(file, {
       trackUnmanagedFds: false,
       execArgv: [],
+      // Each has a heap of its own, and what these make is garbage at once.
       resourceLimits: { maxYoungGenerationSizeMb: 1 },
     })
     this.#worker.on('message', (message: From) => this.#listener?.message(message))

@@ -55,9 +55,10 @@ async function* readAhead(
       loading.catch(() => {}) // Awaited in its turn; a failure must not count as unhandled until then.
       queue.push({ loading, weight: group.weight })
       weight += group.weight
-      for (let [first] = queue; weight > 1 && first !== undefined; [first] = queue) {
+      while (weight > 1) {
+        const first = queue.shift()
+        if (first === undefined) break
         weight -= first.weight
-        queue.shift()
         yield await first.loading
       }
     }
