@@ -1,7 +1,7 @@
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import t from 'tap'
+import { changeDatabase } from './database.ts'
 import { type Answer, startServer, temporaryDirectory } from './server.ts'
 
 t.test('health', async (t) => {
@@ -36,9 +36,7 @@ t.test('health', async (t) => {
   })
 
   await t.test('a database that is broken too', async (t) => {
-    const database = new DatabaseSync(join(server.dataDir, 'storage-proxy.sqlite'))
-    database.exec('DROP TABLE vfolders')
-    database.close()
+    changeDatabase(server.dataDir, 'DROP TABLE vfolders')
     const [status, { checks: found }] = await readiness()
     t.equal(status, 503)
     t.match(found[0], { name: 'database', healthy: false, reason: /no such table/ })

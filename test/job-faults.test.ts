@@ -3,11 +3,11 @@ import { randomUUID } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { chmod, chown, mkdir, readdir, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
 import { requestIdHeader } from '../plugins/request-id.ts'
+import { changeDatabase } from './database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from './server.ts'
 
 const run = promisify(execFile)
@@ -131,11 +131,6 @@ t.test('kill -9 at any instant of a clone and of a deletion', async (t) => {
 
 t.test('what another clock wrote', async (t) => {
   const dataDir = await temporaryDirectory(t)
-  const change = (sql: string) => {
-    const database = new DatabaseSync(join(dataDir, 'storage-proxy.sqlite'))
-    database.exec(sql)
-    database.close()
-  }
   const first = await startServer(t, { dataDir, env })
   const source = await first.files()
   await source.upload({ 'a.txt': 'a' })
@@ -146,7 +141,8 @@ t.test('what another clock wrote', async (t) => {
   await first.end()
 
   await t.test('a job that is due in an hour by it is due now', async (t) => {
-    change(
+    changeDatabase(
+      dataDir,
       `UPDATE jobs SET state = 'queued', finished_at = NULL, due_at = ${Date.now() + 3_600_000} WHERE id = '${sync.id}'`,
     )
     const second = await startServer(t, { dataDir, env })
@@ -161,7 +157,7 @@ t.test('what another clock wrote', async (t) => {
     await ended(second, cancelled.id)
     await second.ask('DELETE', `/folders/${id}`)
     await eventually(async () => (await second.manager('DELETE', `/folders/${id}`)).status === 404)
-    change(`UPDATE jobs SET created_at = '2100-01-01T00:00:00.000Z' WHERE id = '${cancelled.id}'`)
+    changeDatabase(dataDir, `UPDATE jobs SET created_at = '2100-01-01T00:00:00.000Z' WHERE id = '${cancelled.id}'`)
     const { job: again } = await clone(second, source.folder, { id })
     t.not(again.id, cancelled.id)
     t.equal((await clone(second, source.folder, { id })).job.id, again.id)
@@ -170,7 +166,8 @@ t.test('what another clock wrote', async (t) => {
   })
 
   await t.test('a job whose processes all died is given up', async (t) => {
-    change(
+    changeDatabase(
+      dataDir,
       `UPDATE jobs SET state = 'running', finished_at = NULL, process = 'dead', failures = 4 WHERE id = '${sync.id}'`,
     )
     const third = await startServer(t, { dataDir, env })
@@ -186,14 +183,9 @@ t.test(
     const files = await server.files()
     await fill(files.mount, 80_000, 10)
     const { job } = await server.ask('DELETE', `/folders/${files.folder}`)
-    const change = (sql: string) => {
-      const database = new DatabaseSync(join(dataDir, 'storage-proxy.sqlite'))
-      database.exec(sql)
-      database.close()
-    }
     await eventually(async () => (await server.ask('GET', `/jobs/${job.id}`)).progress.filesDone > 0)
     await server.end('SIGKILL')
-    change(`UPDATE jobs SET failures = 3 WHERE id = '${job.id}'`)
+    changeDatabase(dataDir, `UPDATE jobs SET failures = 3 WHERE id = '${job.id}'`)
     server = await startServer(t, { dataDir, env })
     const answer = await ended(server, job.id, 120_000)
     t.match(answer, { state: 'succeeded', attempts: 2, progress: { filesDone: answer.result.files } })

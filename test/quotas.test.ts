@@ -2,10 +2,10 @@ import { execFile } from 'node:child_process'
 import { mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
-import { DatabaseSync } from 'node:sqlite'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../plugins/request-id.ts'
+import { openDatabase } from './database.ts'
 import {
   type Answer,
   ended,
@@ -220,7 +220,7 @@ t.test('an upload whose room was given away while its process stood still', asyn
     upload.on('response', ({ statusCode }) => resolve(statusCode)).on('error', reject),
   )
   upload.write('x'.repeat(500))
-  const database = new DatabaseSync(join(server.dataDir, 'storage-proxy.sqlite'))
+  const database = openDatabase(server.dataDir)
   t.teardown(() => database.close())
   await eventually(() => database.prepare('SELECT * FROM reservations').all().length === 1)
   // What the cleanup of another process does once this one has not shown itself for too long.

@@ -5,6 +5,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { requestIdHeader } from '../plugins/request-id.ts'
+import { changeDatabase } from './database.ts'
 import { managerToken, type Server, startServer } from './server.ts'
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
@@ -216,10 +217,7 @@ t.test('the request ID follows the work', async (t) => {
 
 t.test('an error that nobody foresaw is a 500 with the ID, and the log has the reason', async (t) => {
   const server = await startServer(t)
-  const { DatabaseSync } = await import('node:sqlite')
-  const database = new DatabaseSync(`${server.dataDir}/storage-proxy.sqlite`)
-  database.exec('DROP TABLE vfolders')
-  database.close()
+  changeDatabase(server.dataDir, 'DROP TABLE vfolders')
   const response = await server.manager('GET', '/folders', undefined, { [requestIdHeader]: 'broken' })
   t.equal(response.status, 500)
   t.equal(response.headers.get(requestIdHeader), 'broken')
