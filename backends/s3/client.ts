@@ -3,6 +3,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import { logCommands } from './command-log.ts'
 import { parseListings } from './list-parser.ts'
 import type { S3Options } from './options.ts'
+import { shortenCopies } from './short-copy.ts'
 
 /** Commands whose body is a file's bytes. */
 const withBytes = new Set(['PutObjectCommand', 'UploadPartCommand'])
@@ -27,6 +28,7 @@ export function createClient(options: S3Options, log: FastifyBaseLogger): S3Clie
   logCommands(client, log)
   parseListings(client)
   signWithoutBody(client)
+  shortenCopies(client)
   return client
 }
 
