@@ -7,7 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 /**
  * What happens to a request: the connection is reset before the server hears of it, or after it has done what was asked
  * but before it is told so; the server answers 503, 500 or 501; the answer comes late or never; its body breaks off in the
- * middle, or comes in drops.
+ * middle, or comes in drops; or the server fails after it has said 200, as S3 may do when it copies (its API reference,
+ * CopyObject).
  */
 export type Fault =
   | 'reset'
@@ -19,6 +20,7 @@ export type Fault =
   | 'silence'
   | 'cut'
   | 'drops'
+  | 'late-error'
 
 export interface FaultyProxy {
   url: string
@@ -32,7 +34,11 @@ const errorBodies = {
   'slow-down': [503, 'SlowDown'],
   'internal-error': [500, 'InternalError'],
   'not-implemented': [501, 'NotImplemented'],
+  'late-error': [200, 'InternalError'],
 } as const
+
+const isError = (fault: Fault | undefined): fault is keyof typeof errorBodies =>
+  fault !== undefined && fault in errorBodies
 
 /** Bodies that are cut in half again and again would never end. */
 const smallestCut = 64
@@ -50,6 +56,7 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     silence: 0,
     cut: 0,
     drops: 0,
+    'late-error': 0,
   }
   const server = createServer((incoming, answer) => {
     pass(incoming, answer).catch(() => incoming.socket.destroy())
@@ -71,7 +78,7 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     if (fault === 'reset') return void incoming.socket.resetAndDestroy()
     const body = await buffer(incoming)
     if (fault === 'silence') return
-    if (fault === 'slow-down' || fault === 'internal-error' || fault === 'not-implemented') {
+    if (isError(fault)) {
       const [status, code] = errorBodies[fault]
       return void answer.writeHead(status).end(`<?xml version="1.0"?><Error><Code>${code}</Code></Error>`)
     }

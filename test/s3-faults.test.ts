@@ -1,10 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
-import type { Backend } from '../backends/backend.ts'
 import { digest, inChunks, MiB, patternBytes } from '../backends/conformance/bytes.ts'
 import { s3Volume } from './ceph/index.ts'
 import { type Fault, onceEach, startFaultyProxy } from './faulty-proxy.ts'
-import { call, openS3 } from './s3.ts'
+import { call, contentOf, openS3, paths } from './s3.ts'
 import { type Answer, eventually, managerToken, startServer } from './server.ts'
 
 const kinds: Fault[] = ['reset', 'lost-answer', 'slow-down', 'internal-error', 'late', 'cut']
@@ -51,7 +50,8 @@ for (const kind of ['lost-answer', 'cut', 'all in turn'] as const) {
     for (const reader of [backend, whole]) {
       t.same(await paths(reader, folder), Object.keys(content))
       t.same(await paths(reader, copy), ['b/large', 'b/large once', 'b/small', 'copied', 'uploaded'])
-      for (const [path, bytes] of Object.entries(content)) t.equal(await read(reader, folder, path), digest(bytes))
+      for (const [path, bytes] of Object.entries(content))
+        t.equal(digest(await contentOf(reader, folder, path)), digest(bytes))
     }
     t.ok(proxy.struck[kind === 'all in turn' ? 'reset' : kind] > 10, 'the faults did strike')
     t.same(await whole.collectGarbage({ ...call, idleSeconds: 3600 }), { files: 0, bytes: 0 })
@@ -83,7 +83,7 @@ t.test('a storage that goes on failing is told of clearly, and what was there st
       { code: 'storage_unavailable' },
     )
   }
-  t.equal(await read(whole, folder, 'file'), digest(Buffer.from('old')))
+  t.equal(String(await contentOf(whole, folder, 'file')), 'old')
 })
 
 t.test('a file that was stored is not told of as lost because its lock could not be removed', async (t) => {
@@ -96,7 +96,7 @@ t.test('a file that was stored is not told of as lost because its lock could not
   proxy.fault = ({ method, url }) => (method === 'DELETE' && url?.includes('/locks/') ? 'reset' : undefined)
   const bytes = patternBytes(9 * MiB)
   await backend.write(folder, 'file', inChunks(bytes), { ...call, ifAbsent: true })
-  t.equal(await read(backend, folder, 'file'), digest(bytes))
+  t.equal(digest(await contentOf(backend, folder, 'file')), digest(bytes))
 })
 
 /** A service with a vfolder on a storage behind the proxy. */
@@ -184,19 +184,3 @@ t.test('a client gets all the bytes, though bodies break off', async (t) => {
   t.equal(part.status, 206)
   t.equal(digest(Buffer.from(await part.arrayBuffer())), digest(bytes.subarray(1_000_000, 10_000_000)))
 })
-
-async function paths(backend: Backend, folder: string): Promise<string[]> {
-  const found: string[] = []
-  for await (const { path, type } of backend.list(folder, { ...call, recursive: true })) {
-    if (type === 'file') found.push(path)
-  }
-  return found
-}
-
-async function read(backend: Backend, folder: string, path: string): Promise<string> {
-  const file = await backend.read(folder, path, call)
-  const chunks: Buffer[] = []
-  for await (const chunk of file.chunks({ start: 0, end: file.entry.size })) chunks.push(Buffer.from(chunk))
-  file.close()
-  return digest(Buffer.concat(chunks))
-}

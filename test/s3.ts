@@ -1,5 +1,6 @@
 import { Value } from '@sinclair/typebox/value'
 import { pino } from 'pino'
+import type { Backend } from '../backends/backend.ts'
 import { s3 } from '../backends/s3/index.ts'
 import { s3Options } from '../backends/s3/options.ts'
 import { s3Volume } from './ceph/index.ts'
@@ -12,4 +13,21 @@ export async function openS3(more: object = {}) {
   const options = Value.Parse(s3Options, { ...volume, ...more })
   const open = () => s3.create({ options, log: pino({ level: 'silent' }), ...call })
   return { options, open }
+}
+
+/** Of all files in a vfolder. */
+export async function paths(backend: Backend, folder: string): Promise<string[]> {
+  const found: string[] = []
+  for await (const { path, type } of backend.list(folder, { ...call, recursive: true })) {
+    if (type === 'file') found.push(path)
+  }
+  return found
+}
+
+export async function contentOf(backend: Backend, folder: string, path: string): Promise<Buffer> {
+  const file = await backend.read(folder, path, call)
+  const chunks: Buffer[] = []
+  for await (const chunk of file.chunks({ start: 0, end: file.entry.size })) chunks.push(Buffer.from(chunk))
+  file.close()
+  return Buffer.concat(chunks)
 }

@@ -36,7 +36,9 @@ export function shortenCopies(client: S3Client): void {
         const key = escaped(input.Key)
         const prefix = request.path.slice(0, -key.length)
         const signer = await client.config.signer(scheme)
-        if (request.path === prefix + key) pattern = { bucket: input.Bucket, request, prefix, signer }
+        // The SDK goes on with its own, and adds what is of this command only.
+        const copy = { ...request, headers: { ...request.headers } }
+        if (request.path === prefix + key) pattern = { bucket: input.Bucket, request: copy, prefix, signer }
       }
       return next(args)
     },
