@@ -21,6 +21,11 @@ export function acquireBuffer(): Buffer {
   return small.pop() ?? Buffer.allocUnsafeSlow(smallBytes)
 }
 
+/** Whether all of the memory that `chunk` is in is one of the large ones. */
+export function isLarge({ buffer, byteLength }: Buffer): boolean {
+  return byteLength === largeBytes && buffer.byteLength === largeBytes
+}
+
 export function releaseBuffer(buffer: Buffer): void {
   if (buffer.length === largeBytes) large.push(buffer)
   else if (small.length < largeLimit) small.push(buffer)

@@ -1,7 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, RouteOptions } from 'fastify'
 import fp from 'fastify-plugin'
-import { free } from '../backends/buffers.ts'
 import { Problem } from './problems.ts'
 
 declare module 'fastify' {
@@ -63,52 +62,3 @@ export default fp(
   },
   { name: 'request-body', dependencies: ['errors'] },
 )
-
-/** So much may wait to be taken; then the connection is not read until it was. */
-const queueBytes = 256 * 1024
-
-/**
- * The body of a request, chunk by chunk as it comes from the connection; a chunk is the caller's until it asks for the
- * next one. It ends early, as if that were all, when `end`
- * aborts; and throws when the connection breaks before. Leaving it early keeps the connection open for the answer.
- */
-export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGenerator<Buffer> {
-  let queue: Buffer[] = []
-  let queued = 0
-  let wake = () => {}
-  const onData = (chunk: Buffer) => {
-    queue.push(chunk)
-    queued += chunk.length
-    if (queued >= queueBytes) raw.pause()
-    wake()
-  }
-  const onEnd = () => wake()
-  raw.on('data', onData)
-  for (const event of ['end', 'error', 'close']) raw.on(event, onEnd)
-  end?.addEventListener('abort', onEnd)
-  try {
-    for (;;) {
-      if (queue.length > 0) {
-        const chunks = queue
-        queue = []
-        queued = 0
-        if (raw.isPaused()) raw.resume()
-        for (const chunk of chunks) {
-          yield chunk
-          free(chunk)
-        }
-        continue
-      }
-      if (raw.readableEnded || end?.aborted) return
-      if (raw.destroyed) throw new Error('the connection broke before the body was complete', { cause: raw.errored })
-      await new Promise<void>((resolve) => {
-        wake = resolve
-      })
-    }
-  } finally {
-    raw.off('data', onData)
-    for (const event of ['end', 'error', 'close']) raw.off(event, onEnd)
-    end?.removeEventListener('abort', onEnd)
-    raw.pause()
-  }
-}

@@ -64,9 +64,10 @@ export function createUpload(
           bytes += chunk.length
           if (bytes > limit) throw tooLarge(path, limit)
           await cover(room, { bytes, files: 1 }, replaced)
+          yield chunk
+          // Now, since its memory may go to the thread that hashes.
           const hashed = hash.update(chunk)
           if (hashed !== undefined) await hashed
-          yield chunk
         }
         verified = await hash.verified()
         // What it replaces may have changed meanwhile; from here to the replacing it is a moment.

@@ -110,7 +110,7 @@ t.test('a body in chunks that goes over the declared length', async (t) => {
   const files = await server.files()
   const content = randomBytes(3 * mebibyte)
   const location = await create(await signTus(files, 'a'), content.length)
-  const pieces = [content.subarray(0, mebibyte), content]
+  const pieces = [content, content.subarray(0, mebibyte)]
   const response = await fetch(location, {
     method: 'PATCH',
     headers: { 'tus-resumable': '1.0.0', ...chunkType, 'upload-offset': '0' },
@@ -124,8 +124,7 @@ t.test('a body in chunks that goes over the declared length', async (t) => {
     duplex: 'half',
   })
   t.match([response.status, await response.json()], [413, { code: 'file_too_large', maxBytes: content.length }])
-  const offset = Number((await tus('HEAD', location)).offset)
-  t.ok(offset >= mebibyte && offset <= content.length, 'what came before counts, as for any request that breaks')
+  t.match(await tus('HEAD', location), { status: 200, offset: '0' }, 'what came before is not taken for the file')
   t.same(await readdir(files.mount), [])
   await tus('DELETE', location)
   await assertNothingLeft(t, server, files.folder)

@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict'
 import { createCipheriv, createHash } from 'node:crypto'
 
 export const MiB = 1024 * 1024
@@ -8,11 +9,16 @@ export function patternBytes(length: number, seed = 'storage-proxy'): Buffer {
   return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length))
 }
 
-/** Gives bytes in chunks of a size that divides nothing; the memory of each is used again, as whoever keeps it finds. */
+/**
+ * Gives bytes in chunks of a size that divides nothing; the memory of each is used again, as whoever keeps it finds. Who
+ * takes them may only read.
+ */
 export async function* inChunks(bytes: Buffer, chunkBytes = 65_521): AsyncGenerator<Buffer> {
   const memory = Buffer.alloc(chunkBytes)
   for (let start = 0; start < bytes.length; start += chunkBytes) {
-    yield memory.subarray(0, bytes.copy(memory, 0, start, start + chunkBytes))
+    const chunk = memory.subarray(0, bytes.copy(memory, 0, start, start + chunkBytes))
+    yield chunk
+    assert.ok(chunk.equals(bytes.subarray(start, start + chunkBytes)), 'the chunk was not written to')
   }
 }
 

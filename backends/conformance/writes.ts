@@ -43,6 +43,10 @@ export const writes: Cases = {
     }
     await subject.backend.write(subject.folder, 'file', source(), { ...call })
     assert.equal(digest(await subject.bytes('file')), digest(bytes))
+    for (const chunkBytes of [300_007, MiB]) {
+      await subject.backend.write(subject.folder, 'again', inChunks(bytes, chunkBytes), { ...call })
+      assert.equal(digest(await subject.bytes('again')), digest(bytes))
+    }
   },
 
   'replacing a file tells how many bytes it had': async (subject) => {

@@ -5,6 +5,8 @@ import { fdatasync, write } from './files.ts'
 
 /** What is gathered waits no longer than this: by its last write the cleanup tells a slow upload from a dead one. */
 const gatherMilliseconds = 1000
+/** A chunk of so many bytes is written as it is. */
+const directBytes = 256 * 1024
 /** After so many bytes the disk begins to work, so that the flush at the end has little left to wait for. */
 const syncBytes = 32 * 1024 * 1024
 
@@ -31,22 +33,33 @@ export async function store(
   let writing: Promise<void> = Promise.resolve()
   const syncing = backgroundSync(fd)
 
+  const begin = (chunk: Buffer) => {
+    const written = writeFully(fd, chunk, position + given)
+    given += chunk.length
+    flushedAt = performance.now()
+    syncing.wrote(given)
+    return written
+  }
   const flush = async () => {
     await writing
     if (buffer === undefined) return
-    writing = writeFully(fd, buffer, gathered, position + given)
+    const full = buffer
+    writing = begin(full.subarray(0, gathered)).finally(() => releaseBuffer(full))
     writing.catch(() => {}) // Awaited before the next one; a failure must not count as unhandled until then.
-    given += gathered
     buffer = undefined
     gathered = 0
-    flushedAt = performance.now()
-    syncing.wrote(given)
   }
 
   try {
     for await (const chunk of source) {
       signal.throwIfAborted()
       if (given + gathered + chunk.length > maxBytes) throw new SizeMismatch(`more than ${maxBytes} bytes came`)
+      if (chunk.length >= directBytes) {
+        await flush()
+        await writing
+        await begin(chunk)
+        continue
+      }
       // Copied, so that what the connection allocated for each chunk is garbage at once, when that costs least.
       for (let taken = 0; taken < chunk.length; ) {
         buffer ??= acquireBuffer()
@@ -95,13 +108,9 @@ function backgroundSync(fd: number) {
 }
 
 /** write(2) may store less than it was given. */
-async function writeFully(fd: number, buffer: Buffer, bytes: number, position: number): Promise<void> {
-  try {
-    for (let stored = 0; stored < bytes; ) {
-      const { bytesWritten } = await write(fd, buffer, stored, bytes - stored, position + stored)
-      stored += bytesWritten
-    }
-  } finally {
-    releaseBuffer(buffer)
+async function writeFully(fd: number, bytes: Buffer, position: number): Promise<void> {
+  for (let stored = 0; stored < bytes.length; ) {
+    const { bytesWritten } = await write(fd, bytes, stored, bytes.length - stored, position + stored)
+    stored += bytesWritten
   }
 }

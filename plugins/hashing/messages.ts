@@ -1,16 +1,5 @@
-/** To the thread that hashes. */
-export interface Order {
-  /** Of the file. */
-  id: number
-  /** The next bytes; the memory goes with the order and comes back with the answer. */
-  block?: { memory: ArrayBuffer; bytes: number }
-  /** What to do at last. */
-  end?: 'digest' | 'forget'
-}
+/** To the thread that hashes, about one file. The memory goes with the order. */
+export type Order = { id: number } & ({ block: { memory: ArrayBuffer; bytes: number } } | { end: 'digest' | 'forget' })
 
-/** Follows each order. */
-export interface Answer {
-  id: number
-  memory: ArrayBuffer | undefined
-  digest: Uint8Array | undefined
-}
+/** Follows each order but `forget`. The memory comes back. */
+export type Answer = { id: number } & ({ memory: ArrayBuffer } | { digest: Uint8Array })

@@ -1,17 +1,17 @@
 import { createHash } from 'node:crypto'
 import { Worker } from 'node:worker_threads'
+import { acquireBuffer, isLarge, releaseBuffer } from '../../backends/buffers.ts'
 import type { Answer, Order } from './messages.ts'
 
 /** Up to this size a hash costs less than the way to another thread. */
 const smallBytes = 4 * 1024 * 1024
-const blockBytes = 1024 * 1024
-/** Of one file: while one is filled the others are hashed. */
-const blocks = 2
+/** Blocks of one file that the thread may have before who brings them has to wait. */
+const blocksAhead = 2
 /** How many files have their hash computed by the thread at once; further ones compute their own. */
 const most = 4
 
 export interface Sha256 {
-  /** A promise when the caller is faster than the hash. */
+  /** A promise when the caller is faster than the hash. Takes the memory of a chunk that has a large buffer of its own. */
   update(chunk: Buffer): Promise<void> | undefined
   /** To be called once, at the end. */
   digest(): Promise<Buffer>
@@ -20,8 +20,6 @@ export interface Sha256 {
 }
 
 const files = new Map<number, (answer: Answer | Error) => void>()
-/** Of files that are done. */
-const spare: Buffer<ArrayBuffer>[] = []
 let lastId = 0
 let thread: Worker | undefined
 
@@ -47,19 +45,17 @@ function onEventLoop(): Sha256 {
 
 function onThread(worker: Worker): Sha256 {
   const id = ++lastId
-  // Not shared with the thread: V8 copies into shared memory at a fraction of the speed.
-  const newBlock = () => spare.pop() ?? Buffer.allocUnsafeSlow(blockBytes)
-  let block = newBlock()
-  const free = Array.from({ length: blocks - 1 }, newBlock)
+  let block: Buffer | undefined
   let filled = 0
+  let sent = 0
   let failure: Error | undefined
   let digest: Buffer | undefined
   let wake = () => {}
 
   files.set(id, (answer) => {
     if (answer instanceof Error) failure = answer
-    else if (answer.digest !== undefined) digest = Buffer.from(answer.digest)
-    if (!(answer instanceof Error) && answer.memory !== undefined) free.push(Buffer.from(answer.memory))
+    else if ('digest' in answer) digest = Buffer.from(answer.digest)
+    else sent--
     wake()
   })
 
@@ -68,43 +64,55 @@ function onThread(worker: Worker): Sha256 {
       wake = resolve
     })
 
-  function sendBlock(end?: 'digest'): void {
-    const order: Order = { id, block: { memory: block.buffer, bytes: filled }, ...(end !== undefined && { end }) }
-    worker.postMessage(order, [block.buffer])
+  function send({ buffer, length: bytes }: Buffer): void {
+    if (!(buffer instanceof ArrayBuffer)) throw new Error('shared memory does not come back')
+    worker.postMessage({ id, block: { memory: buffer, bytes } } satisfies Order, [buffer])
+    sent++
+  }
+
+  function sendBlock(): void {
+    if (block !== undefined) send(block.subarray(0, filled))
+    block = undefined
     filled = 0
   }
 
-  async function add(chunk: Buffer): Promise<void> {
+  function add(chunk: Buffer): void {
+    if (isLarge(chunk)) {
+      sendBlock()
+      send(chunk)
+      return
+    }
     for (let taken = 0; taken < chunk.length; ) {
-      if (filled === blockBytes) {
-        sendBlock()
-        while (free.length === 0 && failure === undefined) await answered()
-        if (failure !== undefined) throw failure
-        block = free.pop() ?? block
-      }
+      block ??= acquireBuffer()
       const copied = chunk.copy(block, filled, taken)
       filled += copied
       taken += copied
+      if (filled === block.length) sendBlock()
     }
+  }
+
+  async function caughtUp(): Promise<void> {
+    while (sent > blocksAhead && failure === undefined) await answered()
+    if (failure !== undefined) throw failure
   }
 
   return {
     update(chunk) {
-      if (filled + chunk.length > blockBytes) return add(chunk)
-      filled += chunk.copy(block, filled)
-      return undefined
+      add(chunk)
+      return sent > blocksAhead || failure !== undefined ? caughtUp() : undefined
     },
     async digest() {
-      sendBlock('digest')
+      sendBlock()
+      worker.postMessage({ id, end: 'digest' } satisfies Order)
       while (digest === undefined && failure === undefined) await answered()
       files.delete(id)
       if (digest === undefined) throw failure
-      spare.push(...free)
       return digest
     },
     forget() {
-      const order: Order = { id, end: 'forget' }
-      if (files.delete(id)) worker.postMessage(order)
+      if (!files.delete(id)) return
+      if (block !== undefined) releaseBuffer(block)
+      worker.postMessage({ id, end: 'forget' } satisfies Order)
     },
   }
 }
@@ -113,7 +121,10 @@ function startThread(): Worker {
   if (thread !== undefined) return thread
   const worker = new Worker(new URL('./worker.ts', import.meta.url))
   worker.unref()
-  worker.on('message', (answer: Answer) => files.get(answer.id)?.(answer))
+  worker.on('message', (answer: Answer) => {
+    if ('memory' in answer) releaseBuffer(Buffer.from(answer.memory))
+    files.get(answer.id)?.(answer)
+  })
   worker.on('error', (error) => {
     thread = undefined
     for (const tell of files.values()) tell(error instanceof Error ? error : new Error(String(error)))

@@ -5,11 +5,19 @@ import type { Answer, Order } from './messages.ts'
 // Hashes the blocks of many files, each in the order in which they come.
 const hashes = new Map<number, Hash>()
 
-parentPort?.on('message', ({ id, block, end }: Order) => {
+parentPort?.on('message', (order: Order) => {
+  const { id } = order
   const hash = hashes.get(id) ?? createHash('sha256')
-  if (block !== undefined) hash.update(new Uint8Array(block.memory, 0, block.bytes))
-  if (end === undefined) hashes.set(id, hash)
-  else hashes.delete(id)
-  const answer: Answer = { id, memory: block?.memory, digest: end === 'digest' ? hash.digest() : undefined }
-  parentPort?.postMessage(answer, block === undefined ? [] : [block.memory])
+  if ('block' in order) {
+    const { memory, bytes } = order.block
+    hashes.set(id, hash.update(new Uint8Array(memory, 0, bytes)))
+    answer({ id, memory }, [memory])
+  } else {
+    hashes.delete(id)
+    if (order.end === 'digest') answer({ id, digest: hash.digest() })
+  }
 })
+
+function answer(message: Answer, transferred: ArrayBuffer[] = []): void {
+  parentPort?.postMessage(message, transferred)
+}

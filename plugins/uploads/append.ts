@@ -20,7 +20,8 @@ export interface Append {
 
 /**
  * Stores bytes of an upload. What ends them early, a client that goes away or a limit, is told after those that came are
- * durable and counted, since the client goes on from there; but with a checksum they count all or not at all.
+ * durable and counted, since the client goes on from there. With a checksum they count all or not at all; and none do where
+ * more come than there can be, or those that fit would be taken for the file.
  */
 export async function appendBytes(
   app: FastifyInstance,
@@ -43,18 +44,21 @@ export async function appendBytes(
   let kept = false
   let end = offset
   let failure: unknown
+  let overrun = false
 
   async function* metered(): AsyncGenerator<Buffer> {
     try {
       for await (const chunk of read(lock.wanted)) {
-        if (end + chunk.length > limit) throw tooLarge(limit)
+        overrun = end + chunk.length > limit
+        if (overrun) throw tooLarge(limit)
         const room = roomFor(end + chunk.length, replaced)
         if (room.bytes > row.reserved_bytes) await coverRoom(app, row, room, true)
         end += chunk.length
+        yield chunk
+        checksum?.update(chunk)
+        // At last, since its memory may go to the thread that hashes.
         const hashed = hash?.update(chunk)
         if (hashed instanceof Promise) await hashed
-        checksum?.update(chunk)
-        yield chunk
       }
     } catch (error) {
       failure = error
@@ -64,7 +68,8 @@ export async function appendBytes(
   try {
     const stored = await backend.appendUpload(vfolder, id, metered(), { offset, signal })
     const interrupted = lock.wanted.aborted && stored !== row.size && stored !== offset + (bytes ?? -1)
-    if (checksum === undefined || (failure === undefined && !interrupted)) {
+    const complete = failure === undefined && !interrupted
+    if (complete || (checksum === undefined && !overrun)) {
       checksum?.verify()
       row.offset = stored
       row.expires_at = Date.now() + app.config.uploadTtlSeconds * 1000

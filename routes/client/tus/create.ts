@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
+import { bodyOf } from '../../../plugins/body.ts'
 import { rateOf } from '../../../plugins/pacing.ts'
-import { bodyOf } from '../../../plugins/request-body.ts'
 import { setOriginRequestId } from '../../../plugins/request-id.ts'
 import type { Named } from '../../../plugins/uploads/rows.ts'
 import { problemResponses } from '../../schemas.ts'

@@ -1,7 +1,7 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { bodyOf } from '../../../plugins/body.ts'
 import { Problem } from '../../../plugins/problems.ts'
-import { bodyOf } from '../../../plugins/request-body.ts'
 import { setOriginRequestId } from '../../../plugins/request-id.ts'
 import { rateOfUpload, type UploadRow } from '../../../plugins/uploads/rows.ts'
 import { problemResponses, Uuid } from '../../schemas.ts'
