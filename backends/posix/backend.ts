@@ -14,16 +14,17 @@ import {
   openInside,
   ownDirectory,
 } from './directory.ts'
-import { toEntry, withTarget } from './entry.ts'
+import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
 import { close } from './files.ts'
 import { collectGarbage } from './garbage.ts'
 import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
-import { readMany } from './many/index.ts'
+import { readMany, type SmallFile } from './many/index.ts'
 import { moveEntry } from './move.ts'
 import { readChunks, smallFileBytes } from './read.ts'
 import { removeEntry, removeFolder, syncDirectory } from './remove.ts'
+import { createSmallFileReader } from './small-files.ts'
 import { abortUpload, appendUpload, beginUpload, completeUpload, openUpload } from './upload.ts'
 import { folderUsage } from './usage.ts'
 import { copyEntry, createSymlink, writeFile } from './write.ts'
@@ -35,6 +36,8 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     root: layout.folder(folder),
     names: splitPath(path),
   })
+
+  const readSmall = createSmallFileReader()
 
   return {
     /** `off_t` has 63 bits; a number in JavaScript is exact up to 53. */
@@ -69,6 +72,9 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     async read(folder, path) {
       const { root, names } = place(folder, path)
+      const location = join(root, ...names)
+      const small = await readSmall(location)
+      if (small !== undefined) return readFile(small, path, location)
       const fd = await openInside(root, names)
       try {
         return { ...openFile(fd, path, regularFile(fd, path)), location: () => locationOf(fd, root) }
@@ -152,9 +158,28 @@ function openFile(fd: number, path: string, entry: Entry): OpenFile {
   }
 }
 
+/** A file that was opened, read and closed. */
+function readFile({ attributes, content }: SmallFile, path: string, location: string) {
+  return {
+    entry: fileEntry(path, attributes),
+    async *chunks({ start, end }: { start: number; end: number }) {
+      if (end > start) yield content.subarray(start, end)
+    },
+    location() {
+      const stats = fs.lstatSync(location, { throwIfNoEntry: false })
+      return stats !== undefined && etagOf(stats) === etagOf(attributes) ? location : undefined
+    },
+    close() {},
+  } satisfies OpenFile
+}
+
 /** The attributes of a file that was opened this moment are in memory, so fstat(2) needs no thread. */
 function regularFile(fd: number, path: string): Entry {
-  const entry = toEntry(path, fs.fstatSync(fd))
+  return fileEntry(path, fs.fstatSync(fd))
+}
+
+function fileEntry(path: string, attributes: Attributes): Entry {
+  const entry = toEntry(path, attributes)
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   if (entry?.type !== 'file') throw new NotAFile(`${path} is a socket, a FIFO or a device`)
   return entry

@@ -2,13 +2,13 @@ import { extname } from 'node:path'
 import type { Call, Entry, WholeFiles } from '../../backend.ts'
 import type { Attributes } from '../entry.ts'
 import { thrown } from '../failure.ts'
-import { ThreadPool } from '../thread-pool.ts'
+import { type Thread, ThreadPool } from '../thread-pool.ts'
 import { attributes, type FromThread, type ToThread } from './messages.ts'
 
 // Each of the system calls for a small file costs less than a trip to a thread; so one trip is for many of them.
 
 const threads = new ThreadPool<ToThread, FromThread>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
-  usual: 2,
+  usual: 1,
   most: 16,
 })
 
@@ -31,18 +31,40 @@ export async function readMany(root: string, entries: Entry[], { signal }: Call)
 /** Looks at entries of an open directory, which stays open meanwhile; undefined for one that is gone. */
 export async function lstatMany(fd: number, names: string[], { signal }: Call): Promise<(Attributes | undefined)[]> {
   const result = await ask({ kind: 'lstat', fd, names }, signal)
-  const numbers = new Float64Array(result)
-  const looked = names.map((_, index) => {
-    const [mode = 0, size = 0, ino = 0, mtimeMs = 0, ctimeMs = 0] = numbers.subarray(index * attributes.length)
-    return mode === 0 ? undefined : { mode, size, ino, mtimeMs, ctimeMs }
-  })
+  const looked = attributesOf(new Float64Array(result))
   result.transfer(0)
   return looked
 }
 
+export interface SmallFile {
+  attributes: Attributes
+  content: Buffer
+}
+
+/** Gives undefined for what is no small file that is reached without a symlink, and for all when no thread is free. */
+export async function readSmallTogether(locations: string[]): Promise<(SmallFile | undefined)[]> {
+  const thread = threads.acquireNow()
+  if (thread === undefined) return []
+  const answer = await answerOf(thread, { kind: 'small', locations }).catch(() => undefined)
+  if (answer?.kind !== 'done') return []
+  let start = locations.length * attributes.length * Float64Array.BYTES_PER_ELEMENT
+  return attributesOf(new Float64Array(answer.result, 0, locations.length * attributes.length)).map((found) => {
+    if (found === undefined) return undefined
+    const content = Buffer.from(answer.result, start, found.size)
+    start += found.size
+    return { attributes: found, content }
+  })
+}
+
 async function ask(question: ToThread, signal: AbortSignal): Promise<ArrayBuffer> {
   signal.throwIfAborted()
-  const thread = await threads.acquire(signal)
+  const answer = await answerOf(await threads.acquire(signal), question)
+  signal.throwIfAborted()
+  if (answer.kind === 'failed') throw thrown(answer.failure)
+  return answer.result
+}
+
+function answerOf(thread: Thread<ToThread, FromThread>, question: ToThread): Promise<FromThread> {
   const { promise, resolve, reject } = Promise.withResolvers<FromThread>()
   thread.take({
     message: (answer) => {
@@ -52,8 +74,12 @@ async function ask(question: ToThread, signal: AbortSignal): Promise<ArrayBuffer
     ended: reject,
   })
   thread.send(question)
-  const answer = await promise
-  signal.throwIfAborted()
-  if (answer.kind === 'failed') throw thrown(answer.failure)
-  return answer.result
+  return promise
+}
+
+function attributesOf(numbers: Float64Array): (Attributes | undefined)[] {
+  return Array.from({ length: numbers.length / attributes.length }, (_, index) => {
+    const [mode = 0, size = 0, ino = 0, mtimeMs = 0, ctimeMs = 0] = numbers.subarray(index * attributes.length)
+    return mode === 0 ? undefined : { mode, size, ino, mtimeMs, ctimeMs }
+  })
 }

@@ -5,6 +5,8 @@ export type ToThread =
   | { kind: 'read'; root: string; files: Listed[] }
   /** `names` are in the open directory `fd`. */
   | { kind: 'lstat'; fd: number; names: string[] }
+  /** Absolute paths. */
+  | { kind: 'small'; locations: string[] }
 
 /** A file as it was listed. */
 export interface Listed {
@@ -14,10 +16,12 @@ export interface Listed {
 }
 
 /**
- * The bytes of all files, one behind the other; or of each name what `attributes` lists, as 64-bit floats. Those of an
- * entry that is gone are zero.
+ * The bytes of all files, one behind the other; or of each name what `attributes` lists, as 64-bit floats; or the one
+ * behind the other. The attributes of an entry that is gone, or not as asked for, are zero.
  */
 export type FromThread = { kind: 'done'; result: ArrayBuffer } | { kind: 'failed'; failure: Failure }
 
 /** Copying some numbers between threads costs less than copying objects. */
 export const attributes = ['mode', 'size', 'ino', 'mtimeMs', 'ctimeMs'] as const
+
+export const smallFilesAtOnce = 16
