@@ -56,7 +56,7 @@ t.test('the request ID follows the work', async (t) => {
       413,
       'a large body',
       `${server.url}/folders`,
-      { method: 'POST', body: `"${'x'.repeat(2_000_000)}"`, headers: { ...auth, 'content-type': 'application/json' } },
+      { method: 'POST', body: `"${'x'.repeat(1_048_576)}"`, headers: { ...auth, 'content-type': 'application/json' } },
     ],
     [416, 'a range outside', small, { headers: { range: 'bytes=100-' } }],
   ]
