@@ -21,14 +21,24 @@ export function acquireBuffer(): Buffer {
   return small.pop() ?? Buffer.allocUnsafeSlow(smallBytes)
 }
 
-/** Whether all of the memory that `chunk` is in is one of the large ones. */
-export function isLarge({ buffer, byteLength }: Buffer): boolean {
-  return byteLength === largeBytes && buffer.byteLength === largeBytes
+const givable = new WeakSet<Buffer>()
+
+/** Says of a large buffer that whoever is given it may take its memory, and gives that back by `releaseBuffer`. */
+export function allowTaking(buffer: Buffer): Buffer {
+  if (buffer.length === largeBytes) givable.add(buffer)
+  return buffer
 }
 
+/** Not by its size: a chunk of a file that is read looks the same, and stays its reader's. */
+export function mayTake(buffer: Buffer): boolean {
+  return givable.has(buffer)
+}
+
+/** Of one whose memory was taken nothing is left. */
 export function releaseBuffer(buffer: Buffer): void {
+  givable.delete(buffer)
   if (buffer.length === largeBytes) large.push(buffer)
-  else if (small.length < largeLimit) small.push(buffer)
+  else if (buffer.length === smallBytes && small.length < largeLimit) small.push(buffer)
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { acquireBuffer, free, releaseBuffer } from '../backends/buffers.ts'
+import { acquireBuffer, allowTaking, free, releaseBuffer } from '../backends/buffers.ts'
 
 /** What came waits so long for more, to be given on together. */
 const gatherMilliseconds = 10
@@ -39,7 +39,9 @@ export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGen
       const block = blocks.take(due || over ? 'any' : 'full')
       if (block !== undefined) {
         gather()
-        if (raw.isPaused()) raw.resume()
+        // What comes after `end` is not asked for, or it would never be over.
+        if (end?.aborted) raw.pause()
+        else if (raw.isPaused()) raw.resume()
         yield block
       } else if (raw.readableEnded || end?.aborted) {
         return
@@ -70,8 +72,7 @@ function createBlocks() {
   let given: Buffer | undefined
 
   const release = (block: Buffer | undefined) => {
-    // Of one whose memory was transferred nothing is left.
-    if (block !== undefined && block.length > 0) releaseBuffer(block)
+    if (block !== undefined) releaseBuffer(block)
   }
 
   return {
@@ -95,7 +96,8 @@ function createBlocks() {
     take(which: 'full' | 'any'): Buffer | undefined {
       release(given)
       given = full.shift()
-      if (given !== undefined || which === 'full' || filled === 0) return given
+      if (given !== undefined) return allowTaking(given)
+      if (which === 'full' || filled === 0) return undefined
       given = filling
       const part = filling?.subarray(0, filled)
       filling = undefined

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { Worker } from 'node:worker_threads'
-import { acquireBuffer, isLarge, releaseBuffer } from '../../backends/buffers.ts'
+import { acquireBuffer, mayTake, releaseBuffer } from '../../backends/buffers.ts'
 import type { Answer, Order } from './messages.ts'
 
 /** Up to this size a hash costs less than the way to another thread. */
@@ -11,7 +11,7 @@ const blocksAhead = 2
 const most = 4
 
 export interface Sha256 {
-  /** A promise when the caller is faster than the hash. Takes the memory of a chunk that has a large buffer of its own. */
+  /** A promise when the caller is faster than the hash. Takes the memory of a chunk where that is allowed. */
   update(chunk: Buffer): Promise<void> | undefined
   /** To be called once, at the end. */
   digest(): Promise<Buffer>
@@ -59,6 +59,14 @@ function onThread(worker: Worker): Sha256 {
     wake()
   })
 
+  worker.ref()
+  /** A process that hashes nothing any more may end. */
+  const leave = () => {
+    const known = files.delete(id)
+    if (files.size === 0) worker.unref()
+    return known
+  }
+
   const answered = () =>
     new Promise<void>((resolve) => {
       wake = resolve
@@ -77,7 +85,7 @@ function onThread(worker: Worker): Sha256 {
   }
 
   function add(chunk: Buffer): void {
-    if (isLarge(chunk)) {
+    if (mayTake(chunk)) {
       sendBlock()
       send(chunk)
       return
@@ -105,12 +113,12 @@ function onThread(worker: Worker): Sha256 {
       sendBlock()
       worker.postMessage({ id, end: 'digest' } satisfies Order)
       while (digest === undefined && failure === undefined) await answered()
-      files.delete(id)
+      leave()
       if (digest === undefined) throw failure
       return digest
     },
     forget() {
-      if (!files.delete(id)) return
+      if (!leave()) return
       if (block !== undefined) releaseBuffer(block)
       worker.postMessage({ id, end: 'forget' } satisfies Order)
     },
@@ -120,7 +128,6 @@ function onThread(worker: Worker): Sha256 {
 function startThread(): Worker {
   if (thread !== undefined) return thread
   const worker = new Worker(new URL('./worker.ts', import.meta.url))
-  worker.unref()
   worker.on('message', (answer: Answer) => {
     if ('memory' in answer) releaseBuffer(Buffer.from(answer.memory))
     files.get(answer.id)?.(answer)
