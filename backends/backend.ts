@@ -51,7 +51,7 @@ export interface Backend {
   /**
    * Stores a file, replacing one of that name, and creates the directories that lead to it. When it resolves the bytes
    * are durable; a reader sees the old file or the new one, never a part. A chunk of `source` is the backend's, to read,
-   * until it asks for the next one; then its memory is used again. What `source` throws is passed on as it is.
+   * until it asks for the next one; then its memory is used again or gone. What `source` throws is passed on as it is.
    * @throws {AlreadyExists} with `ifAbsent`, decided in the same step that makes the file appear
    * @throws {PreconditionFailed} with `ifMatch`, when what would be replaced does not have that etag; decided in the
    * same step where the storage can, otherwise right before it

@@ -11,10 +11,11 @@ const large: Buffer[] = []
 const small: Buffer[] = []
 let largeMade = 0
 
-export function acquireBuffer(): Buffer {
-  const free = large.pop()
+/** A small one for who holds it for long. */
+export function acquireBuffer(wanted: 'large' | 'small' = 'large'): Buffer {
+  const free = wanted === 'large' ? large.pop() : undefined
   if (free !== undefined) return free
-  if (largeMade < largeLimit) {
+  if (wanted === 'large' && largeMade < largeLimit) {
     largeMade++
     return Buffer.allocUnsafeSlow(largeBytes)
   }

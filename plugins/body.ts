@@ -1,8 +1,15 @@
 import type { IncomingMessage } from 'node:http'
 import { acquireBuffer, allowTaking, free, releaseBuffer } from '../backends/buffers.ts'
+import type { Rate } from './pacing.ts'
 
 /** What came waits so long for more, to be given on together. */
 const gatherMilliseconds = 10
+
+interface BodyOptions {
+  end?: AbortSignal
+  /** At which the blocks are taken: then they are small, since each is held for long. */
+  rate?: Rate | undefined
+}
 
 /**
  * The body of a request, in large blocks or in what came within a moment; the next block is filled while one is given
@@ -10,8 +17,8 @@ const gatherMilliseconds = 10
  * if that were all, when `end` aborts; and throws when the connection breaks before. Leaving it early keeps the
  * connection open for the answer.
  */
-export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGenerator<Buffer> {
-  const blocks = createBlocks()
+export async function* bodyOf(raw: IncomingMessage, { end, rate }: BodyOptions = {}): AsyncGenerator<Buffer> {
+  const blocks = createBlocks(rate === undefined ? 'large' : 'small')
   let waiting: (() => void) | undefined
   const wake = () => waiting?.()
   let due = false
@@ -65,7 +72,7 @@ export async function* bodyOf(raw: IncomingMessage, end?: AbortSignal): AsyncGen
 }
 
 /** Gathers chunks in blocks, which are given out one at a time. */
-function createBlocks() {
+function createBlocks(size: 'large' | 'small') {
   const full: Buffer[] = []
   let filling: Buffer | undefined
   let filled = 0
@@ -81,7 +88,7 @@ function createBlocks() {
 
     add(chunk: Buffer): void {
       for (let taken = 0; taken < chunk.length; ) {
-        filling ??= acquireBuffer()
+        filling ??= acquireBuffer(size)
         const copied = chunk.copy(filling, filled, taken)
         taken += copied
         filled += copied

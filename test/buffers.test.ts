@@ -38,7 +38,7 @@ t.test('a body that shall end ends, though the client is faster than the storage
   })
   t.teardown(() => source.destroy())
   const end = new AbortController()
-  const body = bodyOf(source as IncomingMessage, end.signal)
+  const body = bodyOf(source as IncomingMessage, { end: end.signal })
   let after = 0
   for await (const block of body) {
     if (end.signal.aborted) after += block.length

@@ -17,7 +17,7 @@ export interface Place {
  * Where things are below a volume's root:
  *
  *     folders/3f/a1/ID   the vfolders, spread by a hash of their ID over 65,536 directories
- *     staging/           files being written and directories being removed; not visible to anyone else
+ *     staging/           files being written, directories being removed, large files that were replaced; for nobody else
  *     uploads/ID         the bytes of resumable uploads, for as long as these live
  *     trash/             removed vfolders, until their bytes are freed
  *

@@ -69,13 +69,16 @@ async function replace(
   try {
     await rename(staging, target)
   } catch (error) {
-    if (aside !== undefined) await unlink(aside)
+    if (aside !== undefined) await unlink(aside).catch(() => {})
     throw error
   }
   return replaced && { bytes: replaced.isFile() ? replaced.size : 0, ...(aside !== undefined && { aside }) }
 }
 
-/** Gives a file one more name, so that what takes its first one does not free it: rename(2) would do so before it returns. */
+/**
+ * Gives a file one more name, so that what takes its first one does not free it: rename(2) would do so before it returns.
+ * Its etag changes by that (link(2) sets the change time), which is seen only where the rename then fails.
+ */
 async function setAside(target: string, layout: Layout): Promise<string | undefined> {
   const aside = layout.newStaging()
   return link(target, aside).then(

@@ -3,7 +3,7 @@ import { smallFilesAtOnce } from './many/messages.ts'
 
 /** So many files make a trip to a thread worth more than one trip for each system call. */
 const worthwhile = 4
-/** Nobody waits longer for the trip before. */
+/** Nobody waits longer: a file may hang that has nothing to do with the others. */
 const patienceMilliseconds = 10
 
 interface Asked {
@@ -28,7 +28,7 @@ export function createSmallFileReader(): (location: string) => Promise<SmallFile
   }
 
   async function readTogether(group: Asked[]): Promise<(SmallFile | undefined)[]> {
-    const impatience = setInterval(() => answerAll(asked.splice(0)), patienceMilliseconds)
+    const impatience = setInterval(() => answerAll([...group, ...asked.splice(0)]), patienceMilliseconds)
     try {
       return await readSmallTogether(group.map(({ location }) => location))
     } finally {
@@ -44,6 +44,7 @@ export function createSmallFileReader(): (location: string) => Promise<SmallFile
     })
 }
 
+/** Only the first answer counts. */
 function answerAll(group: Asked[], files: (SmallFile | undefined)[] = []): void {
   for (const [index, { answer }] of group.entries()) answer(files[index])
 }

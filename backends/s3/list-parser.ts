@@ -68,7 +68,8 @@ function textOf(element: string, name: string): string | undefined {
   return end < 0 ? undefined : unescaped(element.slice(start + name.length + 2, end))
 }
 
-function unescaped(text: string): string {
+/** Text of XML with its references resolved. */
+export function unescaped(text: string): string {
   if (!text.includes('&')) return text
   return text.replace(/&(?:#x([\da-f]+)|#(\d+)|(\w+));/gi, (reference, hex, decimal, name) => {
     if (name !== undefined) return references[name] ?? reference

@@ -1,5 +1,6 @@
 import { text } from 'node:stream/consumers'
 import type { S3Client } from '@aws-sdk/client-s3'
+import { unescaped } from './list-parser.ts'
 
 type Signer = Awaited<ReturnType<S3Client['config']['signer']>>
 type HttpRequest = Parameters<Signer['sign']>[0]
@@ -81,7 +82,7 @@ async function copy(
     /^[^<]*(?:<\?[^>]*>\s*)?<CopyObjectResult\b.*<ETag>([^<]*)<\/ETag>/s.exec(await text(response.body)) ?? []
   if (response.statusCode !== 200 || etag === undefined) return undefined
   const metadata = { httpStatusCode: 200, requestId: response.headers['x-amz-request-id'], attempts: 1 }
-  return { response, output: { $metadata: metadata, CopyObjectResult: { ETag: etag.replaceAll('&quot;', '"') } } }
+  return { response, output: { $metadata: metadata, CopyObjectResult: { ETag: unescaped(etag) } } }
 }
 
 function isPlainCopy(input: object): input is PlainCopy {

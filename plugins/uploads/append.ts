@@ -20,8 +20,8 @@ export interface Append {
 
 /**
  * Stores bytes of an upload. What ends them early, a client that goes away or a limit, is told after those that came are
- * durable and counted, since the client goes on from there. With a checksum they count all or not at all; and none do where
- * more come than there can be, or those that fit would be taken for the file.
+ * durable and counted, since the client goes on from there. With a checksum they count all or not at all. Where
+ * more come than may, none count: those that fit are not what the client means, and could be taken for the file.
  */
 export async function appendBytes(
   app: FastifyInstance,

@@ -50,7 +50,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
       async function* body() {
         reply.willReadBody()
-        yield* request.paced(bodyOf(request.raw), rateOf(permission))
+        const rate = rateOf(permission)
+        yield* request.paced(bodyOf(request.raw, { rate }), rate)
       }
 
       const upload = files.upload({ bytes: size ?? 0, partly: size === undefined })

@@ -47,8 +47,9 @@ export async function readSmallTogether(locations: string[]): Promise<(SmallFile
   if (thread === undefined) return []
   const answer = await answerOf(thread, { kind: 'small', locations }).catch(() => undefined)
   if (answer?.kind !== 'done') return []
-  let start = locations.length * attributes.length * Float64Array.BYTES_PER_ELEMENT
-  return attributesOf(new Float64Array(answer.result, 0, locations.length * attributes.length)).map((found) => {
+  const numbers = new Float64Array(answer.result, 0, locations.length * attributes.length)
+  let start = numbers.byteLength
+  return attributesOf(numbers).map((found) => {
     if (found === undefined) return undefined
     const content = Buffer.from(answer.result, start, found.size)
     start += found.size

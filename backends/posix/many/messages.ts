@@ -17,7 +17,7 @@ export interface Listed {
 
 /**
  * The bytes of all files, one behind the other; or of each name what `attributes` lists, as 64-bit floats; or the one
- * behind the other. The attributes of an entry that is gone, or not as asked for, are zero.
+ * behind the other. The attributes of an entry that is gone, or not what was asked for, are zero.
  */
 export type FromThread = { kind: 'done'; result: ArrayBuffer } | { kind: 'failed'; failure: Failure }
 

@@ -15,13 +15,13 @@ export function readSmallFiles(locations: string[]): ArrayBuffer {
   const numbers = new Float64Array(locations.length * attributes.length)
   let filled = 0
   for (const [index, location] of locations.entries()) {
+    if (performance.now() - start > patienceMilliseconds) break
     const read = readSmallFile(location, content.subarray(filled, filled + smallFileBytes))
     if (read === undefined) continue
     for (const [offset, attribute] of attributes.entries()) {
       numbers[index * attributes.length + offset] = read[attribute]
     }
     filled += read.size
-    if (performance.now() - start > patienceMilliseconds) break
   }
   const result = new Uint8Array(numbers.byteLength + filled)
   result.set(new Uint8Array(numbers.buffer))

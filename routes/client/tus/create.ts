@@ -70,7 +70,8 @@ export default async function routes(app: FastifyInstance): Promise<void> {
       if (bytes === 0 && size !== 0) return describeProgress(locate(named), await app.uploads.get(named)).send()
       const read = (end: AbortSignal) => {
         reply.willReadBody()
-        return request.paced(bodyOf(request.raw, end), rateOf(permission), end)
+        const rate = rateOf(permission)
+        return request.paced(bodyOf(request.raw, { end, rate }), rate, end)
       }
       const append = { offset: 0, size: undefined, bytes, checksum, read }
       const row = await app.uploads.append(named, append).catch(async (error) => {

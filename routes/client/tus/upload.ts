@@ -43,7 +43,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
       checksum: checksumOf(headers),
       read(end) {
         reply.willReadBody()
-        return request.paced(bodyOf(request.raw, end), rate, end)
+        return request.paced(bodyOf(request.raw, { end, rate }), rate, end)
       },
     })
     return describeProgress(reply.code(204), row).send()
