@@ -100,6 +100,11 @@ export class Unavailable extends BackendError {
   readonly code = 'storage_unavailable'
 }
 
+/** Another writer of the same file does not come to its end. It may later; the storage is well. */
+export class Busy extends BackendError {
+  readonly code = 'entry_busy'
+}
+
 export type BackendErrorCode = (
   | NotFound
   | AlreadyExists
@@ -118,4 +123,5 @@ export type BackendErrorCode = (
   | SourceChanged
   | AccessDenied
   | Unavailable
+  | Busy
 )['code']

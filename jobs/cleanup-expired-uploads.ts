@@ -14,8 +14,14 @@ export default fp(
       await app.quotas.endAbandoned()
       await app.uploads.cleanUp()
       for (const { name, backend } of app.volumes.all()) {
-        const removed = await backend.collectGarbage({ idleSeconds: idleTimeouts * idleTimeoutSeconds, signal })
-        if (removed.files > 0) app.log.info({ volume: name, ...removed }, 'leftovers removed')
+        try {
+          const removed = await backend.collectGarbage({ idleSeconds: idleTimeouts * idleTimeoutSeconds, signal })
+          if (removed.files > 0) app.log.info({ volume: name, ...removed }, 'leftovers removed')
+        } catch (error) {
+          // One volume that is away must not keep the others from being cleaned.
+          signal.throwIfAborted()
+          app.log.error({ volume: name, err: error }, 'the cleanup of a volume failed')
+        }
       }
     }
 

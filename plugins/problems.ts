@@ -62,6 +62,7 @@ export const problems = {
   capability_missing: [501, 'The volume cannot do this'],
   database_busy: [503, 'The database is busy'],
   too_many_transfers: [503, 'Too many transfers are open'],
+  entry_busy: [503, 'Another writer of the entry does not come to its end'],
   storage_unavailable: [503, 'The storage is not available'],
   no_space: [507, 'The volume is full'],
   quota_exceeded: [507, 'A quota is reached'],

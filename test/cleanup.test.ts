@@ -3,11 +3,15 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { eventually, managerToken, startServer } from './server.ts'
+import { eventually, managerToken, startServer, temporaryDirectory } from './server.ts'
 
 t.test('the cleanup takes what the dead left and nothing of the living', async (t) => {
-  const env = { IDLE_TIMEOUT_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' }
-  const server = await startServer(t, { env })
+  const dataDir = await temporaryDirectory(t)
+  // Its cleanup fails, and comes before that of the other one.
+  const away = { backend: 's3', bucket: 'away', endpoint: 'http://127.0.0.1:1', maxAttempts: 1 }
+  const VOLUMES = JSON.stringify({ away, default: { backend: 'posix', root: join(dataDir, 'volumes/default') } })
+  const env = { IDLE_TIMEOUT_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1', VOLUMES }
+  const server = await startServer(t, { env, dataDir })
   const files = await server.files()
   const upload = request(`${server.url}/folders/upload?folder=${files.folder}`, {
     method: 'POST',

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * What happens to a request: the connection is reset before the server hears of it, or after it has done what was asked
  * but before it is told so; the server answers 503, 500 or 501; the answer comes late or never; its body breaks off in the
  * middle, or comes in drops; or the server fails after it has said 200, as S3 may do when it copies (its API reference,
- * CopyObject).
+ * CopyObject); it has no such multipart upload any more; or its listings tell whole seconds, as Amazon's do.
  */
 export type Fault =
   | 'reset'
@@ -21,6 +21,8 @@ export type Fault =
   | 'cut'
   | 'drops'
   | 'late-error'
+  | 'no-such-upload'
+  | 'whole-seconds'
 
 export interface FaultyProxy {
   url: string
@@ -35,6 +37,7 @@ const errorBodies = {
   'internal-error': [500, 'InternalError'],
   'not-implemented': [501, 'NotImplemented'],
   'late-error': [200, 'InternalError'],
+  'no-such-upload': [404, 'NoSuchUpload'],
 } as const
 
 const isError = (fault: Fault | undefined): fault is keyof typeof errorBodies =>
@@ -57,6 +60,8 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     cut: 0,
     drops: 0,
     'late-error': 0,
+    'no-such-upload': 0,
+    'whole-seconds': 0,
   }
   const server = createServer((incoming, answer) => {
     pass(incoming, answer).catch(() => incoming.socket.destroy())
@@ -86,7 +91,8 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     const upstream = request(url + incoming.url, { method, headers })
     upstream.end(body)
     const [response] = (await once(upstream, 'response')) as [IncomingMessage]
-    const bytes = await buffer(response)
+    let bytes = await buffer(response)
+    if (fault === 'whole-seconds') bytes = Buffer.from(String(bytes).replaceAll(/\.\d{3}Z</g, '.000Z<'))
     if (fault === 'lost-answer') return void incoming.socket.resetAndDestroy()
     if (fault === 'late') await sleep(50)
     answer.writeHead(response.statusCode!, response.rawHeaders)

@@ -5,6 +5,7 @@ import { s3Volume } from './ceph/index.ts'
 import { type Fault, onceEach, startFaultyProxy } from './faulty-proxy.ts'
 import { call, contentOf, openS3, paths } from './s3.ts'
 import { type Answer, eventually, managerToken, startServer } from './server.ts'
+import { chunkType, create, signTus, tus } from './tus.ts'
 
 const kinds: Fault[] = ['reset', 'lost-answer', 'slow-down', 'internal-error', 'late', 'cut']
 
@@ -99,6 +100,40 @@ t.test('a file that was stored is not told of as lost because its lock could not
   t.equal(digest(await contentOf(backend, folder, 'file')), digest(bytes))
 })
 
+t.test('a lock that was made without an answer does not keep the next writer waiting', async (t) => {
+  const { options } = await openS3()
+  const proxy = await startFaultyProxy(t, options.endpoint!)
+  const backend = await (await openS3({ ...options, endpoint: proxy.url, maxAttempts: 1 })).open()
+  t.teardown(() => backend.close())
+  const folder = randomUUID()
+  await backend.createFolder(folder, call)
+  const write = () => backend.write(folder, 'file', inChunks(patternBytes(9 * MiB)), { ...call, ifAbsent: true })
+  proxy.fault = ({ method, url }) => (method === 'PUT' && url?.includes('/locks/') ? 'lost-answer' : undefined)
+  await t.rejects(write(), { code: 'storage_unavailable' })
+  t.equal(proxy.struck['lost-answer'], 1)
+  proxy.fault = () => undefined
+  const begun = performance.now()
+  await write()
+  t.ok(performance.now() - begun < 15_000, 'it waits 30 seconds for a lock that is held')
+})
+
+t.test('a storage that has much to do is well', async (t) => {
+  const { options } = await openS3()
+  const proxy = await startFaultyProxy(t, options.endpoint!)
+  const backend = await (await openS3({ ...options, endpoint: proxy.url, commandsAtOnce: 1 })).open()
+  const folder = randomUUID()
+  await backend.createFolder(folder, call)
+  proxy.fault = ({ method }) => (method === 'PUT' ? 'silence' : undefined)
+  const aborted = new AbortController()
+  const writing = backend.write(folder, 'file', inChunks(Buffer.from('bytes')), { signal: aborted.signal })
+  t.teardown(() => backend.close())
+  writing.catch(() => {})
+  await eventually(async () => proxy.struck.silence > 0)
+  await backend.health({ signal: AbortSignal.timeout(10_000) })
+  aborted.abort(new Error('enough'))
+  await t.rejects(writing, { message: 'enough' })
+})
+
 /** A service with a vfolder on a storage behind the proxy. */
 async function startThrough(t: { teardown(fn: () => unknown): void }) {
   const volume = await s3Volume()
@@ -181,4 +216,25 @@ t.test('a client gets all the bytes, though bodies break off', async (t) => {
   const part = await fetch(`${server.managerUrl}/folders/${folder}/content/file`, { headers: range })
   t.equal(part.status, 206)
   t.equal(digest(Buffer.from(await part.arrayBuffer())), digest(bytes.subarray(1_000_000, 10_000_000)))
+})
+
+t.test('an upload whose parts the storage has lost is not told of as stored', async (t) => {
+  const { proxy, server, folder } = await startThrough(t)
+  const old = Buffer.alloc(9 * MiB, 'A')
+  const bytes = Buffer.alloc(9 * MiB, 'B')
+  const store = async (content: Buffer) => {
+    const upload = await create(await signTus({ server, folder }, 'file'), content.length)
+    return { upload, answer: await tus('PATCH', upload, { ...chunkType, 'upload-offset': '0' }, content) }
+  }
+  const content = async () => digest(Buffer.from(await (await fetch(await server.sign(folder, 'file'))).arrayBuffer()))
+  t.equal((await store(old)).answer.status, 204)
+  const isCompletion = (url = '') => url.includes('uploadId=') && !url.includes('partNumber=')
+  proxy.fault = ({ method, url }) => (method === 'POST' && isCompletion(url) ? 'no-such-upload' : undefined)
+  const { upload, answer } = await store(bytes)
+  t.match(answer, { status: 503, code: 'storage_unavailable' })
+  t.ok(proxy.struck['no-such-upload'] > 0)
+  t.equal(await content(), digest(old))
+  proxy.fault = () => undefined
+  t.equal((await tus('PATCH', upload, { ...chunkType, 'upload-offset': `${bytes.length}` }, '')).status, 204)
+  t.equal(await content(), digest(bytes))
 })

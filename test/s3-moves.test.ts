@@ -133,3 +133,16 @@ t.test('of many at once that move or copy to one place, one has it, and the othe
   }
   t.equal(new Set(Object.values(await contents())).size, names.length)
 })
+
+t.test('what replaces a file in the second in which its directory is moved is moved as well', async (t) => {
+  const { failing, proxy, folder, write, contents } = await start(t)
+  await write('from/file', 'first')
+  await sleep(1000 - (Date.now() % 1000))
+  const isDeletion = (url = '') => /[?&]delete/.test(url)
+  proxy.fault = ({ method, url }) => (method === 'POST' && isDeletion(url) ? 'reset' : 'whole-seconds')
+  await t.rejects(failing.move(folder, 'from', 'to', call), { code: 'storage_unavailable' })
+  await write('from/file', 'other')
+  proxy.fault = ({ method }) => (method === 'GET' ? 'whole-seconds' : undefined)
+  await failing.move(folder, 'from', 'to', call)
+  t.same(await contents(), { 'to/file': 'other' })
+})

@@ -15,7 +15,11 @@ export function sha256(content: Uint8Array): string {
   return createHash('sha256').update(content).digest('hex')
 }
 
-export async function signTus(files: Files, path: string, more: object = {}): Promise<string> {
+export async function signTus(
+  files: Pick<Files, 'server' | 'folder'>,
+  path: string,
+  more: object = {},
+): Promise<string> {
   const body = { operation: 'upload', paths: [path], ...more }
   return (await files.server.ask('POST', `/folders/${files.folder}/signed-urls`, body)).signedUrls[0].tusUrl
 }

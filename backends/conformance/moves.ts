@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { AlreadyExists, InvalidOperation, IsADirectory, NotFound } from '../errors.ts'
+import { AlreadyExists, InvalidOperation, IsADirectory, NotADirectory, NotFound } from '../errors.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
 import { type Cases, call, fails, type Subject } from './subject.ts'
 
@@ -31,6 +31,15 @@ export const moves: Cases = {
     await fails(move(subject, 'dir/missing', 'to'), NotFound)
     await fails(move(subject, 'di', 'to', overwrite), NotFound)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file'])
+  },
+
+  'nothing moves below a file, and what should have is where it was': async (subject) => {
+    for (const path of ['file', 'from', 'dir/inside']) await subject.write(path, path)
+    for (const options of [{}, overwrite]) {
+      for (const from of ['from', 'dir']) await fails(move(subject, from, 'file/below', options), NotADirectory)
+    }
+    assert.deepEqual(await subject.keys(), ['dir/', 'dir/inside', 'file', 'from'])
+    for (const path of ['file', 'from', 'dir/inside']) assert.equal(await subject.text(path), path)
   },
 
   'a file replaces a file only with overwrite': async (subject) => {

@@ -91,20 +91,26 @@ export class Bucket {
   async run<T>(signal: AbortSignal, send: (options: { abortSignal: AbortSignal }) => Promise<T>): Promise<T> {
     const turn = await this.#turns.acquire(signal)
     try {
-      return await send({ abortSignal: signal })
-    } catch (error) {
-      signal.throwIfAborted()
-      throw translate(error)
+      return await this.#outOfTurn(signal, send)
     } finally {
       this.#turns.release(turn)
     }
   }
 
-  /** Rejects with what keeps the objects below `prefix` out of reach. */
+  async #outOfTurn<T>(signal: AbortSignal, send: (options: { abortSignal: AbortSignal }) => Promise<T>): Promise<T> {
+    try {
+      return await send({ abortSignal: signal })
+    } catch (error) {
+      signal.throwIfAborted()
+      throw translate(error)
+    }
+  }
+
+  /** Rejects with what keeps the objects below `prefix` out of reach. A storage that has much to do is not away. */
   async reach(prefix: string, { signal }: Call): Promise<void> {
     const command = new HeadBucketCommand({ Bucket: this.name })
     try {
-      await this.run(signal, (options) => this.client.send(command, options))
+      await this.#outOfTurn(signal, (options) => this.client.send(command, options))
     } catch (error) {
       if (error instanceof NotFound) throw new Unavailable(`the bucket ${this.name} does not exist`, { cause: error })
       if (error instanceof Unavailable) throw error

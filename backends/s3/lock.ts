@@ -1,7 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
-import { PreconditionFailed, Unavailable } from '../errors.ts'
+import { Busy, PreconditionFailed } from '../errors.ts'
+import type { Bucket } from './bucket.ts'
 import type { Store } from './store.ts'
 import { isOf, writeMetadata } from './write-id.ts'
 
@@ -11,6 +12,9 @@ const patienceMilliseconds = 30_000
 const touchMilliseconds = 15_000
 /** After so long without it the holder is dead. */
 const deadMilliseconds = 60_000
+
+/** Nobody waits longer for a lock to be given back whose taking has failed. */
+const giveBackMilliseconds = 5000
 
 const nothing = Buffer.alloc(0)
 
@@ -41,13 +45,24 @@ export async function locked<T>(store: Store, key: string, { signal }: Call, wor
   }
 }
 
+/** The server may have made the lock whose answer never came, as when the client went away. */
+async function giveBack(bucket: Bucket, key: string, id: string): Promise<void> {
+  const signal = AbortSignal.timeout(giveBackMilliseconds)
+  try {
+    if (isOf(await bucket.head(key, { signal }), id)) await bucket.delete(key, { signal })
+  } catch {
+    // It is taken for dead after a while.
+  }
+}
+
 async function take({ bucket }: Store, key: string, { signal }: Call): Promise<void> {
   const id = randomUUID()
   for (const end = performance.now() + patienceMilliseconds; performance.now() < end; ) {
     const taken = await bucket.put(key, nothing, { signal, ifAbsent: true, metadata: writeMetadata(id) }).then(
       () => true,
-      (error) => {
+      async (error) => {
         if (error instanceof PreconditionFailed) return false
+        await giveBack(bucket, key, id)
         throw error
       },
     )
@@ -59,5 +74,5 @@ async function take({ bucket }: Store, key: string, { signal }: Call): Promise<v
     }
     await sleep(pauseMilliseconds * (1 + Math.random()), undefined, { signal })
   }
-  throw new Unavailable('another writer of the same file does not come to its end')
+  throw new Busy('another writer of the same file does not come to its end')
 }

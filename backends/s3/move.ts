@@ -1,5 +1,6 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Amount, Call, MoveOptions } from '../backend.ts'
-import { AlreadyExists, InvalidOperation, IsADirectory, NotFound, SourceChanged, Unavailable } from '../errors.ts'
+import { AlreadyExists, InvalidOperation, IsADirectory, NotFound, SourceChanged } from '../errors.ts'
 import { deletesAtOnce, type StoredObject } from './bucket.ts'
 import { copyObject } from './copy.ts'
 import { directoryExists, keepParent, placeOf, putMarker } from './directories.ts'
@@ -15,6 +16,10 @@ import type { Target } from './write.ts'
 const copiesAtOnce = 32
 /** How often a file that changes while it is moved is copied again. */
 const attempts = 3
+/** How often a directory is looked through for what is not copied as it is now. */
+const looks = 3
+/** A copy that is made after so long is younger than its source also by the whole seconds of Amazon S3. */
+const secondMilliseconds = 1100
 /** How often the journal of a long move is touched, so that the cleanup sees that somebody is at work. */
 const touchMilliseconds = 30_000
 
@@ -136,11 +141,10 @@ async function moveTree(store: Store, from: string, to: string, touch: () => Pro
     await copyObject(store, source, to + source.key.slice(from.length), call)
   }
   await eachInOrder(uncopied(store, from, to, call), copiesAtOnce, call, copy, () => {})
-  // What came after the first look is copied in the second.
-  for (const last of [false, true]) {
-    const left = await deleteCopied(store, from, to, copy, call)
-    if (left === 0) return
-    if (last) throw new Unavailable('entries were changed in a directory while it was moved')
+  // What came after the first look is copied in the next.
+  for (let look = 1; (await deleteCopied(store, from, to, copy, call)) > 0; look++) {
+    if (look === looks) throw new SourceChanged('entries were changed in a directory each time it was moved')
+    await sleep(secondMilliseconds, undefined, call)
   }
 }
 
@@ -150,9 +154,12 @@ async function* uncopied({ bucket }: Store, from: string, to: string, call: Call
   }
 }
 
-/** The new name was nobody's before, so what is younger there is a copy, or what somebody wrote in its place. */
+/**
+ * The new name was nobody's before, so what is younger there is a copy, or what somebody wrote in its place. What is of
+ * the same time may have been copied before the source was replaced: Amazon S3 tells whole seconds.
+ */
 function isCopied(source: StoredObject, copy: StoredObject | undefined): boolean {
-  return copy !== undefined && (copy.etag === source.etag || source.modifiedAt <= copy.modifiedAt)
+  return copy !== undefined && (copy.etag === source.etag || source.modifiedAt < copy.modifiedAt)
 }
 
 /** @returns how many objects had no copy, or one of an older state; they are copied now, and not yet deleted */

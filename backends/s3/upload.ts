@@ -174,11 +174,17 @@ async function fromSegments(
   const key = keys.entry(target.folder, target.path)
   const multipart = await Multipart.begin(bucket, key, { signal, metadata: writeMetadata(upload) })
   try {
-    await copyParts(multipart, parts, { signal })
-    return await publish(store, target, upload, { signal, ...options }, completing(store, multipart))
+    await copyParts(multipart, parts, { signal }).catch((error) => {
+      if (error instanceof NotFound) throw new UploadNotFound(`the upload ${upload} is not whole`, { cause: error })
+      throw error
+    })
+    return await publish(store, target, upload, { signal, ...options }, completing(store, multipart)).catch((error) => {
+      // The multipart upload was aborted by somebody else; the segments are still there.
+      if (!(error instanceof NotFound || error instanceof UploadNotFound)) throw error
+      throw new Unavailable('the storage has lost the parts of the file, which can be made again', { cause: error })
+    })
   } catch (error) {
     await multipart.abort().catch(() => {})
-    if (error instanceof NotFound) throw new UploadNotFound(`the upload ${upload} is not whole`, { cause: error })
     throw error
   }
 }

@@ -24,9 +24,12 @@ export async function completeUpload(
   // Tells a count of the usage that it is about to change.
   const changing = await quotas.reserve(vfolder, { bytes: 0, files: 0 })
   try {
-    if (row.state === 'open') await announce()
-    const written = await backend.completeUpload(vfolder, id, path, { size, signal }).catch((error) => {
-      if (error instanceof UploadNotFound) return undefined
+    const wasAnnounced = row.state !== 'open'
+    if (!wasAnnounced) await announce()
+    const written = await backend.completeUpload(vfolder, id, path, { size, signal }).catch(async (error) => {
+      if (!(error instanceof UploadNotFound)) throw error
+      if (wasAnnounced) return undefined
+      await withdraw()
       throw error
     })
     const by = written === undefined ? await afterCrash(backend, row, signal) : growth(written)
@@ -61,6 +64,16 @@ export async function completeUpload(
       .updateTable('uploads')
       .set({ state: 'completing', sha256, replaced_bytes: replaced.bytes, replaced_files: replaced.files })
       .where('id', '=', id)
+      .execute()
+  }
+
+  /** Nobody had begun to make the file, and its bytes are lost: what stands at its path is not of this upload. */
+  async function withdraw(): Promise<void> {
+    await db
+      .updateTable('uploads')
+      .set({ state: 'open' })
+      .where('id', '=', id)
+      .where('state', '=', 'completing')
       .execute()
   }
 }

@@ -116,6 +116,8 @@ export function createMemoryBackend({ folders, uploads }: Storage, maxFileBytes:
       const old = target.peek(to)
       const replaceable = overwrite && moved.type === 'file' && old?.type === 'file'
       if (old !== undefined && !replaceable) throw new AlreadyExists(`${to} exists already`)
+      // First what can fail: between taking the entry out and putting it back it is nowhere.
+      target.makeParents(to)
       target.place(to, source.take(from))
       return old?.type === 'file' ? { files: 1, bytes: old.bytes.length } : { files: 0, bytes: 0 }
     },

@@ -55,7 +55,7 @@ export class Tree {
     if (ifAbsent && old !== undefined) throw new AlreadyExists(`${path} exists already`)
     if (old?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
     if (ifMatch !== undefined && old?.etag !== ifMatch) throw new PreconditionFailed(`${path} was changed meanwhile`)
-    this.#makeParents(path)
+    this.makeParents(path)
     const node: Node = { type: 'file', bytes, modifiedAt: modifiedAt ?? new Date(), etag: `v${++versions}` }
     this.#nodes.set(path, node)
     return { entry: toEntry(path, node), ...(old !== undefined && { replaced: old.bytes.length }) }
@@ -63,7 +63,7 @@ export class Tree {
 
   makeDirectory(path: string): void {
     if (this.#nodes.has(path)) throw new AlreadyExists(`${path} exists already`)
-    this.#makeParents(path)
+    this.makeParents(path)
     this.#nodes.set(path, { type: 'directory', modifiedAt: new Date() })
   }
 
@@ -75,9 +75,8 @@ export class Tree {
     return taken.map(([inside, node]) => [inside.slice(path.length), node])
   }
 
-  /** The reverse of `take`. */
+  /** The reverse of `take`, below a directory that is there. */
   place(path: string, taken: [inside: string, node: Node][]): void {
-    this.#makeParents(path)
     for (const [inside, node] of taken) this.#nodes.set(path + inside, node)
   }
 
@@ -85,7 +84,8 @@ export class Tree {
     return this.#nodes.get(path)
   }
 
-  #makeParents(path: string): void {
+  /** @throws {NotADirectory} when one of them is a file */
+  makeParents(path: string): void {
     const names = path.split('/').slice(0, -1)
     const parents = names.map((_, depth) => names.slice(0, depth + 1).join('/'))
     const file = parents.find((parent) => this.#nodes.get(parent)?.type === 'file')
