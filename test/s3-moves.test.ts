@@ -146,3 +146,17 @@ t.test('what replaces a file in the second in which its directory is moved is mo
   await failing.move(folder, 'from', 'to', call)
   t.same(await contents(), { 'to/file': 'other' })
 })
+
+for (const entry of ['file', 'directory']) {
+  t.test(`a ${entry} that is moved to several names at once has one of them`, async (t) => {
+    const { backend, folder, write, contents } = await start(t)
+    const inside = entry === 'file' ? [''] : ['/a', '/b', '/c']
+    for (const path of inside) await write(`from${path}`, 'bytes')
+    const names = ['one', 'two', 'three']
+    const moves = await Promise.allSettled(names.map((to) => backend.move(folder, 'from', to, call)))
+    const failures = moves.flatMap((move) => (move.status === 'rejected' ? [move.reason.code] : []))
+    t.same(failures, ['entry_not_found', 'entry_not_found'])
+    const to = names[moves.findIndex(({ status }) => status === 'fulfilled')]
+    t.same(await contents(), Object.fromEntries(inside.map((path) => [`${to}${path}`, 'bytes'])))
+  })
+}

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { BackendError, IsADirectory, NotFound, SizeMismatch } from '../errors.ts'
+import { BackendError, IsADirectory, NotADirectory, NotFound, SizeMismatch } from '../errors.ts'
 import { digest, inChunks, interrupted, MiB, patternBytes } from './bytes.ts'
 import { type Cases, call, fails } from './subject.ts'
 
@@ -16,6 +16,16 @@ export const writes: Cases = {
     assert.equal(entry.size, 7)
     assert.deepEqual(await subject.keys(), ['a/', 'a/b/', 'a/b/file'])
     assert.equal(await subject.text('a/b/file'), 'content')
+  },
+
+  'nothing is stored below a file': async (subject) => {
+    await subject.write('file', 'content')
+    for (const path of ['file/below', 'file/far/below']) {
+      await fails(subject.write(path, 'more'), NotADirectory)
+      await fails(subject.backend.mkdir(subject.folder, path, call), NotADirectory)
+    }
+    assert.deepEqual(await subject.keys(), ['file'])
+    assert.equal(await subject.text('file'), 'content')
   },
 
   'an empty file is stored, whether its size is known or not': async (subject) => {

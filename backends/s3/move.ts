@@ -23,7 +23,7 @@ const secondMilliseconds = 1100
 /** How often the journal of a long move is touched, so that the cleanup sees that somebody is at work. */
 const touchMilliseconds = 30_000
 
-/** Of several moves to one name that begin at once, one has it. */
+/** Of several moves to one name that begin at once, one has it; of several from one name one finds it still there. */
 export async function moveEntry(store: Store, from: Target, to: Target, options: MoveOptions): Promise<Amount> {
   const { keys } = store
   const { signal } = options
@@ -31,16 +31,22 @@ export async function moveEntry(store: Store, from: Target, to: Target, options:
     throw new InvalidOperation(`${from.path} cannot move into itself`)
   }
   const journalKey = keys.move(from.folder, from.path, to.folder, to.path)
-  let journal = await unfinishedMove(store, journalKey, { signal })
-  let copied: StoredObject | undefined
-  journal ??= await locked(store, keys.lock(to.folder, to.path), { signal }, async () => {
-    const begun = await begin(store, from, to, options)
-    await writeJournal(store.bucket, journalKey, begun, { signal })
-    copied = await takePlace(store, begun, { signal })
-    return begun
+  const unfinished = await unfinishedMove(store, journalKey, { signal })
+  if (unfinished !== undefined) {
+    await carryOut(store, journalKey, unfinished, undefined, { signal })
+    return unfinished.replaced
+  }
+  return locked(store, keys.lock('from', from.folder, from.path), { signal }, async () => {
+    let copied: StoredObject | undefined
+    const journal = await locked(store, keys.lock(to.folder, to.path), { signal }, async () => {
+      const begun = await begin(store, from, to, options)
+      await writeJournal(store.bucket, journalKey, begun, { signal })
+      copied = await takePlace(store, begun, { signal })
+      return begun
+    })
+    await carryOut(store, journalKey, journal, copied, { signal })
+    return journal.replaced
   })
-  await carryOut(store, journalKey, journal, copied, { signal })
-  return journal.replaced
 }
 
 /** Goes on with a move that was found in its journal. */

@@ -250,8 +250,9 @@ function createUploads(app: FastifyInstance) {
   /** Finds out whether all bytes are there that were announced. */
   async function takeStock(row: UploadRow): Promise<void> {
     const { volume } = await app.vfolders.open(row.vfolder)
-    const { entry, close } = await volume.backend.readUpload(row.vfolder, row.id, { signal })
-    close()
+    const upload = await volume.backend.readUpload(row.vfolder, row.id, { signal })
+    upload.close()
+    const { entry } = upload
     if (entry.size !== row.size) {
       const members = { bytes: entry.size, size: row.size }
       throw new Problem('upload_incomplete', `The storage has ${entry.size} of ${row.size} bytes.`, { members })

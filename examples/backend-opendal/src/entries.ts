@@ -8,7 +8,7 @@ import {
   NotFound,
   orderKey,
 } from 'storage-proxy/backend'
-import { ifPresent, translated } from './errors.ts'
+import { ifPresent, kindOf, translated } from './errors.ts'
 import { ancestors, directoryKey, fileKey, fromKeyName } from './keys.ts'
 import type { Store } from './store.ts'
 
@@ -57,12 +57,15 @@ function strongEtag(etag: string | null): string | undefined {
   return etag === null || etag.startsWith('W/') ? undefined : etag.replaceAll('"', '')
 }
 
-/** Makes the directories that lead to an entry. */
+/** Makes the directories that lead to an entry. @throws {NotADirectory} when one of them is a file */
 export async function makeParents(store: Store, folder: string, path: string): Promise<void> {
   const missing: string[] = []
   for (const ancestor of ancestors(path)) {
     const found = await translated(ancestor, () => ifPresent(store.operator.stat(directoryKey(folder, ancestor))))
     if (found !== undefined) break
+    // A store of objects would keep both, the file and what is below it.
+    const file = await translated(ancestor, () => ifPresent(store.operator.stat(fileKey(folder, ancestor))))
+    if (file?.isFile()) throw new NotADirectory(`${ancestor} is not a directory`)
     missing.unshift(ancestor)
   }
   for (const ancestor of missing) await makeDirectory(store, folder, ancestor)
@@ -74,7 +77,7 @@ export async function makeDirectory(store: Store, folder: string, path: string):
       await store.operator.createDir(directoryKey(folder, path))
     } catch (error) {
       // What fs says of a file on the way.
-      if (!/^AlreadyExists/.test(String(error))) throw error
+      if (kindOf(error) !== 'AlreadyExists') throw error
       throw new NotADirectory(`${path} leads through a file`, { cause: error })
     }
   })
