@@ -55,6 +55,7 @@ export function withCircuit(backend: Backend, log: FastifyBaseLogger): Backend {
         succeeded()
         yield item
       }
+      succeeded()
     } catch (error) {
       failed(error)
       throw error
