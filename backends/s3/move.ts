@@ -33,10 +33,10 @@ export async function moveEntry(store: Store, from: Target, to: Target, options:
   const journalKey = keys.move(from.folder, from.path, to.folder, to.path)
   const unfinished = await unfinishedMove(store, journalKey, { signal })
   if (unfinished !== undefined) {
-    await carryOut(store, journalKey, unfinished, undefined, { signal })
+    await finish(store, journalKey, unfinished, { signal })
     return unfinished.replaced
   }
-  return locked(store, keys.lock('from', from.folder, from.path), { signal }, async () => {
+  return locked(store, sourceLock(store, from), { signal }, async () => {
     let copied: StoredObject | undefined
     const journal = await locked(store, keys.lock(to.folder, to.path), { signal }, async () => {
       const begun = await begin(store, from, to, options)
@@ -52,7 +52,18 @@ export async function moveEntry(store: Store, from: Target, to: Target, options:
 /** Goes on with a move that was found in its journal. */
 export async function resumeMove(store: Store, journalKey: string, { signal }: Call): Promise<void> {
   const journal = await unfinishedMove(store, journalKey, { signal })
-  if (journal !== undefined) await carryOut(store, journalKey, journal, undefined, { signal })
+  if (journal !== undefined) await finish(store, journalKey, journal, { signal })
+}
+
+/** Whoever left the move left its lock as well, if it died: nothing is there any more that it could keep from others. */
+async function finish(store: Store, journalKey: string, journal: Journal, call: Call): Promise<void> {
+  const { from } = journal
+  await carryOut(store, journalKey, journal, undefined, call)
+  await store.bucket.delete(sourceLock(store, from), call)
+}
+
+function sourceLock({ keys }: Store, { folder, path }: Target): string {
+  return keys.lock('from', folder, path)
 }
 
 /** Finds out whether the move can be, before anything is changed. */
