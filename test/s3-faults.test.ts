@@ -87,13 +87,19 @@ t.test('a storage that goes on failing is told of clearly, and what was there st
   t.equal(String(await contentOf(whole, folder, 'file')), 'old')
 })
 
-t.test('a file that was stored is not told of as lost because its lock could not be removed', async (t) => {
+/** The backend, with a vfolder, on a storage behind the proxy. */
+async function startBackendThrough(t: { teardown(fn: () => unknown): void }, more: object) {
   const { options } = await openS3()
   const proxy = await startFaultyProxy(t, options.endpoint!)
-  const backend = await (await openS3({ ...options, endpoint: proxy.url, maxAttempts: 1 })).open()
+  const backend = await (await openS3({ ...options, ...more, endpoint: proxy.url })).open()
   t.teardown(() => backend.close())
   const folder = randomUUID()
   await backend.createFolder(folder, call)
+  return { backend, proxy, folder }
+}
+
+t.test('a file that was stored is not told of as lost because its lock could not be removed', async (t) => {
+  const { backend, proxy, folder } = await startBackendThrough(t, { maxAttempts: 1 })
   proxy.fault = ({ method, url }) => (method === 'DELETE' && url?.includes('/locks/') ? 'reset' : undefined)
   const bytes = patternBytes(9 * MiB)
   await backend.write(folder, 'file', inChunks(bytes), { ...call, ifAbsent: true })
@@ -101,12 +107,7 @@ t.test('a file that was stored is not told of as lost because its lock could not
 })
 
 t.test('a lock that was made without an answer does not keep the next writer waiting', async (t) => {
-  const { options } = await openS3()
-  const proxy = await startFaultyProxy(t, options.endpoint!)
-  const backend = await (await openS3({ ...options, endpoint: proxy.url, maxAttempts: 1 })).open()
-  t.teardown(() => backend.close())
-  const folder = randomUUID()
-  await backend.createFolder(folder, call)
+  const { backend, proxy, folder } = await startBackendThrough(t, { maxAttempts: 1 })
   const write = () => backend.write(folder, 'file', inChunks(patternBytes(9 * MiB)), { ...call, ifAbsent: true })
   proxy.fault = ({ method, url }) => (method === 'PUT' && url?.includes('/locks/') ? 'lost-answer' : undefined)
   await t.rejects(write(), { code: 'storage_unavailable' })
@@ -118,15 +119,10 @@ t.test('a lock that was made without an answer does not keep the next writer wai
 })
 
 t.test('a storage that has much to do is well', async (t) => {
-  const { options } = await openS3()
-  const proxy = await startFaultyProxy(t, options.endpoint!)
-  const backend = await (await openS3({ ...options, endpoint: proxy.url, commandsAtOnce: 1 })).open()
-  const folder = randomUUID()
-  await backend.createFolder(folder, call)
+  const { backend, proxy, folder } = await startBackendThrough(t, { commandsAtOnce: 1 })
   proxy.fault = ({ method }) => (method === 'PUT' ? 'silence' : undefined)
   const aborted = new AbortController()
   const writing = backend.write(folder, 'file', inChunks(Buffer.from('bytes')), { signal: aborted.signal })
-  t.teardown(() => backend.close())
   writing.catch(() => {})
   await eventually(async () => proxy.struck.silence > 0)
   await backend.health({ signal: AbortSignal.timeout(10_000) })
