@@ -109,7 +109,10 @@ export interface Backend {
    */
   remove(folder: string, path: string, options: RemoveOptions): Promise<Amount>
 
-  /** Frees what dead writers left behind: staged bytes not written to for `idleSeconds`. */
+  /**
+   * Frees what dead writers left behind: staged bytes not written to for `idleSeconds`. The service gives what it gave to
+   * `create`.
+   */
   collectGarbage(options: Call & { idleSeconds: number }): Promise<Amount>
 
   /** Rejects with a sentence that says why when the storage cannot serve now. */
@@ -338,6 +341,13 @@ export interface Capacity {
 
 export type MountPoint = { type: 'path'; path: string } | { type: 's3'; bucket: string; prefix: string }
 
+export interface CreateContext<Options> {
+  options: Options
+  log: FastifyBaseLogger
+  signal: AbortSignal
+  idleSeconds: number
+}
+
 /** A kind of storage: what its options are and how one is made from them. */
 export interface BackendDefinition<Options extends TSchema = TSchema> {
   /** The name that a volume's configuration uses. */
@@ -346,9 +356,11 @@ export interface BackendDefinition<Options extends TSchema = TSchema> {
   options: Options
   /**
    * @param context.signal aborts when the service closes
+   * @param context.idleSeconds what nobody has touched for so long is garbage: what is at work touches its own oftener.
+   * A client that sends nothing is cut off after half of that
    * @throws when the storage cannot be used; the service then does not start
    */
-  create(context: { options: Static<Options>; log: FastifyBaseLogger; signal: AbortSignal }): Promise<Backend>
+  create(context: CreateContext<Static<Options>>): Promise<Backend>
 }
 
 /** Ties the type of `create`'s options to the schema; the registry forgets it again. */

@@ -1,21 +1,20 @@
 import fp from 'fastify-plugin'
-
-/** Longer than any live upload goes without writing: an idle connection is closed after one idle timeout. */
-const idleTimeouts = 2
+import { idleSecondsOf } from '../plugins/volumes.ts'
 
 /**
  * Frees what dead and expired uploads left behind: their bytes on the volumes, and the room that they had reserved.
  */
 export default fp(
   async (app) => {
-    const { uploadCleanupIntervalSeconds, idleTimeoutSeconds } = app.config
+    const { uploadCleanupIntervalSeconds } = app.config
+    const idleSeconds = idleSecondsOf(app.config)
 
     async function cleanUp(signal: AbortSignal): Promise<void> {
       await app.quotas.endAbandoned()
       await app.uploads.cleanUp()
       for (const { name, backend } of app.volumes.all()) {
         try {
-          const removed = await backend.collectGarbage({ idleSeconds: idleTimeouts * idleTimeoutSeconds, signal })
+          const removed = await backend.collectGarbage({ idleSeconds, signal })
           if (removed.files > 0) app.log.info({ volume: name, ...removed }, 'leftovers removed')
         } catch (error) {
           // One volume that is away must not keep the others from being cleaned.

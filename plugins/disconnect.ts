@@ -32,9 +32,20 @@ const cutReasons = new WeakMap<FastifyRequest, string>()
 /** The answer to the request that a connection has brought last, until it is complete. */
 const replies = new WeakMap<Duplex, FastifyReply>()
 
-export function requestOn(socket: Duplex): { id: string; complete: boolean; answering: boolean } | undefined {
+export interface RunningRequest {
+  id: string
+  /** All of it came. */
+  complete: boolean
+  /** The service takes what comes of its body. */
+  reading: boolean
+  answering: boolean
+}
+
+export function requestOn(socket: Duplex): RunningRequest | undefined {
   const reply = replies.get(socket)
-  return reply && { id: reply.request.id, complete: reply.request.raw.complete, answering: reply.raw.headersSent }
+  if (reply === undefined) return undefined
+  const { id, raw } = reply.request
+  return { id, complete: raw.complete, reading: raw.readableFlowing === true, answering: reply.raw.headersSent }
 }
 
 /** After an early answer the rest of a request's body is read and thrown away for so long. */
@@ -96,7 +107,8 @@ export default fp(
     // A connection on which nothing moves is cut, unless it is this service that the client waits for.
     app.server.on('timeout', (socket: Socket) => {
       const running = requestOn(socket)
-      if (held.has(socket) || (running?.complete && !running.answering)) socket.setTimeout(app.server.timeout)
+      const isWaiting = running !== undefined && (running.complete || !running.reading) && !running.answering
+      if (held.has(socket) || isWaiting) socket.setTimeout(app.server.timeout)
       else if (running === undefined) socket.destroy()
       else replies.get(socket)?.request.cut('no byte moved for too long')
     })

@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { type Backend, type Capability, type Capable, capabilitiesOf, hasCapability } from '../backends/backend.ts'
 import { withCallLog } from '../backends/layers/call-log.ts'
 import { checkBackend } from './backend-shape.ts'
-import { ConfigError, type HandOver, sentence } from './config.ts'
+import { type Config, ConfigError, type HandOver, sentence } from './config.ts'
 import { Problem } from './problems.ts'
 
 declare module 'fastify' {
@@ -28,6 +28,11 @@ export type Health = { healthy: true } | { healthy: false; reason: string }
 
 /** A storage that takes longer to say that it is well is not. */
 const healthTimeoutMilliseconds = 3000
+
+/** Longer than any live upload goes without writing: an idle connection is closed after one idle timeout. */
+export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
+  return 2 * idleTimeoutSeconds
+}
 
 async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   const volumes = new Map<string, Volume>()
@@ -91,7 +96,7 @@ async function createBackend(
   if (!validate(options)) throw new ConfigError(sentence(place, validate.errors?.[0]))
   try {
     const log = app.log.child({ volume, backend: type })
-    const backend = await definition.create({ options, signal, log })
+    const backend = await definition.create({ options, signal, log, idleSeconds: idleSecondsOf(app.config) })
     checkBackend(type, backend)
     return app.config.logLevel === 'debug' || app.config.logLevel === 'trace' ? withCallLog(backend, log) : backend
   } catch (error) {

@@ -13,7 +13,7 @@ for (const [name, parent] of Object.entries(places)) {
     const root = await mkdtemp(join(parent, 'storage-proxy-test-'))
     t.teardown(() => rm(root, { recursive: true }))
     const { signal } = new AbortController()
-    const open = () => posix.create({ options: { root }, log: pino({ level: 'silent' }), signal })
+    const open = () => posix.create({ options: { root }, log: pino({ level: 'silent' }), idleSeconds: 240, signal })
     for (const { name, run } of await conformance(open)) t.test(name, run)
   })
 }

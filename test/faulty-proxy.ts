@@ -8,7 +8,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
  * What happens to a request: the connection is reset before the server hears of it, or after it has done what was asked
  * but before it is told so; the server answers 503, 500 or 501; the answer comes late or never; its body breaks off in the
  * middle, or comes in drops; or the server fails after it has said 200, as S3 may do when it copies (its API reference,
- * CopyObject); it has no such multipart upload any more; or its listings tell whole seconds, as Amazon's do.
+ * CopyObject); it has no such multipart upload any more; its listings tell whole seconds, as Amazon's do; it has another
+ * change of the object under way; it works for long before it answers; it gives bytes that have another checksum; or its
+ * clock is slow.
  */
 export type Fault =
   | 'reset'
@@ -23,6 +25,10 @@ export type Fault =
   | 'late-error'
   | 'no-such-upload'
   | 'whole-seconds'
+  | 'conflict'
+  | 'working'
+  | 'wrong-checksum'
+  | 'slow-clock'
 
 export interface FaultyProxy {
   url: string
@@ -38,6 +44,7 @@ const errorBodies = {
   'not-implemented': [501, 'NotImplemented'],
   'late-error': [200, 'InternalError'],
   'no-such-upload': [404, 'NoSuchUpload'],
+  conflict: [409, 'ConditionalRequestConflict'],
 } as const
 
 const isError = (fault: Fault | undefined): fault is keyof typeof errorBodies =>
@@ -46,6 +53,15 @@ const isError = (fault: Fault | undefined): fault is keyof typeof errorBodies =>
 /** Bodies that are cut in half again and again would never end. */
 const smallestCut = 64
 const dropBytes = 5000
+const workMilliseconds = 2500
+const slowMilliseconds = 120_000
+
+function slowDown({ rawHeaders }: IncomingMessage): void {
+  for (const [index, name] of rawHeaders.entries()) {
+    if (index % 2 === 1 || !/^(?:date|last-modified)$/i.test(name)) continue
+    rawHeaders[index + 1] = new Date(Date.parse(rawHeaders[index + 1]!) - slowMilliseconds).toUTCString()
+  }
+}
 
 /** Stands before an HTTP server, and does it no good. */
 export async function startFaultyProxy(t: { teardown(fn: () => unknown): void }, url: string): Promise<FaultyProxy> {
@@ -62,6 +78,10 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     'late-error': 0,
     'no-such-upload': 0,
     'whole-seconds': 0,
+    conflict: 0,
+    working: 0,
+    'wrong-checksum': 0,
+    'slow-clock': 0,
   }
   const server = createServer((incoming, answer) => {
     pass(incoming, answer).catch(() => incoming.socket.destroy())
@@ -95,6 +115,9 @@ export async function startFaultyProxy(t: { teardown(fn: () => unknown): void },
     if (fault === 'whole-seconds') bytes = Buffer.from(String(bytes).replaceAll(/\.\d{3}Z</g, '.000Z<'))
     if (fault === 'lost-answer') return void incoming.socket.resetAndDestroy()
     if (fault === 'late') await sleep(50)
+    if (fault === 'working') await sleep(workMilliseconds)
+    if (fault === 'slow-clock') slowDown(response)
+    if (fault === 'wrong-checksum') response.rawHeaders.push('x-amz-checksum-crc32', 'AAAAAA==')
     answer.writeHead(response.statusCode!, response.rawHeaders)
     if (fault === 'drops') {
       for (let at = 0; at < bytes.length; at += dropBytes) {

@@ -87,7 +87,7 @@ t.test('an endpoint that is none, or has a secret in it, stops the start', async
   for (const endpoint of ['http://', 'http://bad host', 'https://user:password@s3.example', 'http://s3.example/?a']) {
     for (const name of ['endpoint', 'publicEndpoint']) {
       const options = { bucket: 'files', [name]: endpoint }
-      await t.rejects(s3.create({ options, log: pino({ level: 'silent' }), ...call }), {
+      await t.rejects(s3.create({ options, log: pino({ level: 'silent' }), idleSeconds: 240, ...call }), {
         message: `${name} must be the URL of a server, without user and query`,
       })
     }

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto'
+import type { IncomingMessage } from 'node:http'
 import t from 'tap'
 import { digest, inChunks, MiB, patternBytes } from '../backends/conformance/bytes.ts'
 import { s3Volume } from './ceph/index.ts'
 import { type Fault, onceEach, startFaultyProxy } from './faulty-proxy.ts'
-import { call, contentOf, openS3, paths } from './s3.ts'
+import { call, contentOf, openS3, paths, startBackendThrough } from './s3.ts'
 import { type Answer, eventually, managerToken, startServer } from './server.ts'
 import { chunkType, create, signTus, tus } from './tus.ts'
 
@@ -86,17 +87,6 @@ t.test('a storage that goes on failing is told of clearly, and what was there st
   }
   t.equal(String(await contentOf(whole, folder, 'file')), 'old')
 })
-
-/** The backend, with a vfolder, on a storage behind the proxy. */
-async function startBackendThrough(t: { teardown(fn: () => unknown): void }, more: object) {
-  const { options } = await openS3()
-  const proxy = await startFaultyProxy(t, options.endpoint!)
-  const backend = await (await openS3({ ...options, ...more, endpoint: proxy.url })).open()
-  t.teardown(() => backend.close())
-  const folder = randomUUID()
-  await backend.createFolder(folder, call)
-  return { backend, proxy, folder }
-}
 
 t.test('a file that was stored is not told of as lost because its lock could not be removed', async (t) => {
   const { backend, proxy, folder } = await startBackendThrough(t, { maxAttempts: 1 })
@@ -233,4 +223,29 @@ t.test('an upload whose parts the storage has lost is not told of as stored', as
   proxy.fault = () => undefined
   t.equal((await tus('PATCH', upload, { ...chunkType, 'upload-offset': `${bytes.length}` }, '')).status, 204)
   t.equal(await content(), digest(bytes))
+})
+
+t.test('the server may take longer to copy than a connection may be idle', async (t) => {
+  const { backend, proxy, folder } = await startBackendThrough(t, { idleTimeoutSeconds: 1, maxAttempts: 1 })
+  const bytes = patternBytes(9 * MiB)
+  const isWork = ({ method, headers, url = '' }: IncomingMessage) =>
+    headers['x-amz-copy-source'] !== undefined || (method === 'POST' && url.includes('uploadId='))
+  proxy.fault = (request) => (isWork(request) ? 'working' : undefined)
+  await backend.write(folder, 'file', inChunks(bytes), call)
+  await backend.copy!(folder, 'file', 'copied', call)
+  await backend.copy!(folder, 'file', 'copied again', call)
+  t.equal(proxy.struck.working, 3, 'nothing was sent twice')
+  t.equal(digest(await contentOf(backend, folder, 'copied again')), digest(bytes))
+})
+
+t.test('bytes that are not what their checksum says are no file', async (t) => {
+  const { proxy, server, folder } = await startThrough(t)
+  await server.upload(folder, { file: 'content' })
+  proxy.fault = ({ method, url }) => (method === 'GET' && !url?.includes('list-type') ? 'wrong-checksum' : undefined)
+  const url = await server.sign(folder, 'file')
+  const whole = await fetch(url)
+    .then((response) => response.text())
+    .catch(String)
+  t.not(whole, 'content')
+  t.equal(await (await fetch(url, { headers: { range: 'bytes=2-4' } })).text(), 'nte', 'a part has none')
 })

@@ -1,9 +1,11 @@
+import { randomUUID } from 'node:crypto'
 import { Value } from '@sinclair/typebox/value'
 import { pino } from 'pino'
 import type { Backend } from '../backends/backend.ts'
 import { s3 } from '../backends/s3/index.ts'
 import { s3Options } from '../backends/s3/options.ts'
 import { s3Volume } from './ceph/index.ts'
+import { startFaultyProxy } from './faulty-proxy.ts'
 
 export const call = { signal: new AbortController().signal }
 
@@ -11,8 +13,20 @@ export const call = { signal: new AbortController().signal }
 export async function openS3(more: object = {}) {
   const { backend: _, ...volume } = await s3Volume()
   const options = Value.Parse(s3Options, { ...volume, ...more })
-  const open = () => s3.create({ options, log: pino({ level: 'silent' }), ...call })
+  const open = () => s3.create({ options, log: pino({ level: 'silent' }), idleSeconds: 240, ...call })
   return { options, open }
+}
+
+/** The backend, with a vfolder, on a storage behind a proxy. */
+export async function startBackendThrough(t: { teardown(fn: () => unknown): void }, more: object = {}) {
+  const { options } = await openS3()
+  const proxy = await startFaultyProxy(t, options.endpoint!)
+  const { open } = await openS3({ ...options, ...more, endpoint: proxy.url })
+  const backend = await open()
+  t.teardown(() => backend.close())
+  const folder = randomUUID()
+  await backend.createFolder(folder, call)
+  return { backend, proxy, folder, open }
 }
 
 /** Of all files in a vfolder. */

@@ -74,6 +74,7 @@ export function createS3Backend(store: Store) {
 
     async close() {
       bucket.client.destroy()
+      bucket.patient.destroy()
       presigner.close()
     },
   } satisfies Backend

@@ -15,6 +15,7 @@ import {
 import type { Call } from '../backend.ts'
 import { NotFound, Unavailable } from '../errors.ts'
 import { compareBytes } from '../order.ts'
+import { StorageClock } from './clock.ts'
 import { translate } from './errors.ts'
 import { Pool } from './pool.ts'
 
@@ -74,12 +75,17 @@ export const deletesAtOnce = 1000
 /** The commands on the objects of one bucket, whose errors are those of a backend. */
 export class Bucket {
   readonly client: S3Client
+  /** For commands that the server works on for long before it answers. */
+  readonly patient: S3Client
+  readonly clock: StorageClock
   readonly name: string
 
   readonly #turns: Pool<true>
 
-  constructor(client: S3Client, name: string, commandsAtOnce: number) {
+  constructor(client: S3Client, patient: S3Client, name: string, commandsAtOnce: number) {
     this.client = client
+    this.patient = patient
+    this.clock = new StorageClock(client)
     this.name = name
     this.#turns = new Pool<true>(() => true, commandsAtOnce)
   }
@@ -175,7 +181,7 @@ export class Bucket {
       CopySource: this.copySource(key),
       CopySourceIfMatch: `"${etag}"`,
     })
-    const { CopyObjectResult: copied } = await this.run(signal, (options) => this.client.send(command, options))
+    const { CopyObjectResult: copied } = await this.run(signal, (options) => this.patient.send(command, options))
     return unquoted(copied?.ETag)
   }
 

@@ -13,14 +13,14 @@ const withBytes = new Set(['PutObjectCommand', 'UploadPartCommand'])
  * its connection. That is safe for all that this backend sends: bodies are buffers, so they can be sent again, and what
  * must not happen twice is recognized by the write's ID; see `write.ts`.
  */
-export function createClient(options: S3Options, log: FastifyBaseLogger): S3Client {
+export function createClient(options: S3Options, log: FastifyBaseLogger, idleTimeoutSeconds: number): S3Client {
   const agent = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }
   const client = new S3Client({
     ...place(options, options.endpoint),
     maxAttempts: options.maxAttempts,
     requestHandler: {
       connectionTimeout: options.connectTimeoutSeconds * 1000,
-      socketTimeout: options.idleTimeoutSeconds * 1000,
+      socketTimeout: idleTimeoutSeconds * 1000,
       httpAgent: agent,
       httpsAgent: agent,
     },

@@ -2,6 +2,7 @@ import { S3ServiceException } from '@aws-sdk/client-s3'
 import {
   AccessDenied,
   BackendError,
+  Busy,
   InvalidPath,
   NoSpace,
   NotFound,
@@ -20,7 +21,8 @@ const translations: Record<string, Translation> = {
   NoSuchUpload: (cause) => new UploadNotFound('the multipart upload does not exist', { cause }),
   NoSuchBucket: (cause) => new Unavailable('the bucket does not exist', { cause }),
   PreconditionFailed: (cause) => new PreconditionFailed('the object was changed meanwhile', { cause }),
-  ConditionalRequestConflict: (cause) => new PreconditionFailed('the object is being changed', { cause }),
+  ConditionalRequestConflict: (cause) =>
+    new Busy('the storage has another change of the same file under way', { cause }),
   KeyTooLongError: (cause) => new InvalidPath('the path is too long for this volume', { cause }),
   EntityTooLarge: (cause) => new NoSpace('the file is larger than this volume can hold', { cause }),
   QuotaExceeded: (cause) => new QuotaExceeded('a limit of the storage is reached', { cause }),

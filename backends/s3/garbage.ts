@@ -3,6 +3,7 @@ import type { Amount, Call } from '../backend.ts'
 import { UploadNotFound } from '../errors.ts'
 import { decoded } from './bucket.ts'
 import { isOwn } from './keys.ts'
+import { removeDeadLock } from './lock.ts'
 import { resumeMove } from './move.ts'
 import { abortMultipart } from './multipart.ts'
 import type { Store } from './store.ts'
@@ -21,14 +22,15 @@ export async function collectGarbage(
   store: Store,
   { idleSeconds, signal }: Call & { idleSeconds: number },
 ): Promise<Amount> {
-  const stale = { before: Date.now() - idleSeconds * 1000, signal }
+  const stale = { before: store.bucket.clock.now() - idleSeconds * 1000, signal }
   const { files, bytes } = await abortMultiparts(store, store.keys.vfolders, stale)
   const probes = await abortMultiparts(store, store.keys.probes, stale)
   const failures = await resumeMoves(store, stale)
-  for (const prefix of [store.keys.probes, store.keys.locks]) {
-    for await (const { key, modifiedAt } of store.bucket.objects({ prefix, signal })) {
-      if (modifiedAt.getTime() < stale.before && isOwn(key)) await store.bucket.delete(key, { signal })
-    }
+  for await (const { key, modifiedAt } of store.bucket.objects({ prefix: store.keys.probes, signal })) {
+    if (modifiedAt.getTime() < stale.before && isOwn(key)) await store.bucket.delete(key, { signal })
+  }
+  for await (const { key, modifiedAt } of store.bucket.objects({ prefix: store.keys.locks, signal })) {
+    if (modifiedAt.getTime() < stale.before && isOwn(key)) await removeDeadLock(store, key, stale)
   }
   const orphans = await removeOrphans(store, stale)
   if (failures.length > 0) throw failures[0]

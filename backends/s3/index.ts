@@ -6,7 +6,7 @@ import { s3Options } from './options.ts'
 export const s3 = defineBackend({
   type: 's3',
   options: s3Options,
-  async create({ options, log }) {
+  async create({ options, log, idleSeconds }) {
     if ((options.accessKeyId === undefined) !== (options.secretAccessKey === undefined)) {
       throw new Error('accessKeyId and secretAccessKey must be given together')
     }
@@ -18,7 +18,7 @@ export const s3 = defineBackend({
     }
     // Whoever has no such volume does not pay for the SDK.
     const { openBackend } = await import('./open.ts')
-    return openBackend(options, log)
+    return openBackend(options, log, idleSeconds)
   },
 })
 

@@ -17,6 +17,8 @@ const Journal = Type.Object({
   replaced: Type.Object({ files: Type.Integer(), bytes: Type.Integer() }),
   /** Of the file that is to be replaced. */
   replacedEtag: Type.Optional(Type.String()),
+  /** The ID of the lock on the source. */
+  lock: Type.Optional(Type.String()),
 })
 export type Journal = typeof Journal.static
 

@@ -5,7 +5,7 @@ import { deletesAtOnce, type StoredObject } from './bucket.ts'
 import { copyObject } from './copy.ts'
 import { directoryExists, keepParent, placeOf, putMarker } from './directories.ts'
 import { eachInOrder } from './each.ts'
-import { locked } from './lock.ts'
+import { giveBack, locked } from './lock.ts'
 import { isReplaced, type Journal, unfinishedMove, writeJournal } from './move-journal.ts'
 import { isCurrent, pairs } from './pairs.ts'
 import type { Store } from './store.ts'
@@ -20,26 +20,28 @@ const attempts = 3
 const looks = 3
 /** A copy that is made after so long is younger than its source also by the whole seconds of Amazon S3. */
 const secondMilliseconds = 1100
-/** How often the journal of a long move is touched, so that the cleanup sees that somebody is at work. */
-const touchMilliseconds = 30_000
 
 /** Of several moves to one name that begin at once, one has it; of several from one name one finds it still there. */
 export async function moveEntry(store: Store, from: Target, to: Target, options: MoveOptions): Promise<Amount> {
-  const { keys } = store
-  const { signal } = options
   if (from.folder === to.folder && `${to.path}/`.startsWith(`${from.path}/`)) {
     throw new InvalidOperation(`${from.path} cannot move into itself`)
   }
-  const journalKey = keys.move(from.folder, from.path, to.folder, to.path)
-  const unfinished = await unfinishedMove(store, journalKey, { signal })
-  if (unfinished !== undefined) {
-    await finish(store, journalKey, unfinished, { signal })
+  const journalKey = store.keys.move(from.folder, from.path, to.folder, to.path)
+  return store.turns.run(journalKey, options, async () => {
+    const unfinished = await unfinishedMove(store, journalKey, options)
+    if (unfinished === undefined) return move(store, journalKey, from, to, options)
+    await finish(store, journalKey, unfinished, options)
     return unfinished.replaced
-  }
-  return locked(store, sourceLock(store, from), { signal }, async () => {
+  })
+}
+
+async function move(store: Store, journalKey: string, from: Target, to: Target, options: MoveOptions): Promise<Amount> {
+  const { keys } = store
+  const { signal } = options
+  return locked(store, sourceLock(store, from), { signal }, async (lock) => {
     let copied: StoredObject | undefined
     const journal = await locked(store, keys.lock(to.folder, to.path), { signal }, async () => {
-      const begun = await begin(store, from, to, options)
+      const begun = { ...(await begin(store, from, to, options)), lock }
       await writeJournal(store.bucket, journalKey, begun, { signal })
       copied = await takePlace(store, begun, { signal })
       return begun
@@ -57,9 +59,9 @@ export async function resumeMove(store: Store, journalKey: string, { signal }: C
 
 /** Whoever left the move left its lock as well, if it died: nothing is there any more that it could keep from others. */
 async function finish(store: Store, journalKey: string, journal: Journal, call: Call): Promise<void> {
-  const { from } = journal
+  const { from, lock } = journal
   await carryOut(store, journalKey, journal, undefined, call)
-  await store.bucket.delete(sourceLock(store, from), call)
+  if (lock !== undefined) await giveBack(store.bucket, sourceLock(store, from), lock, call)
 }
 
 function sourceLock({ keys }: Store, { folder, path }: Target): string {
@@ -108,7 +110,7 @@ async function carryOut(
   const toKey = keys.entry(to.folder, to.path)
   let touchedAt = Number.NEGATIVE_INFINITY
   const touch = async () => {
-    if (performance.now() - touchedAt < touchMilliseconds) return
+    if (performance.now() - touchedAt < store.touchMilliseconds) return
     touchedAt = performance.now()
     await writeJournal(bucket, journalKey, journal, call)
   }

@@ -87,7 +87,7 @@ export class Multipart {
       CopySourceRange: `bytes=${start}-${end - 1}`,
     })
     const { CopyPartResult: copied } = await this.#bucket.run(signal, (sending) =>
-      this.#bucket.client.send(command, sending),
+      this.#bucket.patient.send(command, sending),
     )
     this.#keep(number, copied?.ETag, copied?.ChecksumCRC32)
   }
@@ -108,7 +108,7 @@ export class Multipart {
       MultipartUpload: { Parts: this.#parts },
       ...conditionHeaders(condition),
     })
-    await this.#bucket.run(signal, (sending) => this.#bucket.client.send(command, sending))
+    await this.#bucket.run(signal, (sending) => this.#bucket.patient.send(command, sending))
   }
 
   /** Frees its parts, also when the work it was for was aborted. */

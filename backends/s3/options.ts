@@ -51,6 +51,11 @@ export const s3Options = Type.Object(
       minimum: 1,
       description: 'a connection to the server on which nothing moves for so long is given up',
     }),
+    copyTimeoutSeconds: Type.Integer({
+      default: 300,
+      minimum: 1,
+      description: 'how long the server may say nothing while it copies, or puts a file together from its parts',
+    }),
     maxAttempts: Type.Integer({
       default: 4,
       minimum: 1,

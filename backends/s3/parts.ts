@@ -5,13 +5,13 @@ import type { PartBuffers } from './part-buffers.ts'
 const smallBytes = 64 * 1024
 /** Parts of one upload under way at once. */
 const partsAtOnce = 4
-/** A part that takes longer to come is stored as far as it is, so that the cleanup sees that somebody is at work. */
-const idleMilliseconds = 30_000
 
 interface Gathering extends Call {
   buffers: PartBuffers
   /** Bytes of a part; no more than a buffer has. */
   partBytes: number
+  /** A part that takes longer to come is stored as far as it is, so that the cleanup sees that somebody is at work. */
+  touchMilliseconds: number
   /** Stores a part, of which another one is to follow. Its memory is used again after that. */
   store(index: number, body: Buffer): Promise<void>
   /** What the first part begins with, when bytes are appended to one that is there. */
@@ -32,7 +32,7 @@ export interface LastPart {
  */
 export async function gather<T>(
   source: AsyncIterable<Buffer>,
-  { buffers, partBytes, store, begin, signal }: Gathering,
+  { buffers, partBytes, touchMilliseconds, store, begin, signal }: Gathering,
   finish: (last: LastPart) => Promise<T>,
 ): Promise<T> {
   let index = begin?.index ?? 0
@@ -91,7 +91,7 @@ export async function gather<T>(
         filled += copied
         taken += copied
       }
-      if (index > 0 && performance.now() - storedAt > idleMilliseconds) {
+      if (index > 0 && performance.now() - storedAt > touchMilliseconds) {
         await store(index, buffer.subarray(0, filled))
         storedAt = performance.now()
       }

@@ -32,7 +32,7 @@ export async function openEntry(store: Store, folder: string, path: string, call
  */
 export async function* readChunks(
   bucket: Bucket,
-  object: Pick<StoredObject, 'key' | 'etag'>,
+  object: Pick<StoredObject, 'key' | 'etag' | 'size'>,
   path: string,
   { start, end }: { start: number; end: number },
   { signal }: Call,
@@ -57,6 +57,10 @@ export async function* readChunks(
       failure = error
     }
     signal.throwIfAborted()
+    // The SDK tells it at the end when a whole object is not what its checksum says; that of a part is nobody's.
+    if (failure !== undefined && position === end && before === 0 && end === object.size) {
+      throw new Unavailable(`the bytes of ${path} are not as they were stored`, { cause: failure })
+    }
     if (position > before) attempt = 0
     else if (attempt === fruitlessAttempts) {
       throw new Unavailable(`the storage does not give the bytes of ${path}`, { cause: failure })

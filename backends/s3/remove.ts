@@ -6,7 +6,12 @@ import type { Store } from './store.ts'
 /** Batches of a thousand objects under way at once. */
 const batchesAtOnce = 4
 
+/** Of equal calls at once one has removed it, and tells how much that was. */
 export async function removeEntry(store: Store, folder: string, path: string, options: RemoveOptions): Promise<Amount> {
+  return store.turns.run(store.keys.entry(folder, path), options, () => remove(store, folder, path, options))
+}
+
+async function remove(store: Store, folder: string, path: string, options: RemoveOptions): Promise<Amount> {
   const { bucket, keys } = store
   const { recursive, signal } = options
   const key = keys.entry(folder, path)

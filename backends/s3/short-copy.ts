@@ -54,13 +54,26 @@ export function shortenCopies(client: S3Client): void {
       }
       const copied = await copy(client, pattern, input, signal).catch(() => undefined)
       if (copied !== undefined) return copied
-      const result = await next(args)
-      const { $metadata: metadata } = result.output
-      metadata.attempts = 1 + (metadata.attempts ?? 0)
-      return result
+      try {
+        const result = await next(args)
+        countFirst(result.output)
+        return result
+      } catch (error) {
+        countFirst(error)
+        throw error
+      }
     },
     { step: 'initialize', name: 'shortenCopies' },
   )
+}
+
+/** The short way was an attempt, too. */
+function countFirst(answer: unknown): void {
+  if (typeof answer !== 'object' || answer === null || !('$metadata' in answer)) return
+  const { $metadata: metadata } = answer
+  if (typeof metadata !== 'object' || metadata === null) return
+  const attempts = 'attempts' in metadata && typeof metadata.attempts === 'number' ? metadata.attempts : 0
+  Object.assign(metadata, { attempts: attempts + 1 })
 }
 
 /** @returns undefined when the server does not say that it is done */

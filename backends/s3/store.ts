@@ -3,6 +3,7 @@ import type { Conditions } from './conditions.ts'
 import type { Keys } from './keys.ts'
 import type { PartBuffers } from './part-buffers.ts'
 import type { Presigner } from './presign.ts'
+import type { Turns } from './turns.ts'
 
 /** What the operations of the backend work with. */
 export interface Store {
@@ -13,4 +14,7 @@ export interface Store {
   presigner: Presigner
   /** A larger object is copied by parts of so many bytes. */
   copyPartBytes: number
+  /** What is at work touches what it has in the bucket at least so often, so that the cleanup leaves it alone. */
+  touchMilliseconds: number
+  turns: Turns
 }

@@ -50,7 +50,7 @@ export async function appendUpload(
   source: AsyncIterable<Buffer>,
   { offset, signal }: AppendOptions,
 ): Promise<number> {
-  const { bucket, keys, buffers } = store
+  const { bucket, keys, buffers, touchMilliseconds } = store
   const { bytes: segmentBytes } = await segmentsOf(store, upload, { signal })
   if (segmentBytes > buffers.bytes)
     throw new Unavailable('the upload was begun with larger parts than this process has')
@@ -65,7 +65,7 @@ export async function appendUpload(
       await readInto(store, keys.segment(upload, index), upload, buffer, { signal })
     },
   }
-  const gathering = { buffers, partBytes: segmentBytes, signal, begin, store: storeSegment }
+  const gathering = { buffers, partBytes: segmentBytes, touchMilliseconds, signal, begin, store: storeSegment }
   return gather(source, gathering, async ({ index, body, bytes }) => {
     if (bytes > 0) await storeSegment(index, body)
     return offset + bytes

@@ -24,7 +24,7 @@ export async function writeFile(
   source: AsyncIterable<Buffer>,
   options: WriteOptions,
 ): Promise<Written> {
-  const { bucket, keys, buffers } = store
+  const { bucket, keys, buffers, touchMilliseconds } = store
   const { signal, size } = options
   const key = keys.entry(target.folder, target.path)
   const id = randomUUID()
@@ -36,6 +36,7 @@ export async function writeFile(
   const parts = {
     buffers,
     partBytes: buffers.bytes,
+    touchMilliseconds,
     signal,
     store: async (index: number, body: Buffer) => (await begun()).put(index + 1, body, { signal }),
   }
@@ -94,8 +95,10 @@ export async function publish(
   const condition = { ...(ifAbsent && { ifAbsent }), ...(ifMatch !== undefined && { ifMatch }) }
   const replace = () => replaceIf(store, target, id, { signal, ...condition }, appear)
   const unconditional = !ifAbsent && ifMatch === undefined
-  if (unconditional || (await store.conditions.areKept(condition, { signal }))) return replace()
-  return locked(store, store.keys.lock(target.folder, target.path), { signal }, replace)
+  return store.turns.run(store.keys.entry(target.folder, target.path), { signal }, async () => {
+    if (unconditional || (await store.conditions.areKept(condition, { signal }))) return replace()
+    return locked(store, store.keys.lock(target.folder, target.path), { signal }, replace)
+  })
 }
 
 async function replaceIf(

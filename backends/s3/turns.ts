@@ -1,0 +1,26 @@
+import type { Call } from '../backend.ts'
+import { Pool } from './pool.ts'
+
+/**
+ * Lets what this process does about one key go one after the other: S3 does not tell what a command has replaced or
+ * removed, so of equal ones at once each would count what it had seen before. Other processes are not kept from that.
+ */
+export class Turns {
+  readonly #keys = new Map<string, { turn: Pool<true>; users: number }>()
+
+  async run<T>(key: string, { signal }: Call, work: () => Promise<T>): Promise<T> {
+    const entry = this.#keys.get(key) ?? { turn: new Pool<true>(() => true, 1), users: 0 }
+    this.#keys.set(key, entry)
+    entry.users++
+    try {
+      const turn = await entry.turn.acquire(signal)
+      try {
+        return await work()
+      } finally {
+        entry.turn.release(turn)
+      }
+    } finally {
+      if (--entry.users === 0) this.#keys.delete(key)
+    }
+  }
+}
