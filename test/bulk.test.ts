@@ -130,7 +130,6 @@ t.test('the threads keep no process from ending', async (t) => {
     const { posixIn, call } = await import(${module})
     const posix = await posixIn(${JSON.stringify(posix.layout.root)})
     console.log(await posix.backend.usage('${id}', call))`
-  const started = performance.now()
-  execFileSync(process.execPath, ['--input-type=module', '-e', script])
-  t.ok(performance.now() - started < 5000)
+  execFileSync(process.execPath, ['--input-type=module', '-e', script], { timeout: 60_000 })
+  t.pass('it came to its end')
 })

@@ -173,7 +173,7 @@ t.test('while the storage is away the service says so at once, and it recovers b
   await server.logged(({ msg }) => msg === 'the storage is away')
   const started = performance.now()
   const refused = await stat()
-  t.ok(performance.now() - started < 1000, 'at once')
+  t.ok(performance.now() - started < 3000, 'at once')
   t.equal(refused.status, 503)
   t.match(await refused.json(), { code: 'storage_unavailable', detail: /the storage is away: .*ECONNRESET/ })
   t.match(await ready(), { status: 503, volume: { healthy: false, reason: /ECONNRESET/ } })
