@@ -42,7 +42,10 @@ t.test('large archives', async (t) => {
     await save(await server.signArchive(folder), file)
     const { stdout } = await run('python3', ['-c', checkZip, file, '2', String(4 * GiB + 1 + 14)])
     t.equal(stdout, 'after four GiB\n')
-    for (const [lister, ...options] of [['bsdtar', '-tvf'], ['unzip', '-l']] as const) {
+    for (const [lister, ...options] of [
+      ['bsdtar', '-tvf'],
+      ['unzip', '-l'],
+    ] as const) {
       t.match((await run(lister, [...options, file])).stdout, `${4 * GiB + 1} `)
     }
     await rm(file)
