@@ -6,14 +6,15 @@ import { fileURLToPath } from 'node:url'
 import { parseEnv } from 'node:util'
 import t from 'tap'
 import { loadConfig } from '../plugins/config.ts'
-import { signingKey, startServer, temporaryDirectory } from './server.ts'
+import { compileCache, signingKey, startServer, temporaryDirectory } from './server.ts'
 
 const serverFile = fileURLToPath(new URL('../server.ts', import.meta.url))
 const example = parseEnv(await readFile(new URL('../.env.example', import.meta.url), 'utf8'))
 
 /** Starts the service, which has to end by itself. */
 function start(dataDir: string, env: Record<string, string>): Promise<{ code: unknown; stderr: string }> {
-  const options = { env: { PATH: process.env.PATH, PORT: '0', DATA_DIR: dataDir, ...env }, timeout: 20_000 }
+  const common = { PATH: process.env.PATH, NODE_COMPILE_CACHE: compileCache, PORT: '0', DATA_DIR: dataDir }
+  const options = { env: { ...common, ...env }, timeout: 20_000 }
   return new Promise((resolve) => {
     execFile(process.execPath, [serverFile], options, (error, _stdout, stderr) => {
       resolve({ code: error === null ? 0 : (error.code ?? error.signal), stderr })

@@ -12,7 +12,7 @@ export const signingKey = 'a-signing-key-for-tests-of-32-bytes'
 
 const serverFile = fileURLToPath(new URL('../server.ts', import.meta.url))
 /** As `npm start` has it; each start costs a quarter less. */
-const compileCache = fileURLToPath(new URL('../node_modules/.cache/node', import.meta.url))
+export const compileCache = fileURLToPath(new URL('../node_modules/.cache/node', import.meta.url))
 
 /** What a test gives to be told when it ends; tap's `t` is one. */
 export interface Teardown {
