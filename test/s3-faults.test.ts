@@ -240,12 +240,32 @@ t.test('the server may take longer to copy than a connection may be idle', async
 
 t.test('bytes that are not what their checksum says are no file', async (t) => {
   const { proxy, server, folder } = await startThrough(t)
-  await server.upload(folder, { file: 'content' })
+  const bytes = patternBytes(3 * MiB)
+  await server.upload(folder, { file: new Uint8Array(bytes) })
   proxy.fault = ({ method, url }) => (method === 'GET' && !url?.includes('list-type') ? 'wrong-checksum' : undefined)
   const url = await server.sign(folder, 'file')
-  const whole = await fetch(url)
-    .then((response) => response.text())
-    .catch(String)
-  t.not(whole, 'content')
-  t.equal(await (await fetch(url, { headers: { range: 'bytes=2-4' } })).text(), 'nte', 'a part has none')
+  await t.rejects(
+    fetch(url).then((response) => response.arrayBuffer()),
+    'the whole',
+  )
+  const part = await fetch(url, { headers: { range: 'bytes=1000000-1999999' } })
+  t.ok(bytes.subarray(1_000_000, 2_000_000).equals(Buffer.from(await part.arrayBuffer())), 'a part has none')
+})
+
+t.test('an upload that the storage fails to put together is never told of as stored', async (t) => {
+  const { proxy, server, folder } = await startThrough(t)
+  const old = Buffer.alloc(9 * MiB, 'A')
+  const bytes = Buffer.alloc(9 * MiB, 'B')
+  await server.upload(folder, { file: new Uint8Array(old) })
+  const upload = await create(await signTus({ server, folder }, 'file'), bytes.length)
+  proxy.fault = ({ method, url }) => (method === 'POST' && url?.includes('uploadId=') ? 'internal-error' : undefined)
+  const first = await tus('PATCH', upload, { ...chunkType, 'upload-offset': '0' }, bytes)
+  t.match(first, { status: 503 }, 'when it was to be completed')
+  proxy.fault = ({ headers }) => (headers['x-amz-copy-source'] === undefined ? undefined : 'no-such-upload')
+  const again = () => tus('PATCH', upload, { ...chunkType, 'upload-offset': `${bytes.length}` }, '')
+  t.match(await again(), { status: 503, code: 'storage_unavailable' }, 'and when its parts were to be copied')
+  proxy.fault = () => undefined
+  t.equal((await again()).status, 204)
+  const stored = Buffer.from(await (await fetch(await server.sign(folder, 'file'))).arrayBuffer())
+  t.equal(digest(stored), digest(bytes))
 })

@@ -10,18 +10,22 @@ import { startFaultyProxy } from './faulty-proxy.ts'
 export const call = { signal: new AbortController().signal }
 
 /** The S3 backend by itself, on a part of a bucket that is its own. */
-export async function openS3(more: object = {}) {
+export async function openS3(more: object = {}, idleSeconds = 240) {
   const { backend: _, ...volume } = await s3Volume()
   const options = Value.Parse(s3Options, { ...volume, ...more })
-  const open = () => s3.create({ options, log: pino({ level: 'silent' }), idleSeconds: 240, ...call })
+  const open = () => s3.create({ options, log: pino({ level: 'silent' }), idleSeconds, ...call })
   return { options, open }
 }
 
 /** The backend, with a vfolder, on a storage behind a proxy. */
-export async function startBackendThrough(t: { teardown(fn: () => unknown): void }, more: object = {}) {
+export async function startBackendThrough(
+  t: { teardown(fn: () => unknown): void },
+  more: object = {},
+  idleSeconds?: number,
+) {
   const { options } = await openS3()
   const proxy = await startFaultyProxy(t, options.endpoint!)
-  const { open } = await openS3({ ...options, ...more, endpoint: proxy.url })
+  const { open } = await openS3({ ...options, ...more, endpoint: proxy.url }, idleSeconds)
   const backend = await open()
   t.teardown(() => backend.close())
   const folder = randomUUID()

@@ -2,14 +2,18 @@ import { IncomingMessage } from 'node:http'
 import type { Readable } from 'node:stream'
 import type { Call } from '../backend.ts'
 import { acquireBuffer, free, releaseBuffer } from '../buffers.ts'
+import { Unavailable } from '../errors.ts'
 
 /**
  * The bytes of a response, gathered into large buffers: while the caller works on one, the next one is filled. Copied, so
  * that what the connection allocates for each of its chunks can be freed at once; and without the iterator of streams,
  * which would copy as well. A chunk is valid until the next one is asked for.
+ * @param options.whole bytes of an object that is read as a whole: the last of them are given when all was well, since
+ * the SDK tells at the end that it was not what its checksum says
  * @throws when the connection breaks before the end
  */
-export async function* bytesOf(body: Readable, { signal }: Call): AsyncGenerator<Buffer> {
+export async function* bytesOf(body: Readable, { signal, whole }: Call & { whole?: number }): AsyncGenerator<Buffer> {
+  let given = 0
   let buffer = acquireBuffer()
   let filled = 0
   /** What did not fit. */
@@ -40,8 +44,13 @@ export async function* bytesOf(body: Readable, { signal }: Call): AsyncGenerator
   try {
     for (;;) {
       signal.throwIfAborted()
-      if (filled > 0) {
-        const [given, bytes] = [buffer, filled]
+      const isLast = given + filled === whole && rest.length === 0
+      if (isLast && body.destroyed && !body.readableEnded) {
+        throw new Unavailable('the storage gives other bytes than it was given', { cause: body.errored })
+      }
+      if (filled > 0 && (!isLast || body.readableEnded)) {
+        const [block, bytes] = [buffer, filled]
+        given += bytes
         buffer = acquireBuffer()
         filled = 0
         const left = rest
@@ -49,9 +58,9 @@ export async function* bytesOf(body: Readable, { signal }: Call): AsyncGenerator
         for (const chunk of left) onData(chunk)
         if (rest.length === 0) body.resume()
         try {
-          yield given.subarray(0, bytes)
+          yield block.subarray(0, bytes)
         } finally {
-          releaseBuffer(given)
+          releaseBuffer(block)
         }
       } else if (body.readableEnded) {
         return

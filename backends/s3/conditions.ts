@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Call } from '../backend.ts'
 import { BackendError, PreconditionFailed } from '../errors.ts'
-import type { Bucket, Condition } from './bucket.ts'
-import { Multipart } from './multipart.ts'
+import type { Condition } from './bucket.ts'
+import { Multipart, type MultipartStore } from './multipart.ts'
 
 /** Which preconditions the server decides itself, in the same step that makes the object appear. */
 interface Kept {
@@ -25,15 +25,12 @@ interface KeptBy {
  * the server does not keep is checked right before, by one writer of a file at a time; see `lock.ts`.
  */
 export class Conditions {
-  readonly #bucket: Bucket
-  readonly #probes: string
+  readonly #store: MultipartStore
   readonly #log: FastifyBaseLogger
   #kept: Promise<KeptBy> | undefined
 
-  /** @param probes what the keys of objects begin with that are written for a try */
-  constructor(bucket: Bucket, probes: string, log: FastifyBaseLogger) {
-    this.#bucket = bucket
-    this.#probes = probes
+  constructor(store: MultipartStore, log: FastifyBaseLogger) {
+    this.#store = store
     this.#log = log
   }
 
@@ -70,16 +67,17 @@ export class Conditions {
   }
 
   async #tryOut(call: Call): Promise<KeptBy> {
+    const { probes } = this.#store.keys
     const [put, multipart] = await Promise.all([
-      this.#tryPut(this.#probes + randomUUID(), call),
-      this.#tryMultipart(this.#probes + randomUUID(), call),
+      this.#tryPut(probes + randomUUID(), call),
+      this.#tryMultipart(probes + randomUUID(), call),
     ])
     this.#log.info({ put_object: put, complete_multipart_upload: multipart }, 'preconditions that the storage keeps')
     return { put, multipart }
   }
 
   async #tryPut(key: string, { signal }: Call): Promise<Kept> {
-    const put = (condition: Condition) => this.#bucket.put(key, nothing, { signal, ...condition })
+    const put = (condition: Condition) => this.#store.bucket.put(key, nothing, { signal, ...condition })
     try {
       const etag = await put({})
       return {
@@ -93,7 +91,7 @@ export class Conditions {
 
   async #tryMultipart(key: string, { signal }: Call): Promise<Kept> {
     const complete = async (condition: Condition) => {
-      const upload = await Multipart.begin(this.#bucket, key, { signal })
+      const upload = await Multipart.begin(this.#store, key, { signal })
       try {
         await upload.put(1, nothing, { signal })
         await upload.complete({ signal, ...condition })
@@ -104,7 +102,7 @@ export class Conditions {
     }
     try {
       await complete({})
-      const etag = (await this.#bucket.head(key, { signal }))?.etag
+      const etag = (await this.#store.bucket.head(key, { signal }))?.etag
       return {
         ifAbsent: await isRefused(() => complete({ ifAbsent: true })),
         ifMatch:
@@ -118,7 +116,7 @@ export class Conditions {
 
   /** What cannot be removed now is garbage. */
   async #remove(key: string, call: Call): Promise<void> {
-    await this.#bucket.delete(key, call).catch(() => {})
+    await this.#store.bucket.delete(key, call).catch(() => {})
   }
 }
 

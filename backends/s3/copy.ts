@@ -15,7 +15,8 @@ const partsAtOnce = 8
 
 /** Copies inside the server; whether something stands there is looked at right before, by one copy at a time. */
 export async function copyEntry(store: Store, from: Target, to: Target, options: CopyOptions): Promise<Written> {
-  const copy = () => copyFile(store, from, to, options)
+  const copy = () =>
+    store.turns.run(store.keys.entry(to.folder, to.path), options, () => copyFile(store, from, to, options))
   return options.ifAbsent ? locked(store, store.keys.lock(to.folder, to.path), options, copy) : copy()
 }
 
@@ -87,7 +88,7 @@ async function copyByParts(store: Store, source: StoredObject, to: string, { sig
   const described = await store.bucket.head(source.key, { signal })
   if (described === undefined) return
   const { metadata, headers } = described
-  const upload = await Multipart.begin(store.bucket, to, { signal, metadata, headers })
+  const upload = await Multipart.begin(store, to, { signal, metadata, headers })
   try {
     await copyParts(upload, parts, { signal })
     await upload.complete({ signal })

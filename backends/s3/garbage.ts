@@ -5,7 +5,7 @@ import { decoded } from './bucket.ts'
 import { isOwn } from './keys.ts'
 import { removeDeadLock } from './lock.ts'
 import { resumeMove } from './move.ts'
-import { abortMultipart } from './multipart.ts'
+import { abortMultipart, aliveKey } from './multipart.ts'
 import type { Store } from './store.ts'
 
 interface Stale extends Call {
@@ -22,6 +22,8 @@ export async function collectGarbage(
   store: Store,
   { idleSeconds, signal }: Call & { idleSeconds: number },
 ): Promise<Amount> {
+  // Its answer tells the time.
+  await store.bucket.reach(store.keys.vfolders, { signal })
   const stale = { before: store.bucket.clock.now() - idleSeconds * 1000, signal }
   const { files, bytes } = await abortMultiparts(store, store.keys.vfolders, stale)
   const probes = await abortMultiparts(store, store.keys.probes, stale)
@@ -84,7 +86,7 @@ async function abortMultiparts(store: Store, prefix: string, stale: Stale): Prom
 
 /** @returns the bytes that it had; undefined when it is in use */
 async function abortWhenStale(
-  { bucket }: Store,
+  { bucket, keys }: Store,
   { Key = '', UploadId = '', Initiated = new Date() }: MultipartUpload,
   { before, signal }: Stale,
 ): Promise<number | undefined> {
@@ -107,6 +109,8 @@ async function abortWhenStale(
     if (error instanceof UploadNotFound) return undefined
     throw error
   }
+  const alive = await bucket.head(aliveKey(keys, UploadId), { signal })
+  if (alive !== undefined && alive.modifiedAt.getTime() >= before) return undefined
   await abortMultipart(bucket, key, UploadId, { signal })
   return bytes
 }

@@ -2,8 +2,9 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
 import { Busy, PreconditionFailed } from '../errors.ts'
-import type { Bucket } from './bucket.ts'
-import type { Store } from './store.ts'
+import type { Bucket, StoredObject } from './bucket.ts'
+import { type Store, touchesPerIdle } from './store.ts'
+import { keepTouching } from './touch.ts'
 import { isOf, writeMetadata } from './write-id.ts'
 
 const pauseMilliseconds = 50
@@ -34,25 +35,23 @@ export async function locked<T>(
   const { ifAbsent } = await conditions.forPut({ ifAbsent: true }, { signal })
   if (!ifAbsent) return work(id)
   await take(store, key, id, { signal })
-  const takenAt = performance.now()
-  let touched = Promise.resolve()
-  const touch = () => {
-    touched = bucket.put(key, nothing, { signal, metadata: writeMetadata(id) }).then(
-      () => {},
-      () => {}, // The next one may come through, or the work fails as well.
-    )
-  }
-  const touching = setInterval(touch, Math.min(touchMilliseconds, store.touchMilliseconds))
+  /** What was not touched for so long others may have removed. */
+  const ownMilliseconds = Math.min(deadMilliseconds, touchesPerIdle * store.touchMilliseconds)
+  let touchedAt = performance.now()
+  const isOurs = () => performance.now() - touchedAt < ownMilliseconds
+  const stop = keepTouching(Math.min(touchMilliseconds, store.touchMilliseconds), async (call) => {
+    if (!isOurs()) return
+    const at = performance.now()
+    await bucket.put(key, nothing, { ...call, metadata: writeMetadata(id) })
+    touchedAt = at
+  })
   try {
     return await work(id)
   } finally {
-    clearInterval(touching)
-    await touched
-    // After so long somebody may have taken this one for dead, and have a lock of his own there.
-    const isOurs = performance.now() - takenAt < deadMilliseconds
+    await stop()
     const call = { signal: AbortSignal.timeout(giveBackMilliseconds) }
     // What cannot be given back is taken for dead after a while, and no reason to hide how the work ended.
-    await (isOurs ? bucket.delete(key, call) : giveBack(bucket, key, id, call)).catch(() => {})
+    await (isOurs() ? bucket.delete(key, call) : giveBack(bucket, key, id, call)).catch(() => {})
   }
 }
 
@@ -64,46 +63,50 @@ export async function giveBack(bucket: Bucket, key: string, id: string, call: Ca
 async function take(store: Store, key: string, id: string, { signal }: Call): Promise<void> {
   const { bucket } = store
   for (const end = performance.now() + patienceMilliseconds; performance.now() < end; ) {
-    const taken = await bucket.put(key, nothing, { signal, ifAbsent: true, metadata: writeMetadata(id) }).then(
-      () => true,
-      async (error) => {
-        if (error instanceof PreconditionFailed || error instanceof Busy) return false
-        // The server may have made the lock whose answer never came, as when the client went away.
-        await giveBack(bucket, key, id, { signal: AbortSignal.timeout(giveBackMilliseconds) }).catch(() => {})
-        throw error
-      },
-    )
-    if (taken) return
-    const lock = await bucket.head(key, { signal })
-    if (isOf(lock, id)) return
-    const dead = { before: bucket.clock.now() - deadMilliseconds, signal }
-    if (lock !== undefined && lock.modifiedAt.getTime() < dead.before) await removeDeadLock(store, key, dead)
+    if (await make(bucket, key, id, { signal })) return
+    const before = bucket.clock.now() - deadMilliseconds
+    if (isDead(await bucket.head(key, { signal }), before)) await removeDeadLock(store, key, { before, signal })
     await sleep(pauseMilliseconds * (1 + Math.random()), undefined, { signal })
   }
   throw new Busy('another writer of the same file does not come to its end')
 }
 
+/** @returns whether it is made; false when there is one already */
+async function make(bucket: Bucket, key: string, id: string, { signal }: Call): Promise<boolean> {
+  try {
+    await bucket.put(key, nothing, { signal, ifAbsent: true, metadata: writeMetadata(id) })
+    return true
+  } catch (error) {
+    if (error instanceof Busy) return false
+    // The answer of a first attempt may have been lost.
+    if (error instanceof PreconditionFailed) return isOf(await bucket.head(key, { signal }), id)
+    // So may have been the only one, as when the client went away.
+    await giveBack(bucket, key, id, { signal: AbortSignal.timeout(giveBackMilliseconds) }).catch(() => {})
+    throw error
+  }
+}
+
+function isDead(lock: StoredObject | undefined, before: number): boolean {
+  return lock !== undefined && lock.modifiedAt.getTime() < before
+}
+
 /**
  * Removes a lock that was not touched after the moment `before`. Under a lock of its own, for else the second of two who
- * find it dead could remove the one of whom the first has let in. If that one's holder dies, the cleanup removes it.
+ * find it dead could remove the one of whom the first has let in. That one is made for an instant, so an old one is dead.
  */
 export async function removeDeadLock(
-  { bucket, keys }: Store,
+  { bucket, keys }: Pick<Store, 'bucket' | 'keys'>,
   key: string,
   { before, signal }: Call & { before: number },
 ): Promise<void> {
   const removal = keys.lock('removal', key)
-  const isAlone = await bucket.put(removal, nothing, { signal, ifAbsent: true }).then(
-    () => true,
-    (error) => {
-      if (error instanceof PreconditionFailed || error instanceof Busy) return false
-      throw error
-    },
-  )
-  if (!isAlone) return
+  const id = randomUUID()
+  if (!(await make(bucket, removal, id, { signal }))) {
+    if (isDead(await bucket.head(removal, { signal }), before)) await bucket.delete(removal, { signal })
+    return
+  }
   try {
-    const lock = await bucket.head(key, { signal })
-    if (lock !== undefined && lock.modifiedAt.getTime() < before) await bucket.delete(key, { signal })
+    if (isDead(await bucket.head(key, { signal }), before)) await bucket.delete(key, { signal })
   } finally {
     await bucket.delete(removal, { signal: AbortSignal.timeout(giveBackMilliseconds) }).catch(() => {})
   }

@@ -5,6 +5,7 @@ import type { Bucket, StoredObject } from './bucket.ts'
 import { directoryExists } from './directories.ts'
 import { isCurrent } from './pairs.ts'
 import type { Store } from './store.ts'
+import { keepTouching } from './touch.ts'
 
 // What of a move is under way is written down, so that the same call, or the cleanup, goes on with a move whose process
 // died, and does not take its own copies for somebody else's files.
@@ -28,8 +29,37 @@ interface Written {
   at: number
 }
 
-export async function writeJournal(bucket: Bucket, key: string, journal: Journal, { signal }: Call): Promise<void> {
+async function writeJournal(bucket: Bucket, key: string, journal: Journal, { signal }: Call): Promise<void> {
   await bucket.put(key, Buffer.from(JSON.stringify(journal)), { signal })
+}
+
+/** The journal of a move that is at work, which the cleanup leaves alone meanwhile. */
+export class OpenJournal {
+  readonly #store: Store
+  readonly #key: string
+  #stopTouching = async () => {}
+
+  constructor(store: Store, key: string) {
+    this.#store = store
+    this.#key = key
+  }
+
+  async write(journal: Journal, call: Call): Promise<void> {
+    const { bucket, touchMilliseconds } = this.#store
+    await writeJournal(bucket, this.#key, journal, call)
+    this.#stopTouching = keepTouching(touchMilliseconds, (call) => writeJournal(bucket, this.#key, journal, call))
+  }
+
+  /** The move is done. */
+  async forget(call: Call): Promise<void> {
+    await this.leave()
+    await this.#store.bucket.delete(this.#key, call)
+  }
+
+  /** Ends the work, done or not. */
+  leave(): Promise<void> {
+    return this.#stopTouching()
+  }
 }
 
 /** Gives the move of a journal that is to be gone on with. Any other journal is forgotten. */

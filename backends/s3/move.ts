@@ -6,7 +6,7 @@ import { copyObject } from './copy.ts'
 import { directoryExists, keepParent, placeOf, putMarker } from './directories.ts'
 import { eachInOrder } from './each.ts'
 import { giveBack, locked } from './lock.ts'
-import { isReplaced, type Journal, unfinishedMove, writeJournal } from './move-journal.ts'
+import { isReplaced, type Journal, OpenJournal, unfinishedMove } from './move-journal.ts'
 import { isCurrent, pairs } from './pairs.ts'
 import type { Store } from './store.ts'
 import type { Target } from './write.ts'
@@ -39,28 +39,43 @@ async function move(store: Store, journalKey: string, from: Target, to: Target, 
   const { keys } = store
   const { signal } = options
   return locked(store, sourceLock(store, from), { signal }, async (lock) => {
-    let copied: StoredObject | undefined
-    const journal = await locked(store, keys.lock(to.folder, to.path), { signal }, async () => {
-      const begun = { ...(await begin(store, from, to, options)), lock }
-      await writeJournal(store.bucket, journalKey, begun, { signal })
-      copied = await takePlace(store, begun, { signal })
-      return begun
-    })
-    await carryOut(store, journalKey, journal, copied, { signal })
-    return journal.replaced
+    const open = new OpenJournal(store, journalKey)
+    try {
+      let copied: StoredObject | undefined
+      const journal = await locked(store, keys.lock(to.folder, to.path), { signal }, async () => {
+        const begun = { ...(await begin(store, from, to, options)), lock }
+        await open.write(begun, { signal })
+        copied = await takePlace(store, begun, { signal })
+        return begun
+      })
+      await carryOut(store, journal, copied, { signal })
+      await open.forget({ signal })
+      return journal.replaced
+    } finally {
+      await open.leave()
+    }
   })
 }
 
 /** Goes on with a move that was found in its journal. */
 export async function resumeMove(store: Store, journalKey: string, { signal }: Call): Promise<void> {
-  const journal = await unfinishedMove(store, journalKey, { signal })
-  if (journal !== undefined) await finish(store, journalKey, journal, { signal })
+  await store.turns.run(journalKey, { signal }, async () => {
+    const journal = await unfinishedMove(store, journalKey, { signal })
+    if (journal !== undefined) await finish(store, journalKey, journal, { signal })
+  })
 }
 
 /** Whoever left the move left its lock as well, if it died: nothing is there any more that it could keep from others. */
 async function finish(store: Store, journalKey: string, journal: Journal, call: Call): Promise<void> {
   const { from, lock } = journal
-  await carryOut(store, journalKey, journal, undefined, call)
+  const open = new OpenJournal(store, journalKey)
+  try {
+    await open.write(journal, call)
+    await carryOut(store, journal, undefined, call)
+    await open.forget(call)
+  } finally {
+    await open.leave()
+  }
   if (lock !== undefined) await giveBack(store.bucket, sourceLock(store, from), lock, call)
 }
 
@@ -97,31 +112,17 @@ async function takePlace(store: Store, journal: Journal, call: Call): Promise<St
 }
 
 /** @param copied the file as it has taken its place, unless an earlier call has done that */
-async function carryOut(
-  store: Store,
-  journalKey: string,
-  journal: Journal,
-  copied: StoredObject | undefined,
-  call: Call,
-): Promise<void> {
-  const { bucket, keys } = store
+async function carryOut(store: Store, journal: Journal, copied: StoredObject | undefined, call: Call): Promise<void> {
+  const { keys } = store
   const { from, to, directory } = journal
   const fromKey = keys.entry(from.folder, from.path)
   const toKey = keys.entry(to.folder, to.path)
-  let touchedAt = Number.NEGATIVE_INFINITY
-  const touch = async () => {
-    if (performance.now() - touchedAt < store.touchMilliseconds) return
-    touchedAt = performance.now()
-    await writeJournal(bucket, journalKey, journal, call)
-  }
-  await touch()
   await keepParent(store, from.folder, from.path, call)
   if (directory) {
-    await moveTree(store, `${fromKey}/`, `${toKey}/`, touch, call)
+    await moveTree(store, `${fromKey}/`, `${toKey}/`, call)
   } else {
     await moveFile(store, copied ?? (await copyUnlessDone(store, journal, fromKey, toKey, call)), toKey, call)
   }
-  await bucket.delete(journalKey, call)
 }
 
 /** Deletes the file only as it was copied; what was written to it meanwhile is copied as well. */
@@ -154,9 +155,8 @@ async function copyUnlessDone(
 type Copy = (source: StoredObject, call: Call) => Promise<void>
 
 /** Copies all, and then deletes each object whose copy is there. */
-async function moveTree(store: Store, from: string, to: string, touch: () => Promise<void>, call: Call): Promise<void> {
+async function moveTree(store: Store, from: string, to: string, call: Call): Promise<void> {
   const copy: Copy = async (source, call) => {
-    await touch()
     await copyObject(store, source, to + source.key.slice(from.length), call)
   }
   await eachInOrder(uncopied(store, from, to, call), copiesAtOnce, call, copy, () => {})

@@ -15,6 +15,9 @@ import {
   type StoredObject,
   unquoted,
 } from './bucket.ts'
+import type { Keys } from './keys.ts'
+import type { Store } from './store.ts'
+import { keepTouching } from './touch.ts'
 
 /** Parts of one upload (Amazon S3 user guide, "Amazon S3 multipart upload limits"). */
 export const maxParts = 10_000
@@ -22,25 +25,47 @@ export const maxParts = 10_000
 /** Longer than giving up should take anybody; what it leaves is garbage. */
 const abortMilliseconds = 10_000
 
-/** A multipart upload: its object appears when it is completed, whole, and not before. */
+const nothing = Buffer.alloc(0)
+
+export type MultipartStore = Pick<Store, 'bucket' | 'keys' | 'touchMilliseconds'>
+
+/** What is touched while somebody works on the upload: its parts do not tell, where one waits or takes its time. */
+export function aliveKey(keys: Keys, id: string): string {
+  return keys.lock('multipart', id)
+}
+
+/**
+ * A multipart upload: its object appears when it is completed, whole, and not before. It is to be ended by `complete`, or
+ * by `abort` where that fails.
+ */
 export class Multipart {
   readonly #bucket: Bucket
   readonly #key: string
   readonly #id: string
   readonly #parts: { PartNumber: number; ETag: string; ChecksumCRC32?: string }[] = []
 
-  private constructor(bucket: Bucket, key: string, id: string) {
+  readonly #aliveKey: string
+  readonly #stopTouching: () => Promise<void>
+  #touched = false
+
+  private constructor({ bucket, keys, touchMilliseconds }: MultipartStore, key: string, id: string) {
     this.#bucket = bucket
     this.#key = key
     this.#id = id
+    this.#aliveKey = aliveKey(keys, id)
+    this.#stopTouching = keepTouching(touchMilliseconds, async (call) => {
+      this.#touched = true
+      await bucket.put(this.#aliveKey, nothing, call)
+    })
   }
 
   /** @param options.headers with which the object is to be read, as another one has them */
   static async begin(
-    bucket: Bucket,
+    store: MultipartStore,
     key: string,
     options: Call & { metadata?: Record<string, string>; headers?: ObjectHeaders },
   ) {
+    const { bucket } = store
     const { signal, metadata, headers } = options
     const command = new CreateMultipartUploadCommand({
       Bucket: bucket.name,
@@ -52,7 +77,7 @@ export class Multipart {
     })
     const { UploadId: id } = await bucket.run(signal, (sending) => bucket.client.send(command, sending))
     if (id === undefined) throw new Unavailable('the storage gives no ID of a multipart upload')
-    return new Multipart(bucket, key, id)
+    return new Multipart(store, key, id)
   }
 
   get #named() {
@@ -108,12 +133,28 @@ export class Multipart {
       MultipartUpload: { Parts: this.#parts },
       ...conditionHeaders(condition),
     })
-    await this.#bucket.run(signal, (sending) => this.#bucket.patient.send(command, sending))
+    try {
+      await this.#bucket.run(signal, (sending) => this.#bucket.patient.send(command, sending))
+    } finally {
+      await this.#end()
+    }
   }
 
   /** Frees its parts, also when the work it was for was aborted. */
   async abort(): Promise<void> {
-    await abortMultipart(this.#bucket, this.#key, this.#id, { signal: AbortSignal.timeout(abortMilliseconds) })
+    try {
+      await abortMultipart(this.#bucket, this.#key, this.#id, { signal: AbortSignal.timeout(abortMilliseconds) })
+    } finally {
+      await this.#end()
+    }
+  }
+
+  async #end(): Promise<void> {
+    await this.#stopTouching()
+    if (!this.#touched) return
+    this.#touched = false
+    // What is left is removed by the cleanup.
+    await this.#bucket.delete(this.#aliveKey, { signal: AbortSignal.timeout(abortMilliseconds) }).catch(() => {})
   }
 }
 

@@ -10,8 +10,6 @@ interface Gathering extends Call {
   buffers: PartBuffers
   /** Bytes of a part; no more than a buffer has. */
   partBytes: number
-  /** A part that takes longer to come is stored as far as it is, so that the cleanup sees that somebody is at work. */
-  touchMilliseconds: number
   /** Stores a part, of which another one is to follow. Its memory is used again after that. */
   store(index: number, body: Buffer): Promise<void>
   /** What the first part begins with, when bytes are appended to one that is there. */
@@ -32,7 +30,7 @@ export interface LastPart {
  */
 export async function gather<T>(
   source: AsyncIterable<Buffer>,
-  { buffers, partBytes, touchMilliseconds, store, begin, signal }: Gathering,
+  { buffers, partBytes, store, begin, signal }: Gathering,
   finish: (last: LastPart) => Promise<T>,
 ): Promise<T> {
   let index = begin?.index ?? 0
@@ -40,7 +38,6 @@ export async function gather<T>(
   let large: Buffer | undefined
   let filled = 0
   let bytes = 0
-  let storedAt = performance.now()
   const storing = new Set<Promise<void>>()
   const failed = new AbortController()
 
@@ -70,7 +67,6 @@ export async function gather<T>(
     large = undefined
     buffer = Buffer.allocUnsafe(0)
     filled = 0
-    storedAt = performance.now()
   }
 
   try {
@@ -90,10 +86,6 @@ export async function gather<T>(
         const copied = chunk.copy(buffer, filled, taken)
         filled += copied
         taken += copied
-      }
-      if (index > 0 && performance.now() - storedAt > touchMilliseconds) {
-        await store(index, buffer.subarray(0, filled))
-        storedAt = performance.now()
       }
     }
     signal.throwIfAborted()

@@ -41,13 +41,14 @@ export async function* readChunks(
   for (let attempt = 1; position < end; attempt++) {
     if (attempt > 1) await sleep(Math.random() * pauseMilliseconds * attempt, undefined, { signal })
     const before = position
+    const isWhole = position === 0 && end === object.size
     const body = await bucket.get(object, { start: position, end }, { signal }).catch((error) => {
       if (!(error instanceof PreconditionFailed || error instanceof NotFound)) throw error
       throw new Unavailable(`${path} was changed while it was read`, { cause: error })
     })
     let failure: unknown
     try {
-      for await (const chunk of bytesOf(body, { signal })) {
+      for await (const chunk of bytesOf(body, { signal, ...(isWhole && { whole: end }) })) {
         position += chunk.length
         if (position > end) throw new Unavailable(`the storage gives more of ${path} than was asked for`)
         yield chunk
@@ -57,10 +58,6 @@ export async function* readChunks(
       failure = error
     }
     signal.throwIfAborted()
-    // The SDK tells it at the end when a whole object is not what its checksum says; that of a part is nobody's.
-    if (failure !== undefined && position === end && before === 0 && end === object.size) {
-      throw new Unavailable(`the bytes of ${path} are not as they were stored`, { cause: failure })
-    }
     if (position > before) attempt = 0
     else if (attempt === fruitlessAttempts) {
       throw new Unavailable(`the storage does not give the bytes of ${path}`, { cause: failure })

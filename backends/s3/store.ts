@@ -5,6 +5,9 @@ import type { PartBuffers } from './part-buffers.ts'
 import type { Presigner } from './presign.ts'
 import type { Turns } from './turns.ts'
 
+/** What nobody has touched for so many intervals is garbage. */
+export const touchesPerIdle = 4
+
 /** What the operations of the backend work with. */
 export interface Store {
   bucket: Bucket

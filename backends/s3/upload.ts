@@ -50,7 +50,7 @@ export async function appendUpload(
   source: AsyncIterable<Buffer>,
   { offset, signal }: AppendOptions,
 ): Promise<number> {
-  const { bucket, keys, buffers, touchMilliseconds } = store
+  const { bucket, keys, buffers } = store
   const { bytes: segmentBytes } = await segmentsOf(store, upload, { signal })
   if (segmentBytes > buffers.bytes)
     throw new Unavailable('the upload was begun with larger parts than this process has')
@@ -65,7 +65,7 @@ export async function appendUpload(
       await readInto(store, keys.segment(upload, index), upload, buffer, { signal })
     },
   }
-  const gathering = { buffers, partBytes: segmentBytes, touchMilliseconds, signal, begin, store: storeSegment }
+  const gathering = { buffers, partBytes: segmentBytes, signal, begin, store: storeSegment }
   return gather(source, gathering, async ({ index, body, bytes }) => {
     if (bytes > 0) await storeSegment(index, body)
     return offset + bytes
@@ -134,7 +134,12 @@ export async function completeUpload(
   }
   const written = await (size <= Math.min(segmentBytes, store.buffers.bytes)
     ? fromOneSegment(store, target, upload, options)
-    : fromSegments(store, target, upload, { ...options, segmentBytes }))
+    : fromSegments(store, target, upload, { ...options, segmentBytes })
+  ).catch((error) => {
+    // The upload is there, so this is no sign that it is a file already.
+    if (!(error instanceof NotFound || error instanceof UploadNotFound)) throw error
+    throw new Unavailable('the storage has lost parts of the file, for now or for ever', { cause: error })
+  })
   await abortUpload(store, upload, { signal })
   return written
 }
@@ -172,17 +177,10 @@ async function fromSegments(
     return { object, start: 0, end: Math.min(segmentBytes, size - index * segmentBytes) }
   })
   const key = keys.entry(target.folder, target.path)
-  const multipart = await Multipart.begin(bucket, key, { signal, metadata: writeMetadata(upload) })
+  const multipart = await Multipart.begin(store, key, { signal, metadata: writeMetadata(upload) })
   try {
-    await copyParts(multipart, parts, { signal }).catch((error) => {
-      if (error instanceof NotFound) throw new UploadNotFound(`the upload ${upload} is not whole`, { cause: error })
-      throw error
-    })
-    return await publish(store, target, upload, { signal, ...options }, completing(store, multipart)).catch((error) => {
-      // The multipart upload was aborted by somebody else; the segments are still there.
-      if (!(error instanceof NotFound || error instanceof UploadNotFound)) throw error
-      throw new Unavailable('the storage has lost the parts of the file, which can be made again', { cause: error })
-    })
+    await copyParts(multipart, parts, { signal })
+    return await publish(store, target, upload, { signal, ...options }, completing(store, multipart))
   } catch (error) {
     await multipart.abort().catch(() => {})
     throw error

@@ -24,19 +24,18 @@ export async function writeFile(
   source: AsyncIterable<Buffer>,
   options: WriteOptions,
 ): Promise<Written> {
-  const { bucket, keys, buffers, touchMilliseconds } = store
+  const { keys, buffers } = store
   const { signal, size } = options
   const key = keys.entry(target.folder, target.path)
   const id = randomUUID()
   let multipart: Promise<Multipart> | undefined
   const begun = () => {
-    multipart ??= Multipart.begin(bucket, key, { signal, metadata: writeMetadata(id) })
+    multipart ??= Multipart.begin(store, key, { signal, metadata: writeMetadata(id) })
     return multipart
   }
   const parts = {
     buffers,
     partBytes: buffers.bytes,
-    touchMilliseconds,
     signal,
     store: async (index: number, body: Buffer) => (await begun()).put(index + 1, body, { signal }),
   }
@@ -93,12 +92,13 @@ export async function publish(
   appear: Appearance,
 ): Promise<Written> {
   const condition = { ...(ifAbsent && { ifAbsent }), ...(ifMatch !== undefined && { ifMatch }) }
-  const replace = () => replaceIf(store, target, id, { signal, ...condition }, appear)
+  const replace = () =>
+    store.turns.run(store.keys.entry(target.folder, target.path), { signal }, () =>
+      replaceIf(store, target, id, { signal, ...condition }, appear),
+    )
   const unconditional = !ifAbsent && ifMatch === undefined
-  return store.turns.run(store.keys.entry(target.folder, target.path), { signal }, async () => {
-    if (unconditional || (await store.conditions.areKept(condition, { signal }))) return replace()
-    return locked(store, store.keys.lock(target.folder, target.path), { signal }, replace)
-  })
+  if (unconditional || (await store.conditions.areKept(condition, { signal }))) return replace()
+  return locked(store, store.keys.lock(target.folder, target.path), { signal }, replace)
 }
 
 async function replaceIf(
