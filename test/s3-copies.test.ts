@@ -38,7 +38,7 @@ for (const fault of faults) {
   t.test(`copies that are sent the short way, and each meets: ${fault ?? 'nothing'}`, async (t) => {
     const { options: whole } = await openS3()
     const proxy = await startFaultyProxy(t, whole.endpoint!)
-    const { open } = await openS3({ ...whole, endpoint: proxy.url, idleTimeoutSeconds: 2 })
+    const { open } = await openS3({ ...whole, endpoint: proxy.url, idleTimeoutSeconds: 2, copyTimeoutSeconds: 2 })
     const backend = await open()
     t.teardown(() => backend.close())
     let short = 0
