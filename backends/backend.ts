@@ -357,7 +357,7 @@ export interface BackendDefinition<Options extends TSchema = TSchema> {
   /**
    * @param context.signal aborts when the service closes
    * @param context.idleSeconds what nobody has touched for so long is garbage: what is at work touches its own oftener.
-   * A client that sends nothing is cut off after half of that
+   * A client that sends nothing is cut off after half of that, but not while it is the backend that lets it wait
    * @throws when the storage cannot be used; the service then does not start
    */
   create(context: CreateContext<Static<Options>>): Promise<Backend>

@@ -29,7 +29,7 @@ export type Health = { healthy: true } | { healthy: false; reason: string }
 /** A storage that takes longer to say that it is well is not. */
 const healthTimeoutMilliseconds = 3000
 
-/** Longer than any live upload goes without writing: an idle connection is closed after one idle timeout. */
+/** Longer than a live client goes without sending. A backend that lets one wait touches what it has of it by itself. */
 export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
   return 2 * idleTimeoutSeconds
 }
