@@ -344,7 +344,12 @@ export type MountPoint = { type: 'path'; path: string } | { type: 's3'; bucket: 
 export interface CreateContext<Options> {
   options: Options
   log: FastifyBaseLogger
+  /** Aborts when the service closes. */
   signal: AbortSignal
+  /**
+   * What nobody has touched for so long is garbage: what is at work touches its own oftener. A client that sends nothing
+   * is cut off after half of that, but not while it is the backend that lets it wait.
+   */
   idleSeconds: number
 }
 
@@ -354,12 +359,7 @@ export interface BackendDefinition<Options extends TSchema = TSchema> {
   type: string
   /** Checked before `create` is called; a member it does not know is refused. */
   options: Options
-  /**
-   * @param context.signal aborts when the service closes
-   * @param context.idleSeconds what nobody has touched for so long is garbage: what is at work touches its own oftener.
-   * A client that sends nothing is cut off after half of that, but not while it is the backend that lets it wait
-   * @throws when the storage cannot be used; the service then does not start
-   */
+  /** @throws when the storage cannot be used; the service then does not start */
   create(context: CreateContext<Static<Options>>): Promise<Backend>
 }
 
