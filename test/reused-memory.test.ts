@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { patternBytes } from '../backends/conformance/bytes.ts'
 import { type Answer, ended, type Server, startServer, temporaryDirectory } from './server.ts'
+import { chunkType, create, signTus, tus } from './tus.ts'
 
 const plugin = fileURLToPath(new URL('reusing-backend.ts', import.meta.url))
 const sizes = [0, 3, 9_999, 20_001, 65_536, 65_537, 131_072, 131_073, 3_000_000]
@@ -69,4 +70,24 @@ t.test('a clone on another volume has the bytes of each file', async (t) => {
   const clone: Answer = await server.ask('POST', `/folders/${folder}/clone`, { volume: 'local' })
   t.match(await ended(server, clone.job.id), { state: 'succeeded' })
   await downloaded(t, server, clone.folder.id)
+})
+
+t.test('a tus upload, also one of parts', async (t) => {
+  const { server, folder } = await start(t)
+  const bytes = patternBytes(1_000_000)
+  const send = async (name: string, content: Buffer, more: Record<string, string> = {}) => {
+    const upload = await create(await signTus({ server, folder }, name), content.length, more)
+    const patch = await tus('PATCH', upload, { ...chunkType, 'upload-offset': '0' }, content)
+    t.equal(patch.status, 204)
+    return upload
+  }
+  await send('whole', bytes)
+  t.ok((await get(await server.sign(folder, 'whole'))).equals(bytes))
+  const partial = { 'upload-concat': 'partial' }
+  const parts = [await send('joined', bytes, partial), await send('joined', bytes.subarray(0, 5), partial)]
+  const joined = await tus('POST', await signTus({ server, folder }, 'joined'), {
+    'upload-concat': `final;${parts.join(' ')}`,
+  })
+  t.equal(joined.status, 201)
+  t.ok((await get(await server.sign(folder, 'joined'))).equals(Buffer.concat([bytes, bytes.subarray(0, 5)])))
 })

@@ -1,12 +1,12 @@
 import type { FastifyInstance } from 'fastify'
-import type { OpenFile } from '../backends/backend.ts'
+import type { Entry, OpenFile } from '../backends/backend.ts'
 import { posix } from '../backends/posix/index.ts'
 
 const pieceBytes = 10_000
 
 /**
  * The posix backend with no more than the contract promises of what is read: many chunks, and the memory of each used
- * again as soon as the next one is asked for or the iteration ends.
+ * again as soon as the next one is asked for or the iteration ends; and files that know themselves by `this`.
  */
 export default async (app: FastifyInstance) => {
   app.backends.register({
@@ -14,15 +14,27 @@ export default async (app: FastifyInstance) => {
     type: 'reusing',
     async create(context) {
       const { readMany: _, copy: __, clone: ___, ...backend } = await posix.create(context)
-      return { ...backend, read: async (...args) => reusing(await backend.read(...args)) }
+      return {
+        ...backend,
+        read: async (...args) => new ReusingFile(await backend.read(...args)),
+        readUpload: async (...args) => new ReusingFile(await backend.readUpload(...args)),
+      }
     },
   })
 }
 
-function reusing({ entry, chunks, close }: OpenFile): OpenFile {
-  async function* pieces(range: { start: number; end: number }): AsyncGenerator<Buffer> {
+class ReusingFile implements OpenFile {
+  readonly entry: Entry
+  readonly #file: OpenFile
+
+  constructor(file: OpenFile) {
+    this.entry = file.entry
+    this.#file = file
+  }
+
+  async *chunks(range: { start: number; end: number }): AsyncGenerator<Buffer> {
     const memory = Buffer.alloc(pieceBytes)
-    for await (const chunk of chunks(range)) {
+    for await (const chunk of this.#file.chunks(range)) {
       for (let at = 0; at < chunk.length; at += pieceBytes) {
         const bytes = chunk.copy(memory, 0, at)
         try {
@@ -33,5 +45,8 @@ function reusing({ entry, chunks, close }: OpenFile): OpenFile {
       }
     }
   }
-  return { entry, chunks: pieces, close }
+
+  close(): void {
+    this.#file.close()
+  }
 }

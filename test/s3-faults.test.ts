@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { digest, inChunks, MiB, patternBytes } from '../backends/conformance/bytes.ts'
 import { s3Volume } from './ceph/index.ts'
@@ -184,6 +185,21 @@ t.test('while the storage is away the service says so at once, and it recovers b
   await eventually(async () => (await ready()).status === 200, 30_000)
   t.equal((await stat()).status, 200)
   await server.logged(({ msg }) => msg === 'the storage is back')
+})
+
+t.test('an empty listing is a sign of life', async (t) => {
+  const { backend, proxy, folder } = await startBackendThrough(t, { maxAttempts: 1 })
+  const list = async () => {
+    for await (const _ of backend.list(folder, call));
+  }
+  proxy.fault = () => 'reset'
+  for (let failure = 0; failure < 5; failure++) await t.rejects(list(), { code: 'storage_unavailable' })
+  proxy.fault = () => undefined
+  await t.rejects(list(), { message: /the storage is away/ })
+  await sleep(5100)
+  await list()
+  await list()
+  t.equal(proxy.struck.reset, 5)
 })
 
 t.test('a client gets all the bytes, though bodies break off', async (t) => {
