@@ -64,8 +64,9 @@ async function take(store: Store, key: string, id: string, { signal }: Call): Pr
   const { bucket } = store
   for (const end = performance.now() + patienceMilliseconds; performance.now() < end; ) {
     if (await make(bucket, key, id, { signal })) return
+    const lock = await bucket.head(key, { signal })
     const before = bucket.clock.now() - deadMilliseconds
-    if (isDead(await bucket.head(key, { signal }), before)) await removeDeadLock(store, key, { before, signal })
+    if (isDead(lock, before)) await removeDeadLock(store, key, { before, signal })
     await sleep(pauseMilliseconds * (1 + Math.random()), undefined, { signal })
   }
   throw new Busy('another writer of the same file does not come to its end')
