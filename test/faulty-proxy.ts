@@ -53,7 +53,7 @@ const isError = (fault: Fault | undefined): fault is keyof typeof errorBodies =>
 /** Bodies that are cut in half again and again would never end. */
 const smallestCut = 64
 const dropBytes = 5000
-const workMilliseconds = 2500
+const workMilliseconds = 4000
 const slowMilliseconds = 120_000
 
 function slowDown({ rawHeaders }: IncomingMessage): void {
