@@ -1,7 +1,7 @@
 import type { TSchema } from '@sinclair/typebox'
 import { Ajv } from 'ajv'
 import fp from 'fastify-plugin'
-import type { BackendDefinition } from '../backends/backend.ts'
+import type { BackendDefinition } from '../backends/definition.ts'
 import { checkDefinition } from './backend-shape.ts'
 
 declare module 'fastify' {

@@ -1,7 +1,7 @@
 import { isAbsolute } from 'node:path'
 import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
-import { defineBackend } from '../backend.ts'
+import { defineBackend } from '../definition.ts'
 import { createPosixBackend } from './backend.ts'
 import { Layout } from './layout.ts'
 

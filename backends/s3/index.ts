@@ -1,5 +1,5 @@
 import fp from 'fastify-plugin'
-import { defineBackend } from '../backend.ts'
+import { defineBackend } from '../definition.ts'
 import { s3Options } from './options.ts'
 
 /** Amazon S3 and what speaks its protocol: Ceph, MinIO, Garage and others. The bucket need not answer at the start. */

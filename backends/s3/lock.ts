@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
 import { Busy, PreconditionFailed } from '../errors.ts'
 import type { Bucket, StoredObject } from './bucket.ts'
+import { attemptsOf } from './errors.ts'
 import { type Store, touchesPerIdle } from './store.ts'
 import { keepTouching } from './touch.ts'
 import { isOf, writeMetadata } from './write-id.ts'
@@ -80,7 +81,8 @@ async function make(bucket: Bucket, key: string, id: string, { signal }: Call): 
   } catch (error) {
     if (error instanceof Busy) return false
     // The answer of a first attempt may have been lost.
-    if (error instanceof PreconditionFailed) return isOf(await bucket.head(key, { signal }), id)
+    if (error instanceof PreconditionFailed)
+      return attemptsOf(error) > 1 && isOf(await bucket.head(key, { signal }), id)
     // So may have been the only one, as when the client went away.
     await giveBack(bucket, key, id, { signal: AbortSignal.timeout(giveBackMilliseconds) }).catch(() => {})
     throw error
