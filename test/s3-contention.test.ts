@@ -39,16 +39,21 @@ t.test('locks grow old by the clock of the storage', async (t) => {
   const { backend, proxy, folder, open } = await startBackendThrough(t)
   proxy.fault = ({ method, url }) => (method === 'POST' && isCompletion(url) ? 'working' : 'slow-clock')
   const bytes = patternBytes(9 * MiB)
-  const write = ({ write }: Backend) =>
-    write(folder, 'file', inChunks(bytes), { ...call, ifAbsent: true }).catch(codeOf)
+  const ended: string[] = []
+  const write = async (name: string, { write }: Backend) => {
+    const written = await write(folder, 'file', inChunks(bytes), { ...call, ifAbsent: true }).catch(codeOf)
+    ended.push(name)
+    return written
+  }
   // As of another process.
   const other = await open()
   t.teardown(() => other.close())
-  const first = write(backend)
+  const first = write('first', backend)
   await eventually(async () => proxy.struck.working > 0)
-  const second = write(other)
+  const second = write('second', other)
   t.match(await first, { entry: { size: bytes.length } })
   t.equal(await second, 'entry_exists')
+  t.same(ended, ['first', 'second'], 'the lock of the first was not taken for dead')
 })
 
 t.test('who has no precondition does not wait for one who has', async (t) => {
