@@ -58,7 +58,11 @@ t.test('locks grow old by the clock of the storage', async (t) => {
 
 t.test('who has no precondition does not wait for one who has', async (t) => {
   const { backend, proxy, folder, open } = await startBackendThrough(t)
-  proxy.fault = ({ method, url }) => (method === 'POST' && isCompletion(url) ? 'working' : undefined)
+  let tries = 0
+  proxy.fault = ({ method, url }) => {
+    if (method === 'PUT' && url?.includes('/locks/')) tries++
+    return method === 'POST' && isCompletion(url) ? 'working' : undefined
+  }
   const other = await open()
   t.teardown(() => other.close())
   const ended: string[] = []
@@ -69,7 +73,7 @@ t.test('who has no precondition does not wait for one who has', async (t) => {
   const first = write('first', other, patternBytes(9 * MiB), true)
   await eventually(async () => proxy.struck.working > 0)
   const waiting = write('waiting', backend, patternBytes(9 * MiB), true)
-  await sleep(300)
+  await eventually(async () => tries > 1)
   await write('unconditional', backend, Buffer.from('bytes'), false)
   await Promise.all([first, waiting])
   t.equal(ended[0], 'unconditional')
