@@ -1,4 +1,4 @@
-import Fastify, { type FastifyInstance, LogController } from 'fastify'
+import Fastify, { type FastifyInstance } from 'fastify'
 import posix from './backends/posix/index.ts'
 import s3 from './backends/s3/index.ts'
 import cleanupExpiredUploads from './jobs/cleanup-expired-uploads.ts'
@@ -39,7 +39,6 @@ import manager from './routes/manager/index.ts'
 export async function buildApp(config: Config, loggers: Loggers): Promise<FastifyInstance> {
   const app = Fastify({
     ...loggers,
-    logController: new LogController({ requestIdLogLabel: 'request_id' }),
     genReqId: requestIdOf,
     frameworkErrors: handleFrameworkError,
     clientErrorHandler: handleClientError,

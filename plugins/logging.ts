@@ -1,13 +1,12 @@
-import type { FastifyBaseLogger, FastifyReply, FastifyRequest, FastifyServerOptions } from 'fastify'
-import { type DestinationStream, pino } from 'pino'
-import { contextLogging, contextOf } from './request-id.ts'
+import { type FastifyBaseLogger, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
+import { type Bindings, type ChildLoggerOptions, type DestinationStream, pino } from 'pino'
+import { contextLogging, traceIdOf } from './request-id.ts'
 
 /** What Fastify logs with. */
 export interface Loggers {
-  /** Its lines carry the context that they are logged in. */
+  /** Its lines carry the context that they are logged in; those of a request's own logger, what is bound to it. */
   loggerInstance: FastifyBaseLogger
-  /** Makes each request's own logger, which has its request ID and its trace bound. */
-  childLoggerFactory: NonNullable<FastifyServerOptions['childLoggerFactory']>
+  logController: LogController
 }
 
 /** JSON lines on stdout, for people only where a person looks on: on a terminal. */
@@ -18,10 +17,26 @@ export function createLoggers(level: string): Loggers {
     : turnByTurn(process.stdout.fd)
   // Already a child: the first generation costs more to make than those after it, and options, even none, cost as well.
   const requests = pino(options, destination).child({})
-  return {
-    loggerInstance: pino({ ...options, ...contextLogging }, destination),
-    childLoggerFactory: (_logger, { request_id }, given, request) =>
-      requests.child(contextOf(request, request_id), given.level || given.serializers ? given : undefined),
+  const loggerInstance: FastifyBaseLogger = pino({ ...options, ...contextLogging }, destination)
+  const { child } = loggerInstance
+  // Not by Fastify's `childLoggerFactory`, whose loggers it looks through anew for each request.
+  Object.assign(loggerInstance, {
+    child(this: FastifyBaseLogger, bindings: Bindings, given?: ChildLoggerOptions) {
+      if (!(requestIdLogLabel in bindings)) return child.call(this, bindings, given)
+      return requests.child(bindings, given && Object.keys(given).length > 0 ? given : undefined)
+    },
+  })
+  return { loggerInstance, logController: new RequestLines({ requestIdLogLabel }) }
+}
+
+const requestIdLogLabel = 'request_id'
+
+/** Fastify's own lines on a request. The first is the place for what all of them carry. */
+class RequestLines extends LogController {
+  override incomingRequest(request: FastifyRequest, reply: FastifyReply): void {
+    const traceId = traceIdOf(request.raw)
+    if (traceId !== undefined) request.log.setBindings({ trace_id: traceId })
+    super.incomingRequest(request, reply)
   }
 }
 

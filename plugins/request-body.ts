@@ -17,7 +17,7 @@ declare module 'fastify' {
 /** Methods whose requests Fastify reads no body of. */
 const bodiless = new Set(['GET', 'HEAD', 'TRACE'])
 
-export function mayHaveBody({ method }: Pick<RouteOptions, 'method'>): boolean {
+function mayHaveBody({ method }: Pick<RouteOptions, 'method'>): boolean {
   return [method].flat().some((one) => !bodiless.has(one))
 }
 

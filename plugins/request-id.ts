@@ -1,17 +1,12 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { mayHaveBody } from './request-body.ts'
+import { newUuid } from './uuid.ts'
 
 export const requestIdHeader = 'x-backend-request-id'
 
 declare module 'fastify' {
-  interface FastifyRequest {
-    /** What every line logged on behalf of this request carries. */
-    logContext: LogContext
-  }
   interface FastifyBaseLogger {
     /** Adds fields to all further lines of this very logger; pino's, and cheaper than one more child. */
     setBindings(bindings: Partial<LogContext>): void
@@ -52,7 +47,7 @@ export function withRequestId<Args extends unknown[], Result>(
   return (...args) => {
     const current = storage.getStore()
     if (current !== undefined && (requestId === undefined || requestId === current.request_id)) return fn(...args)
-    return storage.run({ request_id: requestId ?? randomUUID() }, () => fn(...args))
+    return storage.run({ request_id: requestId ?? newUuid() }, () => fn(...args))
   }
 }
 
@@ -80,14 +75,18 @@ const valid = /^[A-Za-z0-9._:-]{1,128}$/
  */
 export function requestIdOf(request: IncomingMessage): string {
   const given = request.headers[requestIdHeader]
-  return typeof given === 'string' && valid.test(given) ? given : randomUUID()
+  return typeof given === 'string' && valid.test(given) ? given : newUuid()
 }
 
 const traceparent = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/
 
+export function traceIdOf({ headers }: IncomingMessage): string | undefined {
+  return typeof headers.traceparent === 'string' ? traceparent.exec(headers.traceparent)?.[1] : undefined
+}
+
 /** The fields that a request's lines begin with. */
-export function contextOf({ headers }: IncomingMessage, id: string): LogContext {
-  const traceId = typeof headers.traceparent === 'string' ? traceparent.exec(headers.traceparent)?.[1] : undefined
+export function contextOf(request: IncomingMessage, id: string): LogContext {
+  const traceId = traceIdOf(request)
   return traceId === undefined ? { request_id: id } : { request_id: id, trace_id: traceId }
 }
 
@@ -98,28 +97,21 @@ export function warnIfReplaced({ headers }: IncomingMessage, id: string, log: Fa
   log.warn({ header: requestIdHeader }, 'request ID does not fit the rule and was replaced')
 }
 
-/** Joins the lines of this request with those of the request that signed its URL. */
+/** Joins the lines of this request, for which the calling code runs, with those of the request that signed its URL. */
 export function setOriginRequestId(request: FastifyRequest, id: string): void {
-  request.logContext.origin_request_id = id
+  const context = storage.getStore()
+  if (context?.request_id === request.id) context.origin_request_id = id
   request.log.setBindings({ origin_request_id: id })
 }
 
 /** Takes, carries and returns the request ID; see the design's chapter on it. */
 export default fp(
   async (app) => {
-    app.decorateRequest('logContext')
-
     app.addHook('onRequest', (request, _reply, done) => {
-      request.logContext = contextOf(request.raw, request.id)
       warnIfReplaced(request.raw, request.id, request.log)
-      storage.run(request.logContext, done)
-    })
-
-    // The events of a request's body run in the connection's context; this goes back to the request's own.
-    app.addHook('onRoute', (route) => {
-      if (!mayHaveBody(route)) return
-      const hooks = route.preValidation === undefined ? [] : [route.preValidation].flat()
-      route.preValidation = [(request, _reply, done) => storage.run(request.logContext, done), ...hooks]
+      // Not `run`: that costs twice as much, and Node itself ends it with the event that brought the request.
+      storage.enterWith(contextOf(request.raw, request.id))
+      done()
     })
 
     app.addHook('onSend', (request, reply, _payload, done) => {

@@ -1,0 +1,64 @@
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
+import Fastify from 'fastify'
+import t from 'tap'
+import requestId, { currentRequestId, requestIdHeader, requestIdOf } from '../plugins/request-id.ts'
+import { newUuid } from '../plugins/uuid.ts'
+
+t.test('the context of a request goes with its work, and ends with the event that brought it', async (t) => {
+  const outside: (string | undefined)[] = []
+  const inside: Record<string, (string | undefined)[]> = {}
+  const app = Fastify({
+    genReqId: (request) => {
+      outside.push(currentRequestId())
+      return requestIdOf(request)
+    },
+  })
+  await app.register(requestId)
+  app.route({
+    method: ['GET', 'POST'],
+    url: '/',
+    handler: async (request) => {
+      const seen = [currentRequestId()]
+      await sleep(20)
+      seen.push(currentRequestId())
+      inside[request.id] = seen
+      return ''
+    },
+  })
+  app.server.on('connection', (socket) => {
+    socket.on('close', () => outside.push(currentRequestId()))
+  })
+  const { port } = new URL(await app.listen({ port: 0, host: '127.0.0.1' }))
+  t.teardown(() => app.close())
+
+  const socket = connect(Number(port), '127.0.0.1').resume()
+  const head = (method: string, id: string) => `${method} / HTTP/1.1\r\nHost: x\r\n${requestIdHeader}: ${id}\r\n`
+  const body = JSON.stringify('x'.repeat(10))
+  const post = `${head('POST', 'c')}Content-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`
+  socket.write(`${head('GET', 'a')}\r\n${head('GET', 'b')}\r\n${post}${body.slice(0, 5)}`)
+  await sleep(100)
+  socket.write(`${body.slice(5)}${head('GET', 'd')}Connection: close\r\n\r\n`)
+  await once(socket, 'close')
+
+  t.same(inside, { a: ['a', 'a'], b: ['b', 'b'], c: ['c', 'c'], d: ['d', 'd'] })
+  t.equal(outside.length, 5)
+  t.same(new Set(outside), new Set([undefined]), 'what the connection does by itself is no work of a request')
+})
+
+t.test('IDs that are made here are random UUIDs', async (t) => {
+  const ids = Array.from({ length: 10_000 }, newUuid)
+  t.equal(new Set(ids).size, ids.length)
+  const version4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+  t.same(
+    ids.filter((id) => !version4.test(id)),
+    [],
+  )
+  const digitsAt = (place: number) => new Set(ids.map((id) => id[place])).size
+  const different = Array.from(version4.exec(ids[0]!)![0], (_, place) => digitsAt(place))
+  t.same(different.splice(19, 1), [4], 'the variant')
+  t.same(different.splice(14, 1), [1], 'the version')
+  t.same(new Set(different.filter((count) => count > 1)), new Set([16]), 'each digit is any of 16')
+  t.equal(different.filter((count) => count === 1).length, 4, 'but for the dashes')
+})
