@@ -35,7 +35,7 @@ export async function alternately(
   return { ours: median(values.ours), peer: median(values.peer), unit }
 }
 
-function median(values: number[]): number {
+export function median(values: number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
 }
