@@ -25,6 +25,7 @@ import quotas from './plugins/quotas/index.ts'
 import requestBody from './plugins/request-body.ts'
 import requestId, { requestIdOf } from './plugins/request-id.ts'
 import scheduler from './plugins/scheduler.ts'
+import { buildSerializer } from './plugins/serialization.ts'
 import signedUrls from './plugins/signed-urls.ts'
 import transfers from './plugins/transfers.ts'
 import uploads from './plugins/uploads/index.ts'
@@ -43,6 +44,7 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
     frameworkErrors: handleFrameworkError,
     clientErrorHandler: handleClientError,
     return503OnClosing: false,
+    schemaController: { compilersFactory: { buildSerializer } },
     routerOptions: { maxParamLength: 16 * 1024 },
     ...timeouts(config),
   })

@@ -10,9 +10,12 @@ declare module 'fastify' {
   }
 }
 
+const metaSchema = new Ajv()
+
 function checkSchema(type: string, options: TSchema): void {
   try {
-    new Ajv().compile(options)
+    metaSchema.validateSchema(options, true)
+    new Ajv({ validateSchema: false }).compile(options)
   } catch (cause) {
     throw new Error(`the options of backend ${type} are no JSON Schema`, { cause })
   }

@@ -106,7 +106,7 @@ export interface Config {
 /** A value of the environment does not fit; the message names the variable and the rule. */
 export class ConfigError extends Error {}
 
-const ajv = new Ajv({ useDefaults: true })
+const ajv = new Ajv({ useDefaults: true, validateSchema: false })
 
 /**
  * Reads the configuration from environment variables. An empty value counts as unset.

@@ -20,7 +20,8 @@ const checkPath: SchemaValidateFunction = (rule: true | 'or-empty', path: string
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 function createAjv(coerceTypes: false | 'array'): Ajv {
-  const ajv = formats.default(new Ajv({ removeAdditional: false, useDefaults: true, coerceTypes }))
+  const options = { removeAdditional: false, useDefaults: true, coerceTypes, validateSchema: false }
+  const ajv = formats.default(new Ajv(options))
   ajv.addFormat('uuid', uuid)
   return ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
 }

@@ -92,7 +92,7 @@ async function createBackend(
     const known = app.backends.types().join(', ')
     throw new ConfigError(`${place}/backend must be one of ${known}, not ${type}`)
   }
-  const validate = new Ajv({ useDefaults: true }).compile(definition.options)
+  const validate = new Ajv({ useDefaults: true, validateSchema: false }).compile(definition.options)
   if (!validate(options)) throw new ConfigError(sentence(place, validate.errors?.[0]))
   try {
     const log = app.log.child({ volume, backend: type })
