@@ -19,17 +19,17 @@ export function createLoggers(level: string): Loggers {
   const requests = pino(options, destination).child({})
   const loggerInstance: FastifyBaseLogger = pino({ ...options, ...contextLogging }, destination)
   const { child } = loggerInstance
-  // Not by Fastify's `childLoggerFactory`, whose loggers it looks through anew for each request.
+  // Not by Fastify's `childLoggerFactory`, whose loggers it looks through anew for each request. `reqId` is what Fastify
+  // alone binds, for a request.
   Object.assign(loggerInstance, {
     child(this: FastifyBaseLogger, bindings: Bindings, given?: ChildLoggerOptions) {
-      if (!(requestIdLogLabel in bindings)) return child.call(this, bindings, given)
-      return requests.child(bindings, given && Object.keys(given).length > 0 ? given : undefined)
+      if (!('reqId' in bindings)) return child.call(this, bindings, given)
+      const options = given !== undefined && Object.keys(given).length > 0 ? given : undefined
+      return requests.child({ request_id: bindings.reqId }, options)
     },
   })
-  return { loggerInstance, logController: new RequestLines({ requestIdLogLabel }) }
+  return { loggerInstance, logController: new RequestLines() }
 }
-
-const requestIdLogLabel = 'request_id'
 
 /** Fastify's own lines on a request. The first is the place for what all of them carry. */
 class RequestLines extends LogController {
