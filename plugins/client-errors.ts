@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { type IncomingMessage, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
@@ -7,7 +6,8 @@ import fp from 'fastify-plugin'
 import { requestOn } from './disconnect.ts'
 import { logRefusal, problemMediaType, routeNotFound, toDocument } from './errors.ts'
 import { Problem, type ProblemCode } from './problems.ts'
-import { contextOf, inContext, requestIdHeader, requestIdOf, warnIfReplaced, withRequestId } from './request-id.ts'
+import { contextOf, inContext, requestIdHeader, requestIdOf, warnIfReplaced } from './request-id.ts'
+import { newUuid } from './uuid.ts'
 
 const clientErrors: Record<string, ProblemCode> = {
   ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
@@ -17,9 +17,11 @@ const clientErrors: Record<string, ProblemCode> = {
 /** Fastify's `clientErrorHandler`: bytes that are no HTTP request. They get an ID and an answer all the same. */
 export function handleClientError(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   const code = clientErrors[error.code ?? ''] ?? 'bad_request'
-  const id = requestOn(socket)?.id ?? randomUUID()
+  const running = requestOn(socket)
+  const id = running?.id ?? newUuid()
+  const log = running?.log ?? this.log
   // Not the error itself: it holds the packet, which may hold a token.
-  withRequestId(() => this.log.info({ code, reason: error.message }, 'client error'), id)()
+  inContext({ request_id: id }, () => log.info({ code, reason: error.message }, 'client error'))
   if (error.code === 'ECONNRESET') socket.destroy()
   else answer(socket, new Problem(code, 'This is not a request that HTTP/1.1 allows.'), id)
 }

@@ -1,7 +1,8 @@
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { currentContext, inContext, type LogContext } from './request-id.ts'
 
 const controllerOf = Symbol('abort controller')
 
@@ -34,6 +35,7 @@ const replies = new WeakMap<Duplex, FastifyReply>()
 
 export interface RunningRequest {
   id: string
+  log: FastifyBaseLogger
   /** All of it came. */
   complete: boolean
   /** The service takes what comes of its body. */
@@ -44,8 +46,8 @@ export interface RunningRequest {
 export function requestOn(socket: Duplex): RunningRequest | undefined {
   const reply = replies.get(socket)
   if (reply === undefined) return undefined
-  const { id, raw } = reply.request
-  return { id, complete: raw.complete, reading: raw.readableFlowing === true, answering: reply.raw.headersSent }
+  const { id, log, raw } = reply.request
+  return { id, log, complete: raw.complete, reading: raw.readableFlowing === true, answering: reply.raw.headersSent }
 }
 
 /** After an early answer the rest of a request's body is read and thrown away for so long. */
@@ -56,7 +58,7 @@ const shortDrainMilliseconds = 1000
 /** Tells the work of a request that nobody waits for it any more. */
 export default fp(
   async (app) => {
-    const running = new Set<FastifyRequest>()
+    const running = new Map<FastifyRequest, LogContext | undefined>()
     let closing = false
     let aborting = false
 
@@ -86,7 +88,8 @@ export default fp(
     })
 
     app.addHook('onRequest', (request, reply, done) => {
-      running.add(request)
+      const context = currentContext()
+      running.set(request, context)
       replies.set(request.raw.socket, reply)
       reply.raw.once('close', () => {
         running.delete(request)
@@ -99,7 +102,7 @@ export default fp(
         }
         const reason = cutReasons.get(request) ?? (aborting ? 'the service closes' : 'the client went away')
         request.log.info({ reason, responseTime: reply.elapsedTime }, 'request aborted')
-        request[controllerOf]?.abort(new Error(reason))
+        abort(request, context, reason)
       })
       done()
     })
@@ -135,13 +138,22 @@ export default fp(
     app.decorate('abortRequests', () => {
       aborting = true
       // First the work and then its connection, whose errors would look like a failure of the work.
-      for (const request of running) request[controllerOf]?.abort(new Error('the service closes'))
-      for (const request of running) breakOff(request)
+      for (const [request, context] of running) abort(request, context, 'the service closes')
+      for (const request of running.keys()) breakOff(request)
       app.server.closeAllConnections()
     })
   },
   { name: 'disconnect', dependencies: ['request-id'] },
 )
+
+/** Who listens logs with the request's ID: the events that bring it about have none, or another's. */
+function abort(request: FastifyRequest, context: LogContext | undefined, reason: string): void {
+  const controller = request[controllerOf]
+  if (controller === null) return
+  const tell = () => controller.abort(new Error(reason))
+  if (context === undefined) tell()
+  else inContext(context, tell)
+}
 
 /** For a client of HTTP/1.0 a connection that merely ends is the end of a response, unless that has a length. */
 function breakOff({ raw }: FastifyRequest): void {

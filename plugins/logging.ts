@@ -19,20 +19,26 @@ export function createLoggers(level: string): Loggers {
   const requests = pino(options, destination).child({})
   const loggerInstance: FastifyBaseLogger = pino({ ...options, ...contextLogging }, destination)
   const { child } = loggerInstance
-  // Not by Fastify's `childLoggerFactory`, whose loggers it looks through anew for each request. `reqId` is what Fastify
-  // alone binds, for a request.
+  // Not by Fastify's `childLoggerFactory`, whose loggers it looks through anew for each request.
   Object.assign(loggerInstance, {
     child(this: FastifyBaseLogger, bindings: Bindings, given?: ChildLoggerOptions) {
-      if (!('reqId' in bindings)) return child.call(this, bindings, given)
+      if (!(fastifyRequestId in bindings)) return child.call(this, bindings, given)
       const options = given !== undefined && Object.keys(given).length > 0 ? given : undefined
-      return requests.child({ request_id: bindings.reqId }, options)
+      return requests.child({ request_id: bindings[fastifyRequestId] }, options)
     },
   })
   return { loggerInstance, logController: new RequestLines() }
 }
 
+/** Bound by Fastify alone, and so the mark of a request's own logger. */
+const fastifyRequestId = 'Fastify: request ID'
+
 /** Fastify's own lines on a request. The first is the place for what all of them carry. */
 class RequestLines extends LogController {
+  constructor() {
+    super({ requestIdLogLabel: fastifyRequestId })
+  }
+
   override incomingRequest(request: FastifyRequest, reply: FastifyReply): void {
     const traceId = traceIdOf(request.raw)
     if (traceId !== undefined) request.log.setBindings({ trace_id: traceId })

@@ -1,8 +1,11 @@
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
+import disconnect from '../plugins/disconnect.ts'
 import requestId, { currentRequestId, requestIdHeader, requestIdOf } from '../plugins/request-id.ts'
 import { newUuid } from '../plugins/uuid.ts'
 
@@ -45,6 +48,53 @@ t.test('the context of a request goes with its work, and ends with the event tha
   t.same(inside, { a: ['a', 'a'], b: ['b', 'b'], c: ['c', 'c'], d: ['d', 'd'] })
   t.equal(outside.length, 5)
   t.same(new Set(outside), new Set([undefined]), 'what the connection does by itself is no work of a request')
+})
+
+t.test('who listens for the end of a request does so in its context', async (t) => {
+  const seen: Record<string, string | undefined> = {}
+  const app = Fastify({ genReqId: requestIdOf })
+  await app.register(requestId)
+  await app.register(disconnect)
+  app.get('/', async (request) => {
+    request.abortSignal.addEventListener('abort', () => {
+      seen[request.id] = currentRequestId()
+    })
+    await once(request.abortSignal, 'abort')
+  })
+  const { port } = new URL(await app.listen({ port: 0, host: '127.0.0.1' }))
+  t.teardown(() => app.close())
+
+  const ask = (...ids: string[]) => {
+    const socket = connect(Number(port), '127.0.0.1').resume()
+    socket.on('error', () => {})
+    socket.write(ids.map((id) => `GET / HTTP/1.1\r\nHost: x\r\n${requestIdHeader}: ${id}\r\n\r\n`).join(''))
+    return socket
+  }
+  const goesAway = ask('goes-away', 'pipelined')
+  ask('stays')
+  await sleep(100)
+  goesAway.destroy()
+  await sleep(100)
+  t.same(seen, { 'goes-away': 'goes-away', pipelined: 'pipelined' })
+  app.abortRequests()
+  t.equal(seen.stays, 'stays')
+})
+
+t.test("a child of the app's logger keeps its fields, and has those of the context", async (t) => {
+  const script = `
+    import { createLoggers } from './plugins/logging.ts'
+    import { inContext } from './plugins/request-id.ts'
+    const { loggerInstance } = createLoggers('info')
+    inContext({ request_id: 'the-context', trace_id: 'the-trace' }, () =>
+      loggerInstance.child({ volume: 'v' }).child({ reqId: 'of the storage' }).info('a line'))`
+  const cwd = new URL('../', import.meta.url)
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], { cwd })
+  t.match(JSON.parse(stdout), {
+    volume: 'v',
+    reqId: 'of the storage',
+    request_id: 'the-context',
+    trace_id: 'the-trace',
+  })
 })
 
 t.test('IDs that are made here are random UUIDs', async (t) => {

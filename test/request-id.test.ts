@@ -204,6 +204,17 @@ t.test('the request ID follows the work', async (t) => {
     }
   })
 
+  await t.test('bytes that break a request off have a line with all of its fields', async (t) => {
+    const trace = '4bf92f3577b34da6a3ce929d0e0e4736'
+    const fields = `Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nAuthorization: ${auth.authorization}`
+    const more = `traceparent: 00-${trace}-00f067aa0ba902b7-01\r\n${requestIdHeader}: breaks-off`
+    await raw(server, `POST /folders HTTP/1.1\r\n${fields}\r\n${more}\r\n\r\n1\r\n{\r\nno chunk\r\n`)
+    t.match(await server.logged((line) => line.request_id === 'breaks-off' && line.msg === 'client error'), {
+      code: 'bad_request',
+      trace_id: trace,
+    })
+  })
+
   await t.test('an aborted request has its lines too', async () => {
     await truncate(join(await server.mountOf(folder), 'large.bin'), 2 ** 30)
     const { hostname, port, pathname, search } = new URL(large)
