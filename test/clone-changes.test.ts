@@ -12,7 +12,7 @@ t.test('a file that is written to while its vfolder is cloned is told', async (t
   const [from, to] = [await posix.createFolder(), await posix.createFolder()]
   for (let index = 0; index < 3000; index++) fs.writeFileSync(join(from.path, `file-${index}`), `content ${index}`)
   const script = `const fs = require('node:fs'); console.log('on')
-    setInterval(() => fs.writeFileSync('file-7', String(Math.random())), 2)`
+    setInterval(() => fs.writeFileSync('file-7', String(Math.random())), 20)`
   const writer = spawn(process.execPath, ['-e', script], { cwd: from.path, stdio: ['ignore', 'pipe', 'inherit'] })
   t.teardown(() => writer.kill('SIGKILL'))
   await once(writer.stdout, 'data')
