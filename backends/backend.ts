@@ -7,7 +7,7 @@
  *
  * Every call takes an `AbortSignal`. An aborted call rejects, leaves nothing visible and releases what it held.
  *
- * What not every storage can do is an optional member: its presence is the capability.
+ * What not every storage can do is an optional member: its presence is the capability (`capabilities.ts`).
  */
 export interface Backend {
   readonly limits: Limits
@@ -165,31 +165,6 @@ export interface Backend {
 
   /** Where a host mounts or reaches the entry; an absent path is the vfolder itself. */
   mount?(folder: string, path: string | undefined): Promise<MountPoint>
-}
-
-/** The optional members of `Backend`, in the order in which the API lists them. */
-export const capabilities = [
-  'readMany',
-  'copy',
-  'clone',
-  'usage',
-  'symlink',
-  'capacity',
-  'presign',
-  'presignUpload',
-  'mount',
-] as const satisfies (keyof Backend)[]
-export type Capability = (typeof capabilities)[number]
-
-export function capabilitiesOf(backend: Backend): Capability[] {
-  return capabilities.filter((capability) => backend[capability] !== undefined)
-}
-
-/** A backend that has the capability. */
-export type Capable<C extends Capability> = Backend & Required<Pick<Backend, C>>
-
-export function hasCapability<C extends Capability>(backend: Backend, capability: C): backend is Capable<C> {
-  return backend[capability] !== undefined
 }
 
 export interface Limits {

@@ -3,6 +3,7 @@
  * order of listings; and the type of `app.backends`, where it registers.
  */
 export * from '../backends/backend.ts'
+export * from '../backends/capabilities.ts'
 export * from '../backends/definition.ts'
 export * from '../backends/errors.ts'
 export * from '../backends/order.ts'

@@ -1,6 +1,7 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
-import { type Backend, type Capability, capabilities } from '../backends/backend.ts'
+import type { Backend } from '../backends/backend.ts'
+import { type Capability, capabilities } from '../backends/capabilities.ts'
 
 // What comes from JavaScript, or was compiled with another version of the contract, may be anything.
 

@@ -1,12 +1,5 @@
-import {
-  type Amount,
-  type Entry,
-  hasCapability,
-  type ListOptions,
-  type MountPoint,
-  type OpenFile,
-  type PresignOptions,
-} from '../backends/backend.ts'
+import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../backends/backend.ts'
+import { hasCapability } from '../backends/capabilities.ts'
 import { AlreadyExists, NotFound } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { withMembers } from './errors.ts'

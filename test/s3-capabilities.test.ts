@@ -1,5 +1,5 @@
 import t from 'tap'
-import { capabilities, capabilitiesOf } from '../backends/backend.ts'
+import { capabilities, capabilitiesOf } from '../backends/capabilities.ts'
 import { conformance } from '../backends/conformance/index.ts'
 import { call, openS3 } from './s3.ts'
 

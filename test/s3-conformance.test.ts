@@ -1,5 +1,5 @@
 import t from 'tap'
-import { capabilities } from '../backends/backend.ts'
+import { capabilities } from '../backends/capabilities.ts'
 import { conformance } from '../backends/conformance/index.ts'
 import { openS3 } from './s3.ts'
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Amount, Capability, Capable, CloneOptions, Entry } from '../backend.ts'
+import type { Amount, CloneOptions, Entry } from '../backend.ts'
+import type { Capability, Capable } from '../capabilities.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../errors.ts'
 import { orderKey } from '../order.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'

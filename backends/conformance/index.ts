@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { type Capability, capabilities, capabilitiesOf, hasCapability } from '../backend.ts'
+import { type Capability, capabilities, capabilitiesOf, hasCapability } from '../capabilities.ts'
 import { aborts } from './aborts.ts'
 import { type CasesWith, capacity, clone, copy, mount, presign, presignUpload, usage } from './capabilities.ts'
 import { concurrency } from './concurrency.ts'

@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { capabilities, capabilitiesOf } from '../../backends/backend.ts'
+import { capabilities, capabilitiesOf } from '../../backends/capabilities.ts'
 import type { Volume } from '../../plugins/volumes.ts'
 import { Bytes, problemResponses, ref } from '../schemas.ts'
 
