@@ -108,12 +108,20 @@ export default fp(
     })
 
     // A connection on which nothing moves is cut, unless it is this service that the client waits for.
-    app.server.on('timeout', (socket: Socket) => {
+    const endIdle = (socket: Socket) => {
       const running = requestOn(socket)
       const isWaiting = running !== undefined && (running.complete || !running.reading) && !running.answering
       if (held.has(socket) || isWaiting) socket.setTimeout(app.server.timeout)
       else if (running === undefined) socket.destroy()
       else replies.get(socket)?.request.cut('no byte moved for too long')
+    }
+
+    // After a process stood still, or was busy, its timers come before the bytes that the kernel has for it.
+    app.server.on('timeout', (socket: Socket) => {
+      const before = movedOn(socket)
+      setImmediate(() => {
+        if (movedOn(socket) === before) endIdle(socket)
+      })
     })
 
     app.addHook('preClose', async () => {
@@ -145,6 +153,11 @@ export default fp(
   },
   { name: 'disconnect', dependencies: ['request-id'] },
 )
+
+/** Differs as soon as a byte moves. */
+function movedOn({ bytesRead, bytesWritten, writableLength }: Socket): string {
+  return `${bytesRead} ${bytesWritten} ${writableLength}`
+}
 
 /** Who listens logs with the request's ID: the events that bring it about have none, or another's. */
 function abort(request: FastifyRequest, context: LogContext | undefined, reason: string): void {

@@ -136,7 +136,7 @@ t.test('slow uploads live on, and so do those that wait for their memory', async
   const server = await startServer(t, {
     env: {
       VOLUMES: JSON.stringify({ default: { ...volume, uploadBuffers: 1 } }),
-      IDLE_TIMEOUT_SECONDS: '2',
+      IDLE_TIMEOUT_SECONDS: '3',
       UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
     },
   })
@@ -152,11 +152,11 @@ t.test('slow uploads live on, and so do those that wait for their memory', async
   const files = { slow: patternBytes(7 * MiB), waiting: patternBytes(17 * MiB), later: patternBytes(9 * MiB) }
   const waiting = await begin('waiting', files.waiting)
   waiting.upload.write(files.waiting.subarray(0, 5 * MiB))
-  await sleep(700)
+  await sleep(500)
   const slow = await begin('slow', files.slow)
   const last = files.slow.length - 12
   slow.upload.write(files.slow.subarray(0, last))
-  await sleep(700)
+  await sleep(500)
   // Its first part is stored, and then it waits for the memory of another one.
   waiting.upload.end(files.waiting.subarray(5 * MiB))
   const later = await begin('later', files.later)

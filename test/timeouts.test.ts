@@ -1,9 +1,12 @@
+import { once } from 'node:events'
 import { truncate } from 'node:fs/promises'
+import { type ClientRequest, type IncomingMessage, request } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { patternBytes } from '../backends/conformance/bytes.ts'
 import { eventually, managerToken, startServer } from './server.ts'
 
 const idle = 1000
@@ -95,3 +98,51 @@ t.test('what stands still is cut, what moves is not', async (t) => {
     await server.logged(({ request_id, msg }) => request_id === 'slow-download' && msg === 'request completed')
   })
 })
+
+t.test('what comes while the process stands still is not cut by the timers that are due', async (t) => {
+  const server = await startServer(t, { env: { IDLE_TIMEOUT_SECONDS: '1' } })
+  const files = await server.files()
+  await files.upload({ 'large.bin': 'x' })
+  await truncate(join(files.mount, 'large.bin'), 64 * 1024 * 1024)
+  const content = patternBytes(1024 * 1024)
+  const half = content.length / 2
+  const { hostname, port } = new URL(server.url)
+
+  for (const round of [1, 2, 3]) {
+    const upload = request(await server.sign(files.folder, `${round}.bin`, { operation: 'upload' }), { method: 'PUT' })
+    const uploaded = answerTo(upload.setHeader('content-length', content.length))
+    upload.write(content.subarray(0, half))
+    const downloaded = await answerTo(request(await server.sign(files.folder, 'large.bin')).end())
+    const kept = connect(Number(port), hostname)
+    kept.write('GET /livez HTTP/1.1\r\nHost: x\r\n\r\n')
+    await once(kept, 'data')
+    // One that waits for the kernel would be given the bytes first.
+    const busy = connect(Number(port), hostname).resume()
+    busy.write('GET /livez HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(10_000))
+    await sleep(idle / 5)
+
+    server.process.kill('SIGSTOP')
+    upload.end(content.subarray(half))
+    kept.write('GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
+    const answered = text(kept)
+    const received = bytesOf(downloaded)
+    await sleep(1.5 * idle)
+    server.process.kill('SIGCONT')
+
+    t.equal((await uploaded).statusCode, 201)
+    t.equal(await received, 64 * 1024 * 1024)
+    t.match(await answered, 'HTTP/1.1 200 ')
+    busy.destroy()
+  }
+})
+
+async function answerTo(request: ClientRequest): Promise<IncomingMessage> {
+  const [response] = await once(request, 'response')
+  return response
+}
+
+async function bytesOf(stream: IncomingMessage): Promise<number> {
+  let bytes = 0
+  for await (const chunk of stream) bytes += chunk.length
+  return bytes
+}
