@@ -59,6 +59,7 @@ export const problems = {
   internal_error: [500, 'Something went wrong in the service'],
   job_abandoned: [500, 'The job ended the process that ran it, again and again'],
   storage_access_denied: [500, 'The storage refuses the service'],
+  transfer_coding_unsupported: [501, 'The transfer coding of the body is not supported'],
   capability_missing: [501, 'The volume cannot do this'],
   database_busy: [503, 'The database is busy'],
   too_many_transfers: [503, 'Too many transfers are open'],

@@ -21,6 +21,12 @@ function mayHaveBody({ method }: Pick<RouteOptions, 'method'>): boolean {
   return [method].flat().some((one) => !bodiless.has(one))
 }
 
+/** Node takes the chunks apart, and would leave what they hold encoded (RFC 9112, section 6.1). */
+function isEncoded({ headers }: IncomingMessage): boolean {
+  const coding = headers['transfer-encoding']
+  return coding !== undefined && coding.toLowerCase() !== 'chunked'
+}
+
 /**
  * Lets a request be refused before its body is sent, where the client gives the chance (RFC 9110, section 10.1.1): it is
  * told to go on only when somebody begins to read. Node would otherwise tell it before any route has seen the request.
@@ -39,9 +45,11 @@ export default fp(
       app.server.emit('request', request, response)
     })
 
-    app.addHook('onRequest', (request, _reply, done) => {
-      if (!unknown.has(request.raw)) return done()
-      done(new Problem('expectation_failed', 'Expect may only be 100-continue.'))
+    app.addHook('onRequest', ({ raw }, _reply, done) => {
+      if (unknown.has(raw)) done(new Problem('expectation_failed', 'Expect may only be 100-continue.'))
+      else if (isEncoded(raw))
+        done(new Problem('transfer_coding_unsupported', 'Transfer-Encoding may only be chunked.'))
+      else done()
     })
 
     app.decorateReply('willReadBody', function (this: FastifyReply) {
