@@ -66,8 +66,8 @@ export interface Backend {
 
   /**
    * Stores what `source` gives from `offset` on, in the place of what is there behind `offset`. When it resolves, to the
-   * new offset, all bytes before that are durable; when it rejects, those before `offset` still are. The chunks are as
-   * those of `write`.
+   * new offset, all bytes before that are durable; when it rejects, those before `offset` still are, and those before
+   * what `onDurable` was told last. The chunks are as those of `write`.
    * @throws {UploadNotFound}
    * @throws {NoSpace}
    */
@@ -234,6 +234,11 @@ export interface WriteOptions extends Call {
 
 export interface AppendOptions extends Call {
   offset: number
+  /**
+   * To be told, where the storage knows it before the end, that all bytes before this offset are durable. What was told
+   * counts should the call fail or the process die; without it only what was there before does.
+   */
+  onDurable?(offset: number): void
 }
 
 export interface CompleteOptions extends Call {

@@ -241,6 +241,38 @@ t.test('an upload whose parts the storage has lost is not told of as stored', as
   t.equal(await content(), digest(bytes))
 })
 
+t.test('what the storage took of a PATCH before it failed counts', async (t) => {
+  const volume = await s3Volume()
+  const proxy = await startFaultyProxy(t, volume.endpoint)
+  const through = { ...volume, endpoint: proxy.url, partBytes: 5 * MiB, maxAttempts: 1 }
+  const server = await startServer(t, { env: { VOLUMES: JSON.stringify({ default: through }) } })
+  const folder = await server.createFolder()
+  const bytes = patternBytes(24 * MiB)
+  const location = await create(await signTus({ server, folder }, 'file'), bytes.length)
+  const patch = (offset: number) =>
+    tus('PATCH', location, { ...chunkType, 'upload-offset': `${offset}` }, new Uint8Array(bytes.subarray(offset)))
+  let segments = 0
+  proxy.fault = ({ method, url }) =>
+    method === 'PUT' && url?.includes('/uploads/') && ++segments > 3 ? 'internal-error' : undefined
+  t.match(await patch(0), { status: 503 })
+  proxy.fault = () => undefined
+  const { offset } = await eventually(async () => {
+    const answer = await tus('HEAD', location)
+    return answer.status === 200 && answer
+  })
+  t.ok(
+    [1, 2, 3].some((parts) => offset === `${parts * 5 * MiB}`),
+    `${offset} bytes are there`,
+  )
+  const resumed = await eventually(async () => {
+    const answer = await patch(Number(offset))
+    return answer.status !== 503 && answer
+  })
+  t.match(resumed, { status: 204 })
+  const stored = await fetch(await server.sign(folder, 'file'))
+  t.equal(digest(Buffer.from(await stored.arrayBuffer())), digest(bytes))
+})
+
 t.test('the server may take longer to copy than a connection may be idle', async (t) => {
   const { backend, proxy, folder } = await startBackendThrough(t, { idleTimeoutSeconds: 1, maxAttempts: 1 })
   const bytes = patternBytes(9 * MiB)

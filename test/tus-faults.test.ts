@@ -1,9 +1,9 @@
 import { randomBytes } from 'node:crypto'
-import { readdir, readFile } from 'node:fs/promises'
+import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { eventually, startServer } from './server.ts'
+import { eventually, type Server, startServer } from './server.ts'
 import { startOnSmallVolume } from './small-volume.ts'
 import { assertNothingLeft, chunkType, create, patch, sha256, signTus, startPatch, tus } from './tus.ts'
 
@@ -73,15 +73,27 @@ t.test('a volume that is full', async (t) => {
   const content = randomBytes(4 * mebibyte)
   const half = content.length / 2
 
-  await t.test('in the middle of a PATCH: it goes on where it was, once there is room', async (t) => {
+  await t.test('in the middle of a PATCH: it goes on after what fitted, once there is room', async (t) => {
     await fill(9 * mebibyte)
     const location = await create(url, content.length)
-    t.match(await patch(location, 0, content.subarray(0, half)), { status: 204 })
-    t.match(await patch(location, half, content.subarray(half)), full)
-    t.match(await tus('HEAD', location), { status: 200, offset: `${half}` })
+    t.match(await patch(location, 0, content), full)
+    const { offset } = await tus('HEAD', location)
+    t.ok(Number(offset) >= half && Number(offset) < content.length, `${offset} bytes fitted`)
     await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['filler'] })
-    t.match(await patch(location, half, content.subarray(half)), { status: 204, offset: `${content.length}` })
+    const rest = content.subarray(Number(offset))
+    t.match(await patch(location, Number(offset), rest), { status: 204, offset: `${content.length}` })
     t.match(await server.logged(({ msg }) => msg === 'upload completed'), { sha256: sha256(content) })
+  })
+
+  await t.test('in the middle of a PATCH that counts as a whole: it gives its room back', async (t) => {
+    await fill(5 * mebibyte)
+    const location = await create(url, content.length)
+    const checksum = `sha256 ${Buffer.from(sha256(content), 'hex').toString('base64')}`
+    t.match(await patch(location, 0, content, { 'upload-checksum': checksum }), full)
+    t.match(await tus('HEAD', location), { status: 200, offset: '0' })
+    await files.upload({ another: new Uint8Array(2 * mebibyte) })
+    await tus('DELETE', location)
+    await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['filler', 'another'] })
   })
 
   await t.test('in the middle of a concatenation: the parts are as they were', async (t) => {
@@ -125,6 +137,7 @@ t.test('a body in chunks that goes over the declared length', async (t) => {
   })
   t.match([response.status, await response.json()], [413, { code: 'file_too_large', maxBytes: content.length }])
   t.match(await tus('HEAD', location), { status: 200, offset: '0' }, 'what came before is not taken for the file')
+  t.equal(await stagedBytes(server), 0, 'and takes up no room')
   t.same(await readdir(files.mount), [])
   await tus('DELETE', location)
   await assertNothingLeft(t, server, files.folder)
@@ -185,3 +198,44 @@ t.test('what has expired and is not removed yet', async (t) => {
   t.match(await patch(location, 5, 'x'), expired)
   t.match(await tus('POST', url, { 'upload-concat': `final;${location}` }), expired)
 })
+
+t.test('bytes whose checksum is wrong take up no room', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const content = randomBytes(3 * mebibyte)
+  const location = await create(await signTus(files, 'a'), content.length)
+  const checksum = `sha1 ${randomBytes(20).toString('base64')}`
+  t.match(await patch(location, 0, content, { 'upload-checksum': checksum }), { status: 460 })
+  t.equal(await stagedBytes(server), 0)
+  t.match(await patch(location, 0, content), { status: 204 })
+  t.equal(sha256(await readFile(join(files.mount, 'a'))), sha256(content))
+})
+
+t.test('kill -9 in the middle of one long PATCH takes only its last seconds', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const content = randomBytes(160 * mebibyte)
+  const location = await create(await signTus(files, 'a'), content.length)
+  const { socket } = startPatch(location, 0, content.length)
+  // What is on the disk is written down every five seconds.
+  for (let sent = 0; sent < 120; sent += 20) {
+    socket.write(content.subarray(sent * mebibyte, (sent + 20) * mebibyte))
+    await sleep(1200)
+  }
+  await server.end('SIGKILL')
+  socket.destroy()
+  const next = await startServer(t, { dataDir: server.dataDir, env: { LEASE_SECONDS: '1' } })
+  const resumed = location.replace(server.url, next.url)
+  const offset = Number((await tus('HEAD', resumed)).offset)
+  t.ok(offset >= 32 * mebibyte && offset <= 120 * mebibyte, `${offset} bytes are there`)
+  t.match(await patch(resumed, offset, content.subarray(offset)), { status: 204, offset: `${content.length}` })
+  t.equal(sha256(await readFile(join(files.mount, 'a'))), sha256(content))
+  await assertNothingLeft(t, next, files.folder)
+})
+
+/** What uploads take up of the volume. */
+async function stagedBytes({ dataDir }: Server): Promise<number> {
+  const uploads = join(dataDir, 'volumes/default/uploads')
+  const sizes = (await readdir(uploads)).map(async (name) => (await stat(join(uploads, name))).size)
+  return (await Promise.all(sizes)).reduce((sum, size) => sum + size, 0)
+}

@@ -71,11 +71,17 @@ export const uploads: Cases = {
       const source = interrupted(bytes.subarray(first), () => {
         throw failure
       })
-      const appending = subject.backend.appendUpload(subject.folder, upload, source, { ...call, offset: first })
+      let durable = first
+      const onDurable = (offset: number) => {
+        assert.ok(offset > durable)
+        durable = offset
+      }
+      const options = { ...call, offset: first, onDurable }
+      const appending = subject.backend.appendUpload(subject.folder, upload, source, options)
       await assert.rejects(appending, (error) => error === failure)
       const backend = await subject.reopen()
       const kept = await readUpload(subject, upload)
-      assert.equal(digest(kept.subarray(0, first)), digest(bytes.subarray(0, first)))
+      assert.equal(digest(kept.subarray(0, durable)), digest(bytes.subarray(0, durable)))
       await append(subject, upload, bytes, [first, bytes.length], backend)
       await complete(subject, upload, `file ${first}`, bytes.length)
       assert.equal(digest(await subject.bytes(`file ${first}`)), digest(bytes))

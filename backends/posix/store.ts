@@ -15,6 +15,8 @@ interface StoreOptions extends Call {
   position?: number
   /** How many bytes may come. */
   maxBytes?: number
+  /** Told up to where the file is on the disk, also before this fails. */
+  onDurable?(position: number): void
 }
 
 /**
@@ -24,21 +26,21 @@ interface StoreOptions extends Call {
 export async function store(
   fd: number,
   source: AsyncIterable<Buffer>,
-  { signal, position = 0, maxBytes = Number.POSITIVE_INFINITY }: StoreOptions,
+  { signal, position = 0, maxBytes = Number.POSITIVE_INFINITY, onDurable }: StoreOptions,
 ): Promise<number> {
   let buffer: Buffer | undefined
   let gathered = 0
   let given = 0
   let flushedAt = performance.now()
   let writing: Promise<void> = Promise.resolve()
-  const syncing = backgroundSync(fd)
+  const syncing = backgroundSync(fd, (bytes) => onDurable?.(position + bytes))
 
-  const begin = (chunk: Buffer) => {
-    const written = writeFully(fd, chunk, position + given)
+  const begin = async (chunk: Buffer) => {
+    const start = given
     given += chunk.length
     flushedAt = performance.now()
+    await writeFully(fd, chunk, position + start)
     syncing.wrote(given)
-    return written
   }
   const flush = async () => {
     await writing
@@ -74,6 +76,10 @@ export async function store(
     await flush()
     await writing
     await syncing.done()
+  } catch (error) {
+    await writing.catch(() => {})
+    if (onDurable !== undefined) await syncing.all().catch(() => {})
+    throw error
   } finally {
     // The caller closes the descriptor, whose number may be another file's right after.
     await Promise.allSettled([writing, syncing.done()])
@@ -83,15 +89,29 @@ export async function store(
 }
 
 /** Flushes in the background, one flush at a time. Linux tells of a failed one once, so it is kept for `done`. */
-function backgroundSync(fd: number) {
+function backgroundSync(fd: number, onDurable: (bytes: number) => void) {
+  let writtenBytes = 0
   let syncedBytes = 0
   let running: Promise<void> | undefined
   let failure: unknown
+
+  const sync = async () => {
+    const bytes = writtenBytes
+    syncedBytes = bytes
+    await fdatasync(fd)
+    onDurable(bytes)
+  }
+  const done = async () => {
+    await running
+    if (failure !== undefined) throw failure
+  }
+
   return {
+    /** So many bytes, from the first one on, are in the file. */
     wrote(bytes: number): void {
+      writtenBytes = bytes
       if (running !== undefined || bytes - syncedBytes < syncBytes) return
-      syncedBytes = bytes
-      running = fdatasync(fd).then(
+      running = sync().then(
         () => {
           running = undefined
         },
@@ -100,9 +120,13 @@ function backgroundSync(fd: number) {
         },
       )
     },
-    async done(): Promise<void> {
-      await running
-      if (failure !== undefined) throw failure
+
+    done,
+
+    /** Flushes what is in the file. */
+    async all(): Promise<void> {
+      await done()
+      if (syncedBytes < writtenBytes) await sync()
     },
   }
 }

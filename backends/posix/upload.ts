@@ -36,14 +36,14 @@ export async function appendUpload(
   layout: Layout,
   upload: string,
   source: AsyncIterable<Buffer>,
-  { offset, signal }: AppendOptions,
+  { offset, signal, onDurable }: AppendOptions,
 ): Promise<number> {
   return translated(`the upload ${upload}`, async () => {
     const fd = await openUpload(layout, upload, O_RDWR)
     try {
       // What is behind was never told of: its call did not come to its end.
       if ((await fstat(fd)).size > offset) await ftruncate(fd, offset)
-      const stored = await store(fd, source, { position: offset, signal })
+      const stored = await store(fd, source, { position: offset, signal, ...(onDurable && { onDurable }) })
       await fsync(fd)
       return offset + stored
     } finally {

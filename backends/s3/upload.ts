@@ -48,16 +48,21 @@ export async function appendUpload(
   store: Store,
   upload: string,
   source: AsyncIterable<Buffer>,
-  { offset, signal }: AppendOptions,
+  { offset, signal, onDurable }: AppendOptions,
 ): Promise<number> {
   const { bucket, keys, buffers } = store
   const { bytes: segmentBytes } = await segmentsOf(store, upload, { signal })
   if (segmentBytes > buffers.bytes)
     throw new Unavailable('the upload was begun with larger parts than this process has')
+  const index = Math.floor(offset / segmentBytes)
+  const stored = new Set<number>()
+  let whole = index
   const storeSegment = async (index: number, body: Buffer) => {
     await bucket.put(keys.segment(upload, index), body, { signal })
+    // Several are under way at once.
+    stored.add(index)
+    while (stored.delete(whole)) onDurable?.(++whole * segmentBytes)
   }
-  const index = Math.floor(offset / segmentBytes)
   const begin = {
     index,
     bytes: offset % segmentBytes,
@@ -67,7 +72,7 @@ export async function appendUpload(
   }
   const gathering = { buffers, partBytes: segmentBytes, signal, begin, store: storeSegment }
   return gather(source, gathering, async ({ index, body, bytes }) => {
-    if (bytes > 0) await storeSegment(index, body)
+    if (bytes > 0) await bucket.put(keys.segment(upload, index), body, { signal })
     return offset + bytes
   })
 }

@@ -1,10 +1,13 @@
 import { Hash } from 'node:crypto'
+import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
+import type { Backend } from '../../backends/backend.ts'
 import { Problem } from '../problems.ts'
 import { amountAt } from '../vfolder-upload.ts'
 import type { Checksum } from './checksum.ts'
 import { type createHashes, forgetHash } from './hashes.ts'
 import type { Lock } from './locks.ts'
+import { createProgress, setOffset } from './progress.ts'
 import { coverRoom, roomFor } from './room.ts'
 import type { UploadRow } from './rows.ts'
 
@@ -19,8 +22,8 @@ export interface Append {
 }
 
 /**
- * Stores bytes of an upload. What ends them early, a client that goes away or a limit, is told after those that came are
- * durable and counted, since the client goes on from there. With a checksum they count all or not at all. Where
+ * Stores bytes of an upload. What ends them early, a client that goes away, a limit or the storage, is told after those
+ * that are durable are counted, since the client goes on from there. With a checksum they count all or not at all. Where
  * more come than may, none count: those that fit are not what the client means, and could be taken for the file.
  */
 export async function appendBytes(
@@ -41,7 +44,7 @@ export async function appendBytes(
   await coverRoom(app, row, roomFor(offset + (bytes ?? 0), replaced))
 
   const hash = hashes.at(row, offset, bytes)
-  let kept = false
+  const progress = createProgress(app, row, checksum === undefined ? limit : 0)
   let end = offset
   let failure: unknown
   let overrun = false
@@ -65,28 +68,42 @@ export async function appendBytes(
     }
   }
 
+  const onDurable = progress.reached
+  const stored = await backend
+    .appendUpload(vfolder, id, metered(), { offset, signal, onDurable })
+    .catch((error) => {
+      failure = error
+      return progress.offset()
+    })
+    .finally(progress.end)
+  const interrupted = lock.wanted.aborted && stored !== row.size && stored !== offset + (bytes ?? -1)
+  let counted = false
+  let kept = false
   try {
-    const stored = await backend.appendUpload(vfolder, id, metered(), { offset, signal })
-    const interrupted = lock.wanted.aborted && stored !== row.size && stored !== offset + (bytes ?? -1)
-    const complete = failure === undefined && !interrupted
-    if (complete || (checksum === undefined && !overrun)) {
+    if ((failure === undefined && !interrupted) || (checksum === undefined && !overrun)) {
       checksum?.verify()
+      row.expires_at = await setOffset(app, row, stored)
       row.offset = stored
-      row.expires_at = Date.now() + app.config.uploadTtlSeconds * 1000
-      await app.database
-        .updateTable('uploads')
-        .set({ offset: stored, expires_at: row.expires_at })
-        .where('id', '=', id)
-        .execute()
+      counted = true
       // On the thread only whole.
-      kept = hash instanceof Hash || stored === row.size
+      kept = stored === end && (hash instanceof Hash || stored === row.size)
       if (kept) hashes.keep(id, stored, hash)
     }
     if (failure !== undefined) throw failure
     if (interrupted) throw new Problem('upload_interrupted', 'Another request goes on with this upload.')
   } finally {
     if (!kept) forgetHash(hash)
+    if (!counted) await discard(app, backend, row)
   }
+}
+
+/** Gives back the room of bytes that do not count. The next append does it again, so this may fail. */
+async function discard(app: FastifyInstance, backend: Backend, row: UploadRow): Promise<void> {
+  const { signal } = new AbortController()
+  const nothing = Readable.from([])
+  await setOffset(app, row, row.offset)
+    .then(() => backend.appendUpload(row.vfolder, row.id, nothing, { offset: row.offset, signal }))
+    .catch((err) => app.log.info({ err, upload_id: row.id }, 'bytes that do not count could not be freed yet'))
 }
 
 export function tooLarge(limit: number): Problem {
