@@ -42,6 +42,7 @@ export default fp(
                 reserved_bytes: 0,
               })
               .where('id', '=', folder)
+              .where('state', '=', 'cloning')
               .execute()
           } else {
             await app.vfolders.startDeletion(folder, db)

@@ -24,7 +24,7 @@ export default fp(
             .selectAll()
             .where('id', '=', folder ?? '')
             .executeTakeFirst()
-          if (row === undefined) return undefined
+          if (row?.state !== 'deleting') return undefined
           await app.uploads.removeOf(row.id)
           const before = isAmount.Check(checkpoint) ? checkpoint : { files: 0, bytes: 0 }
           let removed = before
@@ -41,8 +41,12 @@ export default fp(
 
         async ended({ folder }, end, db) {
           if (end !== 'succeeded' || folder === null) return
-          await db.deleteFrom('reservations').where('vfolder', '=', folder).execute()
-          await db.deleteFrom('vfolders').where('id', '=', folder).execute()
+          const { numDeletedRows } = await db
+            .deleteFrom('vfolders')
+            .where('id', '=', folder)
+            .where('state', '=', 'deleting')
+            .executeTakeFirstOrThrow()
+          if (numDeletedRows > 0n) await db.deleteFrom('reservations').where('vfolder', '=', folder).execute()
         },
       }),
     )
@@ -62,7 +66,16 @@ export default fp(
         )
         .execute()
       for (const { id } of stuck) {
-        await app.database.transaction().execute((trx) => app.vfolders.startDeletion(id, trx))
+        await app.database.transaction().execute(async (trx) => {
+          // By now another one of that ID may be there.
+          const { numUpdatedRows } = await trx
+            .updateTable('vfolders')
+            .set({ state: 'deleting' })
+            .where('id', '=', id)
+            .where('state', '=', 'deleting')
+            .executeTakeFirstOrThrow()
+          if (numUpdatedRows > 0n) await app.vfolders.startDeletion(id, trx)
+        })
       }
     }
 

@@ -71,7 +71,7 @@ export default fp(
 
     async function queueAll(): Promise<void> {
       const last = await app.jobs.latest('sync-quotas', null)
-      if (last === undefined || hasEnded(last.job)) {
+      if (last === undefined || hasEnded(last)) {
         await app.jobs.enqueue({ kind: 'sync-quotas', folder: null, payload: {} })
       }
     }

@@ -5,9 +5,9 @@ import fp from 'fastify-plugin'
 import type { Insertable, Selectable } from 'kysely'
 import { LruMap as Cache } from 'toad-cache'
 import type { Tables } from './database/tables.ts'
-import { type Database, hasEnded, type Job } from './job-queue/job.ts'
+import { type Database, hasEnded, type Job, toJob } from './job-queue/job.ts'
 import { Problem } from './problems.ts'
-import type { Quota } from './quotas/limits.ts'
+import { type Quota, vfolderNotFound } from './quotas/limits.ts'
 import { createVfolderFiles, type OpenVfolder } from './vfolder-files.ts'
 import type { Volume } from './volumes.ts'
 
@@ -55,7 +55,7 @@ function createVfolders(app: FastifyInstance) {
   /** @throws {Problem} `vfolder_not_found` */
   async function get(id: string): Promise<Vfolder> {
     const vfolder = await find(id)
-    if (vfolder === undefined || vfolder.state === 'deleting') throw notFound(id)
+    if (vfolder === undefined || vfolder.state === 'deleting') throw vfolderNotFound(id)
     return vfolder
   }
 
@@ -64,7 +64,7 @@ function createVfolders(app: FastifyInstance) {
     if (cached !== undefined) return cached
     const vfolder = await get(id)
     if (vfolder.state === 'cloning') throw cloning(id)
-    if (vfolder.state !== 'ready') throw notFound(id)
+    if (vfolder.state !== 'ready') throw vfolderNotFound(id)
     cache.set(id, vfolder)
     return vfolder
   }
@@ -79,11 +79,47 @@ function createVfolders(app: FastifyInstance) {
   }
 
   /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */
-  async function cloneJob(vfolder: Vfolder, source: string): Promise<Job> {
-    if (vfolder.state === 'deleting') throw exists(vfolder.id, 'and is being deleted')
-    const found = await app.jobs.latest('clone-vfolder', vfolder.id)
-    if (found !== undefined && isPayload.Check(found.payload) && found.payload.source === source) return found.job
-    throw exists(vfolder.id, 'already')
+  async function cloneJob({ id, state }: Vfolder, source: string): Promise<Job> {
+    if (state === 'deleting') throw exists(id, 'and is being deleted')
+    // Not the newest of that ID: that may have made an earlier vfolder.
+    const row = await db
+      .selectFrom('vfolders')
+      .innerJoin('jobs', 'jobs.id', 'vfolders.clone_job')
+      .selectAll('jobs')
+      .where('vfolders.id', '=', id)
+      .executeTakeFirst()
+    const payload: unknown = row && JSON.parse(row.payload)
+    if (row !== undefined && isPayload.Check(payload) && payload.source === source) return toJob(row)
+    throw exists(id, 'already')
+  }
+
+  /** The directory of a vfolder that was deleted while it was made would be nobody's. */
+  async function forgetLate(input: NewVfolder): Promise<void> {
+    await db.transaction().execute(async (trx) => {
+      const { numInsertedOrUpdatedRows } = await trx
+        .insertInto('vfolders')
+        .values({ ...toRow(input), state: 'deleting' })
+        .onConflict((conflict) => conflict.column('id').doNothing())
+        .executeTakeFirstOrThrow()
+      if (numInsertedOrUpdatedRows === 1n) await startDeletion(input.id, trx)
+    })
+  }
+
+  /**
+   * Lets a vfolder vanish, with the job that frees its bytes; whoever comes second is given the first one's job, of which
+   * a later vfolder of that ID could become the prey.
+   * @returns undefined when there is no such vfolder
+   */
+  async function startDeletion(id: string, trx: Database): Promise<Job | undefined> {
+    const { numUpdatedRows } = await trx
+      .updateTable('vfolders')
+      .set({ state: 'deleting' })
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow()
+    if (numUpdatedRows === 0n) return undefined
+    const last = await app.jobs.latest('delete-vfolder', id, trx)
+    if (last !== undefined && !hasEnded(last)) return last
+    return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, payload: {} }, trx)
   }
 
   return {
@@ -108,10 +144,21 @@ function createVfolders(app: FastifyInstance) {
         )
       }
       if (existing.state === 'creating') {
-        await input.volume.backend.createFolder(input.id, { signal })
-        await db.updateTable('vfolders').set({ state: 'ready' }).where('id', '=', input.id).execute()
+        await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
+          // A deletion may take away what is being made.
+          if ((await find(input.id))?.state === 'creating') throw error
+        })
+        await db
+          .updateTable('vfolders')
+          .set({ state: 'ready' })
+          .where('id', '=', input.id)
+          .where('state', '=', 'creating')
+          .execute()
+        if ((await find(input.id)) === undefined) await forgetLate(input)
       }
-      return { vfolder: await get(input.id), created: numInsertedOrUpdatedRows === 1n }
+      const vfolder = await find(input.id)
+      if (vfolder === undefined || vfolder.state === 'deleting') throw exists(input.id, 'and is being deleted')
+      return { vfolder, created: numInsertedOrUpdatedRows === 1n }
     },
 
     /** By ID, after the given one. */
@@ -139,20 +186,16 @@ function createVfolders(app: FastifyInstance) {
      */
     async remove(id: string): Promise<Job> {
       const vfolder = await find(id)
-      if (vfolder === undefined) throw notFound(id)
+      if (vfolder === undefined) throw vfolderNotFound(id)
       if (vfolder.state === 'cloning') throw cloning(id)
-      const running = vfolder.state === 'deleting' ? await app.jobs.latest('delete-vfolder', id) : undefined
-      if (running !== undefined && !hasEnded(running.job)) return running.job
-      const job = await db.transaction().execute((trx) => this.startDeletion(id, trx))
+      const job = await db.transaction().execute((trx) => startDeletion(id, trx))
       cache.delete(id)
+      if (job === undefined) throw vfolderNotFound(id)
       return job
     },
 
     /** The part of `remove` that must happen as one. */
-    async startDeletion(id: string, trx: Database): Promise<Job> {
-      await trx.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id).execute()
-      return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, payload: {} }, trx)
-    },
+    startDeletion,
 
     /**
      * Makes a vfolder that a job fills with what is in `source`; the same call twice is one vfolder and one job.
@@ -174,7 +217,9 @@ function createVfolders(app: FastifyInstance) {
           .executeTakeFirstOrThrow()
         if (numInsertedOrUpdatedRows === 0n) return undefined
         await app.quotas.setAside(trx, id, wanted)
-        return app.jobs.enqueue({ kind: 'clone-vfolder', folder: id, payload: { source: source.id } }, trx)
+        const job = await app.jobs.enqueue({ kind: 'clone-vfolder', folder: id, payload: { source: source.id } }, trx)
+        await trx.updateTable('vfolders').set({ clone_job: job.id }).where('id', '=', id).execute()
+        return job
       })
       const vfolder = await get(id)
       return { job: job ?? (await cloneJob(vfolder, source.id)), vfolder }
@@ -203,10 +248,6 @@ async function refuseWithoutSpace({ name, backend }: Volume, bytes: number, sign
 
 function exists(id: string, how: string): Problem {
   return new Problem('vfolder_exists', `The vfolder ${id} exists ${how}.`)
-}
-
-function notFound(id: string): Problem {
-  return new Problem('vfolder_not_found', `There is no vfolder ${id}.`)
 }
 
 function cloning(id: string): Problem {

@@ -144,4 +144,9 @@ export const migrations: Record<string, Migration> = {
       await db.schema.alterTable('uploads').addColumn('rate_key', 'text').execute()
     },
   },
+  '007-clone-jobs': {
+    async up(db) {
+      await db.schema.alterTable('vfolders').addColumn('clone_job', 'text').execute()
+    },
+  },
 }

@@ -17,6 +17,8 @@ export interface Tables {
     /** Counts what changed the usage, or may be about to. */
     revision: Generated<number>
     metadata: string
+    /** The job that made it. */
+    clone_job: string | null
     created_at: string
   }
   quota_scopes: {

@@ -142,8 +142,8 @@ function createJobQueue(app: FastifyInstance) {
     },
 
     /** The newest job of a kind that works on a vfolder. */
-    async latest(kind: string, folder: string | null): Promise<{ job: Job; payload: unknown } | undefined> {
-      const row = await db
+    async latest(kind: string, folder: string | null, on: Database = db): Promise<Job | undefined> {
+      const row = await on
         .selectFrom('jobs')
         .selectAll()
         .where('kind', '=', kind)
@@ -151,7 +151,7 @@ function createJobQueue(app: FastifyInstance) {
         .orderBy('sequence', 'desc')
         .limit(1)
         .executeTakeFirst()
-      return row && { job: toJob(row), payload: JSON.parse(row.payload) }
+      return row && toJob(row)
     },
 
     /**

@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import type { Amount } from '../../backends/backend.ts'
 import type { Database } from '../job-queue/job.ts'
 import { currentRequestId } from '../request-id.ts'
-import { available, count, giveBack, setAside, units } from './limits.ts'
+import { available, count, giveBack, setAside, units, vfolderNotFound } from './limits.ts'
 import { createQuotaScopes } from './scopes.ts'
 
 declare module 'fastify' {
@@ -52,6 +52,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
     async reserve(vfolder: string, wanted: Amount, { partly = false, from }: ReserveOptions = {}) {
       const id = randomUUID()
       const held = { ...wanted }
+      let createdAt: string | undefined
       await db.transaction().execute(async (trx) => {
         if (partly) {
           const room = await available(trx, vfolder)
@@ -61,7 +62,9 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
       })
 
       async function insert(trx: Database): Promise<void> {
-        await setAside(trx, vfolder, held, from)
+        const created = await setAside(trx, vfolder, held, from)
+        createdAt ??= created
+        if (created !== createdAt) throw vfolderNotFound(vfolder)
         await trx
           .insertInto('reservations')
           .values({
@@ -110,7 +113,8 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
 
         /**
          * Makes sure that all this is still set aside: it was given back if this process stood still for so long that
-         * it was taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now
+         * it was taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now, or
+         * `vfolder_not_found` when the vfolder was deleted, also where there is another one of that ID
          */
         async confirm(): Promise<void> {
           const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()

@@ -20,9 +20,10 @@ const maximumOf = (quota: Quota, unit: (typeof units)[number]): number => quota[
  * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. Adding first
  * and looking then takes the locks of both rows, in this order, before anything is decided; a refusal undoes it with the
  * transaction. The scope need not have room for what comes `from` another of its vfolders.
+ * @returns when the vfolder was created, which tells it from an earlier one of that ID
  * @throws {Problem} `quota_exceeded` or `vfolder_not_found`
  */
-export async function setAside(trx: Database, vfolder: string, wanted: Amount, from?: string): Promise<void> {
+export async function setAside(trx: Database, vfolder: string, wanted: Amount, from?: string): Promise<string> {
   const row = await trx
     .updateTable('vfolders')
     .set((eb) => ({
@@ -32,16 +33,21 @@ export async function setAside(trx: Database, vfolder: string, wanted: Amount, f
     }))
     .where('id', '=', vfolder)
     .where('state', '!=', 'deleting')
-    .returning(['usage_bytes', 'usage_files', 'quota_bytes', 'quota_files', 'quota_scope'])
+    .returning(['usage_bytes', 'usage_files', 'quota_bytes', 'quota_files', 'quota_scope', 'created_at'])
     .returning([asDouble('reserved_bytes').as('reserved_bytes'), asDouble('reserved_files').as('reserved_files')])
     .executeTakeFirst()
-  if (row === undefined) throw new Problem('vfolder_not_found', `There is no vfolder ${vfolder}.`)
+  if (row === undefined) throw vfolderNotFound(vfolder)
   const usage = { bytes: row.usage_bytes, files: row.usage_files }
   const reserved = { bytes: row.reserved_bytes - wanted.bytes, files: row.reserved_files - wanted.files }
   const quota = { bytes: row.quota_bytes, files: row.quota_files }
   refuseOver({ limit: 'vfolder', name: vfolder, quota, usage, reserved, wanted })
-  if (row.quota_scope === null || (await scopeOf(trx, from)) === row.quota_scope) return
-  await refuseOverScope(trx, row.quota_scope, wanted)
+  const { quota_scope: scope, created_at: createdAt } = row
+  if (scope !== null && (await scopeOf(trx, from)) !== scope) await refuseOverScope(trx, scope, wanted)
+  return createdAt
+}
+
+export function vfolderNotFound(vfolder: string): Problem {
+  return new Problem('vfolder_not_found', `There is no vfolder ${vfolder}.`)
 }
 
 /** What may be too large for an integer that the driver reads, until it is refused. */
