@@ -1,23 +1,31 @@
-import { problemMediaType } from './errors.ts'
+import { ProblemDocument, problemMediaType } from './errors.ts'
 
-/** An extension of a route's schema: its body is a form with files, which no schema of the body validates. */
-export const filesForm = 'x-files-form'
+/** An extension of a route's schema: its body as OpenAPI has it, where the handler reads it and no schema validates it. */
+export const requestBody = 'x-request-body'
 
-const formBody = {
+declare module 'fastify' {
+  interface FastifySchema {
+    [requestBody]?: object
+  }
+}
+
+export const bytes = { type: 'string', format: 'binary' }
+
+/** A body of one file, or of a part of one. */
+export function bytesBody(mediaType: string, { required }: { required: boolean }) {
+  return { required, content: { [mediaType]: { schema: bytes } } }
+}
+
+export const formBody = {
   required: true,
   content: {
-    'multipart/form-data': {
-      schema: {
-        type: 'object',
-        properties: { file: { type: 'array', items: { type: 'string', format: 'binary' } } },
-      },
-    },
+    'multipart/form-data': { schema: { type: 'object', properties: { file: { type: 'array', items: bytes } } } },
   },
 }
 
 /**
- * Says what the schemas of the routes mean and @fastify/swagger cannot know: that errors are problem documents, that what
- * has a default need not be given, and that forms have files.
+ * Says what the schemas of the routes mean and @fastify/swagger cannot know: which bodies the handlers read by themselves,
+ * that problems have a media type of their own, and that what has a default need not be given.
  */
 export function mend<T extends { paths?: unknown }>(document: T): T {
   for (const path of objectsIn(document.paths)) for (const operation of objectsIn(path)) mendOperation(operation)
@@ -28,19 +36,25 @@ function mendOperation(operation: Record<string, unknown>): void {
   for (const parameter of objectsIn(operation.parameters)) {
     if (isObject(parameter.schema) && 'default' in parameter.schema) parameter.required = false
   }
-  if (operation[filesForm] === true) {
-    delete operation[filesForm]
-    operation.requestBody = formBody
+  if (requestBody in operation) {
+    operation.requestBody = operation[requestBody]
+    delete operation[requestBody]
   }
   if (isObject(operation.requestBody)) {
     for (const content of objectsIn(operation.requestBody.content)) mendRequired(content.schema)
   }
   if (!isObject(operation.responses)) return
-  for (const [status, response] of Object.entries(operation.responses)) {
-    if (!/^[45]/.test(status) || !isObject(response) || !isObject(response.content)) continue
+  for (const response of objectsIn(operation.responses)) {
+    if (!isObject(response.content)) continue
     const json = response.content['application/json']
-    if (json !== undefined) response.content = { [problemMediaType]: json }
+    if (isProblem(json)) response.content = { [problemMediaType]: json }
   }
+}
+
+function isProblem(media: unknown): boolean {
+  return (
+    isObject(media) && isObject(media.schema) && media.schema.$ref === `#/components/schemas/${ProblemDocument.$id}`
+  )
 }
 
 function mendRequired(schema: unknown): void {

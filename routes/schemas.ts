@@ -1,6 +1,7 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import { archiveFormats } from '../plugins/archives/index.ts'
 import { ProblemDocument } from '../plugins/errors.ts'
+import { bytes } from '../plugins/openapi-document.ts'
 import { pathKeyword } from '../plugins/validation.ts'
 
 export const Uuid = Type.String({
@@ -47,6 +48,13 @@ export const ArchiveFormat = Type.Union(
 export function ref<T extends TSchema>(schema: T, options: { description?: string } = {}) {
   return Type.Unsafe<Static<T>>({ ...options, $ref: `${schema.$id}#` })
 }
+
+/** What an answer with a file has: bytes of any media type, which nothing serializes. */
+export function fileContent(description: string) {
+  return { description, content: { '*/*': { schema: Type.Unsafe<unknown>(bytes) } } }
+}
+
+export const notModified = Type.Null({ description: 'what the client has is still right' })
 
 /** What any route may answer, by class of status. */
 export const problemResponses = {

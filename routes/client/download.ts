@@ -7,7 +7,7 @@ import { storageCanAnswer } from '../../plugins/downloads/redirect.ts'
 import { rateOf } from '../../plugins/pacing.ts'
 import { Problem } from '../../plugins/problems.ts'
 import { setOriginRequestId } from '../../plugins/request-id.ts'
-import { ArchiveFormat, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
+import { ArchiveFormat, fileContent, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
 
 const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')], {
   description: 'of the files in a zip; `store` when absent',
@@ -35,8 +35,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         compression: Type.Optional(compressions),
       }),
       response: {
+        304: notModified,
         307: Type.Null({ description: 'where the storage itself gives the file, on a volume that redirects' }),
-        '2xx': Type.Unknown({ description: 'the bytes of the file, of its range, or of the archive' }),
+        '2xx': fileContent('the bytes of the file, of its range, or of the archive'),
         ...problemResponses,
       },
     },

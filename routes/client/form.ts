@@ -1,7 +1,7 @@
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { filesForm } from '../../plugins/openapi-document.ts'
+import { formBody, requestBody } from '../../plugins/openapi-document.ts'
 import { rateOf } from '../../plugins/pacing.ts'
 import { setOriginRequestId } from '../../plugins/request-id.ts'
 import { formOptions, storeForm } from '../form/store-form.ts'
@@ -22,7 +22,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         description: 'The path is the directory that the files go into, each under the `filename` of its part.',
         security: [{ signedUrl: [] }],
         consumes: ['multipart/form-data'],
-        [filesForm]: true,
+        [requestBody]: formBody,
         params: Type.Object({ folder: Uuid, '*': Path }),
         querystring: Type.Object({ token: Type.Optional(Type.String()) }),
         response: { 201: Type.Object({ files: Type.Array(StoredFileBody) }), ...problemResponses },

@@ -6,6 +6,7 @@ import { AlreadyExists, IsADirectory, NotFound } from '../../backends/errors.ts'
 import { bodyOf } from '../../plugins/body.ts'
 import { expectedDigests } from '../../plugins/digests.ts'
 import { isModifiedSince, matches } from '../../plugins/downloads/conditions.ts'
+import { bytesBody, requestBody } from '../../plugins/openapi-document.ts'
 import { rateOf } from '../../plugins/pacing.ts'
 import { Problem } from '../../plugins/problems.ts'
 import { setOriginRequestId } from '../../plugins/request-id.ts'
@@ -30,6 +31,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           'The body, of any media type, becomes the file, whole or not at all; a file of that name is replaced. With ' +
           '`If-None-Match: *`, `If-Match`, `If-Unmodified-Since`, `Content-Digest`, `Repr-Digest` (sha-256, sha-512) and `Expect: 100-continue`.',
         security: [{ signedUrl: [] }],
+        [requestBody]: bytesBody('*/*', { required: true }),
         params: Type.Object({ folder: Uuid, '*': Path }),
         querystring: Type.Object({ token: Type.Optional(Type.String()) }),
         response: { 200: StoredFileBody, 201: StoredFileBody, ...problemResponses },

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { filenameOf } from '../../plugins/downloads/index.ts'
-import { FolderParams, Path, problemResponses, Uuid } from '../schemas.ts'
+import { FolderParams, fileContent, notModified, Path, problemResponses, Uuid } from '../schemas.ts'
 
 /** How to get at what is inside: as the manager, by HTTP, or on a host, by a mount. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
@@ -13,7 +13,11 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       summary: 'Read a file as the manager',
       description: 'With ranges and preconditions, as by a signed URL.',
       params: Type.Object({ id: Uuid, '*': Path }),
-      response: { '2xx': Type.Unknown({ description: 'the bytes, or those of the range' }), ...problemResponses },
+      response: {
+        '2xx': fileContent('the bytes, or those of the range'),
+        304: notModified,
+        ...problemResponses,
+      },
     },
     handler: async ({ params, abortSignal }, reply) => {
       const path = params['*']

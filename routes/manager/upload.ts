@@ -1,7 +1,7 @@
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { filesForm } from '../../plugins/openapi-document.ts'
+import { formBody, requestBody } from '../../plugins/openapi-document.ts'
 import { formOptions, storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
@@ -20,7 +20,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           "Each file goes to `path`, then its part's `filename`, which may have directories. A file is there whole or " +
           'not at all; when one fails, those before it stay and are named in the problem as `files`.',
         consumes: ['multipart/form-data'],
-        [filesForm]: true,
+        [requestBody]: formBody,
         querystring: Type.Object({ folder: Uuid, path: Type.Optional(Path) }, { additionalProperties: false }),
         response: { 201: Type.Object({ files: Type.Array(StoredFileBody) }), ...problemResponses },
       },

@@ -1,12 +1,13 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import { bodyOf } from '../../../plugins/body.ts'
+import { bytesBody, requestBody } from '../../../plugins/openapi-document.ts'
 import { rateOf } from '../../../plugins/pacing.ts'
 import { setOriginRequestId } from '../../../plugins/request-id.ts'
 import type { Named } from '../../../plugins/uploads/rows.ts'
 import { problemResponses } from '../../schemas.ts'
 import { announcedLength, uploadLimit } from '../upload-limit.ts'
-import { checksumOf, concatOf, lengthOf, metadataOf, requireMediaType } from './headers.ts'
+import { checksumOf, concatOf, lengthOf, metadataOf, requireMediaType, uploadMediaType } from './headers.ts'
 import { describeProgress } from './upload.ts'
 
 const Query = Type.Object({ token: Type.Optional(Type.String()) })
@@ -38,6 +39,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
         ...schema,
         summary: 'Begin a resumable upload (tus 1.0.0) by a signed URL',
         description: 'Its destination is the path that was signed. `Location` is its own URL, with a token of its own.',
+        [requestBody]: bytesBody(uploadMediaType, { required: false }),
         response: { 201: Type.Null(), ...problemResponses },
       },
     },

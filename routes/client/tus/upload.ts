@@ -1,12 +1,13 @@
 import { type Static, Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { bodyOf } from '../../../plugins/body.ts'
+import { bytesBody, requestBody } from '../../../plugins/openapi-document.ts'
 import { Problem } from '../../../plugins/problems.ts'
 import { setOriginRequestId } from '../../../plugins/request-id.ts'
 import { rateOfUpload, type UploadRow } from '../../../plugins/uploads/rows.ts'
 import { problemResponses, Uuid } from '../../schemas.ts'
 import { announcedLength } from '../upload-limit.ts'
-import { checksumOf, declaredLength, offsetOf, requireMediaType } from './headers.ts'
+import { checksumOf, declaredLength, offsetOf, requireMediaType, uploadMediaType } from './headers.ts'
 
 const Params = Type.Object({ upload: Uuid })
 const Query = Type.Object({ token: Type.Optional(Type.String()) })
@@ -69,8 +70,16 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   app.options(url, { schema: schema('What of tus is supported', 204) }, async (_request, reply) =>
     reply.code(204).send(),
   )
-  app.head<Route>(url, { schema: schema('Where a resumable upload goes on', 200) }, head)
-  app.patch<Route>(url, { config, schema: schema('Go on with a resumable upload', 204) }, patch)
+  app.head<Route>(
+    url,
+    { config: { swagger: { exposeHeadRoute: true } }, schema: schema('Where a resumable upload goes on', 200) },
+    head,
+  )
+  const patched = {
+    ...schema('Go on with a resumable upload', 204),
+    [requestBody]: bytesBody(uploadMediaType, { required: true }),
+  }
+  app.patch<Route>(url, { config, schema: patched }, patch)
   app.delete<Route>(url, { schema: schema('End a resumable upload', 204) }, terminate)
 
   // For clients behind something that lets only GET and POST through.
@@ -82,6 +91,12 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   const overridden = {
     ...schema('The same, named by X-HTTP-Method-Override', 204),
     description: 'HEAD, PATCH or DELETE',
+    [requestBody]: bytesBody(uploadMediaType, { required: false }),
+    response: {
+      200: Type.Null({ description: 'to a HEAD' }),
+      204: Type.Null({ description: 'to a PATCH or DELETE' }),
+      ...problemResponses,
+    },
   }
   app.post<Route>(url, { config, schema: overridden }, async (request, reply) => {
     const method = request.headers['x-http-method-override']
