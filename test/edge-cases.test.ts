@@ -7,7 +7,7 @@ import { buffer } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { eventually, startServer } from './server.ts'
+import { eventually, startServer, temporaryDirectory } from './server.ts'
 
 const run = promisify(execFile)
 
@@ -69,6 +69,21 @@ t.test('a volume that is away is not one whose files are gone', async (t) => {
   t.notOk(ready.includes(server.dataDir), 'no path of the host')
   await rename(`${volume}.away`, volume)
   t.equal((await server.manager('GET', `/folders/${files.folder}/content/a.txt`)).status, 200)
+})
+
+t.test('a clone to a volume that is away', async (t) => {
+  const root = await temporaryDirectory(t)
+  const volumes = Object.fromEntries(
+    ['default', 'two'].map((name) => [name, { backend: 'posix', root: join(root, name) }]),
+  )
+  const server = await startServer(t, { env: { VOLUMES: JSON.stringify(volumes) } })
+  const folder = await server.createFolder()
+  const clone = async () => (await server.manager('POST', `/folders/${folder}/clone`, { volume: 'two' })).json()
+  await rename(join(root, 'two'), join(root, 'away'))
+  t.match(await clone(), { status: 503, code: 'storage_unavailable' })
+  await mkdir(join(root, 'two'))
+  t.match(await clone(), { status: 503, code: 'storage_unavailable' }, 'a mount point is not the volume')
+  t.equal((await server.ask('GET', '/folders')).folders.length, 1, 'nothing was begun')
 })
 
 t.test('odd entries', async (t) => {

@@ -2,7 +2,7 @@ import fs from 'node:fs'
 import { access, lstat, mkdir, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Backend, Entry, OpenFile } from '../backend.ts'
-import { IsADirectory, NotAFile, Unavailable } from '../errors.ts'
+import { IsADirectory, NotAFile, NotFound, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
 import {
@@ -137,7 +137,12 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     },
 
     async capacity() {
-      const { bsize, blocks, bavail } = await statfs(layout.root)
+      // Not the root, which is still there, on another disk, when the volume is unmounted.
+      const place = layout.staging
+      const { bsize, blocks, bavail } = await translated('the volume', () => statfs(place)).catch((error) => {
+        if (error instanceof NotFound) throw new Unavailable('the root of the volume is gone', { cause: error })
+        throw error
+      })
       return { totalBytes: bsize * blocks, availableBytes: bsize * bavail }
     },
 
