@@ -1,4 +1,7 @@
+import { execFileSync } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import { ended, Files, startServer } from './server.ts'
@@ -104,6 +107,23 @@ t.test('delete', async (t) => {
   t.same(await files.post('delete', { paths: ['dir'], recursive: true }), [200, { deleted: ['dir'], missing: [] }])
   t.same(await files.usage(), { files: 1, bytes: 5 })
   t.same([await readdir(files.mount), await server.staged()], [['kept.txt'], []])
+})
+
+t.test('what is no entry was never counted, so deleting it takes nothing from the usage', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await files.upload({ 'kept.txt': '12345', 'dir/a.txt': '12345' })
+  execFileSync('mkfifo', ['fifo', 'dir/fifo'], { cwd: files.mount })
+  const listening = createServer().listen(join(files.mount, 'socket'))
+  await once(listening, 'listening')
+  for (const path of ['fifo', 'socket']) {
+    t.match(await files.post('delete', { paths: [path] }), [200, { deleted: [path] }])
+    t.same(await files.usage(), { files: 2, bytes: 10 }, path)
+  }
+  listening.close()
+  t.match(await files.post('delete', { paths: ['dir'], recursive: true }), [200, { deleted: ['dir'] }])
+  t.same(await files.usage(), { files: 1, bytes: 5 })
+  t.same(await readdir(files.mount), ['kept.txt'])
 })
 
 t.test('a path of 4096 bytes', async (t) => {

@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import { readlink } from 'node:fs/promises'
-import type { Entry } from '../backend.ts'
+import type { Amount, Entry } from '../backend.ts'
 
 const { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } = fs.constants
 const permissions = 0o7777
@@ -21,6 +21,12 @@ export function toEntry(path: string, attributes: Attributes): Entry | undefined
     case S_IFLNK:
       return { path, type: 'symlink', size, modifiedAt }
   }
+}
+
+/** What is counted in the usage: of a socket, a FIFO or a device nothing. */
+export function amountOf(stats: fs.Stats): Amount {
+  if (stats.isFile()) return { files: 1, bytes: stats.size }
+  return { files: stats.isSymbolicLink() ? 1 : 0, bytes: 0 }
 }
 
 /**

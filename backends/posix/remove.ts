@@ -1,4 +1,3 @@
-import type { Stats } from 'node:fs'
 import { lstat, lutimes, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
@@ -6,6 +5,7 @@ import { NotEmpty, Unavailable } from '../errors.ts'
 import type { News } from './bulk/messages.ts'
 import { runTask, type TaskOptions } from './bulk/task.ts'
 import { openDirectory } from './directory.ts'
+import { amountOf } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
 import type { Layout } from './layout.ts'
 
@@ -26,7 +26,7 @@ export async function removeEntry(
       if (!stats.isDirectory()) {
         await unlink(target)
         await parent.sync()
-        return counted(stats)
+        return amountOf(stats)
       }
       if (!recursive) {
         await rmdir(target)
@@ -96,10 +96,6 @@ export async function syncDirectory(path: string): Promise<void> {
   } finally {
     directory.close()
   }
-}
-
-function counted(stats: Stats): Amount {
-  return { files: 1, bytes: stats.isFile() ? stats.size : 0 }
 }
 
 function sum(a: Amount, b: Amount): Amount {

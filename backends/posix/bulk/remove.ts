@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { amountOf } from '../entry.ts'
 import { errnoOf } from '../errno.ts'
 import { at, entriesOf, lstat, openDirectory, unless } from './directories.ts'
 import type { Run } from './run.ts'
@@ -11,13 +12,15 @@ import type { Level, Operation } from './walk.ts'
  */
 export function remove(run: Run): Operation {
   const unlink = (fd: number, name: string) => {
-    const size = sizeOf(lstat(fd, name))
+    const stats = lstat(fd, name)
     // EISDIR: it has become a directory, which another walk removes (unlink(2)).
     const removed = unless(['ENOENT', 'EISDIR'], () => {
       inWritable(fd, () => fs.unlinkSync(at(fd, name)))
       return true
     })
-    if (removed) run.count(1, size)
+    if (!removed || stats === undefined) return
+    const { files, bytes } = amountOf(stats)
+    run.count(files, bytes)
   }
 
   return {
@@ -62,8 +65,4 @@ function inWritable(fd: number, operation: () => void): void {
     fs.fchmodSync(fd, 0o700)
     operation()
   }
-}
-
-function sizeOf(stats: fs.Stats | undefined): number {
-  return stats?.isFile() ? stats.size : 0
 }
