@@ -1,4 +1,4 @@
-import { Ajv, type SchemaValidateFunction } from 'ajv'
+import { Ajv, type ErrorObject, type SchemaValidateFunction } from 'ajv'
 import formats from 'ajv-formats'
 import type { FastifySchemaCompiler } from 'fastify'
 import fp from 'fastify-plugin'
@@ -20,7 +20,8 @@ const checkPath: SchemaValidateFunction = (rule: true | 'or-empty', path: string
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 function createAjv(coerceTypes: false | 'array'): Ajv {
-  const options = { removeAdditional: false, useDefaults: true, coerceTypes, validateSchema: false }
+  // Verbose, so that an error has the value it is about.
+  const options = { removeAdditional: false, useDefaults: true, coerceTypes, validateSchema: false, verbose: true }
   const ajv = formats.default(new Ajv(options))
   ajv.addFormat('uuid', uuid)
   return ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
@@ -31,8 +32,19 @@ const body = createAjv(false)
 // A query, a path and a header have only strings; an array may be given as one value.
 const text = createAjv('array')
 
-const compile: FastifySchemaCompiler<object> = ({ schema, httpPart }) =>
-  (httpPart === 'body' ? body : text).compile(schema)
+const compile: FastifySchemaCompiler<object> = ({ schema, httpPart }) => {
+  const isBody = httpPart === 'body'
+  const validate = (isBody ? body : text).compile(schema)
+  return (value) => validate(value) || { error: (validate.errors ?? []).map((error) => reworded(error, isBody)) }
+}
+
+/** Says what to do where Ajv only says what did not fit. */
+function reworded(error: ErrorObject, isBody: boolean): ErrorObject {
+  const { keyword, params, data } = error
+  if (keyword === 'format' && params.format === 'uuid') return { ...error, message: 'must be a UUID in lower case' }
+  const isRepeated = !isBody && keyword === 'type' && Array.isArray(data)
+  return isRepeated ? { ...error, message: 'must be given once' } : error
+}
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
