@@ -5,7 +5,9 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Amount } from '../backends/backend.ts'
 import { defineJob, hasEnded } from '../plugins/job-queue/job.ts'
+import { Problem } from '../plugins/problems.ts'
 import { countUsage, putUsageRight } from '../plugins/usage.ts'
+import type { Vfolder } from '../plugins/vfolders.ts'
 
 /** How many vfolders are asked for at once. */
 const page = 100
@@ -40,6 +42,7 @@ export default fp(
         cancellable: true,
 
         async run({ folder, checkpoint, signal, progress, save }) {
+          const logFailure = createFailureLog(app)
           const state = { ...(isCheckpoint.Check(checkpoint) ? checkpoint : nothingYet) }
           for await (const vfolder of folder === null ? ready(app, state.after) : [await app.vfolders.get(folder)]) {
             signal.throwIfAborted()
@@ -47,7 +50,7 @@ export default fp(
             const { counted, drift } = await sync(app, vfolder.id, signal).catch((err) => {
               if (folder !== null || signal.aborted) throw err
               // One that cannot be counted must not keep the others from it.
-              app.log.error({ err, folder: vfolder.id, volume: vfolder.volume }, 'a vfolder could not be counted')
+              logFailure(err, vfolder)
               state.failed++
               return { counted: none, drift: none }
             })
@@ -82,6 +85,19 @@ export default fp(
   },
   { name: 'sync-quotas', dependencies: ['job-queue', 'scheduler', 'vfolders'] },
 )
+
+/** Logs why a vfolder could not be counted; of a volume that is not configured once, however many vfolders it has. */
+function createFailureLog({ log }: FastifyInstance) {
+  const told = new Set<string>()
+  return (err: unknown, { id, volume }: Vfolder) => {
+    if (!(err instanceof Problem) || err.code !== 'volume_not_found') {
+      log.error({ err, folder: id, volume }, 'a vfolder could not be counted')
+    } else if (!told.has(volume)) {
+      told.add(volume)
+      log.warn({ volume }, 'there are vfolders on a volume that is not configured')
+    }
+  }
+}
 
 async function* ready(app: FastifyInstance, after: string) {
   let position = after

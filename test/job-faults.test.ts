@@ -225,3 +225,23 @@ t.test('a volume that is away for a while', async (t) => {
     await eventually(async () => (await server.manager('DELETE', `/folders/${folder}`)).status === 404, 30_000)
   })
 })
+
+t.test('a volume that is not configured any more costs a sync one line', async (t) => {
+  const dataDir = await temporaryDirectory(t)
+  const volumes = Object.fromEntries(
+    ['default', 'gone'].map((name) => [name, { backend: 'posix', root: join(dataDir, name) }]),
+  )
+  const first = await startServer(t, { dataDir, env: { VOLUMES: JSON.stringify(volumes) } })
+  for (let count = 0; count < 3; count++) await first.createFolder({ volume: 'gone' })
+  await first.createFolder()
+  await first.end()
+
+  const { gone: _, ...left } = volumes
+  const env = { VOLUMES: JSON.stringify(left), QUOTA_SYNC_INTERVAL_SECONDS: '1' }
+  const second = await startServer(t, { dataDir, env })
+  const sync = await second.logged(({ msg, result }) => msg === 'job succeeded' && result !== undefined)
+  t.match(sync, { result: { folders: 4, failed: 3 } })
+  const warnings = second.linesOf(sync.request_id!).filter(({ level }) => level > 30)
+  t.match(warnings, [{ level: 40, volume: 'gone', msg: /not configured/ }])
+  t.equal(warnings.length, 1)
+})
