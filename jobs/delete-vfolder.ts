@@ -2,7 +2,8 @@ import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { sql } from 'kysely'
-import { defineJob } from '../plugins/job-queue/job.ts'
+import { type Database, defineJob } from '../plugins/job-queue/job.ts'
+import { withRequestId } from '../plugins/request-id.ts'
 
 /** What was removed so far. */
 const isAmount = TypeCompiler.Compile(Type.Object({ files: Type.Integer(), bytes: Type.Integer() }))
@@ -51,12 +52,17 @@ export default fp(
       }),
     )
 
-    /** A deletion is not given up, however long its volume is away. */
+    /** A deletion is not given up, however long its volume is away; it waits for one that is not configured. */
     async function startAgain(): Promise<void> {
       const stuck = await app.database
         .selectFrom('vfolders')
         .select('id')
         .where('state', '=', 'deleting')
+        .where(
+          'volume',
+          'in',
+          app.volumes.all().map(({ name }) => name),
+        )
         .where('id', 'not in', (eb) =>
           eb
             .selectFrom('jobs')
@@ -66,22 +72,28 @@ export default fp(
         )
         .execute()
       for (const { id } of stuck) {
-        await app.database.transaction().execute(async (trx) => {
-          // By now another one of that ID may be there.
-          const { numUpdatedRows } = await trx
-            .updateTable('vfolders')
-            .set({ state: 'deleting' })
-            .where('id', '=', id)
-            .where('state', '=', 'deleting')
-            .executeTakeFirstOrThrow()
-          if (numUpdatedRows > 0n) await app.vfolders.startDeletion(id, trx)
-        })
+        const last = await app.jobs.latest('delete-vfolder', id)
+        await withRequestId(() => app.database.transaction().execute((trx) => again(id, trx)), last?.requestId)()
       }
+    }
+
+    async function again(id: string, trx: Database): Promise<void> {
+      // By now another one of that ID may be there.
+      const { numUpdatedRows } = await trx
+        .updateTable('vfolders')
+        .set({ state: 'deleting' })
+        .where('id', '=', id)
+        .where('state', '=', 'deleting')
+        .executeTakeFirstOrThrow()
+      if (numUpdatedRows > 0n) await app.vfolders.startDeletion(id, trx)
     }
 
     app.addHook('onReady', async () => {
       app.schedule('restart-deletions', app.config.uploadCleanupIntervalSeconds, startAgain)
     })
   },
-  { name: 'delete-vfolder', dependencies: ['job-queue', 'scheduler', 'vfolders', 'volumes', 'database', 'uploads'] },
+  {
+    name: 'delete-vfolder',
+    dependencies: ['request-id', 'job-queue', 'scheduler', 'vfolders', 'volumes', 'database', 'uploads'],
+  },
 )

@@ -1,5 +1,5 @@
 import type { Amount, Backend, Entry, WriteOptions, Written } from '../backends/backend.ts'
-import { BackendError, IsADirectory, NotFound } from '../backends/errors.ts'
+import { BackendError, IsADirectory, NotFound, Unavailable } from '../backends/errors.ts'
 import { splitPath } from '../backends/path.ts'
 import { createDigests, type Expected } from './digests.ts'
 import { Problem } from './problems.ts'
@@ -104,7 +104,7 @@ async function cover(room: Reservation, file: Amount, replaced: Amount): Promise
 /** What stands at a path and would be replaced. What cannot be replaced is refused later, by the backend itself. */
 export async function amountAt(backend: Backend, folder: string, path: string, signal: AbortSignal): Promise<Amount> {
   const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
-    if (!(error instanceof BackendError)) throw error
+    if (!(error instanceof BackendError) || error instanceof Unavailable) throw error
   })
   return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
 }

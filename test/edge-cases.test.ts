@@ -7,7 +7,7 @@ import { buffer } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { eventually, startServer, temporaryDirectory } from './server.ts'
+import { eventually, formOf, startServer, temporaryDirectory } from './server.ts'
 
 const run = promisify(execFile)
 
@@ -65,6 +65,9 @@ t.test('a volume that is away is not one whose files are gone', async (t) => {
     const response = await server.manager('GET', `/folders/${files.folder}/${path}`)
     t.match(await response.json(), { status: 503, code: 'storage_unavailable' }, path)
   }
+  const form = formOf({ 'b.txt': 'b' })
+  const upload = await server.manager('POST', `/folders/upload?folder=${files.folder}`, form)
+  t.match(await upload.json(), { status: 503, code: 'storage_unavailable' }, 'upload')
   const ready = await (await fetch(`${server.url}/readyz`)).text()
   t.notOk(ready.includes(server.dataDir), 'no path of the host')
   await rename(`${volume}.away`, volume)
@@ -92,6 +95,12 @@ t.test('odd entries', async (t) => {
   await run('mkfifo', [join(files.mount, 'fifo')])
   t.match(await files.post('move', { from: 'fifo', to: 'moved' }), [409, { code: 'not_a_file' }])
   t.equal((await run('ls', [files.mount])).stdout, 'fifo\n')
+  await files.upload({ fifo: 'a file' })
+  t.same(await files.usage(), { files: 1, bytes: 6 }, 'which was not counted, so the file in its place is')
+  await run('mkfifo', [join(files.mount, 'other')])
+  t.match(await files.post('move', { from: 'fifo', to: 'other', overwrite: true }), [200])
+  t.same(await files.usage(), { files: 1, bytes: 6 })
+  await files.post('delete', { paths: ['other'] })
 
   await files.upload({ 'a.txt': 'aaa' })
   linkSync(join(files.mount, 'a.txt'), join(files.mount, 'hard'))

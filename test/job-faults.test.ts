@@ -222,7 +222,13 @@ t.test('a volume that is away for a while', async (t) => {
     const { job } = await server.ask('DELETE', `/folders/${folder}`)
     t.match(await ended(server, job.id, 60_000), { state: 'failed', error: { code: 'storage_unavailable' } })
     await rename(`${volume}.away`, volume)
-    await eventually(async () => (await server.manager('DELETE', `/folders/${folder}`)).status === 404, 30_000)
+    const { jobs } = await eventually(async () => {
+      const answer = await server.ask('GET', `/jobs?folder=${folder}`)
+      return answer.jobs[0].state === 'succeeded' && answer
+    }, 30_000)
+    t.not(jobs[0].id, job.id)
+    t.equal(jobs[0].requestId, job.requestId, 'the next job goes on under the same request ID')
+    t.equal((await server.manager('DELETE', `/folders/${folder}`)).status, 404)
   })
 })
 
@@ -232,16 +238,35 @@ t.test('a volume that is not configured any more costs a sync one line', async (
     ['default', 'gone'].map((name) => [name, { backend: 'posix', root: join(dataDir, name) }]),
   )
   const first = await startServer(t, { dataDir, env: { VOLUMES: JSON.stringify(volumes) } })
-  for (let count = 0; count < 3; count++) await first.createFolder({ volume: 'gone' })
+  const folders: string[] = []
+  for (let count = 0; count < 3; count++) folders.push(await first.createFolder({ volume: 'gone' }))
   await first.createFolder()
   await first.end()
 
   const { gone: _, ...left } = volumes
-  const env = { VOLUMES: JSON.stringify(left), QUOTA_SYNC_INTERVAL_SECONDS: '1' }
+  const env = {
+    VOLUMES: JSON.stringify(left),
+    QUOTA_SYNC_INTERVAL_SECONDS: '1',
+    UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
+  }
   const second = await startServer(t, { dataDir, env })
   const sync = await second.logged(({ msg, result }) => msg === 'job succeeded' && result !== undefined)
   t.match(sync, { result: { folders: 4, failed: 3 } })
   const warnings = second.linesOf(sync.request_id!).filter(({ level }) => level > 30)
   t.match(warnings, [{ level: 40, volume: 'gone', msg: /not configured/ }])
   t.equal(warnings.length, 1)
+
+  await t.test('and a deletion waits for it', async (t) => {
+    const { job } = await second.ask('DELETE', `/folders/${folders[0]}`)
+    t.match(await ended(second, job.id), { state: 'failed', error: { code: 'volume_not_found' } })
+    await sleep(3000)
+    t.equal((await second.ask('GET', `/jobs?folder=${folders[0]}`)).jobs.length, 1, 'without one job after the other')
+    await second.end()
+    const third = await startServer(t, { dataDir, env: { ...env, VOLUMES: JSON.stringify(volumes) } })
+    const { jobs } = await eventually(async () => {
+      const answer = await third.ask('GET', `/jobs?folder=${folders[0]}`)
+      return answer.jobs[0].state === 'succeeded' && answer
+    })
+    t.equal(jobs[0].requestId, job.requestId)
+  })
 })

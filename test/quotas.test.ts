@@ -157,6 +157,30 @@ t.test('copies and moves count', async (t) => {
   t.same((await other.keys('recursive=true')).flat(), ['a', 'moved/', 'moved/here/', 'moved/here/b'])
 })
 
+t.test('what many do to one file at once is counted as it was', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const overwriting = { from: 'from', to: 'file', overwrite: true }
+  const deeds: Record<string, (index: number) => Promise<unknown>> = {
+    replaced: (index) => files.upload({ file: 'x'.repeat(index) }),
+    'replaced and deleted': (index) =>
+      index % 2 ? files.upload({ file: 'bytes' }) : files.post('delete', { paths: ['file'] }),
+    'moved to, and replaced': (index) => (index ? files.upload({ file: 'bytes' }) : files.post('move', overwriting)),
+    'copied to, and moved to': (index) => files.post(index % 2 ? 'copy' : 'move', overwriting),
+    'moved away, and replaced': (index) =>
+      index ? files.upload({ file: 'bytes' }) : files.post('move', { from: 'file', to: 'moved', overwrite: true }),
+  }
+  for (const [what, deed] of Object.entries(deeds)) {
+    for (let round = 0; round < 12; round++) {
+      await files.upload({ file: new Uint8Array(1000), from: 'from' })
+      await Promise.all(Array.from({ length: 8 }, (_, index) => deed(index)))
+      const { entries } = await server.ask('GET', `/folders/${files.folder}/files`)
+      const bytes = entries.reduce((sum: number, { size }: { size: number }) => sum + size, 0)
+      t.same(await files.usage(), { files: entries.length, bytes }, what)
+    }
+  }
+})
+
 t.test('a quota scope', async (t) => {
   const server = await startServer(t)
   const scope = '/quota-scopes/user-1'

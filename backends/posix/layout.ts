@@ -2,6 +2,8 @@ import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LruMap as Cache } from 'toad-cache'
+import type { Call } from '../backend.ts'
+import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
 
 /** An entry of a vfolder, and how what is created there is owned. */
@@ -28,6 +30,7 @@ export class Layout {
   readonly staging: string
   readonly uploads: string
   readonly trash: string
+  readonly #turns = new Turns()
   readonly #folders = new Cache<string>(10_000)
 
   private constructor(root: string) {
@@ -59,6 +62,13 @@ export class Layout {
     const folder = join(this.root, 'folders', hash.slice(0, 2), hash.slice(2, 4), id)
     this.#folders.set(id, folder)
     return folder
+  }
+
+  /** Changes one entry, or two, while this process does nothing else about them. */
+  inTurn<T>(places: Pick<Place, 'root' | 'names'>[], call: Call, work: () => Promise<T>): Promise<T> {
+    // In order, so that two who want the same two do not wait for each other.
+    const keys = new Set(places.map(({ root, names }) => join(root, ...names)))
+    return [...keys].sort().reduceRight((next, key) => () => this.#turns.run(key, call, next), work)()
   }
 
   newStaging(): string {

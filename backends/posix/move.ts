@@ -3,11 +3,15 @@ import { link, lstat, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
 import type { Amount, MoveOptions } from '../backend.ts'
 import { AlreadyExists, InvalidOperation, IsADirectory, NotAFile } from '../errors.ts'
 import { createDirectories, type Directory, openDirectory } from './directory.ts'
-import { toEntry } from './entry.ts'
+import { amountOf, toEntry } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
 import type { Place } from './layout.ts'
 
-export async function moveEntry(
+export function moveEntry(from: Place, to: Place, options: MoveOptions): Promise<Amount> {
+  return from.layout.inTurn([from, to], options, () => move(from, to, options))
+}
+
+async function move(
   { root: fromRoot, names: from }: Place,
   { root: toRoot, names: to, ownership }: Place,
   options: MoveOptions,
@@ -80,5 +84,5 @@ async function renameOver(source: string, moved: Stats, target: string, path: st
   await rename(source, target)
   // Of two links of one file rename(2) leaves both.
   if (stats !== undefined && stats.ino === moved.ino && stats.dev === moved.dev) await unlink(source)
-  return stats === undefined ? nothing : { files: 1, bytes: stats.isFile() ? stats.size : 0 }
+  return stats === undefined ? nothing : amountOf(stats)
 }

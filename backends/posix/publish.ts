@@ -1,9 +1,9 @@
 import type { Stats } from 'node:fs'
 import { link, lstat, rename, unlink } from 'node:fs/promises'
-import type { Entry, WriteOptions, Written } from '../backend.ts'
+import type { Amount, Entry, WriteOptions, Written } from '../backend.ts'
 import { PreconditionFailed } from '../errors.ts'
 import { createDirectories, setOwnership } from './directory.ts'
-import { toEntry } from './entry.ts'
+import { amountOf, toEntry } from './entry.ts'
 import { fstat, fsync, futimes } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 
@@ -17,11 +17,12 @@ export type PublishOptions = Omit<WriteOptions, 'size'>
  * and neither bytes to flush nor a mode.
  */
 export async function publish(
-  { layout, ownership, root, names }: Place,
+  place: Place,
   staging: string,
   fd: number | undefined,
-  { signal, ifAbsent, ifMatch, mode = ownership.fileMode, modifiedAt }: PublishOptions,
+  { signal, ifAbsent, ifMatch, mode = place.ownership.fileMode, modifiedAt }: PublishOptions,
 ): Promise<Written> {
+  const { layout, ownership, root, names } = place
   const path = names.join('/')
   if (fd !== undefined) {
     await setOwnership(fd, ownership, mode)
@@ -32,12 +33,14 @@ export async function publish(
   const directory = await createDirectories(root, names.slice(0, -1), ownership)
   try {
     const target = directory.at(names[names.length - 1] ?? '')
-    const replaced = ifAbsent ? await linkNew(staging, target) : await replace(staging, target, layout, ifMatch)
+    const replaced = ifAbsent
+      ? await linkNew(staging, target)
+      : await layout.inTurn([place], { signal }, () => replace(staging, target, layout, ifMatch))
     await directory.sync()
     // Nobody waits for it, and what is left of it the cleanup removes.
     if (replaced?.aside !== undefined) unlink(replaced.aside).catch(() => {})
     const stats = fd === undefined ? await lstat(target) : await fstat(fd)
-    return { entry: storedEntry(path, stats), ...(replaced !== undefined && { replaced: replaced.bytes }) }
+    return { entry: storedEntry(path, stats), ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
   } finally {
     directory.close()
   }
@@ -49,8 +52,7 @@ async function linkNew(staging: string, target: string): Promise<undefined> {
   await unlink(staging)
 }
 
-interface Replaced {
-  bytes: number
+interface Replaced extends Amount {
   /** Another name of the file that is no longer there. */
   aside?: string
 }
@@ -72,7 +74,7 @@ async function replace(
     if (aside !== undefined) await unlink(aside).catch(() => {})
     throw error
   }
-  return replaced && { bytes: replaced.isFile() ? replaced.size : 0, ...(aside !== undefined && { aside }) }
+  return replaced && { ...amountOf(replaced), ...(aside !== undefined && { aside }) }
 }
 
 /**

@@ -22,11 +22,10 @@ export async function removeEntry(
   const target = parent.at(names[names.length - 1] ?? '')
   try {
     return await translated(names.join('/'), async () => {
-      const stats = await lstat(target)
-      if (!stats.isDirectory()) {
-        await unlink(target)
+      const removed = await layout.inTurn([{ root, names }], { signal }, () => unlinkFile(target))
+      if (removed !== undefined) {
         await parent.sync()
-        return amountOf(stats)
+        return removed
       }
       if (!recursive) {
         await rmdir(target)
@@ -43,6 +42,14 @@ export async function removeEntry(
   } finally {
     parent.close()
   }
+}
+
+/** @returns undefined when it is a directory */
+async function unlinkFile(target: string): Promise<Amount | undefined> {
+  const stats = await lstat(target)
+  if (stats.isDirectory()) return undefined
+  await unlink(target)
+  return amountOf(stats)
 }
 
 /** Makes a vfolder vanish, and frees its bytes and those that an earlier call had no time for. */

@@ -15,9 +15,9 @@ import {
 import type { Call } from '../backend.ts'
 import { NotFound, Unavailable } from '../errors.ts'
 import { compareBytes } from '../order.ts'
+import { Pool } from '../pool.ts'
 import { StorageClock } from './clock.ts'
 import { translate } from './errors.ts'
-import { Pool } from './pool.ts'
 
 export interface StoredObject {
   key: string

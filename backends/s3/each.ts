@@ -1,5 +1,5 @@
 import type { Call } from '../backend.ts'
-import { Pool } from './pool.ts'
+import { Pool } from '../pool.ts'
 
 /** How far others may get ahead of a slow item, in times of `atOnce`. */
 const window = 8

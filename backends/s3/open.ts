@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backend } from '../backend.ts'
 import { withCircuit } from '../layers/circuit.ts'
+import { Turns } from '../turns.ts'
 import { createS3Backend } from './backend.ts'
 import { Bucket } from './bucket.ts'
 import { createClient, createPresigner } from './client.ts'
@@ -10,7 +11,6 @@ import type { S3Options } from './options.ts'
 import { PartBuffers } from './part-buffers.ts'
 import { Presigner } from './presign.ts'
 import { touchesPerIdle } from './store.ts'
-import { Turns } from './turns.ts'
 
 /** How often at least what is being written is touched. */
 const longestTouchMilliseconds = 30_000

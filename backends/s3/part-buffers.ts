@@ -1,4 +1,4 @@
-import { Pool } from './pool.ts'
+import { Pool } from '../pool.ts'
 
 /** The memory that parts of uploads gather in. */
 export class PartBuffers extends Pool<Buffer> {

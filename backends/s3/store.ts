@@ -1,9 +1,9 @@
+import type { Turns } from '../turns.ts'
 import type { Bucket } from './bucket.ts'
 import type { Conditions } from './conditions.ts'
 import type { Keys } from './keys.ts'
 import type { PartBuffers } from './part-buffers.ts'
 import type { Presigner } from './presign.ts'
-import type { Turns } from './turns.ts'
 
 /** What nobody has touched for so many intervals is garbage. */
 export const touchesPerIdle = 4

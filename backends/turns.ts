@@ -1,9 +1,9 @@
-import type { Call } from '../backend.ts'
+import type { Call } from './backend.ts'
 import { Pool } from './pool.ts'
 
 /**
- * Lets what this process does about one key go one after the other: S3 does not tell what a command has replaced or
- * removed, so of equal ones at once each would count what it had seen before. Other processes are not kept from that.
+ * Lets what this process does about one key go one after the other: neither S3 nor rename(2) tells what was replaced, so
+ * of several at once each would count what it had seen before. Other processes are not kept from that.
  */
 export class Turns {
   readonly #keys = new Map<string, { turn: Pool<true>; users: number }>()
