@@ -46,6 +46,21 @@ function reworded(error: ErrorObject, isBody: boolean): ErrorObject {
   return isRepeated ? { ...error, message: 'must be given once' } : error
 }
 
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** What Fastify's parser refuses of JSON. */
+function refusedMember(): Problem {
+  const members = { field: '__proto__', rule: 'must be absent, and so must a constructor with a prototype', in: 'body' }
+  return new Problem('validation_failed', `body __proto__ ${members.rule}`, { members })
+}
+
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /** Checks requests against the routes' schemas; and first, that they are text where they have to be. */
@@ -74,11 +89,13 @@ export default fp(
     const parse = app.getDefaultJsonParser('error', 'error')
     app.removeAllContentTypeParsers()
     app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
+      let text: string
       try {
-        parse(request, utf8.decode(bytes), done)
+        text = utf8.decode(bytes)
       } catch {
-        done(new Problem('malformed_json', 'The body must be UTF-8.'))
+        return done(new Problem('malformed_json', 'The body must be UTF-8.'))
       }
+      parse(request, text, (error, body) => done(error && isJson(text) ? refusedMember() : error, body))
     })
   },
   { name: 'validation', dependencies: ['errors'] },

@@ -219,6 +219,13 @@ t.test('requests that do not fit', async (t) => {
     [404, 'route_not_found', get('/nothing'), /GET \/nothing/],
     [400, 'malformed_json', post('/folders', json, '{"id":'), /not valid JSON/],
     [400, 'malformed_json', post('/folders', json, ''), /empty/],
+    [
+      400,
+      'validation_failed',
+      post('/folders', json, '{"metadata":{"__proto__":{"a":1}}}'),
+      /__proto__ must be absent/,
+    ],
+    [400, 'malformed_json', post('/folders', json, '{"metadata":{"__proto__":{"a":1}}'), /not valid JSON/],
     [415, 'unsupported_media_type', post('/folders', 'text/plain', '{}'), /must be application\/json/],
     [415, 'unsupported_media_type', post('/folders', 'application/xml', '<a/>'), /must be application\/json/],
     [413, 'body_too_large', postJson('/folders', { metadata: { note: 'x'.repeat(1024 * 1024) } }), /too large/],
