@@ -180,6 +180,10 @@ function breakOff({ raw }: FastifyRequest): void {
  */
 function drain({ raw, log, routeOptions }: FastifyRequest): void {
   if (raw.destroyed) return
+  const { socket } = raw
+  // After the last answer of a connection Node ends our side of it; what it would do next is to close it.
+  socket.off('finish', socket.destroy)
+  if (socket.writableEnded) raw.once('end', () => socket.destroySoon())
   raw.unpipe()
   raw.resume()
   const milliseconds = routeOptions.config.mayMissAnswer ? shortDrainMilliseconds : drainMilliseconds
