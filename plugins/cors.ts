@@ -30,7 +30,7 @@ const exposedHeaders = [
   'Upload-Offset',
 ]
 
-/** Lets pages read the answer to a request of a client that ran no hooks, since no route was looked up for it. */
+/** Lets pages read an error that came before the hooks of a client's routes: a bad URL, or a header refused for all. */
 export function letPagesRead({ server, url, headers }: FastifyRequest, reply: FastifyReply): void {
   if (!clientPrefixes.some((prefix) => url.startsWith(prefix))) return
   const { corsOrigins } = server.config

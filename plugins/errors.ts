@@ -154,6 +154,7 @@ export function logRefusal(problem: Problem, log: FastifyBaseLogger): void {
 
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const [status] = problems[problem.code]
+  letPagesRead(request, reply)
   // Headers of the answer that could not be given would describe this one wrongly.
   for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
     reply.removeHeader(name)
@@ -172,7 +173,6 @@ export function handleFrameworkError(error: FastifyError, request: FastifyReques
   warnIfReplaced(request.raw, request.id, request.log)
   logRefusal(problem, request.log)
   reply.header(requestIdHeader, request.id)
-  letPagesRead(request, reply)
   sendProblem(problem, request, reply)
 }
 

@@ -74,6 +74,20 @@ t.test('pages of any origin may use signed URLs', async (t) => {
     t.same(exposed?.sort(), [...readable].sort(), `${status}: with these headers`)
   }
 
+  const { pathname, search } = new URL(small)
+  const refusals: [status: number, target: string, fields: string][] = [
+    [400, `${pathname}${search}&x=%zz`, ''],
+    [417, pathname + search, 'Expect: something\r\n'],
+    [501, pathname.replace('download', 'upload') + search, 'Transfer-Encoding: gzip, chunked\r\n'],
+  ]
+  for (const [status, target, fields] of refusals) {
+    const head = `PUT ${target} HTTP/1.1\r\nHost: x\r\nOrigin: ${origin}\r\nConnection: close\r\n${fields}\r\n`
+    const answer = await server.raw(head)
+    t.equal(answer.status, status, 'refused before the hooks of a scope')
+    t.equal(answer.headers.get('access-control-allow-origin'), '*', `${status}: a page may read it`)
+    t.ok(answer.headers.has('access-control-expose-headers'))
+  }
+
   const plain = await fetch(small, { method: 'OPTIONS' })
   t.equal(plain.status, 204, 'an OPTIONS that is no preflight')
 
