@@ -129,7 +129,12 @@ export function routeNotFound({ method, url = '' }: Pick<IncomingMessage, 'metho
 }
 
 /** What is no failure of the service, though its status says so. */
-const refusals: ProblemCode[] = ['quota_exceeded', 'capability_missing', 'too_many_transfers']
+const refusals: ProblemCode[] = [
+  'quota_exceeded',
+  'capability_missing',
+  'too_many_transfers',
+  'transfer_coding_unsupported',
+]
 
 /** For scopes too, whose hooks then run for what is not found below their prefix. */
 export function handleNotFound(request: FastifyRequest): never {

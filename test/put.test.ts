@@ -258,6 +258,11 @@ t.test('what is refused', async (t) => {
   for (const [coding, status] of Object.entries({ 'gzip, chunked': 501, 'GZIP,Chunked': 501, Chunked: 200 })) {
     t.match(await putEncoded(url, coding, 'x'), { status, id: 'encoded' }, coding)
   }
+  t.same(
+    server.lines().filter(({ level }) => level >= 50),
+    [],
+    'no refusal is logged as a failure of the service',
+  )
   await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['a'] })
   const expired = await sign(files, 'a', { expiresIn: 1 })
   await sleep(2100)
