@@ -82,20 +82,26 @@ function busboyOptions({ limits }: { limits: object }) {
   return { limits }
 }
 
-const tokenQuery = /([?&]token=)[^&]*/gi
-const token = /[\w-]{8}\.[\w-]{40,}\.[\w-]{43}/g
+const tokenQuery = /([?&;]token=)[^&]*/gi
+const signedToken = /[\w-]{8}\.[\w-]{40,}\.[\w-]{43}/g
+/** The token of an upload looks like a name, so it is hidden where a client may have put it: behind the upload's ID. */
+const behindUpload = /(\/upload\/(?:tus|direct)\/[^/?&]+\/)[^?&]+/g
 
 /** A token in a log would let its reader do what it permits; so also where a client wrote it in a way of its own. */
 export function withoutToken(url: string): string {
-  const plain = url.includes('%') ? decoded(url) : url
-  if (plain !== url && plain.search(token) < 0) return url.replace(tokenQuery, '$1[redacted]')
-  return plain.replace(tokenQuery, '$1[redacted]').replace(token, '[redacted]')
+  if (!url.includes('%')) return redacted(url)
+  const [asWritten, plain] = [redacted(url), redacted(decoded(url))]
+  return decoded(asWritten) === plain ? asWritten : plain
 }
 
+function redacted(url: string): string {
+  return url
+    .replace(tokenQuery, '$1[redacted]')
+    .replace(signedToken, '[redacted]')
+    .replace(behindUpload, '$1[redacted]')
+}
+
+/** Only ASCII, which is all that a token is made of, but also what was encoded more than once. */
 function decoded(url: string): string {
-  try {
-    return decodeURIComponent(url)
-  } catch {
-    return url
-  }
+  return url.replace(/%(?:25)*([2-7][\da-f])/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
 }

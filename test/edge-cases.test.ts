@@ -7,7 +7,9 @@ import { buffer } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
+import { requestIdHeader } from '../plugins/request-id.ts'
 import { eventually, formOf, startServer, temporaryDirectory } from './server.ts'
+import { create, signTus } from './tus.ts'
 
 const run = promisify(execFile)
 
@@ -53,6 +55,33 @@ t.test('a token is kept out of the log however it is spelt', async (t) => {
   t.equal((await fetch(`${url.origin}/nowhere/x%3Ftoken=${token}`)).status, 404)
   await server.logged(({ msg, detail }) => msg === 'request refused' && String(detail).includes('nowhere'))
   for (const spelling of [token, encoded]) t.notOk(server.rawLines().some((line) => line.includes(spelling)))
+})
+
+t.test('so is the token of an upload, which looks like a name', async (t) => {
+  const server = await startServer(t)
+  const { href, pathname, search } = new URL(await create(await signTus(await server.files(), 'a'), 5))
+  const token = search.slice('?token='.length)
+  const encoded = encodeURIComponent(href)
+  const nested = encodeURIComponent(encoded)
+  const ids: string[] = []
+  const ask = async (target: string) => {
+    ids.push(`spelling-${ids.length}`)
+    const head = `HEAD ${target} HTTP/1.1\r\nHost: x\r\nTus-Resumable: 1.0.0\r\nConnection: close\r\n`
+    return (await server.raw(`${head}${requestIdHeader}: ${ids.at(-1)}\r\n\r\n`)).status
+  }
+  t.equal(await ask(`${pathname}?%74oken=${token}`), 200)
+  for (const odd of [`?%74oken=${token}&x=%zz`, `%3Ftoken=${token}`, `/${token}`, `%2f${token}`, `;token=${token}`]) {
+    t.not(await ask(pathname + odd), 200)
+  }
+  for (const inner of [encoded, nested]) t.equal(await ask(`/x?u=${inner}`), 404)
+  for (const name of ['b%20c%3F', 'x'.repeat(43)]) t.equal(await ask(`/files/${name}?token=${token}`), 404)
+  const logged = await eventually(() => {
+    const lines = ids.map((id) => server.linesOf(id).find(({ msg }) => msg === 'incoming request'))
+    return lines.every((line) => line !== undefined) && lines
+  })
+  t.notOk(server.rawLines().some((line) => line.includes(token)))
+  t.match(logged.at(-2), { req: { url: '/files/b%20c%3F?token=[redacted]' } }, 'the rest is logged as it was sent')
+  t.match(logged.at(-1), { req: { url: `/files/${'x'.repeat(43)}?token=[redacted]` } })
 })
 
 t.test('a volume that is away is not one whose files are gone', async (t) => {
