@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import { Ajv, type ErrorObject, type SchemaValidateFunction } from 'ajv'
 import formats from 'ajv-formats'
 import type { FastifySchemaCompiler } from 'fastify'
@@ -61,6 +62,13 @@ function refusedMember(): Problem {
   return new Problem('validation_failed', `body __proto__ ${members.rule}`, { members })
 }
 
+/** Node goes by the first one and says nothing of others, which a proxy before it may have gone by. */
+function countHosts({ rawHeaders }: IncomingMessage): number {
+  let hosts = 0
+  for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === 'host') hosts++
+  return hosts
+}
+
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
 /** Checks requests against the routes' schemas; and first, that they are text where they have to be. */
@@ -74,7 +82,8 @@ export default fp(
     // Fastify takes a value that cannot be decoded as it stands, so that `%ff` would become a file of that name.
     app.addHook('onRequest', (request, _reply, done) => {
       // RFC 9112, section 3.2; Node's own answer would have no request ID.
-      if (request.headers.host === undefined && request.raw.httpVersion === '1.1') {
+      const hosts = countHosts(request.raw)
+      if (hosts > 1 || (hosts === 0 && request.raw.httpVersion === '1.1')) {
         return done(new Problem('bad_request', 'A request needs one Host header.'))
       }
       try {

@@ -27,11 +27,21 @@ t.test('garbage after a request does not get into the response that is running',
   t.equal(answer.indexOf('HTTP/1.1 400'), -1)
 })
 
-t.test('a request without Host gets an answer with an ID', async (t) => {
+t.test('a request without Host, or with two, gets an answer with an ID', async (t) => {
   const server = await startServer(t)
-  const answer = await server.raw('GET /livez HTTP/1.1\r\nX-Backend-Request-ID: hostless\r\nConnection: close\r\n\r\n')
-  t.equal(answer.status, 400)
-  t.equal(answer.headers.get('x-backend-request-id'), 'hostless')
+  for (const [status, version, hosts] of [
+    [400, '1.1', ''],
+    [400, '1.1', 'Host: x\r\nhost: y\r\n'],
+    [400, '1.1', 'Host: x\r\nHOST: x\r\n'],
+    [400, '1.0', 'Host: x\r\nHost: x\r\n'],
+    [200, '1.0', ''],
+    [200, '1.1', 'Host:\r\n'],
+  ] as const) {
+    const head = `GET /livez HTTP/${version}\r\n${hosts}${requestIdHeader}: hosts\r\nConnection: close\r\n\r\n`
+    const answer = await server.raw(head)
+    t.equal(answer.status, status, `${version} ${hosts}`)
+    t.equal(answer.headers.get(requestIdHeader), 'hosts')
+  }
 })
 
 t.test('a body that breaks off in nonsense is told of under the ID of its request', async (t) => {
