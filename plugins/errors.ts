@@ -59,13 +59,20 @@ const frameworkCodes: Record<string, ProblemCode> = {
 }
 
 /** Where Fastify says too little, or repeats the URL and with it a token. */
-const frameworkDetails: Record<string, string> = {
-  FST_ERR_BAD_URL: 'The path of the URL must be percent-encoded UTF-8.',
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'Content-Type must be application/json, or multipart/form-data for an upload.',
+const frameworkDetails: Record<string, (request: FastifyRequest) => string> = {
+  FST_ERR_BAD_URL: () => 'The path of the URL must be percent-encoded UTF-8.',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: expectedMediaType,
+  FST_INVALID_MULTIPART_CONTENT_TYPE: expectedMediaType,
+}
+
+function expectedMediaType({ routeOptions: { schema, config } }: FastifyRequest): string {
+  const takesAny = config.readsBody && schema?.consumes === undefined
+  const types = takesAny ? 'a well-formed media type' : (schema?.consumes ?? ['application/json']).join(' or ')
+  return `Content-Type must be ${types}.`
 }
 
 /** Gives every error its code; what nobody foresaw is an `internal_error`, and says nothing more to the caller. */
-export function toProblem(error: unknown): Problem {
+export function toProblem(error: unknown, request?: FastifyRequest): Problem {
   if (error instanceof Problem) return error
   if (error instanceof BackendError && isProblemCode(error.code)) {
     return new Problem(error.code, error.message, { cause: error })
@@ -73,7 +80,8 @@ export function toProblem(error: unknown): Problem {
   if (isFastifyError(error)) {
     if (error.validation !== undefined) return validationProblem(error)
     const code = frameworkCodes[error.code]
-    if (code !== undefined) return new Problem(code, frameworkDetails[error.code] ?? error.message, { cause: error })
+    const detail = request && frameworkDetails[error.code]?.(request)
+    if (code !== undefined) return new Problem(code, detail ?? error.message, { cause: error })
     if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
       return new Problem('bad_request', error.message, { cause: error })
     }
@@ -142,7 +150,7 @@ export function handleNotFound(request: FastifyRequest): never {
 }
 
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const problem = toProblem(error)
+  const problem = toProblem(error, request)
   const [status] = problems[problem.code]
   const log = { err: problem.cause ?? problem, code: problem.code }
   // "request aborted" says it all: what the abort broke is no failure of its own.
@@ -174,7 +182,7 @@ function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyRe
 
 /** Fastify's `frameworkErrors`: a request that no route could be looked up for; it runs no hooks but `onSend`. */
 export function handleFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  const problem = toProblem(error)
+  const problem = toProblem(error, request)
   warnIfReplaced(request.raw, request.id, request.log)
   logRefusal(problem, request.log)
   reply.header(requestIdHeader, request.id)

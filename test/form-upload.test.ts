@@ -69,6 +69,11 @@ t.test('a form by a signed URL', async (t) => {
     for (const [status, code, target, body] of refusals) {
       t.match(await post(target, body), { status, answer: { code } }, `${status} ${code}`)
     }
+    for (const type of ['text/plain', 'application/json', 'no type']) {
+      const response = await fetch(url, { method: 'POST', body: '{"broken', headers: { 'content-type': type } })
+      t.match(await response.json(), { status: 415, detail: 'Content-Type must be multipart/form-data.' }, type)
+    }
+    t.match(await (await fetch(url, { method: 'POST' })).json(), { status: 415, detail: /must be multipart/ }, 'none')
     t.match(await post(url, formOf({ first: 'x', '../second': 'y' })), {
       status: 400,
       answer: { files: [{ path: 'in box/first', size: 1, sha256: sha256('x') }] },

@@ -252,6 +252,8 @@ t.test('what is refused', async (t) => {
   for (const [status, code, target, headers] of refusals) {
     t.match(await put(target, 'x', headers), { status, answer: { code } }, `${status} ${code}`)
   }
+  const { answer } = await put(url, 'x', { 'content-type': 'no type' })
+  t.equal(answer.detail, 'Content-Type must be a well-formed media type.')
   const coded = await put(url, 'x', { 'content-encoding': 'gzip' })
   t.equal(coded.headers.get('accept-encoding'), 'identity', 'with what would do instead')
   t.match(await put(url, 'x', { 'content-encoding': 'identity' }), { status: 201 })

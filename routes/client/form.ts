@@ -10,6 +10,8 @@ import { StoredFileBody } from '../stored-file.ts'
 import { uploadLimit } from './upload-limit.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
+  // A form and nothing else: JSON would be read first, and refused for what it says.
+  app.removeAllContentTypeParsers()
   await app.register(multipart, formOptions)
 
   app.post(

@@ -7,6 +7,8 @@ import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
+  // A form and nothing else: JSON would be read first, and refused for what it says.
+  app.removeAllContentTypeParsers()
   await app.register(multipart, formOptions)
 
   app.post(
