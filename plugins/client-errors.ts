@@ -1,4 +1,4 @@
-import { type IncomingMessage, STATUS_CODES } from 'node:http'
+import { type IncomingMessage, maxHeaderSize, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
@@ -9,21 +9,22 @@ import { Problem, type ProblemCode } from './problems.ts'
 import { contextOf, inContext, requestIdHeader, requestIdOf, warnIfReplaced } from './request-id.ts'
 import { newUuid } from './uuid.ts'
 
-const clientErrors: Record<string, ProblemCode> = {
-  ERR_HTTP_REQUEST_TIMEOUT: 'request_timeout',
-  HPE_HEADER_OVERFLOW: 'headers_too_large',
+const clientErrors: Record<string, [ProblemCode, detail: string]> = {
+  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The headers of the request did not come to an end in time.'],
+  HPE_HEADER_OVERFLOW: ['headers_too_large', `The URL and the headers are over the limit of ${maxHeaderSize} bytes.`],
 }
+const nonsense: [ProblemCode, detail: string] = ['bad_request', 'This is not a request that HTTP/1.1 allows.']
 
 /** Fastify's `clientErrorHandler`: bytes that are no HTTP request. They get an ID and an answer all the same. */
 export function handleClientError(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
-  const code = clientErrors[error.code ?? ''] ?? 'bad_request'
+  const [code, detail] = clientErrors[error.code ?? ''] ?? nonsense
   const running = requestOn(socket)
   const id = running?.id ?? newUuid()
   const log = running?.log ?? this.log
   // Not the error itself: it holds the packet, which may hold a token.
   inContext({ request_id: id }, () => log.info({ code, reason: error.message }, 'client error'))
   if (error.code === 'ECONNRESET') socket.destroy()
-  else answer(socket, new Problem(code, 'This is not a request that HTTP/1.1 allows.'), id)
+  else answer(socket, new Problem(code, detail), id)
 }
 
 /** Node gives a CONNECT to nobody else, and would close its connection without a word. */

@@ -61,6 +61,7 @@ const frameworkCodes: Record<string, ProblemCode> = {
 /** Where Fastify says too little, or repeats the URL and with it a token. */
 const frameworkDetails: Record<string, (request: FastifyRequest) => string> = {
   FST_ERR_BAD_URL: () => 'The path of the URL must be percent-encoded UTF-8.',
+  FST_ERR_CTP_BODY_TOO_LARGE: ({ routeOptions }) => `The body is over the limit of ${routeOptions.bodyLimit} bytes.`,
   FST_ERR_CTP_INVALID_MEDIA_TYPE: expectedMediaType,
   FST_INVALID_MULTIPART_CONTENT_TYPE: expectedMediaType,
 }

@@ -187,6 +187,10 @@ t.test('the request ID follows the work', async (t) => {
   })
 
   await t.test('what is no HTTP request gets an answer and a line with an ID', async (t) => {
+    const details: Record<string, RegExp> = {
+      400: /not a request that HTTP\/1.1 allows/,
+      431: /over the limit of 16384 bytes/,
+    }
     const broken = {
       400: ['NONSENSE\r\n\r\n', 'GET / HTTP/1.1\r\nHost: x\r\nX-Backend-Request-ID: a\x01b\r\n\r\n'],
       431: [`GET / HTTP/1.1\r\nHost: x\r\nX-Large: ${'a'.repeat(20_000)}\r\n\r\n`],
@@ -197,7 +201,7 @@ t.test('the request ID follows the work', async (t) => {
         t.match(response, `HTTP/1.1 ${status} `)
         const id = headerOf(response)!
         t.match(id, uuid)
-        t.equal(JSON.parse(response.slice(response.indexOf('{'))).requestId, id)
+        t.match(JSON.parse(response.slice(response.indexOf('{'))), { requestId: id, detail: details[status]! })
         await server.logged((line) => line.request_id === id)
         t.equal(server.linesOf(id).length, 1)
       }

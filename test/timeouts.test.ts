@@ -44,6 +44,7 @@ t.test('what stands still is cut, what moves is not', async (t) => {
     clearInterval(ticks)
     t.match(answer, 'HTTP/1.1 408 ')
     t.match(answer, '"code":"request_timeout"')
+    t.match(answer, 'did not come to an end in time')
   })
 
   await t.test('an upload that stands still', async (t) => {
