@@ -184,6 +184,11 @@ function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyRe
 /** Fastify's `frameworkErrors`: a request that no route could be looked up for; it runs no hooks but `onSend`. */
 export function handleFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const problem = toProblem(error, request)
+  const begun = performance.now()
+  // Fastify logs the beginning of such a request, and not its end.
+  reply.raw.once('finish', () => {
+    request.log.info({ res: reply, responseTime: performance.now() - begun }, 'request completed')
+  })
   warnIfReplaced(request.raw, request.id, request.log)
   logRefusal(problem, request.log)
   reply.header(requestIdHeader, request.id)
