@@ -178,8 +178,8 @@ function breakOff({ raw }: FastifyRequest): void {
  * A client that still sends a body does not read the answer yet; closing the connection now would reset it, and the
  * answer would be lost (RFC 9112, section 9.6).
  */
-function drain({ raw, log, routeOptions }: FastifyRequest): void {
-  if (raw.destroyed) return
+export function drain({ raw, log, routeOptions }: FastifyRequest): void {
+  if (raw.complete || raw.destroyed) return
   const { socket } = raw
   // After the last answer of a connection Node ends our side of it; what it would do next is to close it.
   socket.off('finish', socket.destroy)

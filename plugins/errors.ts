@@ -5,6 +5,7 @@ import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } fr
 import fp from 'fastify-plugin'
 import { BackendError } from '../backends/errors.ts'
 import { letPagesRead } from './cors.ts'
+import { drain } from './disconnect.ts'
 import { withoutToken } from './logging.ts'
 import { isProblemCode, Problem, type ProblemCode, problems } from './problems.ts'
 import { requestIdHeader, warnIfReplaced } from './request-id.ts'
@@ -189,6 +190,7 @@ export function handleFrameworkError(error: FastifyError, request: FastifyReques
   reply.raw.once('finish', () => {
     request.log.info({ res: reply, responseTime: performance.now() - begun }, 'request completed')
   })
+  reply.raw.once('close', () => drain(request))
   warnIfReplaced(request.raw, request.id, request.log)
   logRefusal(problem, request.log)
   reply.header(requestIdHeader, request.id)

@@ -39,6 +39,7 @@ t.test('a client that reads only when all is sent gets the answer to what was re
     for (const [status, code, method, to, ...more] of [
       [413, 'file_too_large', 'PUT', url],
       [401, 'token_invalid', 'PUT', `${url}x`],
+      [400, 'invalid_url', 'PUT', url.replace('/a?', '/100%?')],
       [400, 'malformed_multipart', 'POST', url, form],
     ] as const) {
       const socket = await sendAll(to, method, version, [...fields, ...more])
