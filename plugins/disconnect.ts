@@ -178,12 +178,14 @@ function breakOff({ raw }: FastifyRequest): void {
  * A client that still sends a body does not read the answer yet; closing the connection now would reset it, and the
  * answer would be lost (RFC 9112, section 9.6).
  */
-export function drain({ raw, log, routeOptions }: FastifyRequest): void {
+export function drain({ raw, log, routeOptions, server }: FastifyRequest): void {
   if (raw.complete || raw.destroyed) return
   const { socket } = raw
   // After the last answer of a connection Node ends our side of it; what it would do next is to close it.
   socket.off('finish', socket.destroy)
-  if (socket.writableEnded) raw.once('end', () => socket.destroySoon())
+  raw.once('end', () => {
+    if (socket.writableEnded || !server.server.listening) socket.destroySoon()
+  })
   raw.unpipe()
   raw.resume()
   const milliseconds = routeOptions.config.mayMissAnswer ? shortDrainMilliseconds : drainMilliseconds
