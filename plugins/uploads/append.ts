@@ -98,12 +98,14 @@ export async function appendBytes(
 }
 
 /** Gives back the room of bytes that do not count. The next append does it again, so this may fail. */
-async function discard(app: FastifyInstance, backend: Backend, row: UploadRow): Promise<void> {
+async function discard(app: FastifyInstance, backend: Backend, { id, vfolder, offset }: UploadRow): Promise<void> {
   const { signal } = new AbortController()
-  const nothing = Readable.from([])
-  await setOffset(app, row, row.offset)
-    .then(() => backend.appendUpload(row.vfolder, row.id, nothing, { offset: row.offset, signal }))
-    .catch((err) => app.log.info({ err, upload_id: row.id }, 'bytes that do not count could not be freed yet'))
+  try {
+    await app.database.updateTable('uploads').set({ offset }).where('id', '=', id).execute()
+    await backend.appendUpload(vfolder, id, Readable.from([]), { offset, signal })
+  } catch (err) {
+    app.log.info({ err, upload_id: id }, 'bytes that do not count could not be freed yet')
+  }
 }
 
 export function tooLarge(limit: number): Problem {
