@@ -18,25 +18,29 @@ export async function setOffset(app: FastifyInstance, { id }: UploadRow, offset:
 export function createProgress(app: FastifyInstance, row: UploadRow, below: number) {
   let offset = row.offset
   let writtenAt = performance.now()
-  let writing: Promise<unknown> | undefined
+  let timer: NodeJS.Timeout | undefined
+  let writing: Promise<unknown> = Promise.resolve()
+
+  const write = () => {
+    timer = undefined
+    writtenAt = performance.now()
+    if (offset >= below) return
+    writing = writing
+      .then(() => setOffset(app, row, offset))
+      .catch((err) => app.log.warn({ err, upload_id: row.id }, 'progress of an upload could not be written down'))
+  }
 
   return {
     offset: () => offset,
 
     reached(durable: number): void {
       offset = durable
-      const due = performance.now() - writtenAt >= intervalMilliseconds
-      if (!due || writing !== undefined || offset >= below) return
-      writing = setOffset(app, row, offset)
-        .catch((err) => app.log.warn({ err, upload_id: row.id }, 'progress of an upload could not be written down'))
-        .finally(() => {
-          writing = undefined
-          writtenAt = performance.now()
-        })
+      timer ??= setTimeout(write, writtenAt + intervalMilliseconds - performance.now())
     },
 
     /** After this nothing is written any more. */
     async end(): Promise<void> {
+      clearTimeout(timer)
       await writing
     },
   }
