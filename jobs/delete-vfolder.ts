@@ -42,12 +42,10 @@ export default fp(
 
         async ended({ folder }, end, db) {
           if (end !== 'succeeded' || folder === null) return
-          const { numDeletedRows } = await db
-            .deleteFrom('vfolders')
-            .where('id', '=', folder)
-            .where('state', '=', 'deleting')
-            .executeTakeFirstOrThrow()
-          if (numDeletedRows > 0n) await db.deleteFrom('reservations').where('vfolder', '=', folder).execute()
+          const row = await db.selectFrom('vfolders').select('state').where('id', '=', folder).executeTakeFirst()
+          if (row?.state !== 'deleting') return
+          await db.deleteFrom('reservations').where('vfolder', '=', folder).execute()
+          await db.deleteFrom('vfolders').where('id', '=', folder).execute()
         },
       }),
     )

@@ -121,6 +121,7 @@ export default fp(
       const before = movedOn(socket)
       setImmediate(() => {
         if (movedOn(socket) === before) endIdle(socket)
+        else socket.setTimeout(app.server.timeout)
       })
     })
 

@@ -161,7 +161,11 @@ t.test('what many do to one file at once is counted as it was', async (t) => {
   const server = await startServer(t)
   const files = await server.files()
   const overwriting = { from: 'from', to: 'file', overwrite: true }
-  const deeds: Record<string, (index: number) => Promise<unknown>> = {
+  const deeds: Record<string, (index: number, round: number) => Promise<unknown>> = {
+    'new, and new': (index, round) =>
+      index % 2
+        ? files.upload({ [`new-${round}`]: 'bytes' })
+        : files.post('copy', { from: 'from', to: `new-${round}` }),
     replaced: (index) => files.upload({ file: 'x'.repeat(index) }),
     'replaced and deleted': (index) =>
       index % 2 ? files.upload({ file: 'bytes' }) : files.post('delete', { paths: ['file'] }),
@@ -173,8 +177,8 @@ t.test('what many do to one file at once is counted as it was', async (t) => {
   for (const [what, deed] of Object.entries(deeds)) {
     for (let round = 0; round < 12; round++) {
       await files.upload({ file: new Uint8Array(1000), from: 'from' })
-      await Promise.all(Array.from({ length: 8 }, (_, index) => deed(index)))
-      const { entries } = await server.ask('GET', `/folders/${files.folder}/files`)
+      await Promise.all(Array.from({ length: 8 }, (_, index) => deed(index, round)))
+      const { entries } = await server.ask('GET', `/folders/${files.folder}/files?limit=1000`)
       const bytes = entries.reduce((sum: number, { size }: { size: number }) => sum + size, 0)
       t.same(await files.usage(), { files: entries.length, bytes }, what)
     }

@@ -4,8 +4,8 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { changeDatabase } from './database.ts'
-import { type Answer, ended, managerToken, type Server, startServer } from './server.ts'
+import { changeDatabase, openDatabase } from './database.ts'
+import { type Answer, ended, eventually, managerToken, type Server, startServer } from './server.ts'
 
 async function answerOf(server: Server, method: string, path: string, body?: object): Promise<[number, Answer]> {
   const response = await server.manager(method, path, body)
@@ -104,9 +104,15 @@ t.test('an upload into a vfolder that was deleted does not end in a later one', 
   await remove(server, id)
   await server.createFolder({ id })
   await server.upload(id, { 'kept.txt': 'kept' })
+  // More than was reserved, so that it asks for room again.
+  upload.write(Buffer.alloc(8 * 1024 * 1024, 'x'))
   upload.end('\r\n--b--\r\n')
   t.equal(await answered, 404)
   await assertWhole(t, server, id)
+  const database = openDatabase(server.dataDir)
+  t.teardown(() => database.close())
+  const reserved = database.prepare('SELECT reserved_bytes + reserved_files AS reserved FROM vfolders WHERE id = ?')
+  await eventually(async () => reserved.get(id)?.reserved === 0)
   t.match(await server.ask('GET', `/folders/${id}/files`), { entries: [{ path: 'kept.txt' }] })
 })
 

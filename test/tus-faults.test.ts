@@ -212,7 +212,7 @@ t.test('bytes whose checksum is wrong take up no room', async (t) => {
   t.equal(sha256(await readFile(join(files.mount, 'a'))), sha256(content))
 })
 
-t.test('kill -9 in the middle of one long PATCH takes only its last seconds', async (t) => {
+t.test('kill -9 in the middle of one long PATCH takes only its end', async (t) => {
   const server = await startServer(t)
   const files = await server.files()
   const content = randomBytes(160 * mebibyte)

@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { eventually, type Server, startServer, temporaryDirectory } from './server.ts'
-import { assertNothingLeft, create, patch, sha256, signTus, startPatch, tus } from './tus.ts'
+import { assertNothingLeft, create, type Headers, patch, sha256, signTus, startPatch, tus } from './tus.ts'
 
 const content = randomBytes(8_000_000)
 
@@ -85,6 +86,33 @@ t.test('two processes, one upload', async (t) => {
     t.equal(sha256(await readFile(join(files.mount, 'c'))), sha256(content))
   })
 
-  t.match(await two.ask('GET', `/folders/${files.folder}`), { usage: { files: 3, bytes: 3 * content.length } })
+  await t.test('one that stood still does nothing more to what another one has gone on with', async (t) => {
+    const three = await startServer(t, { dataDir, env })
+    const checksum = `sha256 ${Buffer.from(sha256(content), 'hex').toString('base64')}`
+    for (const headers of [{ 'upload-checksum': checksum }, {}] as Headers[]) {
+      const url = await signTus({ server: three, folder: files.folder }, 'd')
+      const location = await create(url, content.length)
+      const { socket: first } = startPatch(at(two, location), 0, content.length, headers)
+      first.write(content.subarray(0, 1_000_000))
+      await underWay(two)
+      two.process.kill('SIGSTOP')
+      const { offset } = await tus('HEAD', at(three, location))
+      t.equal(offset, '0')
+      t.match(await patch(at(three, location), 0, content.subarray(0, 2_000_000)), { status: 204 })
+      const { socket, answer } = startPatch(at(three, location), 2_000_000, content.length - 2_000_000)
+      socket.write(content.subarray(2_000_000, 4_000_000))
+      await sleep(500)
+      first.destroy()
+      two.process.kill('SIGCONT')
+      await sleep(1500)
+      socket.write(content.subarray(4_000_000))
+      t.match(await answer, / 204 /)
+      socket.destroy()
+      const stored = await readFile(join(files.mount, 'd'))
+      t.equal(sha256(stored), sha256(content), JSON.stringify(headers))
+    }
+  })
+
+  t.match(await two.ask('GET', `/folders/${files.folder}`), { usage: { files: 4, bytes: 4 * content.length } })
   await assertNothingLeft(t, two, files.folder)
 })

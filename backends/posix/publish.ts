@@ -33,9 +33,9 @@ export async function publish(
   const directory = await createDirectories(root, names.slice(0, -1), ownership)
   try {
     const target = directory.at(names[names.length - 1] ?? '')
-    const replaced = ifAbsent
-      ? await linkNew(staging, target)
-      : await layout.inTurn([place], { signal }, () => replace(staging, target, layout, ifMatch))
+    const replaced = await layout.inTurn([place], { signal }, () =>
+      ifAbsent ? linkNew(staging, target) : replace(staging, target, layout, ifMatch),
+    )
     await directory.sync()
     // Nobody waits for it, and what is left of it the cleanup removes.
     if (replaced?.aside !== undefined) unlink(replaced.aside).catch(() => {})

@@ -58,11 +58,11 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
           const room = await available(trx, vfolder)
           for (const unit of units) held[unit] = Math.max(0, Math.min(wanted[unit], room[unit]))
         }
-        await insert(trx)
+        await insert(trx, held)
       })
 
-      async function insert(trx: Database): Promise<void> {
-        const created = await setAside(trx, vfolder, held, from)
+      async function insert(trx: Database, amount: Amount): Promise<void> {
+        const created = await setAside(trx, vfolder, amount, from)
         createdAt ??= created
         if (created !== createdAt) throw vfolderNotFound(vfolder)
         await trx
@@ -71,7 +71,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
             id,
             vfolder,
             process: processes.id,
-            ...held,
+            ...amount,
             request_id: currentRequestId() ?? id,
             created_at: new Date().toISOString(),
           })
@@ -79,16 +79,18 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
       }
 
       async function change(by: Amount): Promise<void> {
+        const changed = { bytes: held.bytes + by.bytes, files: held.files + by.files }
         await db.transaction().execute(async (trx) => {
-          await setAside(trx, vfolder, by)
-          await trx
+          const { numUpdatedRows } = await trx
             .updateTable('reservations')
-            .set((eb) => ({ bytes: eb('bytes', '+', by.bytes), files: eb('files', '+', by.files) }))
+            .set(changed)
             .where('id', '=', id)
-            .execute()
+            .executeTakeFirstOrThrow()
+          if (numUpdatedRows > 0n) await setAside(trx, vfolder, by)
+          // It was given back, as `confirm` says.
+          else await insert(trx, changed)
         })
-        held.bytes += by.bytes
-        held.files += by.files
+        Object.assign(held, changed)
       }
 
       return {
@@ -118,7 +120,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
          */
         async confirm(): Promise<void> {
           const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()
-          if (row === undefined) await db.transaction().execute(insert)
+          if (row === undefined) await db.transaction().execute((trx) => insert(trx, held))
         },
 
         /** Counts what has changed on the storage, out of what was set aside as far as that goes. */

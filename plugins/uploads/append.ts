@@ -7,7 +7,7 @@ import { amountAt } from '../vfolder-upload.ts'
 import type { Checksum } from './checksum.ts'
 import { type createHashes, forgetHash } from './hashes.ts'
 import type { Lock } from './locks.ts'
-import { createProgress, setOffset } from './progress.ts'
+import { createProgress, expiryOf, setOffset } from './progress.ts'
 import { coverRoom, roomFor } from './room.ts'
 import type { UploadRow } from './rows.ts'
 
@@ -82,30 +82,37 @@ export async function appendBytes(
   try {
     if ((failure === undefined && !interrupted) || (checksum === undefined && !overrun)) {
       checksum?.verify()
-      row.expires_at = await setOffset(app, row, stored)
-      row.offset = stored
+      const change = { offset: stored, expires_at: expiryOf(app) }
+      if (!(await setOffset(app, row, change))) throw failure ?? taken()
+      Object.assign(row, change)
       counted = true
       // On the thread only whole.
       kept = stored === end && (hash instanceof Hash || stored === row.size)
       if (kept) hashes.keep(id, stored, hash)
     }
     if (failure !== undefined) throw failure
-    if (interrupted) throw new Problem('upload_interrupted', 'Another request goes on with this upload.')
+    if (interrupted) throw taken()
   } finally {
     if (!kept) forgetHash(hash)
     if (!counted) await discard(app, backend, row)
   }
 }
 
-/** Gives back the room of bytes that do not count. The next append does it again, so this may fail. */
-async function discard(app: FastifyInstance, backend: Backend, { id, vfolder, offset }: UploadRow): Promise<void> {
+/** Gives back the room of bytes that do not count, where the storage can. The next append does it again, so this may fail. */
+async function discard(app: FastifyInstance, backend: Backend, row: UploadRow): Promise<void> {
+  const { id, vfolder, offset } = row
   const { signal } = new AbortController()
   try {
-    await app.database.updateTable('uploads').set({ offset }).where('id', '=', id).execute()
+    // What another process has told of by now must stay.
+    if (!(await setOffset(app, row, { offset }))) return
     await backend.appendUpload(vfolder, id, Readable.from([]), { offset, signal })
   } catch (err) {
     app.log.info({ err, upload_id: id }, 'bytes that do not count could not be freed yet')
   }
+}
+
+function taken(): Problem {
+  return new Problem('upload_interrupted', 'Another request goes on with this upload.')
 }
 
 export function tooLarge(limit: number): Problem {

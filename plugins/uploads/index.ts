@@ -12,6 +12,7 @@ import { completeUpload } from './complete.ts'
 import { createConcatenation } from './concatenate.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
+import { expiryOf } from './progress.ts'
 import { roomFor } from './room.ts'
 import { checked, isWhole, type Named, type NewUpload, newToken, notFound, type UploadRow } from './rows.ts'
 
@@ -87,7 +88,7 @@ function createUploads(app: FastifyInstance) {
     const rate = rateOf(permission)
     const { token, hash } = newToken()
     const id = randomUUID()
-    const expiresAt = Date.now() + app.config.uploadTtlSeconds * 1000
+    const expiresAt = expiryOf(app)
     const row = await db.transaction().execute(async (trx) => {
       await quotas.setAside(trx, vfolder, room)
       if (ownParts.length > 0) {

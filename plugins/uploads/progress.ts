@@ -1,14 +1,31 @@
 import type { FastifyInstance } from 'fastify'
 import type { UploadRow } from './rows.ts'
 
-/** How often it is written down how far an upload has come; a process that dies loses what came since then. */
+/** How often it is written down what of an upload is durable. */
 const intervalMilliseconds = 5000
 
-/** Goes on from `offset`, and lives as long as after any other bytes. */
-export async function setOffset(app: FastifyInstance, { id }: UploadRow, offset: number): Promise<number> {
-  const expiresAt = Date.now() + app.config.uploadTtlSeconds * 1000
-  await app.database.updateTable('uploads').set({ offset, expires_at: expiresAt }).where('id', '=', id).execute()
-  return expiresAt
+/**
+ * Writes down how far an upload has come, unless another process has it by now: this one may have stood still, and was
+ * taken for dead.
+ * @returns whether this process has it still
+ */
+export async function setOffset(
+  app: FastifyInstance,
+  { id }: UploadRow,
+  change: { offset: number; expires_at?: number },
+): Promise<boolean> {
+  const { numUpdatedRows } = await app.database
+    .updateTable('uploads')
+    .set(change)
+    .where('id', '=', id)
+    .where('process', '=', app.processes.id)
+    .executeTakeFirstOrThrow()
+  return numUpdatedRows > 0n
+}
+
+/** Until when an upload lives after its last bytes, in milliseconds since the epoch. */
+export function expiryOf(app: FastifyInstance): number {
+  return Date.now() + app.config.uploadTtlSeconds * 1000
 }
 
 /**
@@ -24,9 +41,8 @@ export function createProgress(app: FastifyInstance, row: UploadRow, below: numb
   const write = () => {
     timer = undefined
     writtenAt = performance.now()
-    if (offset >= below) return
     writing = writing
-      .then(() => setOffset(app, row, offset))
+      .then(() => offset < below && setOffset(app, row, { offset, expires_at: expiryOf(app) }))
       .catch((err) => app.log.warn({ err, upload_id: row.id }, 'progress of an upload could not be written down'))
   }
 
