@@ -155,7 +155,7 @@ export default fp(
   { name: 'disconnect', dependencies: ['request-id'] },
 )
 
-/** Differs as soon as a byte moves. */
+/** Differs when bytes have come, or a write has begun or ended; not when a part of one has gone. */
 function movedOn({ bytesRead, bytesWritten, writableLength }: Socket): string {
   return `${bytesRead} ${bytesWritten} ${writableLength}`
 }

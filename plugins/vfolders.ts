@@ -128,7 +128,7 @@ function createVfolders(app: FastifyInstance) {
     /**
      * Creates a vfolder, or finds the one of that ID: the same call twice is one vfolder. The row comes first, so that
      * a crash in between is finished by the next call, and nothing is on the storage that the database does not know.
-     * @throws {Problem} `vfolder_exists` when it is on another volume
+     * @throws {Problem} `vfolder_exists` when it is on another volume, or is being deleted
      */
     async create(input: NewVfolder, signal: AbortSignal): Promise<{ vfolder: Vfolder; created: boolean }> {
       const { numInsertedOrUpdatedRows } = await db
@@ -143,22 +143,22 @@ function createVfolders(app: FastifyInstance) {
           existing?.state === 'deleting' ? 'and is being deleted' : `on volume ${existing?.volume}`,
         )
       }
-      if (existing.state === 'creating') {
-        await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
-          // A deletion may take away what is being made.
-          if ((await find(input.id))?.state === 'creating') throw error
-        })
-        await db
-          .updateTable('vfolders')
-          .set({ state: 'ready' })
-          .where('id', '=', input.id)
-          .where('state', '=', 'creating')
-          .execute()
-        if ((await find(input.id)) === undefined) await forgetLate(input)
-      }
+      const created = numInsertedOrUpdatedRows === 1n
+      if (existing.state !== 'creating') return { vfolder: existing, created }
+      await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
+        // A deletion may take away what is being made.
+        if ((await find(input.id))?.state === 'creating') throw error
+      })
+      await db
+        .updateTable('vfolders')
+        .set({ state: 'ready' })
+        .where('id', '=', input.id)
+        .where('state', '=', 'creating')
+        .execute()
       const vfolder = await find(input.id)
+      if (vfolder === undefined) await forgetLate(input)
       if (vfolder === undefined || vfolder.state === 'deleting') throw exists(input.id, 'and is being deleted')
-      return { vfolder, created: numInsertedOrUpdatedRows === 1n }
+      return { vfolder, created }
     },
 
     /** By ID, after the given one. */
