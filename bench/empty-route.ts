@@ -1,8 +1,8 @@
 import { createServer, type RequestListener } from 'node:http'
 import { cpuUsage } from 'node:process'
 import Fastify, { type FastifyServerOptions } from 'fastify'
-import { createLoggers } from '../plugins/logging.ts'
-import requestId, { requestIdOf } from '../plugins/request-id.ts'
+import { createLoggers } from '../plugins/request/logging.ts'
+import requestId, { requestIdOf } from '../plugins/request/request-id.ts'
 
 // Two services in turn behind one server, so that both have the same code, the same heap and the same neighbours. Both
 // log as the service does; Fastify's own request ID is what the one without the plugin has.

@@ -1,5 +1,5 @@
 import fp from 'fastify-plugin'
-import { idleSecondsOf } from '../plugins/volumes.ts'
+import { idleSecondsOf } from '../plugins/storage/volumes.ts'
 
 /**
  * Frees what dead and expired uploads left behind: their bytes on the volumes, and the room that they had reserved.

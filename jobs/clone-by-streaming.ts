@@ -3,7 +3,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Cloned, CloneOptions, Entry, OpenFile } from '../backends/backend.ts'
 import { AlreadyExists, NotFound, SourceChanged } from '../backends/errors.ts'
 import { compareBytes, orderKey } from '../backends/order.ts'
-import { requireCapability, type Volume } from '../plugins/volumes.ts'
+import { requireCapability, type Volume } from '../plugins/storage/volumes.ts'
 
 export interface VolumeFolder {
   volume: Volume

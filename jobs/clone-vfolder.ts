@@ -1,10 +1,10 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Amount, Cloned } from '../backends/backend.ts'
-import { type Attempt, defineJob } from '../plugins/job-queue/job.ts'
-import { Problem } from '../plugins/problems.ts'
-import { countUsage } from '../plugins/usage.ts'
-import { ClonePayload, type Vfolder } from '../plugins/vfolders.ts'
+import { Problem } from '../lib/problems.ts'
+import { countUsage } from '../plugins/vfolders/usage.ts'
+import { ClonePayload, type Vfolder } from '../plugins/vfolders/vfolders.ts'
+import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
 import { cloneByStreaming } from './clone-by-streaming.ts'
 
 /** Fills a new vfolder with what is in another one; nobody can use it before it is whole. */

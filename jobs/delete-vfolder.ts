@@ -2,8 +2,8 @@ import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { sql } from 'kysely'
-import { type Database, defineJob } from '../plugins/job-queue/job.ts'
-import { withRequestId } from '../plugins/request-id.ts'
+import { withRequestId } from '../plugins/request/request-id.ts'
+import { type Database, defineJob } from '../plugins/work/job-queue/job.ts'
 
 /** What was removed so far. */
 const isAmount = TypeCompiler.Compile(Type.Object({ files: Type.Integer(), bytes: Type.Integer() }))

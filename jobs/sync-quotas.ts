@@ -4,10 +4,10 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Amount } from '../backends/backend.ts'
-import { defineJob, hasEnded } from '../plugins/job-queue/job.ts'
-import { Problem } from '../plugins/problems.ts'
-import { countUsage, putUsageRight } from '../plugins/usage.ts'
-import type { Vfolder } from '../plugins/vfolders.ts'
+import { Problem } from '../lib/problems.ts'
+import { countUsage, putUsageRight } from '../plugins/vfolders/usage.ts'
+import type { Vfolder } from '../plugins/vfolders/vfolders.ts'
+import { defineJob, hasEnded } from '../plugins/work/job-queue/job.ts'
 
 /** How many vfolders are asked for at once. */
 const page = 100

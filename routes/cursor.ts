@@ -1,4 +1,4 @@
-import { Problem } from '../plugins/problems.ts'
+import { Problem } from '../lib/problems.ts'
 
 /** A position in a list, which a client gives back as it got it. */
 export function toCursor(position: string): string {

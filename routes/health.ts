@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import type { Health } from '../plugins/volumes.ts'
+import type { Health } from '../plugins/storage/volumes.ts'
 
 const Check = Type.Object({
   name: Type.String({ description: '`database`, or `volume:` and its name' }),

@@ -1,8 +1,8 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
-import { archiveFormats } from '../plugins/archives/index.ts'
-import { ProblemDocument } from '../plugins/errors.ts'
-import { bytes } from '../plugins/openapi-document.ts'
-import { pathKeyword } from '../plugins/validation.ts'
+import { ProblemDocument } from '../plugins/request/errors.ts'
+import { bytes } from '../plugins/request/openapi-document.ts'
+import { pathKeyword } from '../plugins/request/validation.ts'
+import { archiveFormats } from '../plugins/transfer/archives/index.ts'
 
 export const Uuid = Type.String({
   format: 'uuid',

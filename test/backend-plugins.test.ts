@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { buildApp } from '../app.ts'
 import { ConfigError, loadConfig } from '../plugins/config.ts'
-import { createLoggers } from '../plugins/logging.ts'
+import { createLoggers } from '../plugins/request/logging.ts'
 import { startServer, temporaryDirectory } from './server.ts'
 
 const serverFile = fileURLToPath(new URL('../server.ts', import.meta.url))

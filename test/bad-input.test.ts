@@ -1,7 +1,7 @@
 import { readdir, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { managerToken, type RawAnswer, type Server, startServer } from './server.ts'
 
 const head = `Host: x\r\nAuthorization: Bearer ${managerToken}\r\nConnection: close\r\n`

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { mkdir, realpath, rename, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { documentedConfiguration, freePort, startNginx } from './nginx.ts'
 import { startServer, temporaryDirectory } from './server.ts'
 

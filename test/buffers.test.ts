@@ -6,8 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { acquireBuffer } from '../backends/buffers.ts'
 import { patternBytes } from '../backends/conformance/bytes.ts'
-import { bodyOf } from '../plugins/body.ts'
-import { createSha256 } from '../plugins/hashing/sha256.ts'
+import { createSha256 } from '../lib/hashing/sha256.ts'
+import { bodyOf } from '../plugins/transfer/body.ts'
 import { startPosix } from './posix.ts'
 
 const MiB = 1024 ** 2

@@ -1,5 +1,5 @@
 import t from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { startServer } from './server.ts'
 
 const readable = [

@@ -4,7 +4,7 @@ import { readFile, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { startServer, temporaryDirectory } from './server.ts'
 
 const run = promisify(execFile)

@@ -5,7 +5,7 @@ import { createServer } from 'node:http'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { startCuttingProxy } from './cutting-proxy.ts'
 import { type Answer, eventually, formOf, startServer, temporaryDirectory } from './server.ts'
 

@@ -1,7 +1,7 @@
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { type Answer, managerToken, startServer, temporaryDirectory } from './server.ts'
 
 /** Checks that an answer is this problem, told with the ID that was sent. */

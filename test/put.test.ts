@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { startCuttingProxy } from './cutting-proxy.ts'
 import { type Answer, eventually, type Files, type Server, startServer, temporaryDirectory } from './server.ts'
 

@@ -4,7 +4,7 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { openDatabase } from './database.ts'
 import {
   type Answer,

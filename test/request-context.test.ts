@@ -5,9 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
-import disconnect from '../plugins/disconnect.ts'
-import requestId, { currentRequestId, requestIdHeader, requestIdOf } from '../plugins/request-id.ts'
-import { newUuid } from '../plugins/uuid.ts'
+import { newUuid } from '../lib/uuid.ts'
+import disconnect from '../plugins/request/disconnect.ts'
+import requestId, { currentRequestId, requestIdHeader, requestIdOf } from '../plugins/request/request-id.ts'
 
 t.test('the context of a request goes with its work, and ends with the event that brought it', async (t) => {
   const outside: (string | undefined)[] = []

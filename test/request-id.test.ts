@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { changeDatabase } from './database.ts'
 import { managerToken, type Server, startServer } from './server.ts'
 

@@ -1,8 +1,8 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
-import { createSignedUrls } from '../plugins/signed-urls.ts'
+import { createSignedUrls } from '../plugins/access/signed-urls.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { type Answer, eventually, signingKey, startServer } from './server.ts'
 
 const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'

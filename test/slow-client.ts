@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { get, type IncomingMessage } from 'node:http'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 
 /** A download whose client has the headers and does not read on yet: far more is to come than sockets hold. */
 export async function begin(url: string, requestId: string): Promise<IncomingMessage> {

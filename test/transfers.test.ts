@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { eventually, startServer } from './server.ts'
 import { begin, read } from './slow-client.ts'
 

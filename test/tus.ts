@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import type { Test } from 'tap'
 import { Upload, type UploadOptions } from 'tus-js-client'
-import { requestIdHeader } from '../plugins/request-id.ts'
+import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { type Answer, eventually, type Files, type Server } from './server.ts'
 
 export type Headers = Record<string, string>

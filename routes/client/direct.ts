@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { setOriginRequestId } from '../../plugins/request-id.ts'
+import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import { Bytes, problemResponses, Uuid } from '../schemas.ts'
 
 const Params = Type.Object({ upload: Uuid })

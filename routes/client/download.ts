@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { IsADirectory } from '../../backends/errors.ts'
-import { filenameOf } from '../../plugins/downloads/index.ts'
-import { presented } from '../../plugins/downloads/presentation.ts'
-import { storageCanAnswer } from '../../plugins/downloads/redirect.ts'
-import { rateOf } from '../../plugins/pacing.ts'
-import { Problem } from '../../plugins/problems.ts'
-import { setOriginRequestId } from '../../plugins/request-id.ts'
+import { Problem } from '../../lib/problems.ts'
+import { setOriginRequestId } from '../../plugins/request/request-id.ts'
+import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
+import { presented } from '../../plugins/transfer/downloads/presentation.ts'
+import { storageCanAnswer } from '../../plugins/transfer/downloads/redirect.ts'
+import { rateOf } from '../../plugins/transfer/pacing.ts'
 import { ArchiveFormat, fileContent, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
 
 const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')], {

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
-import cors, { clientPrefixes } from '../../plugins/cors.ts'
-import { handleNotFound } from '../../plugins/errors.ts'
+import cors, { clientPrefixes } from '../../plugins/request/cors.ts'
+import { handleNotFound } from '../../plugins/request/errors.ts'
 import direct from './direct.ts'
 import download from './download.ts'
 import form from './form.ts'

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http'
+import type { Permission } from '../../plugins/access/signed-urls.ts'
 import type { Config } from '../../plugins/config.ts'
-import type { Permission } from '../../plugins/signed-urls.ts'
 
 /** How large a file may be: what the service and what the token allow. */
 export function uploadLimit({ uploadMaxBytes }: Config, { maxBytes = uploadMaxBytes }: Permission): number {

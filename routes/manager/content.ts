@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { filenameOf } from '../../plugins/downloads/index.ts'
+import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { FolderParams, fileContent, notModified, Path, problemResponses, Uuid } from '../schemas.ts'
 
 /** How to get at what is inside: as the manager, by HTTP, or on a host, by a mount. */

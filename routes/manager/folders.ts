@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { Job } from '../../plugins/job-queue/job.ts'
+import { Job } from '../../plugins/work/job-queue/job.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { FolderParams, Limit, problemResponses, ref, Uuid } from '../schemas.ts'
 import { Folder, Metadata, QuotaChange, QuotaScope } from './folder-schemas.ts'

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { Job } from '../../plugins/job-queue/job.ts'
+import { Job } from '../../plugins/work/job-queue/job.ts'
 import { Entry } from '../schemas.ts'
 import clone from './clone.ts'
 import content from './content.ts'

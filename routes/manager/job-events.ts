@@ -2,7 +2,7 @@ import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { hasEnded, type Job } from '../../plugins/job-queue/job.ts'
+import { hasEnded, type Job } from '../../plugins/work/job-queue/job.ts'
 import { problemResponses, Uuid } from '../schemas.ts'
 
 const pollMilliseconds = 250

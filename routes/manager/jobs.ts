@@ -1,6 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { Job } from '../../plugins/job-queue/job.ts'
+import { Job } from '../../plugins/work/job-queue/job.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { Limit, problemResponses, ref, Uuid } from '../schemas.ts'
 

@@ -1,12 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { type Static, Type } from '@sinclair/typebox'
 import { splitPath } from '../../backends/path.ts'
-import { select } from '../../plugins/archives/selection.ts'
-import { filenameOf } from '../../plugins/downloads/index.ts'
-import { presented } from '../../plugins/downloads/presentation.ts'
-import { Problem } from '../../plugins/problems.ts'
-import type { Permission } from '../../plugins/signed-urls.ts'
-import type { VfolderFiles } from '../../plugins/vfolder-files.ts'
+import { Problem } from '../../lib/problems.ts'
+import type { Permission } from '../../plugins/access/signed-urls.ts'
+import { select } from '../../plugins/transfer/archives/selection.ts'
+import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
+import { presented } from '../../plugins/transfer/downloads/presentation.ts'
+import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import { ArchiveFormat, Bytes, FolderParams, Path, problemResponses, Time } from '../schemas.ts'
 
 /** As long as S3 lets a presigned URL live. */

@@ -1,7 +1,7 @@
 import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { formBody, requestBody } from '../../plugins/openapi-document.ts'
+import { formBody, requestBody } from '../../plugins/request/openapi-document.ts'
 import { formOptions, storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { capabilities, capabilitiesOf } from '../../backends/capabilities.ts'
-import type { Volume } from '../../plugins/volumes.ts'
+import type { Volume } from '../../plugins/storage/volumes.ts'
 import { Bytes, problemResponses, ref } from '../schemas.ts'
 
 const VolumeBody = Type.Object(

@@ -1,7 +1,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { Problem } from '../../../plugins/problems.ts'
-import { type Checksum, checksumAlgorithms, createChecksum } from '../../../plugins/uploads/checksum.ts'
-import type { Named } from '../../../plugins/uploads/rows.ts'
+import { Problem } from '../../../lib/problems.ts'
+import { type Checksum, checksumAlgorithms, createChecksum } from '../../../plugins/vfolders/uploads/checksum.ts'
+import type { Named } from '../../../plugins/vfolders/uploads/rows.ts'
 
 /** The headers of tus 1.0.0 (tus.io/protocols/resumable-upload). */
 export const tusVersion = '1.0.0'

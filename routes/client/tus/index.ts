@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { checksumAlgorithms } from '../../../plugins/uploads/checksum.ts'
+import { checksumAlgorithms } from '../../../plugins/vfolders/uploads/checksum.ts'
 import create from './create.ts'
 import { requireVersion, tusExtensions, tusVersion } from './headers.ts'
 import upload from './upload.ts'

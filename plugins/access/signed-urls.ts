@@ -1,0 +1,142 @@
+import { createHash, createHmac, createSecretKey, type KeyObject, timingSafeEqual } from 'node:crypto'
+import { join } from 'node:path'
+import { deflateSync, inflateSync } from 'node:zlib'
+import { type Static, Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import fp from 'fastify-plugin'
+import { LruMap as Cache } from 'toad-cache'
+import { Problem } from '../../lib/problems.ts'
+import { generatedSecret } from './generated-secret.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    signedUrls: ReturnType<typeof createSignedUrls>
+  }
+}
+
+/** What a token permits, and until when. */
+export const Permission = Type.Object({
+  operation: Type.Union([Type.Literal('download'), Type.Literal('upload'), Type.Literal('archive')]),
+  folder: Type.String(),
+  /** Of an archive: the entry, or the directory of the entries; empty for the vfolder. */
+  path: Type.String(),
+  /** Of an archive of some of the entries in a directory: their paths in it. */
+  names: Type.Optional(Type.Array(Type.String())),
+  /** Seconds since 1970. */
+  expiresAt: Type.Integer(),
+  /** The request that signed. */
+  requestId: Type.String(),
+  filename: Type.Optional(Type.String()),
+  disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
+  /** Of each file that is uploaded. */
+  maxBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** Of all transfers by this URL together, in one process. */
+  bytesPerSecond: Type.Optional(Type.Integer({ minimum: 1 })),
+})
+export type Permission = Static<typeof Permission>
+
+const isPermission = TypeCompiler.Compile(Permission)
+
+/** Permissions over so many bytes, which are those with many names, are deflated. */
+const maxPlainBytes = 1024
+/** A long token, which is opened once or twice, would take the room of many short ones. */
+const maxCachedLength = 2048
+
+interface Key {
+  id: string
+  secret: KeyObject
+}
+
+/** A key is known by a part of its digest, so rotating keys needs no names for them. */
+function toKey(secret: string): Key {
+  const id = createHash('sha256').update(`key ID of ${secret}`).digest('base64url').slice(0, 8)
+  return { id, secret: createSecretKey(secret, 'utf8') }
+}
+
+/**
+ * Tokens `KEY.PERMISSION.MAC`: the key's ID, the permission as JSON in base64url, and HMAC-SHA-256 over both. A long
+ * permission is deflated before.
+ *
+ * The clock rule: a token ends at its `expiresAt` by the clock of the process that verifies it, to the second and with
+ * no grace; where the clocks of two processes differ, its life differs by as much. So keep them on NTP.
+ */
+export function createSignedUrls(secrets: string[], now = () => Date.now()) {
+  const keys = secrets.map(toKey)
+  const [signingKey] = keys
+  // A URL is opened again and again, for each range of a resumed or sought file; its MAC is computed once. Finding a
+  // token here tells nothing about the MAC of one that is not: it is by the hash of the whole.
+  const verified = new Cache<Permission>(10_000)
+  if (signingKey === undefined) throw new Error('at least one signing key is needed')
+
+  return {
+    sign(permission: Permission): string {
+      const payload = encode(permission).toString('base64url')
+      const signed = `${signingKey.id}.${payload}`
+      return `${signed}.${mac(signingKey, signed).toString('base64url')}`
+    },
+
+    /**
+     * Checks that `token` permits this, now.
+     * @throws {Problem} `token_required`, `token_invalid`, `token_expired` or `token_not_for_this`
+     */
+    verify(token: string | undefined, use: Pick<Permission, 'operation' | 'folder' | 'path'>): Permission {
+      const permission = this.permission(token, use.operation)
+      if (permission.folder !== use.folder || permission.path !== use.path) {
+        throw new Problem('token_not_for_this', 'The token is for another path.')
+      }
+      return permission
+    },
+
+    /** What `token` permits, for who learns the vfolder and the path from it. @throws as `verify` does */
+    permission(token: string | undefined, operation: Permission['operation']): Permission {
+      if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
+      const permission = verified.get(token) ?? verifyMac(keys, token)
+      if (permission === undefined) throw new Problem('token_invalid', 'The token was altered, or its key is retired.')
+      if (token.length <= maxCachedLength) verified.set(token, permission)
+      if (now() >= permission.expiresAt * 1000) {
+        const time = new Date(permission.expiresAt * 1000).toISOString()
+        throw new Problem('token_expired', `The token was valid until ${time}.`)
+      }
+      if (permission.operation !== operation) {
+        throw new Problem('token_not_for_this', `The token permits ${permission.operation}, not ${operation}.`)
+      }
+      return permission
+    },
+  }
+}
+
+function encode(permission: Permission): Buffer {
+  const json = Buffer.from(JSON.stringify(permission))
+  return json.length <= maxPlainBytes ? json : deflateSync(json, { level: 9 })
+}
+
+/** The first byte of the zlib format (RFC 1950) is never that of a JSON object. */
+function decode(payload: Buffer): unknown {
+  const json = payload[0] === '{'.charCodeAt(0) ? payload : inflateSync(payload)
+  return JSON.parse(json.toString())
+}
+
+function mac(key: Key, signed: string): Buffer {
+  return createHmac('sha256', key.secret).update(signed).digest()
+}
+
+function verifyMac(keys: Key[], token: string): Permission | undefined {
+  const [id, payload, given, ...rest] = token.split('.')
+  const key = keys.find((candidate) => candidate.id === id)
+  if (key === undefined || payload === undefined || given === undefined || rest.length > 0) return undefined
+  // As text: in base64url several texts stand for the same bytes, and only one of them was given out.
+  const expected = Buffer.from(mac(key, `${id}.${payload}`).toString('base64url'))
+  const received = Buffer.from(given)
+  if (received.length !== expected.length || !timingSafeEqual(received, expected)) return undefined
+  const permission = decode(Buffer.from(payload, 'base64url'))
+  return isPermission.Check(permission) ? permission : undefined
+}
+
+/** Signs and verifies the tokens of signed URLs. */
+export default fp(
+  async (app) => {
+    const { signingKeys, dataDir } = app.config
+    app.decorate('signedUrls', createSignedUrls(signingKeys ?? [await generatedSecret(join(dataDir, 'signing-key'))]))
+  },
+  { name: 'signed-urls', dependencies: ['config', 'errors'] },
+)

@@ -1,0 +1,208 @@
+import type { IncomingMessage } from 'node:http'
+import type { Static } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
+import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { BackendError } from '../../backends/errors.ts'
+import { isProblemCode, Problem, type ProblemCode, problems } from '../../lib/problems.ts'
+import { letPagesRead } from './cors.ts'
+import { drain } from './disconnect.ts'
+import { withoutToken } from './logging.ts'
+import { requestIdHeader, warnIfReplaced } from './request-id.ts'
+import { pathKeyword } from './validation.ts'
+
+export const problemMediaType = 'application/problem+json'
+
+/** The body of every error (RFC 9457). */
+export const ProblemDocument = Type.Object(
+  {
+    type: Type.String({ description: 'a URN that ends in the code' }),
+    title: Type.String(),
+    status: Type.Integer(),
+    detail: Type.String({ description: 'what is wrong with this very request' }),
+    code: Type.String({ description: 'stable; compare this one' }),
+    requestId: Type.String(),
+  },
+  { $id: 'Problem', title: 'Problem', additionalProperties: true },
+)
+
+export function toDocument(
+  problem: Problem,
+  requestId: string,
+): Static<typeof ProblemDocument> & Record<string, unknown> {
+  const [status, title] = problems[problem.code]
+  return {
+    type: `urn:storage-proxy:problem:${problem.code}`,
+    title,
+    status,
+    detail: problem.message,
+    code: problem.code,
+    requestId,
+    ...problem.members,
+  }
+}
+
+/** Fastify's own errors, and those of its plugins, that a caller can do something about. */
+const frameworkCodes: Record<string, ProblemCode> = {
+  FST_ERR_CTP_INVALID_JSON_BODY: 'malformed_json',
+  FST_ERR_CTP_EMPTY_JSON_BODY: 'malformed_json',
+  FST_ERR_CTP_BODY_TOO_LARGE: 'body_too_large',
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: 'unsupported_media_type',
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: 'size_mismatch',
+  FST_ERR_BAD_URL: 'invalid_url',
+  FST_ERR_MAX_PARAM_LENGTH: 'url_too_long',
+  FST_INVALID_MULTIPART_CONTENT_TYPE: 'unsupported_media_type',
+  FST_PARTS_LIMIT: 'body_too_large',
+  FST_FIELDS_LIMIT: 'body_too_large',
+  FST_FILES_LIMIT: 'body_too_large',
+  FST_MP_PREMATURE_CLOSE: 'malformed_multipart',
+  FST_PROTO_VIOLATION: 'malformed_multipart',
+}
+
+/** Where Fastify says too little, or repeats the URL and with it a token. */
+const frameworkDetails: Record<string, (request: FastifyRequest) => string> = {
+  FST_ERR_BAD_URL: () => 'The path of the URL must be percent-encoded UTF-8.',
+  FST_ERR_CTP_BODY_TOO_LARGE: ({ routeOptions }) => `The body is over the limit of ${routeOptions.bodyLimit} bytes.`,
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: expectedMediaType,
+  FST_INVALID_MULTIPART_CONTENT_TYPE: expectedMediaType,
+}
+
+function expectedMediaType({ routeOptions: { schema, config } }: FastifyRequest): string {
+  const takesAny = config.readsBody && schema?.consumes === undefined
+  const types = takesAny ? 'a well-formed media type' : (schema?.consumes ?? ['application/json']).join(' or ')
+  return `Content-Type must be ${types}.`
+}
+
+/** Gives every error its code; what nobody foresaw is an `internal_error`, and says nothing more to the caller. */
+export function toProblem(error: unknown, request?: FastifyRequest): Problem {
+  if (error instanceof Problem) return error
+  if (error instanceof BackendError && isProblemCode(error.code)) {
+    return new Problem(error.code, error.message, { cause: error })
+  }
+  if (isFastifyError(error)) {
+    if (error.validation !== undefined) return validationProblem(error)
+    const code = frameworkCodes[error.code]
+    const detail = request && frameworkDetails[error.code]?.(request)
+    if (code !== undefined) return new Problem(code, detail ?? error.message, { cause: error })
+    if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
+      return new Problem('bad_request', error.message, { cause: error })
+    }
+  }
+  if (isBusyDatabase(error))
+    return new Problem('database_busy', 'The database is held by somebody else.', { cause: error })
+  return new Problem('internal_error', 'The request failed; the log has the reason under its request ID.', {
+    cause: error,
+  })
+}
+
+/** The same problem with more to tell, such as what was done before it. */
+export function withMembers(error: unknown, members: Record<string, unknown>): Problem {
+  const { code, message, headers, members: own } = toProblem(error)
+  return new Problem(code, message, { cause: error, headers, members: { ...own, ...members } })
+}
+
+/** SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html). */
+function isBusyDatabase(error: unknown): boolean {
+  return (
+    error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5
+  )
+}
+
+function isFastifyError(error: unknown): error is FastifyError {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string'
+}
+
+/** Names the field, as the caller wrote it, and the rule. */
+function validationProblem(error: FastifyError): Problem {
+  const [first] = error.validation ?? []
+  const path = (first?.instancePath ?? '').slice(1).replaceAll('/', '.').replace('*', 'path')
+  const { missingProperty, additionalProperty } = first?.params ?? {}
+  const field = [path, missingProperty ?? additionalProperty].filter(Boolean).join('.')
+  const allowed = allowedValues(error)
+  const broken = allowed.length > 0 ? `must be one of ${allowed.join(', ')}` : (first?.message ?? 'must be valid')
+  const rule = additionalProperty === undefined ? broken : 'is not a known field'
+  const part = error.validationContext ?? 'request'
+  const detail = missingProperty === undefined ? `${part} ${field} ${rule}` : `${part} must have ${field}`
+  const code = first?.keyword === pathKeyword ? 'invalid_path' : 'validation_failed'
+  return new Problem(code, detail.replace('  ', ' '), { members: { field, rule, in: part } })
+}
+
+/** Where one of several literals is expected, each of them is reported as not met. */
+function allowedValues({ validation: [first, ...others] = [] }: FastifyError): unknown[] {
+  if (first?.keyword !== 'const') return []
+  const alike = others.filter(({ keyword, instancePath }) => keyword === 'const' && instancePath === first.instancePath)
+  return [first, ...alike].map(({ params }) => params.allowedValue)
+}
+
+export function routeNotFound({ method, url = '' }: Pick<IncomingMessage, 'method' | 'url'>): Problem {
+  return new Problem('route_not_found', `There is nothing at ${method} ${withoutToken(url.split('?')[0] ?? '')}.`)
+}
+
+/** What is no failure of the service, though its status says so. */
+const refusals: ProblemCode[] = [
+  'quota_exceeded',
+  'capability_missing',
+  'too_many_transfers',
+  'transfer_coding_unsupported',
+]
+
+/** For scopes too, whose hooks then run for what is not found below their prefix. */
+export function handleNotFound(request: FastifyRequest): never {
+  throw routeNotFound(request)
+}
+
+function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const problem = toProblem(error, request)
+  const [status] = problems[problem.code]
+  const log = { err: problem.cause ?? problem, code: problem.code }
+  // "request aborted" says it all: what the abort broke is no failure of its own.
+  if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
+  else if (status >= 500 && !refusals.includes(problem.code)) request.log.error(log, problem.message)
+  else logRefusal(problem, request.log)
+  return sendProblem(problem, request, reply)
+}
+
+export function logRefusal(problem: Problem, log: FastifyBaseLogger): void {
+  const [status] = problems[problem.code]
+  log.info({ status, code: problem.code, detail: problem.message }, 'request refused')
+}
+
+function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
+  const [status] = problems[problem.code]
+  letPagesRead(request, reply)
+  // Headers of the answer that could not be given would describe this one wrongly.
+  for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
+    reply.removeHeader(name)
+  }
+  return reply
+    .code(status)
+    .headers(problem.headers)
+    .type(problemMediaType)
+    .serializer(JSON.stringify)
+    .send(toDocument(problem, request.id))
+}
+
+/** Fastify's `frameworkErrors`: a request that no route could be looked up for; it runs no hooks but `onSend`. */
+export function handleFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const problem = toProblem(error, request)
+  const begun = performance.now()
+  // Fastify logs the beginning of such a request, and not its end.
+  reply.raw.once('finish', () => {
+    request.log.info({ res: reply, responseTime: performance.now() - begun }, 'request completed')
+  })
+  reply.raw.once('close', () => drain(request))
+  warnIfReplaced(request.raw, request.id, request.log)
+  logRefusal(problem, request.log)
+  reply.header(requestIdHeader, request.id)
+  sendProblem(problem, request, reply)
+}
+
+/** Answers every error, and every request without a route, with a problem document. */
+export default fp(
+  async (app) => {
+    app.addSchema(ProblemDocument)
+    app.setErrorHandler(handleError)
+    app.setNotFoundHandler(handleNotFound)
+  },
+  { name: 'errors', dependencies: ['request-id'] },
+)

@@ -1,0 +1,111 @@
+import type { IncomingMessage } from 'node:http'
+import { Ajv, type ErrorObject, type SchemaValidateFunction } from 'ajv'
+import formats from 'ajv-formats'
+import type { FastifySchemaCompiler } from 'fastify'
+import fp from 'fastify-plugin'
+import { brokenRule } from '../../backends/path.ts'
+import { Problem } from '../../lib/problems.ts'
+
+/** The schema keyword of a path inside a vfolder: says which rule is broken, as a pattern could not. */
+export const pathKeyword = 'x-path'
+
+const checkPath: SchemaValidateFunction = (rule: true | 'or-empty', path: string) => {
+  if (rule === 'or-empty' && path === '') return true
+  const message = brokenRule(path)
+  if (message === undefined) return true
+  checkPath.errors = [{ keyword: pathKeyword, message }]
+  return false
+}
+
+/** In lower case only, so that one vfolder has one name (RFC 9562, section 4 writes so, and reads either). */
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
+
+function createAjv(coerceTypes: false | 'array'): Ajv {
+  // Verbose, so that an error has the value it is about.
+  const options = { removeAdditional: false, useDefaults: true, coerceTypes, validateSchema: false, verbose: true }
+  const ajv = formats.default(new Ajv(options))
+  ajv.addFormat('uuid', uuid)
+  return ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
+}
+
+// Unknown fields are refused, not removed; and a body has types of its own, so "5" is no number there.
+const body = createAjv(false)
+// A query, a path and a header have only strings; an array may be given as one value.
+const text = createAjv('array')
+
+const compile: FastifySchemaCompiler<object> = ({ schema, httpPart }) => {
+  const isBody = httpPart === 'body'
+  const validate = (isBody ? body : text).compile(schema)
+  return (value) => validate(value) || { error: (validate.errors ?? []).map((error) => reworded(error, isBody)) }
+}
+
+/** Says what to do where Ajv only says what did not fit. */
+function reworded(error: ErrorObject, isBody: boolean): ErrorObject {
+  const { keyword, params, data } = error
+  if (keyword === 'format' && params.format === 'uuid') return { ...error, message: 'must be a UUID in lower case' }
+  const isRepeated = !isBody && keyword === 'type' && Array.isArray(data)
+  return isRepeated ? { ...error, message: 'must be given once' } : error
+}
+
+function isJson(text: string): boolean {
+  try {
+    JSON.parse(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** What Fastify's parser refuses of JSON. */
+function refusedMember(): Problem {
+  const members = { field: '__proto__', rule: 'must be absent, and so must a constructor with a prototype', in: 'body' }
+  return new Problem('validation_failed', `body __proto__ ${members.rule}`, { members })
+}
+
+/** Node goes by the first one and says nothing of others, which a proxy before it may have gone by. */
+function countHosts({ rawHeaders }: IncomingMessage): number {
+  let hosts = 0
+  for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === 'host') hosts++
+  return hosts
+}
+
+const utf8 = new TextDecoder('utf-8', { fatal: true })
+
+/** Checks requests against the routes' schemas; and first, that they are text where they have to be. */
+export default fp(
+  async (app) => {
+    // Not `setValidatorCompiler`: a scope that adds schemas of its own falls back to Fastify's compiler.
+    app.addHook('onRoute', (route) => {
+      route.validatorCompiler ??= compile
+    })
+
+    // Fastify takes a value that cannot be decoded as it stands, so that `%ff` would become a file of that name.
+    app.addHook('onRequest', (request, _reply, done) => {
+      // RFC 9112, section 3.2; Node's own answer would have no request ID.
+      const hosts = countHosts(request.raw)
+      if (hosts > 1 || (hosts === 0 && request.raw.httpVersion === '1.1')) {
+        return done(new Problem('bad_request', 'A request needs one Host header.'))
+      }
+      try {
+        if (request.url.includes('%')) decodeURIComponent(request.url)
+        done()
+      } catch {
+        done(new Problem('invalid_url', 'The query of the URL must be percent-encoded UTF-8.'))
+      }
+    })
+
+    // JSON is UTF-8 (RFC 8259, section 8.1); other bytes would become U+FFFD, and two names the same.
+    const parse = app.getDefaultJsonParser('error', 'error')
+    app.removeAllContentTypeParsers()
+    app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
+      let text: string
+      try {
+        text = utf8.decode(bytes)
+      } catch {
+        return done(new Problem('malformed_json', 'The body must be UTF-8.'))
+      }
+      parse(request, text, (error, body) => done(error && isJson(text) ? refusedMember() : error, body))
+    })
+  },
+  { name: 'validation', dependencies: ['errors'] },
+)

@@ -1,0 +1,75 @@
+import { existsSync } from 'node:fs'
+import { registerHooks } from 'node:module'
+import { fileURLToPath, pathToFileURL } from 'node:url'
+import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
+import fp from 'fastify-plugin'
+import { ConfigError } from '../config.ts'
+
+/**
+ * Gives the plugin that a module has as its default export.
+ * @throws {ConfigError}
+ */
+async function importPlugin(name: string): Promise<FastifyPluginAsync> {
+  const url = resolveFrom(process.cwd(), name)
+  const module: { default?: unknown } = await import(url).catch((error) => {
+    throw broken(name, 'cannot be loaded', error)
+  })
+  if (!('default' in module)) throw broken(name, 'has no default export, which must be a Fastify plugin')
+  if (!isPlugin(module.default)) throw broken(name, 'has a default export that is not a Fastify plugin')
+  return module.default
+}
+
+/** Fastify takes any function; what else could be known of one is known when it is called. */
+function isPlugin(value: unknown): value is FastifyPluginAsync {
+  return typeof value === 'function'
+}
+
+/** As an `import` in a module in that directory would; `import.meta.resolve` alone takes no other place than its own. */
+function resolveFrom(directory: string, name: string): string {
+  const parentURL = pathToFileURL(`${directory}/`).href
+  const hooks = registerHooks({ resolve: (specifier, context, next) => next(specifier, { ...context, parentURL }) })
+  try {
+    const url = import.meta.resolve(name)
+    if (!existsSync(fileURLToPath(url))) throw new Error(`there is no ${fileURLToPath(url)}`)
+    return url
+  } catch (error) {
+    throw broken(name, 'cannot be found', error)
+  } finally {
+    hooks.deregister()
+  }
+}
+
+async function register(app: FastifyInstance, name: string): Promise<string[]> {
+  const plugin = await importPlugin(name)
+  const before = app.backends.types().length
+  try {
+    await app.register(promising(plugin))
+  } catch (error) {
+    throw broken(name, 'fails', error)
+  }
+  return app.backends.types().slice(before)
+}
+
+/** The same plugin, but what it throws at once is a rejection too; Fastify would let it end the process. */
+function promising(plugin: FastifyPluginAsync): FastifyPluginAsync {
+  const { length: _, ...properties } = Object.getOwnPropertyDescriptors(plugin)
+  return Object.defineProperties(async (app, options) => plugin(app, options), properties)
+}
+
+function broken(module: string, what: string, cause?: unknown): ConfigError {
+  const reason = cause instanceof Error ? cause.message : String(cause)
+  const why = cause === undefined ? '' : `: ${reason.split('\n')[0]}`
+  return new ConfigError(`BACKEND_PLUGINS has ${module}, which ${what}${why}`, { cause })
+}
+
+/** The kinds of storage that others wrote, from the modules that the configuration names. */
+export default fp(
+  async (app) => {
+    for (const module of app.config.backendPlugins) {
+      const types = await register(app, module)
+      if (types.length === 0) throw broken(module, 'registers no backend')
+      app.log.info({ module, types }, 'backend plugin loaded')
+    }
+  },
+  { name: 'backend-plugins', dependencies: ['config', 'backends'] },
+)

@@ -1,0 +1,134 @@
+import { Ajv } from 'ajv'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Backend } from '../../backends/backend.ts'
+import { type Capability, type Capable, capabilitiesOf, hasCapability } from '../../backends/capabilities.ts'
+import { withCallLog } from '../../backends/layers/call-log.ts'
+import { Problem } from '../../lib/problems.ts'
+import { type Config, ConfigError, type HandOver, sentence } from '../config.ts'
+import { checkBackend } from './backend-shape.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    volumes: Awaited<ReturnType<typeof createVolumes>>
+  }
+}
+
+export interface Volume {
+  name: string
+  /** The type of its backend. */
+  type: string
+  backend: Backend
+  /** The front server that sends its files to clients. */
+  handOver: HandOver | undefined
+  /** Signed download URLs are answered with a redirect to the storage itself. */
+  redirect: boolean
+}
+
+export type Health = { healthy: true } | { healthy: false; reason: string }
+
+/** A storage that takes longer to say that it is well is not. */
+const healthTimeoutMilliseconds = 3000
+
+/** Longer than a live client goes without sending. A backend that lets one wait touches what it has of it by itself. */
+export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
+  return 2 * idleTimeoutSeconds
+}
+
+async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
+  const volumes = new Map<string, Volume>()
+  for (const [name, config] of Object.entries(app.config.volumes)) {
+    const { backend: type, handOver, redirect = false, ...options } = config
+    const backend = await createBackend(app, name, type, options, signal)
+    const place = `${app.config.volumesVariable}/${name}`
+    if (handOver !== undefined && backend.mount === undefined) {
+      throw new ConfigError(`${place}/handOver must be absent: a backend ${type} has no files that others reach`)
+    }
+    if (redirect && backend.presign === undefined) {
+      throw new ConfigError(`${place}/redirect must be false: ${type} cannot presign`)
+    }
+    volumes.set(name, { name, type, backend, handOver, redirect })
+  }
+  const [first] = volumes.values()
+  if (first === undefined) throw new ConfigError(`${app.config.volumesVariable} must have at least one volume`)
+
+  return {
+    all: (): Volume[] => [...volumes.values()],
+
+    /** The volume for who names none: the one called `default`, else the first. */
+    default: volumes.get('default') ?? first,
+
+    /** @throws {Problem} `volume_not_found` */
+    get(name: string): Volume {
+      const volume = volumes.get(name)
+      if (volume === undefined) throw new Problem('volume_not_found', `There is no volume ${name}.`)
+      return volume
+    },
+
+    async health({ backend }: Volume): Promise<Health> {
+      const timeout = AbortSignal.timeout(healthTimeoutMilliseconds)
+      const late = new Promise<never>((_, reject) => {
+        timeout.onabort = () => reject(new Error(`no answer within ${healthTimeoutMilliseconds / 1000} s`))
+      })
+      try {
+        await Promise.race([backend.health({ signal: timeout }), late])
+        return { healthy: true }
+      } catch (error) {
+        return { healthy: false, reason: error instanceof Error ? error.message : String(error) }
+      }
+    },
+  }
+}
+
+async function createBackend(
+  app: FastifyInstance,
+  volume: string,
+  type: string,
+  options: Record<string, unknown>,
+  signal: AbortSignal,
+): Promise<Backend> {
+  const place = `${app.config.volumesVariable}/${volume}`
+  const definition = app.backends.get(type)
+  if (definition === undefined) {
+    const known = app.backends.types().join(', ')
+    throw new ConfigError(`${place}/backend must be one of ${known}, not ${type}`)
+  }
+  const validate = new Ajv({ useDefaults: true, validateSchema: false }).compile(definition.options)
+  if (!validate(options)) throw new ConfigError(sentence(place, validate.errors?.[0]))
+  try {
+    const log = app.log.child({ volume, backend: type })
+    const backend = await definition.create({ options, signal, log, idleSeconds: idleSecondsOf(app.config) })
+    checkBackend(type, backend)
+    return app.config.logLevel === 'debug' || app.config.logLevel === 'trace' ? withCallLog(backend, log) : backend
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error)
+    throw new ConfigError(`${place} cannot be used: ${reason}`, { cause: error })
+  }
+}
+
+/**
+ * Narrows a volume's backend to one that has the capability.
+ * @throws {Problem} `capability_missing`
+ */
+export function requireCapability<C extends Capability>(volume: Volume, capability: C): Capable<C> {
+  const { backend } = volume
+  if (!hasCapability(backend, capability)) {
+    const present = capabilitiesOf(backend).join(', ') || 'none'
+    throw new Problem('capability_missing', `Volume ${volume.name} has no ${capability}; it has ${present}.`)
+  }
+  return backend
+}
+
+/** The configured volumes, each with a backend of its own. */
+export default fp(
+  async (app) => {
+    const closing = new AbortController()
+    const volumes = await createVolumes(app, closing.signal)
+    app.addHook('onClose', async () => {
+      closing.abort()
+      await Promise.all(volumes.all().map(({ backend }) => backend.close()))
+    })
+    app.decorate('volumes', volumes)
+  },
+  { name: 'volumes', dependencies: ['config', 'backends', 'errors'] },
+)

@@ -1,0 +1,199 @@
+import type { Entry, OpenFile, WholeFiles } from '../../../backends/backend.ts'
+import { SourceChanged } from '../../../backends/errors.ts'
+import type { VfolderFiles } from '../../vfolders/files.ts'
+import type { Member } from './members.ts'
+
+/** A file up to this size is read as a whole before it is packed. */
+export const smallFileBytes = 128 * 1024
+
+// How far reading goes ahead of packing: a file is mostly waiting for its storage. Large ones hold buffers that downloads
+// share, small ones memory of their own.
+const smallFilesAhead = 16
+const smallBytesAhead = 512 * 1024
+const largeFilesAhead = 8
+
+/** What is read together, where the storage can do that, and how many times as much is read ahead. */
+const groupMembers = 128
+const groupBytes = 512 * 1024
+const groupsAhead = 2
+
+/** A member with its bytes. */
+export interface Loaded extends Member {
+  /** All of a small file, or a large one in chunks; a symlink's is its target, a directory's is empty. */
+  content: Buffer | AsyncIterable<Buffer>
+}
+
+/**
+ * Content by content, each valid until the next one is asked for.
+ * @throws {SourceChanged} when a file is not, or does not remain, what was listed
+ */
+export async function* loadContents(
+  files: VfolderFiles,
+  members: AsyncIterable<Member>,
+  signal: AbortSignal,
+): AsyncGenerator<Loaded> {
+  for await (const { loaded, close } of readAhead(files, members, signal)) {
+    try {
+      for (const member of loaded) yield member
+    } finally {
+      await close()
+    }
+  }
+}
+
+/** Group by group, while the next ones are loaded. */
+async function* readAhead(
+  files: VfolderFiles,
+  members: AsyncIterable<Member>,
+  signal: AbortSignal,
+): AsyncGenerator<Loading> {
+  const queue: { loading: Promise<Loading>; weight: number }[] = []
+  let weight = 0
+  try {
+    for await (const group of groupsOf(files, members)) {
+      const loading = load(files, group.members, signal)
+      loading.catch(() => {}) // Awaited in its turn; a failure must not count as unhandled until then.
+      queue.push({ loading, weight: group.weight })
+      weight += group.weight
+      while (weight > 1) {
+        const first = queue.shift()
+        if (first === undefined) break
+        weight -= first.weight
+        yield await first.loading
+      }
+    }
+    for (let first = queue.shift(); first !== undefined; first = queue.shift()) yield await first.loading
+  } finally {
+    await Promise.allSettled(queue.map(async ({ loading }) => (await loading).close()))
+  }
+}
+
+/** Whether the whole content is at hand before it is packed. */
+export function isSmall({ type, size }: Entry): boolean {
+  return type !== 'file' || size <= smallFileBytes
+}
+
+interface Group {
+  members: Member[]
+  /** Which part of what may be read ahead it takes. */
+  weight: number
+}
+
+/** Members that are read together, in their order: small ones as far as the storage can, a large one alone. */
+async function* groupsOf(files: VfolderFiles, members: AsyncIterable<Member>): AsyncGenerator<Group> {
+  let group: Member[] = []
+  let bytes = 0
+  const taken = (): Group => {
+    const fullness = Math.max(group.length / groupMembers, bytes / groupBytes)
+    const whole = { members: group, weight: Math.max(fullness, 1 / smallFilesAhead) / groupsAhead }
+    group = []
+    bytes = 0
+    return whole
+  }
+  for await (const member of members) {
+    const { type, size } = member.entry
+    if (files.readMany === undefined || !isSmall(member.entry)) {
+      if (group.length > 0) yield taken()
+      yield { members: [member], weight: weightOf(member.entry) }
+      continue
+    }
+    const memberBytes = type === 'file' ? size : 0
+    if (group.length === groupMembers || bytes + memberBytes > groupBytes) yield taken()
+    group.push(member)
+    bytes += memberBytes
+  }
+  if (group.length > 0) yield taken()
+}
+
+function weightOf(entry: Entry): number {
+  return isSmall(entry) ? Math.max(1 / smallFilesAhead, entry.size / smallBytesAhead) : 1 / largeFilesAhead
+}
+
+interface Loading {
+  loaded: Loaded[]
+  close(): unknown
+}
+
+async function load(files: VfolderFiles, members: Member[], signal: AbortSignal): Promise<Loading> {
+  const [first] = members
+  if (first !== undefined && !isSmall(first.entry)) {
+    const { content, close } = begin(readLarge(files, first.entry, signal))
+    return { loaded: [{ ...first, content }], close }
+  }
+  const listed = members.map(({ entry }) => entry).filter(({ type }) => type === 'file')
+  const { contents, close } = await readSmall(files, listed, signal)
+  const content = (entry: Entry) => (entry.type === 'file' ? contents.shift() : undefined) ?? ofNoFile(entry)
+  return { loaded: members.map((member) => ({ ...member, content: content(member.entry) })), close }
+}
+
+/** Has the first chunk read before it is asked for. */
+function begin(chunks: AsyncGenerator<Buffer>): { content: AsyncGenerator<Buffer>; close(): Promise<unknown> } {
+  const first = chunks.next()
+  first.catch(() => {}) // As above.
+  async function* content(): AsyncGenerator<Buffer> {
+    const { value, done } = await first
+    if (done) return
+    yield value
+    yield* chunks
+  }
+  return { content: content(), close: () => chunks.return(undefined) }
+}
+
+function ofNoFile({ target = '' }: Entry): Buffer {
+  return Buffer.from(target)
+}
+
+async function readSmall(files: VfolderFiles, listed: Entry[], signal: AbortSignal): Promise<WholeFiles> {
+  if (files.readMany !== undefined && listed.length > 0) return files.readMany(listed, signal)
+  const contents: Buffer[] = []
+  for (const entry of listed) contents.push(await readWhole(files, entry, signal))
+  return { contents, close: () => {} }
+}
+
+async function readWhole(files: VfolderFiles, entry: Entry, signal: AbortSignal): Promise<Buffer> {
+  const file = await openUnchanged(files, entry, signal)
+  try {
+    const whole = Buffer.allocUnsafe(entry.size)
+    let filled = 0
+    for await (const chunk of file.chunks({ start: 0, end: entry.size })) filled += chunk.copy(whole, filled)
+    return whole.subarray(0, filled)
+  } finally {
+    file.close()
+  }
+}
+
+/** What is read at once is as it was at one moment; what is read in parts must be the same file after the last one. */
+async function* readLarge(files: VfolderFiles, entry: Entry, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const file = await openUnchanged(files, entry, signal)
+  try {
+    let read = 0
+    for await (const chunk of file.chunks({ start: 0, end: entry.size })) {
+      read += chunk.length
+      const lastOfSeveral = read === entry.size && chunk.length < entry.size
+      if (lastOfSeveral) assertSame(entry, await files.stat(entry.path, signal))
+      yield chunk
+    }
+  } finally {
+    file.close()
+  }
+}
+
+async function openUnchanged(files: VfolderFiles, entry: Entry, signal: AbortSignal): Promise<OpenFile> {
+  const file = await files.read(entry.path, signal)
+  try {
+    assertSame(entry, file.entry)
+    return file
+  } catch (error) {
+    file.close()
+    throw error
+  }
+}
+
+function assertSame(listed: Entry, now: Entry): void {
+  const same =
+    listed.type === now.type &&
+    listed.size === now.size &&
+    listed.modifiedAt.getTime() === now.modifiedAt.getTime() &&
+    listed.etag === now.etag
+  if (!same) throw new SourceChanged(`${listed.path} changed while it was packed`)
+}

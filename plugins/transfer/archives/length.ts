@@ -1,0 +1,36 @@
+import { SourceChanged } from '../../../backends/errors.ts'
+import type { Member } from './members.ts'
+
+/**
+ * How many members are looked at for the sake of a `Content-Length`: it gives a progress bar and a sure end, but the
+ * client waits for it, and each entry is looked at once more than needed.
+ */
+const maxMembers = 10_000
+
+/** What the meter says of all the members; undefined when they are too many. */
+export async function lengthOf(
+  members: AsyncIterable<Member>,
+  meter: { add(member: Member): void; total(): number },
+): Promise<number | undefined> {
+  let count = 0
+  for await (const member of members) {
+    if (++count > maxMembers) return undefined
+    meter.add(member)
+  }
+  return meter.total()
+}
+
+/**
+ * Passes on chunks that have to be so many bytes in all.
+ * @throws {SourceChanged} before the first byte too much, or at the end when some are missing
+ */
+export async function* exactly(length: number, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+  let sent = 0
+  const changed = () => new SourceChanged('entries came, went or changed while they were packed')
+  for await (const chunk of chunks) {
+    sent += chunk.length
+    if (sent > length) throw changed()
+    yield chunk
+  }
+  if (sent !== length) throw changed()
+}

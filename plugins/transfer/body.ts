@@ -1,0 +1,119 @@
+import type { IncomingMessage } from 'node:http'
+import { acquireBuffer, allowTaking, free, releaseBuffer } from '../../backends/buffers.ts'
+import type { Rate } from './pacing.ts'
+
+/** What came waits so long for more, to be given on together. */
+const gatherMilliseconds = 10
+
+interface BodyOptions {
+  end?: AbortSignal
+  /** At which the blocks are taken: then they are small, since each is held for long. */
+  rate?: Rate | undefined
+}
+
+/**
+ * The body of a request, in large blocks or in what came within a moment; the next block is filled while one is given
+ * out. A block is the caller's until it asks for the next one, and its memory may be transferred. The body ends early, as
+ * if that were all, when `end` aborts; and throws when the connection breaks before. Leaving it early keeps the
+ * connection open for the answer.
+ */
+export async function* bodyOf(raw: IncomingMessage, { end, rate }: BodyOptions = {}): AsyncGenerator<Buffer> {
+  const blocks = createBlocks(rate === undefined ? 'large' : 'small')
+  let waiting: (() => void) | undefined
+  const wake = () => waiting?.()
+  let due = false
+  const timer = setTimeout(() => {
+    due = true
+    wake()
+  }, gatherMilliseconds)
+  const gather = () => {
+    due = false
+    timer.refresh()
+  }
+  const onData = (chunk: Buffer) => {
+    if (blocks.isEmpty()) gather()
+    blocks.add(chunk)
+    free(chunk)
+    if (blocks.hasFull() && waiting === undefined) raw.pause()
+    else if (blocks.hasFull()) wake()
+  }
+  raw.on('data', onData)
+  for (const event of ['end', 'error', 'close']) raw.on(event, wake)
+  end?.addEventListener('abort', wake)
+  try {
+    for (;;) {
+      const over = raw.readableEnded || raw.destroyed || end?.aborted
+      const block = blocks.take(due || over ? 'any' : 'full')
+      if (block !== undefined) {
+        gather()
+        // What comes after `end` is not asked for, or it would never be over.
+        if (end?.aborted) raw.pause()
+        else if (raw.isPaused()) raw.resume()
+        yield block
+      } else if (raw.readableEnded || end?.aborted) {
+        return
+      } else if (raw.destroyed) {
+        throw new Error('the connection broke before the body was complete', { cause: raw.errored })
+      } else {
+        await new Promise<void>((resolve) => {
+          waiting = resolve
+        })
+        waiting = undefined
+      }
+    }
+  } finally {
+    raw.off('data', onData)
+    for (const event of ['end', 'error', 'close']) raw.off(event, wake)
+    end?.removeEventListener('abort', wake)
+    raw.pause()
+    clearTimeout(timer)
+    blocks.end()
+  }
+}
+
+/** Gathers chunks in blocks, which are given out one at a time. */
+function createBlocks(size: 'large' | 'small') {
+  const full: Buffer[] = []
+  let filling: Buffer | undefined
+  let filled = 0
+  let given: Buffer | undefined
+
+  const release = (block: Buffer | undefined) => {
+    if (block !== undefined) releaseBuffer(block)
+  }
+
+  return {
+    isEmpty: () => filled === 0,
+    hasFull: () => full.length > 0,
+
+    add(chunk: Buffer): void {
+      for (let taken = 0; taken < chunk.length; ) {
+        filling ??= acquireBuffer(size)
+        const copied = chunk.copy(filling, filled, taken)
+        taken += copied
+        filled += copied
+        if (filled < filling.length) continue
+        full.push(filling)
+        filling = undefined
+        filled = 0
+      }
+    },
+
+    /** Takes back the one that was given before. */
+    take(which: 'full' | 'any'): Buffer | undefined {
+      release(given)
+      given = full.shift()
+      if (given !== undefined) return allowTaking(given)
+      if (which === 'full' || filled === 0) return undefined
+      given = filling
+      const part = filling?.subarray(0, filled)
+      filling = undefined
+      filled = 0
+      return part
+    },
+
+    end(): void {
+      for (const block of [given, filling, ...full]) release(block)
+    },
+  }
+}

@@ -1,0 +1,77 @@
+import type { IncomingHttpHeaders } from 'node:http'
+import type { Entry } from '../../../backends/backend.ts'
+
+export interface Validators {
+  /** Strong, in quotes. */
+  etag: string | undefined
+  lastModified: Date
+}
+
+export function validatorsOf({ etag, modifiedAt }: Entry): Validators {
+  return { etag: etag === undefined ? undefined : `"${etag}"`, lastModified: modifiedAt }
+}
+
+/**
+ * Evaluates the preconditions of a GET or HEAD in the order of RFC 9110, section 13.2.2. HTTP dates have seconds, files
+ * have more, so times are compared in whole seconds.
+ */
+export function evaluatePreconditions(
+  headers: IncomingHttpHeaders,
+  validators: Validators,
+): 'proceed' | 'not-modified' | 'failed' {
+  if (headers['if-match'] !== undefined) {
+    if (!matches(headers['if-match'], validators.etag, 'strong')) return 'failed'
+  } else if (isModifiedSince(headers['if-unmodified-since'], validators.lastModified)) {
+    return 'failed'
+  }
+
+  if (headers['if-none-match'] !== undefined) {
+    return matches(headers['if-none-match'], validators.etag, 'weak') ? 'not-modified' : 'proceed'
+  }
+  return isModifiedSince(headers['if-modified-since'], validators.lastModified) === false ? 'not-modified' : 'proceed'
+}
+
+/** Whether what was last modified then has changed after the date of a header; undefined when that is no date. */
+export function isModifiedSince(header: string | undefined, lastModified: Date): boolean | undefined {
+  const since = parseDate(header)
+  return since === undefined ? undefined : seconds(lastModified) > since
+}
+
+/** The `Range` of a request, unless its `If-Range` says that it is about other bytes than these. */
+export function applicableRange(headers: IncomingHttpHeaders, validators: Validators): string | undefined {
+  const { range, 'if-range': ifRange } = headers
+  return typeof ifRange !== 'string' || rangeApplies(ifRange, validators) ? range : undefined
+}
+
+/**
+ * Whether a `Range` still applies (RFC 9110, section 13.1.5): only to the very bytes that the client has a part of. A
+ * date says that of a file once the second is over in which it could change again unseen (section 8.8.2.2).
+ */
+function rangeApplies(ifRange: string, validators: Validators): boolean {
+  if (ifRange.startsWith('"')) return ifRange === validators.etag
+  const modified = seconds(validators.lastModified)
+  return parseDate(ifRange) === modified && modified < seconds(new Date())
+}
+
+/** Whether one of the tags of an `If-Match` or `If-None-Match`, or its `*`, stands for what has this etag. */
+export function matches(header: string, etag: string | undefined, comparison: 'strong' | 'weak'): boolean {
+  if (header.trim() === '*') return true
+  if (etag === undefined) return false
+  const tags = header.match(/(?:W\/)?"[^"]*"/g) ?? []
+  return tags.some((tag) => tag === etag || (comparison === 'weak' && tag === `W/${etag}`))
+}
+
+function seconds(date: Date): number {
+  return Math.floor(date.getTime() / 1000)
+}
+
+// The three forms of RFC 9110, section 5.6.7; the last one, of asctime(3), does not say that it is in UTC.
+const httpDate =
+  /^[A-Z][a-z]+(, \d\d( [A-Z][a-z]{2} \d{4}|-[A-Z][a-z]{2}-\d\d) [\d:]{8} GMT|( [A-Z][a-z]{2}) [ \d]\d [\d:]{8} \d{4})$/
+
+/** Undefined for what is not an HTTP date, which RFC 9110, section 13.1.3 says to ignore. */
+function parseDate(value = ''): number | undefined {
+  if (!httpDate.test(value)) return undefined
+  const time = Date.parse(value.endsWith('GMT') ? value : `${value} GMT`)
+  return Number.isNaN(time) ? undefined : Math.floor(time / 1000)
+}

@@ -1,0 +1,46 @@
+import type { ServerResponse } from 'node:http'
+import type { FastifyReply } from 'fastify'
+import { requestIdHeader } from '../../request/request-id.ts'
+
+/**
+ * Writes chunk after chunk to the connection, without a stream in between: a chunk's memory is used again as soon as
+ * the kernel has it. Past the headers an error can only be told by cutting the connection,
+ * and to the log by `brokenReason`.
+ */
+export async function stream(
+  reply: FastifyReply,
+  chunks: AsyncIterable<Buffer>,
+  brokenReason: string,
+): Promise<FastifyReply> {
+  const { raw, request } = reply
+  reply.hijack()
+  reply.header(requestIdHeader, request.id)
+  for (const [name, value] of Object.entries(reply.getHeaders())) {
+    if (value !== undefined) raw.setHeader(name, value)
+  }
+  try {
+    for await (const chunk of chunks) await write(raw, chunk, request.abortSignal)
+    raw.end()
+  } catch (error) {
+    // A connection that broke is told of by "request aborted"; here it may be known a moment before its signal.
+    const gone = request.abortSignal.aborted || request.raw.socket.destroyed
+    if (gone) return reply
+    request.log.error({ err: error }, 'download failed after its headers were sent')
+    request.cut(brokenReason)
+  }
+  return reply
+}
+
+/** Resolves when the kernel has the bytes; rejects when the connection is closed, so that it never will. */
+function write(raw: ServerResponse, chunk: Buffer, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const closed = () => reject(signal.reason)
+    if (signal.aborted) return closed()
+    signal.addEventListener('abort', closed, { once: true })
+    raw.write(chunk, (error) => {
+      signal.removeEventListener('abort', closed)
+      if (error) reject(error)
+      else resolve()
+    })
+  })
+}

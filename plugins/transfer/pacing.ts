@@ -1,0 +1,87 @@
+import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyRequest } from 'fastify'
+import fp from 'fastify-plugin'
+import { LruMap as Cache } from 'toad-cache'
+import type { Permission } from '../access/signed-urls.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /**
+     * Gives on `chunks` in pieces, no faster than `rate`, and as they are without one. It ends early, as if that were
+     * all, when `end` aborts, and throws when the request does.
+     */
+    paced(chunks: AsyncIterable<Buffer>, rate: Rate | undefined, end?: AbortSignal): AsyncIterable<Buffer>
+  }
+}
+
+/** How fast all transfers together that have the same key may be. */
+export interface Rate {
+  key: string
+  bytesPerSecond: number
+}
+
+/** A piece is worth so long: short, so that bytes flow evenly, but not so short that timers are most of the work. */
+const pieceSeconds = 0.1
+/** Timers are not more exact; what is not waited for now is waited for with the next piece. */
+const shortestWaitMilliseconds = 5
+/** Only as much of a delay is made up for, so that no pause is followed by a burst. */
+const creditMilliseconds = 500
+/** How many keys are remembered. Each of them is used with every piece, so an idle one is forgotten first. */
+const maxKeys = 10_000
+
+/** The rate of a signed URL, which all connections that use it share. */
+export function rateOf(permission: Permission): Rate | undefined {
+  const { bytesPerSecond } = permission
+  if (bytesPerSecond === undefined) return undefined
+  return { key: createHash('sha256').update(JSON.stringify(permission)).digest('base64url'), bytesPerSecond }
+}
+
+/** Hands out the time of this process, piece after piece, to those who share a rate: the first who asks is the first. */
+function createTimetable(now = () => performance.now()) {
+  const free = new Cache<number>(maxKeys)
+  const duration = ({ bytesPerSecond }: Rate, bytes: number) => (bytes * 1000) / bytesPerSecond
+
+  return {
+    /** In how many milliseconds the bytes may move; negative when they are late. */
+    take(rate: Rate, bytes: number): number {
+      const time = now()
+      const start = Math.max(free.get(rate.key) ?? time, time - creditMilliseconds)
+      free.set(rate.key, start + duration(rate, bytes))
+      return start - time
+    },
+
+    /** The bytes will not move. */
+    giveBack(rate: Rate, bytes: number): void {
+      free.set(rate.key, (free.get(rate.key) ?? now()) - duration(rate, bytes))
+    },
+  }
+}
+
+/** Keeps transfers to the rates of their signed URLs. */
+export default fp(
+  async (app) => {
+    const timetable = createTimetable()
+
+    async function* pieces(request: FastifyRequest, chunks: AsyncIterable<Buffer>, rate: Rate, end?: AbortSignal) {
+      const signal = end === undefined ? request.abortSignal : AbortSignal.any([request.abortSignal, end])
+      const pieceBytes = Math.ceil(rate.bytesPerSecond * pieceSeconds)
+      for await (const chunk of chunks) {
+        for (let at = 0; at < chunk.length; at += pieceBytes) {
+          const piece = chunk.subarray(at, at + pieceBytes)
+          const wait = timetable.take(rate, piece.length)
+          if (wait > shortestWaitMilliseconds) await request.hold(sleep(wait, undefined, { signal }).catch(() => {}))
+          if (signal.aborted) timetable.giveBack(rate, piece.length)
+          if (end?.aborted) return
+          signal.throwIfAborted()
+          yield piece
+        }
+      }
+    }
+
+    app.decorateRequest('paced', function (this: FastifyRequest, chunks, rate, end) {
+      return rate === undefined ? chunks : pieces(this, chunks, rate, end)
+    })
+  },
+  { name: 'pacing', dependencies: ['disconnect', 'signed-urls'] },
+)

@@ -1,0 +1,41 @@
+import type { FastifyReply } from 'fastify'
+import fp from 'fastify-plugin'
+import { Problem } from '../../lib/problems.ts'
+
+declare module 'fastify' {
+  interface FastifyReply {
+    /**
+     * Counts this request as an open transfer until its response is complete or its connection is gone; to be called
+     * before a byte of a body is read. A HEAD moves no bytes and does not count.
+     * @throws {Problem} `too_many_transfers` when as many as may be are open
+     */
+    beginTransfer(): void
+  }
+}
+
+/** What is open may end at any moment; a client that asks again sooner only adds to the load. */
+const retryAfterSeconds = 5
+
+/** Limits how many clients this process moves bytes for at once. */
+export default fp(
+  async (app) => {
+    const { maxTransfers } = app.config
+    let open = 0
+
+    function beginTransfer(this: FastifyReply): void {
+      const { request, raw } = this
+      if (request.method === 'HEAD' || raw.destroyed) return
+      if (open >= maxTransfers) {
+        throw new Problem('too_many_transfers', `This process has ${open} transfers open, as many as it may.`, {
+          members: { maxTransfers },
+          headers: { 'retry-after': String(retryAfterSeconds) },
+        })
+      }
+      open++
+      raw.once('close', () => open--)
+    }
+
+    app.decorateReply('beginTransfer', maxTransfers === Number.POSITIVE_INFINITY ? () => {} : beginTransfer)
+  },
+  { name: 'transfers', dependencies: ['config', 'errors'] },
+)

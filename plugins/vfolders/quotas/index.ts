@@ -1,0 +1,180 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import type { Amount } from '../../../backends/backend.ts'
+import { currentRequestId } from '../../request/request-id.ts'
+import type { Database } from '../../work/job-queue/job.ts'
+import { available, count, giveBack, setAside, units, vfolderNotFound } from './limits.ts'
+import { createQuotaScopes } from './scopes.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    quotas: ReturnType<typeof createQuotas>
+  }
+}
+
+export type Reservation = Awaited<ReturnType<ReturnType<typeof createQuotas>['reserve']>>
+
+export interface ReserveOptions {
+  partly?: boolean
+  from?: string
+}
+
+const nothing: Amount = Object.freeze({ bytes: 0, files: 0 })
+
+/** How much more is asked for when what was reserved is used up: as much as there is, within these bounds. */
+const smallestStep = 1024 * 1024
+const largestStep = 64 * 1024 * 1024
+
+function createQuotas({ database: db, processes, log }: FastifyInstance) {
+  return {
+    /**
+     * Sets room aside in a vfolder that one job alone works on, and that ends with it; less when `wanted` is negative.
+     * @throws {Problem} `quota_exceeded`
+     */
+    setAside,
+
+    scopes: createQuotaScopes(db),
+
+    /** Ends what was set aside for an upload, and counts what came of it, as one with what else `trx` does. */
+    async settleAside(trx: Database, vfolder: string, aside: Amount, by: Amount = nothing): Promise<void> {
+      await giveBack(trx, vfolder, aside)
+      if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
+    },
+
+    /**
+     * Sets room aside for work on a vfolder, so that whatever runs at the same time cannot take it; with nothing wanted
+     * it only tells that the usage is about to change. With `partly` what there is will do, and more is asked for when
+     * it is used up. What comes `from` another vfolder changes nothing for a scope that both are in. The caller must
+     * `end` what it was given.
+     * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
+     */
+    async reserve(vfolder: string, wanted: Amount, { partly = false, from }: ReserveOptions = {}) {
+      const id = randomUUID()
+      const held = { ...wanted }
+      let createdAt: string | undefined
+      await db.transaction().execute(async (trx) => {
+        if (partly) {
+          const room = await available(trx, vfolder)
+          for (const unit of units) held[unit] = Math.max(0, Math.min(wanted[unit], room[unit]))
+        }
+        await insert(trx, held)
+      })
+
+      async function insert(trx: Database, amount: Amount): Promise<void> {
+        const created = await setAside(trx, vfolder, amount, from)
+        createdAt ??= created
+        if (created !== createdAt) throw vfolderNotFound(vfolder)
+        await trx
+          .insertInto('reservations')
+          .values({
+            id,
+            vfolder,
+            process: processes.id,
+            ...amount,
+            request_id: currentRequestId() ?? id,
+            created_at: new Date().toISOString(),
+          })
+          .execute()
+      }
+
+      async function change(by: Amount): Promise<void> {
+        const changed = { bytes: held.bytes + by.bytes, files: held.files + by.files }
+        await db.transaction().execute(async (trx) => {
+          const { numUpdatedRows } = await trx
+            .updateTable('reservations')
+            .set(changed)
+            .where('id', '=', id)
+            .executeTakeFirstOrThrow()
+          if (numUpdatedRows > 0n) await setAside(trx, vfolder, by)
+          // It was given back, as `confirm` says.
+          else await insert(trx, changed)
+        })
+        Object.assign(held, changed)
+      }
+
+      return {
+        id,
+
+        /** Whether `needed` is set aside. */
+        covers: (needed: Amount): boolean => units.every((unit) => needed[unit] <= held[unit]),
+
+        /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded` */
+        async cover(needed: Amount): Promise<void> {
+          const missing = {
+            bytes: Math.max(0, needed.bytes - held.bytes),
+            files: Math.max(0, needed.files - held.files),
+          }
+          const step = Math.min(largestStep, Math.max(smallestStep, held.bytes))
+          if (missing.bytes > 0 && missing.bytes < step) {
+            const { bytes } = await available(db, vfolder)
+            missing.bytes = Math.max(missing.bytes, Math.min(step, bytes))
+          }
+          if (missing.bytes > 0 || missing.files > 0) await change(missing)
+        },
+
+        /**
+         * Makes sure that all this is still set aside: it was given back if this process stood still for so long that
+         * it was taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now, or
+         * `vfolder_not_found` when the vfolder was deleted, also where there is another one of that ID
+         */
+        async confirm(): Promise<void> {
+          const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()
+          if (row === undefined) await db.transaction().execute((trx) => insert(trx, held))
+        },
+
+        /** Counts what has changed on the storage, out of what was set aside as far as that goes. */
+        async settle(by: Amount): Promise<void> {
+          const used = { bytes: 0, files: 0 }
+          for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
+          await db.transaction().execute(async (trx) => {
+            // Gone when this process was taken for dead, and then it has been given back.
+            const { numUpdatedRows } = await trx
+              .updateTable('reservations')
+              .set((eb) => ({ bytes: eb('bytes', '-', used.bytes), files: eb('files', '-', used.files) }))
+              .where('id', '=', id)
+              .executeTakeFirstOrThrow()
+            if (numUpdatedRows > 0n) await giveBack(trx, vfolder, used)
+            await count(trx, vfolder, by)
+          })
+          for (const unit of units) held[unit] -= used[unit]
+        },
+
+        /** Counts what has changed since, and gives back what was not used. */
+        async end(by: Amount = nothing): Promise<void> {
+          await db.transaction().execute(async (trx) => {
+            await endReservation(trx, { id, vfolder })
+            if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
+          })
+        },
+      }
+    },
+
+    /** Gives back what dead processes had reserved. */
+    async endAbandoned(): Promise<void> {
+      const abandoned = await db
+        .selectFrom('reservations')
+        .selectAll()
+        .where('process', 'not in', processes.alive())
+        .execute()
+      for (const { id, vfolder, bytes, files, request_id } of abandoned) {
+        await db.transaction().execute((trx) => endReservation(trx, { id, vfolder }))
+        const fields = { upload_id: id, folder: vfolder, bytes, files, origin_request_id: request_id }
+        log.info(fields, 'reservation of a dead process given back')
+      }
+    },
+  }
+
+  async function endReservation(trx: Database, { id, vfolder }: { id: string; vfolder: string }): Promise<void> {
+    const rest = await trx.deleteFrom('reservations').where('id', '=', id).returningAll().executeTakeFirst()
+    if (rest !== undefined) await giveBack(trx, vfolder, rest)
+  }
+}
+
+/** Limits of vfolders and of their owners, which hold whatever happens at the same time. */
+export default fp(
+  async (app) => {
+    app.decorate('quotas', createQuotas(app))
+  },
+  { name: 'quotas', dependencies: ['database', 'processes'] },
+)

@@ -1,0 +1,86 @@
+import type { FastifyInstance } from 'fastify'
+import type { Amount, Backend } from '../../../backends/backend.ts'
+import { UploadNotFound } from '../../../backends/errors.ts'
+import { amountAt, growth } from '../write.ts'
+import type { createHashes } from './hashes.ts'
+import { coverRoom, roomFor } from './room.ts'
+import { notFound, type UploadRow } from './rows.ts'
+
+/**
+ * Makes the file of an upload that has all its bytes, and settles its room, once: what happens on the storage is
+ * announced in the row before, so that after a crash the next one who comes finds out how far it got.
+ */
+export async function completeUpload(
+  app: FastifyInstance,
+  hashes: ReturnType<typeof createHashes>,
+  row: UploadRow,
+  signal: AbortSignal,
+): Promise<UploadRow> {
+  const { database: db, quotas, log } = app
+  const { id, vfolder, path, offset: size } = row
+  const { volume } = await app.vfolders.open(vfolder)
+  const { backend } = volume
+
+  // Tells a count of the usage that it is about to change.
+  const changing = await quotas.reserve(vfolder, { bytes: 0, files: 0 })
+  try {
+    const wasAnnounced = row.state !== 'open'
+    if (!wasAnnounced) await announce()
+    const written = await backend.completeUpload(vfolder, id, path, { size, signal }).catch(async (error) => {
+      if (!(error instanceof UploadNotFound)) throw error
+      if (wasAnnounced) return undefined
+      await withdraw()
+      throw error
+    })
+    const by = written === undefined ? await afterCrash(backend, row, signal) : growth(written)
+    const done = await db.transaction().execute(async (trx) => {
+      const done = await trx
+        .updateTable('uploads')
+        .set({ state: 'finished', reserved_bytes: 0, reserved_files: 0 })
+        .where('id', '=', id)
+        .where('state', '=', 'completing')
+        .returningAll()
+        .executeTakeFirst()
+      if (done === undefined) throw notFound()
+      await quotas.settleAside(trx, vfolder, { bytes: row.reserved_bytes, files: row.reserved_files }, by)
+      return done
+    })
+    hashes.forget(id)
+    const origin = { origin_request_id: row.origin_request_id }
+    log.info({ upload_id: id, folder: vfolder, path, size, sha256: done.sha256, ...origin }, 'upload completed')
+    return done
+  } finally {
+    await changing.end()
+  }
+
+  async function announce(): Promise<void> {
+    // The bytes of a direct one never came by here, and are not fetched for their hash.
+    const sha256 = row.kind === 'direct' ? null : await hashes.digest(row, backend, signal)
+    const replaced = await amountAt(backend, vfolder, path, signal)
+    await coverRoom(app, row, roomFor(size, replaced))
+    row.replaced_bytes = replaced.bytes
+    row.replaced_files = replaced.files
+    await db
+      .updateTable('uploads')
+      .set({ state: 'completing', sha256, replaced_bytes: replaced.bytes, replaced_files: replaced.files })
+      .where('id', '=', id)
+      .execute()
+  }
+
+  /** Nobody had begun to make the file, and its bytes are lost: what stands at its path is not of this upload. */
+  async function withdraw(): Promise<void> {
+    await db
+      .updateTable('uploads')
+      .set({ state: 'open' })
+      .where('id', '=', id)
+      .where('state', '=', 'completing')
+      .execute()
+  }
+}
+
+/** What a completion that was announced has changed, when it was not seen to its end. */
+async function afterCrash(backend: Backend, row: UploadRow, signal: AbortSignal): Promise<Amount> {
+  const entry = await backend.stat(row.vfolder, row.path, { signal })
+  if (entry.type !== 'file' || entry.size !== row.offset) throw notFound()
+  return { bytes: entry.size - row.replaced_bytes, files: 1 - row.replaced_files }
+}

@@ -1,0 +1,308 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { Problem } from '../../../lib/problems.ts'
+import { currentRequestId } from '../../request/request-id.ts'
+import { requireCapability } from '../../storage/volumes.ts'
+import { rateOf } from '../../transfer/pacing.ts'
+import { replaceableAt } from '../write.ts'
+import { type Append, appendBytes, tooLarge } from './append.ts'
+import { begun } from './begin.ts'
+import { completeUpload } from './complete.ts'
+import { createConcatenation } from './concatenate.ts'
+import { createHashes } from './hashes.ts'
+import { createLocks, type Lock } from './locks.ts'
+import { expiryOf } from './progress.ts'
+import { roomFor } from './room.ts'
+import { checked, isWhole, type Named, type NewUpload, newToken, notFound, type UploadRow } from './rows.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    uploads: ReturnType<typeof createUploads>
+  }
+}
+
+function createUploads(app: FastifyInstance) {
+  const { database: db, quotas, log } = app
+  const locks = createLocks(app)
+  const hashes = createHashes()
+  // Work on an upload is short, or goes on until its bytes are flushed.
+  const { signal } = new AbortController()
+
+  async function find(id: string): Promise<UploadRow | undefined> {
+    return db.selectFrom('uploads').selectAll().where('id', '=', id).executeTakeFirst()
+  }
+
+  /** @throws {Problem} as `checked` does */
+  async function get({ id, token }: Named): Promise<UploadRow> {
+    return checked(await find(id), token)
+  }
+
+  /** Runs `work` on an upload that nobody else changes meanwhile. */
+  async function locked<T>(named: Named, work: (row: UploadRow, lock: Lock) => Promise<T>): Promise<T> {
+    await get(named)
+    const lock = await locks.take(named.id)
+    try {
+      return await work(await get(named), lock)
+    } finally {
+      await lock.release()
+    }
+  }
+
+  /** Ends an upload, and its parts with it. The bytes first: a row without bytes is found again, but not the reverse. */
+  async function drop(row: UploadRow): Promise<void> {
+    const vfolder = await db.selectFrom('vfolders').select('volume').where('id', '=', row.vfolder).executeTakeFirst()
+    const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
+    const parts = await db.selectFrom('uploads').selectAll().where('final', '=', row.id).execute()
+    for (const { vfolder, id, state } of [row, ...parts]) {
+      if (state === 'finished') continue
+      for (const { backend } of volumes) await backend.abortUpload(vfolder, id, { signal })
+    }
+    await db.transaction().execute(async (trx) => {
+      const gone = await trx
+        .deleteFrom('uploads')
+        .where((eb) => eb.or([eb('id', '=', row.id), eb('final', '=', row.id)]))
+        .returningAll()
+        .execute()
+      for (const { vfolder, reserved_bytes: bytes, reserved_files: files } of gone) {
+        await quotas.settleAside(trx, vfolder, { bytes, files })
+      }
+    })
+    for (const { id } of [row, ...parts]) hashes.forget(id)
+  }
+
+  /**
+   * Begins an upload in room that is set aside for it; a final one takes over that of its parts, and they are its own
+   * from now on.
+   * @throws {Problem} `file_too_large`, `quota_exceeded`; {BackendError} when there cannot be a file of that name
+   */
+  async function create(upload: NewUpload, ownParts: UploadRow[] = []) {
+    const { permission, kind, size, metadata, parts } = upload
+    const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+    const maxBytes = Math.min(upload.maxBytes, volume.backend.limits.maxFileBytes)
+    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
+    const { path } = permission
+    const target = await replaceableAt(volume.backend, vfolder, path, signal)
+    const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : target
+    const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
+    const rate = rateOf(permission)
+    const { token, hash } = newToken()
+    const id = randomUUID()
+    const expiresAt = expiryOf(app)
+    const row = await db.transaction().execute(async (trx) => {
+      await quotas.setAside(trx, vfolder, room)
+      if (ownParts.length > 0) {
+        await trx
+          .updateTable('uploads')
+          .set({ final: id, reserved_bytes: 0, expires_at: expiresAt })
+          .where(
+            'id',
+            'in',
+            ownParts.map((part) => part.id),
+          )
+          .execute()
+      }
+      return trx
+        .insertInto('uploads')
+        .values({
+          id,
+          vfolder,
+          path,
+          token_hash: hash,
+          state: 'open',
+          kind,
+          size: size ?? null,
+          offset: 0,
+          max_bytes: maxBytes,
+          bytes_per_second: rate?.bytesPerSecond ?? null,
+          rate_key: rate?.key ?? null,
+          reserved_bytes: ownParts.reduce((sum, part) => sum + part.reserved_bytes, room.bytes),
+          reserved_files: room.files,
+          metadata: metadata ?? null,
+          parts: parts ?? null,
+          request_id: currentRequestId() ?? id,
+          origin_request_id: permission.requestId,
+          expires_at: expiresAt,
+          created_at: new Date().toISOString(),
+        })
+        .returningAll()
+        .executeTakeFirstOrThrow()
+    })
+    if (kind !== 'final') await begun(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
+    return { id, token, row }
+  }
+
+  const { concatenate, freeParts } = createConcatenation({ app, hashes, locks, find, create })
+
+  return {
+    get,
+
+    create,
+
+    concatenate,
+
+    /** The upload as it is when nobody writes to it; one that has all its bytes is completed. */
+    async settled(named: Named): Promise<UploadRow> {
+      const row = await get(named)
+      if (row.process === null && (row.state === 'finished' || !isWhole(row))) return row
+      // Who makes a file of parts would let go of it, and all would begin again.
+      if (row.kind === 'final' && row.state === 'open') return row
+      return locked(named, async (row) => {
+        if (row.state === 'finished' || !isWhole(row)) return row
+        return completeUpload(app, hashes, row, signal)
+      })
+    },
+
+    /**
+     * Goes on with an upload, and completes it with its last byte.
+     * @throws {Problem} `upload_finished`, `upload_offset_mismatch`, `file_too_large`, `quota_exceeded`,
+     * `checksum_mismatch` or `upload_interrupted`
+     */
+    append(named: Named, append: Append & { size: number | undefined }): Promise<UploadRow> {
+      return locked(named, async (row, lock) => {
+        if (row.state === 'finished' || row.kind === 'final')
+          throw new Problem('upload_finished', 'Nothing can follow.')
+        if (row.kind === 'direct') throw notFound()
+        if (append.offset !== row.offset) {
+          const members = { offset: row.offset }
+          throw new Problem('upload_offset_mismatch', `The upload goes on from ${row.offset}.`, { members })
+        }
+        if (append.size !== undefined) await declareSize(row, append.size)
+        if (append.bytes !== 0) await appendBytes(app, hashes, row, lock, append)
+        return isWhole(row) ? completeUpload(app, hashes, row, signal) : row
+      })
+    },
+
+    /**
+     * Begins an upload whose bytes the client sends to the storage itself.
+     * @throws {Problem} `capability_missing`, `file_too_large`, `quota_exceeded`
+     */
+    async createDirect(upload: Omit<NewUpload, 'kind' | 'metadata'> & { size: number }, expiresInSeconds: number) {
+      const { size, permission } = upload
+      const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+      const backend = requireCapability(volume, 'presignUpload')
+      const maxBytes = Math.min(upload.maxBytes, backend.limits.maxFileBytes)
+      const named = await create({ ...upload, maxBytes, kind: 'direct', metadata: undefined })
+      const presigned = () => backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
+      return { ...named, parts: await begun(app, named.row, presigned) }
+    },
+
+    /** Makes a file of what a client has sent to the storage. @throws {Problem} `upload_incomplete` */
+    completeDirect(named: Named): Promise<UploadRow> {
+      return locked(named, async (row) => {
+        if (row.kind !== 'direct') throw notFound()
+        if (row.state === 'finished') return row
+        if (row.state === 'open') await takeStock(row)
+        return completeUpload(app, hashes, row, signal)
+      })
+    },
+
+    /** Ends an upload that will not go on; of one that was completed the file stays. @throws {Problem} `upload_locked` */
+    remove(named: Named): Promise<void> {
+      return locked(named, async (row) => {
+        if (row.final === null || row.state === 'finished') return drop(row)
+        throw new Problem('upload_locked', 'A file is being made of it.')
+      })
+    },
+
+    /** Ends all uploads into a vfolder that is being deleted. */
+    async removeOf(vfolder: string): Promise<void> {
+      const rows = await db.selectFrom('uploads').selectAll().where('vfolder', '=', vfolder).execute()
+      for (const row of rows) {
+        const lock = await locks.take(row.id).catch((error) => {
+          if (!(error instanceof Problem)) throw error
+        })
+        await drop(row)
+        await lock?.release()
+      }
+    },
+
+    /**
+     * Ends what has expired or has no vfolder any more, and completes what a process that died had begun to. Parts end
+     * with their final upload.
+     */
+    async cleanUp(): Promise<void> {
+      const rows = await db
+        .selectFrom('uploads')
+        .selectAll()
+        .where((eb) =>
+          eb.or([
+            eb.and([eb('expires_at', '<=', Date.now()), eb('final', 'is', null)]),
+            eb('state', '=', 'completing'),
+            eb.and([eb('state', '=', 'finished'), eb('id', 'in', finalsWithBytes())]),
+            eb('vfolder', 'not in', db.selectFrom('vfolders').select('vfolders.id')),
+          ]),
+        )
+        .execute()
+      for (const { id } of rows) {
+        const lock = await locks.tryTake(id)
+        if (lock === undefined) continue
+        try {
+          await cleanUpOne(id)
+        } catch (err) {
+          log.error({ err, upload_id: id }, 'upload could not be cleaned up')
+        } finally {
+          await lock.release()
+        }
+      }
+    },
+  }
+
+  /** Finds out whether all bytes are there that were announced. */
+  async function takeStock(row: UploadRow): Promise<void> {
+    const { volume } = await app.vfolders.open(row.vfolder)
+    const upload = await volume.backend.readUpload(row.vfolder, row.id, { signal })
+    upload.close()
+    const { entry } = upload
+    if (entry.size !== row.size) {
+      const members = { bytes: entry.size, size: row.size }
+      throw new Problem('upload_incomplete', `The storage has ${entry.size} of ${row.size} bytes.`, { members })
+    }
+    row.offset = entry.size
+    await db.updateTable('uploads').set({ offset: row.offset }).where('id', '=', row.id).execute()
+  }
+
+  async function declareSize(row: UploadRow, size: number): Promise<void> {
+    if (row.size !== null && row.size !== size) {
+      const members = { field: 'upload-length', rule: `must stay ${row.size}`, in: 'headers' }
+      throw new Problem('invalid_header', `Upload-Length ${members.rule}.`, { members })
+    }
+    if (size > row.max_bytes) throw tooLarge(row.max_bytes)
+    if (size < row.offset) throw tooLarge(size)
+    row.size = size
+    await db.updateTable('uploads').set({ size }).where('id', '=', row.id).execute()
+  }
+
+  /** The final uploads that have parts which hold bytes, as a subquery. */
+  function finalsWithBytes() {
+    const parts = db.selectFrom('uploads as parts').where('parts.state', '=', 'open')
+    return parts.where('parts.final', 'is not', null).select('parts.final')
+  }
+
+  async function cleanUpOne(id: string): Promise<void> {
+    const row = await find(id)
+    if (row === undefined) return
+    const expired = row.expires_at <= Date.now()
+    if (row.state === 'completing') {
+      const completed = await completeUpload(app, hashes, row, signal).catch((err) => {
+        log.warn({ err, upload_id: id }, 'upload could not be completed')
+      })
+      if (completed !== undefined) await freeParts(completed)
+      if (completed !== undefined || !expired) return
+    }
+    const orphan = (await db.selectFrom('vfolders').select('id').where('id', '=', row.vfolder).execute()).length === 0
+    if (!expired && !orphan) return freeParts(row)
+    await drop(row)
+    const fields = { upload_id: id, folder: row.vfolder, path: row.path, origin_request_id: row.origin_request_id }
+    if (row.state === 'finished') log.debug(fields, 'upload forgotten')
+    else log.info({ ...fields, bytes: row.offset, reserved_bytes: row.reserved_bytes }, 'expired upload removed')
+  }
+}
+
+/** Resumable uploads: they survive a lost connection, and a lost process. */
+export default fp(
+  async (app) => {
+    app.decorate('uploads', createUploads(app))
+  },
+  { name: 'uploads', dependencies: ['config', 'database', 'processes', 'volumes', 'quotas', 'vfolders'] },
+)

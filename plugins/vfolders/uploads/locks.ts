@@ -1,0 +1,129 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyInstance } from 'fastify'
+import { Problem } from '../../../lib/problems.ts'
+import { notFound } from './rows.ts'
+
+export interface Lock {
+  /** Aborts when somebody else wants to go on with the upload. */
+  wanted: AbortSignal
+  release(): Promise<void>
+}
+
+/** How often the holder looks whether another process wants the upload, and that one whether it may have it. */
+const pollMilliseconds = 250
+/** A holder that is asked has to flush what it has; after so long the one who asks gives up. */
+const patienceMilliseconds = 30_000
+
+/**
+ * Lets one request at a time write to an upload, over all processes. The newest one is right: its client has given up on
+ * the connection of the one before, which the service may not have noticed yet. So the holder is asked to let go.
+ */
+export function createLocks({ database: db, processes, log }: FastifyInstance) {
+  const held = new Map<string, { asked: AbortController; released: Promise<void> }>()
+
+  /** Undefined when somebody else has it. */
+  async function tryTake(id: string): Promise<Lock | undefined> {
+    if (held.has(id)) return undefined
+    const asked = new AbortController()
+    const { promise: released, resolve } = Promise.withResolvers<void>()
+    held.set(id, { asked, released })
+    const forget = () => {
+      held.delete(id)
+      resolve()
+    }
+    try {
+      const { numUpdatedRows } = await db
+        .updateTable('uploads')
+        .set({ process: processes.id, wanted: 0 })
+        .where('id', '=', id)
+        .where((eb) =>
+          eb.or([
+            eb('process', 'is', null),
+            eb('process', '=', processes.id),
+            eb('process', 'not in', processes.alive()),
+          ]),
+        )
+        .executeTakeFirstOrThrow()
+      if (numUpdatedRows === 0n) {
+        forget()
+        return undefined
+      }
+    } catch (error) {
+      forget()
+      throw error
+    }
+
+    const timer = setInterval(() => {
+      isWanted(id).then(
+        (wanted) => wanted && asked.abort(),
+        (err) => log.warn({ err, upload_id: id }, 'it could not be seen whether the upload is wanted'),
+      )
+    }, pollMilliseconds)
+    return {
+      wanted: asked.signal,
+      async release() {
+        clearInterval(timer)
+        try {
+          await db
+            .updateTable('uploads')
+            .set({ process: null })
+            .where('id', '=', id)
+            .where('process', '=', processes.id)
+            .execute()
+        } finally {
+          forget()
+        }
+      },
+    }
+  }
+
+  /** Asks another process. */
+  async function ask(id: string): Promise<void> {
+    const { numUpdatedRows } = await db
+      .updateTable('uploads')
+      .set({ wanted: 1 })
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow()
+    if (numUpdatedRows === 0n) throw notFound()
+  }
+
+  async function isWanted(id: string): Promise<boolean> {
+    const row = await db.selectFrom('uploads').select('wanted').where('id', '=', id).executeTakeFirst()
+    return row?.wanted === 1
+  }
+
+  return {
+    tryTake,
+
+    /**
+     * Takes an upload that nobody is to let go of, once who has it has come to the end. Undefined when it is gone then;
+     * rejects when `signal` aborts.
+     */
+    async await(id: string, signal: AbortSignal): Promise<Lock | undefined> {
+      for (;;) {
+        const lock = await tryTake(id)
+        if (lock !== undefined) return lock
+        signal.throwIfAborted()
+        const row = await db.selectFrom('uploads').select('id').where('id', '=', id).executeTakeFirst()
+        if (row === undefined) return undefined
+        await Promise.race([sleep(pollMilliseconds), held.get(id)?.released ?? sleep(pollMilliseconds)])
+      }
+    },
+
+    /**
+     * Takes an upload, and asks who has it to let go.
+     * @throws {Problem} `upload_locked` when that does not help, or `upload_not_found`
+     */
+    async take(id: string): Promise<Lock> {
+      for (const end = performance.now() + patienceMilliseconds; ; ) {
+        const lock = await tryTake(id)
+        if (lock !== undefined) return lock
+        if (performance.now() > end) throw new Problem('upload_locked', 'Another request goes on with this upload.')
+        const holder = held.get(id)
+        if (holder === undefined) await ask(id)
+        else holder.asked.abort()
+        await Promise.race([sleep(pollMilliseconds), holder?.released ?? sleep(pollMilliseconds)])
+      }
+    },
+  }
+}

@@ -1,0 +1,58 @@
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import type { Selectable } from 'kysely'
+import { Problem } from '../../../lib/problems.ts'
+import type { Permission } from '../../access/signed-urls.ts'
+import type { Tables } from '../../storage/database/tables.ts'
+import type { Rate } from '../../transfer/pacing.ts'
+
+export type UploadRow = Selectable<Tables['uploads']>
+
+export interface NewUpload {
+  permission: Permission
+  maxBytes: number
+  kind: UploadRow['kind']
+  /** Undefined: the client says it later. */
+  size: number | undefined
+  metadata: string | undefined
+  parts?: string
+}
+
+export interface Named {
+  id: string
+  token: string | undefined
+}
+
+/** What the URL of an upload carries: not guessable, and not to be read from the database. */
+export function newToken(): { token: string; hash: string } {
+  const token = randomBytes(32).toString('base64url')
+  return { token, hash: hashOf(token) }
+}
+
+function hashOf(token: string): string {
+  return createHash('sha256').update(token).digest('hex')
+}
+
+/** The rate of the signed URL that the upload was begun by, which it shares with all else that the URL moves. */
+export function rateOfUpload({ rate_key: key, bytes_per_second: bytesPerSecond }: UploadRow): Rate | undefined {
+  return key === null || bytesPerSecond === null ? undefined : { key, bytesPerSecond }
+}
+
+/** @throws {Problem} `token_required`, `upload_not_found` or `upload_expired` */
+export function checked(row: UploadRow | undefined, token: string | undefined): UploadRow {
+  if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
+  // Who has not the token must not learn whether there is such an upload.
+  if (row === undefined || !timingSafeEqual(Buffer.from(row.token_hash), Buffer.from(hashOf(token)))) throw notFound()
+  if (row.expires_at <= Date.now()) {
+    throw new Problem('upload_expired', `The upload has expired at ${new Date(row.expires_at).toISOString()}.`)
+  }
+  return row
+}
+
+export function notFound(): Problem {
+  return new Problem('upload_not_found', 'There is no such upload, or not any more.')
+}
+
+/** All bytes are there, and become a file. */
+export function isWhole({ kind, size, offset }: UploadRow): boolean {
+  return kind !== 'partial' && size === offset
+}

@@ -1,0 +1,136 @@
+import type { Amount, Backend, Entry, WriteOptions, Written } from '../../backends/backend.ts'
+import { BackendError, IsADirectory, NotFound, Unavailable } from '../../backends/errors.ts'
+import { splitPath } from '../../backends/path.ts'
+import { createDigests, type Expected } from '../../lib/digests.ts'
+import { Problem } from '../../lib/problems.ts'
+import type { Reservation } from './quotas/index.ts'
+
+export interface StoredFile {
+  path: string
+  size: number
+  /** In hexadecimal, of the bytes as they came. */
+  sha256: string
+}
+
+export interface UploadOptions extends Pick<WriteOptions, 'size' | 'ifAbsent' | 'ifMatch' | 'signal'> {
+  maxBytes: number
+  /** What the bytes must hash to for the file to appear. */
+  digests?: Expected[]
+}
+
+/** What is to come, as far as that is known before the first byte. */
+export interface Announced {
+  bytes: number
+  /** Begin also when there is only room for a part of it: the number is an upper bound. */
+  partly: boolean
+}
+
+export type Upload = ReturnType<typeof createUpload>
+
+/** Stores one or more files in a vfolder, in room that is reserved before the first byte. The caller must `end` it. */
+export function createUpload(
+  folder: string,
+  backend: Backend,
+  reserve: (wanted: Amount, options: { partly: boolean }) => Promise<Reservation>,
+  announced: Announced,
+) {
+  let reservation: Reservation | undefined
+
+  return {
+    /**
+     * Stores a file and hashes it on the way.
+     * @throws {Problem} `file_too_large` and `quota_exceeded` before `source` is asked where `size` tells, and otherwise
+     * as soon as it goes over `maxBytes` or there is no room for more; `digest_mismatch`
+     */
+    async write(path: string, source: AsyncIterable<Buffer>, options: UploadOptions): Promise<StoredFile & Written> {
+      splitPath(path)
+      const { maxBytes, digests, ...writing } = options
+      const { signal } = options
+      const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
+      if (options.size !== undefined && options.size > limit) throw tooLarge(path, limit)
+      const replaced = await amountAt(backend, folder, path, signal)
+      reservation ??= await reserve(
+        { bytes: Math.max(0, announced.bytes - replaced.bytes), files: 1 - replaced.files },
+        { partly: announced.partly },
+      )
+      const room = reservation
+      const hash = createDigests(digests, options.size)
+      let verified = { sha256: '' }
+
+      async function* metered(): AsyncGenerator<Buffer> {
+        let bytes = 0
+        await cover(room, { bytes, files: 1 }, replaced)
+        for await (const chunk of source) {
+          bytes += chunk.length
+          if (bytes > limit) throw tooLarge(path, limit)
+          await cover(room, { bytes, files: 1 }, replaced)
+          yield chunk
+          // Now, since its memory may go to the thread that hashes.
+          const hashed = hash.update(chunk)
+          if (hashed !== undefined) await hashed
+        }
+        verified = await hash.verified()
+        // What it replaces may have changed meanwhile; from here to the replacing it is a moment.
+        await cover(room, { bytes, files: 1 }, await amountAt(backend, folder, path, signal))
+        await room.confirm()
+      }
+
+      try {
+        const written = await backend.write(folder, path, metered(), writing)
+        await room.settle(growth(written))
+        return { path, size: written.entry.size, ...verified, ...written }
+      } finally {
+        hash.end()
+      }
+    },
+
+    async end(): Promise<void> {
+      await reservation?.end()
+    },
+  }
+}
+
+function tooLarge(path: string, limit: number): Problem {
+  const members = { maxBytes: limit }
+  return new Problem('file_too_large', `${path} is over the limit of ${limit} bytes.`, { members })
+}
+
+/** Makes sure that what a file takes more than the one it replaces is reserved. */
+async function cover(room: Reservation, file: Amount, replaced: Amount): Promise<void> {
+  const needed = { bytes: Math.max(0, file.bytes - replaced.bytes), files: file.files - replaced.files }
+  if (!room.covers(needed)) await room.cover(needed)
+}
+
+/** What stands at a path and would be replaced. What cannot be replaced is refused later, by the backend itself. */
+export async function amountAt(backend: Backend, folder: string, path: string, signal: AbortSignal): Promise<Amount> {
+  const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
+    if (!(error instanceof BackendError) || error instanceof Unavailable) throw error
+  })
+  return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
+}
+
+/**
+ * The same, before all the bytes are sent: what cannot be replaced is refused now.
+ * @throws {IsADirectory} and what else `stat` throws, but not that nothing is there
+ */
+export async function replaceableAt(
+  backend: Backend,
+  folder: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<Amount> {
+  const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
+    if (!(error instanceof NotFound)) throw error
+  })
+  if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
+  return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
+}
+
+/** Usage counts files and symlinks, and the bytes of files. */
+export function amountOf({ type, size }: Entry): Amount {
+  return { bytes: type === 'file' ? size : 0, files: type === 'directory' ? 0 : 1 }
+}
+
+export function growth({ entry, replaced }: Written): Amount {
+  return { bytes: amountOf(entry).bytes - (replaced ?? 0), files: replaced === undefined ? 1 : 0 }
+}

@@ -1,0 +1,170 @@
+import type { FastifyBaseLogger } from 'fastify'
+import type { Amount } from '../../../backends/backend.ts'
+import { Problem, problems } from '../../../lib/problems.ts'
+import { toProblem } from '../../request/errors.ts'
+import { inContext } from '../../request/request-id.ts'
+import type { Tables } from '../../storage/database/tables.ts'
+import type { Attempt, Database, JobEnd, JobKind, JobRow } from './job.ts'
+
+/** How often a running job is looked at: for what it has to save, and whether somebody cancelled it. */
+const lookMilliseconds = 500
+
+/** Failures in a row, without a step forward in between, after which a job has failed. */
+const maxFailures = 5
+
+/** Before the second attempt, doubled before each further one. */
+const firstDelayMilliseconds = 1000
+
+/** Why an attempt was stopped from outside. */
+type Stop = 'cancelled' | 'closing' | 'lost'
+
+export interface RunningAttempt {
+  readonly done: Promise<void>
+  stop(reason: Stop): void
+}
+
+/** Runs a job that this process has claimed, in the context of the request that started it. */
+export function startAttempt(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): RunningAttempt {
+  const context = {
+    request_id: row.request_id,
+    job_id: row.id,
+    ...(row.trace_id !== null && { trace_id: row.trace_id }),
+  }
+  return inContext(context, () => run(db, log, kind, row))
+}
+
+function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): RunningAttempt {
+  const controller = new AbortController()
+  const job = { id: row.id, folder: row.vfolder, payload: JSON.parse(row.payload) }
+  let stopped: Stop | undefined
+  let unsaved: Partial<Tables['jobs']> = {}
+
+  const stop = (reason: Stop) => {
+    stopped ??= reason
+    controller.abort(new Error(`the job was stopped: ${reason}`))
+  }
+
+  /** Only as long as this very attempt holds the job. */
+  const updateHeld = (on: Database, set: object) =>
+    on
+      .updateTable('jobs')
+      .set((eb) => ({ ...set, version: eb('version', '+', 1) }))
+      .where('id', '=', row.id)
+      .where('state', '=', 'running')
+      .where('process', '=', row.process)
+      .where('attempts', '=', row.attempts)
+      .executeTakeFirstOrThrow()
+
+  async function look(): Promise<void> {
+    const set = unsaved
+    unsaved = {}
+    if (Object.keys(set).length > 0) {
+      const { numUpdatedRows } = await updateHeld(db, set)
+      if (numUpdatedRows === 0n) return stop('lost')
+    }
+    const current = await db
+      .selectFrom('jobs')
+      .select(['process', 'attempts', 'cancel_requested'])
+      .where('id', '=', row.id)
+      .executeTakeFirst()
+    if (current?.process !== row.process || current?.attempts !== row.attempts) stop('lost')
+    else if (current.cancel_requested !== 0) stop('cancelled')
+  }
+
+  /** Ends the attempt, and with it whatever changes together with it. */
+  async function end(state: JobEnd, set: object, result?: Record<string, unknown>): Promise<void> {
+    await db.transaction().execute(async (trx) => {
+      const finished = { ...unsaved, ...set, state, process: null, finished_at: new Date().toISOString() }
+      const { numUpdatedRows } = await updateHeld(trx, finished)
+      if (numUpdatedRows > 0n) await kind.ended?.({ ...job, result }, state, trx)
+    })
+  }
+
+  async function putBack(set: object): Promise<void> {
+    await updateHeld(db, { ...unsaved, ...set, state: 'queued', process: null })
+  }
+
+  async function failed(error: unknown): Promise<void> {
+    const problem = toProblem(error)
+    const [status] = problems[problem.code]
+    const text = JSON.stringify({ code: problem.code, detail: problem.message })
+    const failures = row.failures + 1
+    const passing = status === 500 || status === 503
+    const details = { code: problem.code, err: problem.cause ?? problem }
+    if (problem.code === 'storage_access_denied' || !passing || failures >= maxFailures) {
+      await end('failed', { error: text, failures })
+      log.error(details, 'job failed')
+      return
+    }
+    const delay = firstDelayMilliseconds * 2 ** row.failures
+    await putBack({ error: text, failures, due_at: Date.now() + delay })
+    log.warn({ ...details, delay_ms: delay }, 'attempt failed and will be repeated')
+  }
+
+  const attempt: Attempt = {
+    ...job,
+    checkpoint: row.checkpoint === null ? undefined : JSON.parse(row.checkpoint),
+    signal: controller.signal,
+    log,
+    progress(done: Amount, total?: Amount) {
+      Object.assign(unsaved, { files_done: done.files, bytes_done: done.bytes })
+      if (total !== undefined) Object.assign(unsaved, { files_total: total.files, bytes_total: total.bytes })
+    },
+    save(checkpoint) {
+      const text = JSON.stringify(checkpoint)
+      if (text === row.checkpoint) return
+      row.checkpoint = text
+      // A step forward: what failed before it is forgiven.
+      row.failures = 0
+      Object.assign(unsaved, { checkpoint: text, failures: 0 })
+    },
+  }
+
+  async function work(): Promise<void> {
+    const started = performance.now()
+    log.info({ kind: kind.kind, folder: row.vfolder, attempt: row.attempts }, 'job started')
+    const looking = repeat(look, lookMilliseconds, (err) => log.error({ err }, 'the job could not save its progress'))
+    let outcome: { result: Record<string, unknown> | undefined } | { error: unknown }
+    try {
+      if (row.failures >= maxFailures) throw new Problem('job_abandoned', 'Each process that ran it died.')
+      outcome = { result: await kind.run(attempt) }
+    } catch (error) {
+      outcome = { error }
+    } finally {
+      await looking.stop()
+    }
+    const duration = { duration_ms: Math.round(performance.now() - started) }
+    if ('result' in outcome) {
+      const { result } = outcome
+      await end('succeeded', { error: null, ...(result && { result: JSON.stringify(result) }) }, result)
+      log.info({ ...duration, ...(result && { result }) }, 'job succeeded')
+    } else if (stopped === undefined) {
+      await failed(outcome.error)
+    } else if (stopped === 'cancelled') {
+      await end('cancelled', {})
+      log.info(duration, 'job cancelled')
+    } else if (stopped === 'closing') {
+      await putBack({ due_at: Date.now() })
+      log.info(duration, 'job interrupted, since the service closes')
+    } else {
+      log.warn(duration, 'job was taken over by another process')
+    }
+  }
+
+  const done = work().catch((err) => log.error({ err }, 'the end of an attempt could not be stored; it is repeated'))
+  return { done, stop }
+}
+
+/** Calls `fn` again and again, never twice at once, until it is stopped. */
+function repeat(fn: () => Promise<void>, milliseconds: number, onError: (error: unknown) => void) {
+  let running = Promise.resolve()
+  const timer = setInterval(() => {
+    running = running.then(fn).catch(onError)
+  }, milliseconds)
+  return {
+    async stop(): Promise<void> {
+      clearInterval(timer)
+      await running
+    },
+  }
+}

@@ -1,0 +1,116 @@
+import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Kysely, Selectable } from 'kysely'
+import type { Amount } from '../../../backends/backend.ts'
+import type { Tables } from '../../storage/database/tables.ts'
+
+const Count = Type.Integer({ minimum: 0 })
+const Total = Type.Union([Count, Type.Null()], { description: 'null as long as it is not known' })
+const MaybeTime = Type.Union([Type.String({ format: 'date-time' }), Type.Null()])
+
+const states = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+
+/** A job as the API shows it. */
+export const Job = Type.Object(
+  {
+    id: Type.String(),
+    kind: Type.String(),
+    folder: Type.Union([Type.String(), Type.Null()], { description: 'the vfolder that it works on; null: all' }),
+    state: Type.Union(states.map((state) => Type.Literal(state))),
+    progress: Type.Object({ filesDone: Count, filesTotal: Total, bytesDone: Count, bytesTotal: Total }),
+    requestId: Type.String({ description: 'of the request that started it; all its log lines have it' }),
+    attempts: Type.Integer({ minimum: 0, description: 'how often it was started' }),
+    result: Type.Optional(
+      Type.Record(Type.String(), Type.Unknown(), { description: 'what its kind has to say at the end' }),
+    ),
+    error: Type.Optional(
+      Type.Object(
+        { code: Type.String(), detail: Type.String() },
+        { description: 'why it failed, or why the last attempt did' },
+      ),
+    ),
+    createdAt: Type.String({ format: 'date-time' }),
+    startedAt: MaybeTime,
+    finishedAt: MaybeTime,
+  },
+  { $id: 'Job', title: 'Job' },
+)
+export type Job = Static<typeof Job>
+export type JobRow = Selectable<Tables['jobs']>
+
+export function toJob(row: JobRow): Job {
+  return {
+    id: row.id,
+    kind: row.kind,
+    folder: row.vfolder,
+    state: row.state,
+    progress: {
+      filesDone: row.files_done,
+      filesTotal: row.files_total,
+      bytesDone: row.bytes_done,
+      bytesTotal: row.bytes_total,
+    },
+    requestId: row.request_id,
+    attempts: row.attempts,
+    ...(row.result !== null && { result: JSON.parse(row.result) }),
+    ...(row.error !== null && { error: JSON.parse(row.error) }),
+    createdAt: row.created_at,
+    startedAt: row.started_at,
+    finishedAt: row.finished_at,
+  }
+}
+
+export function hasEnded({ state }: Pick<Job, 'state'>): boolean {
+  return state !== 'queued' && state !== 'running'
+}
+
+/** A transaction or, for a statement of its own, the database. */
+export type Database = Kysely<Tables>
+
+export type JobEnd = 'succeeded' | 'failed' | 'cancelled'
+
+/** A kind of job: what it is given, and what it does. */
+export interface JobKind<Payload extends TSchema = TSchema> {
+  kind: string
+  payload: Payload
+  /** How many of them one process runs at once. */
+  concurrency: number
+  /** Whether it may be ended half done. */
+  cancellable: boolean
+  /**
+   * Does the work, or goes on with it: an attempt may follow one that ended at any instant. A typed error that names the
+   * caller's doing ends the job; any other is tried again. What it returns is the job's `result`.
+   */
+  run(attempt: Attempt<Static<Payload>>): Promise<Record<string, unknown> | undefined>
+  /** Changes what has to change together with the job's end, in the same transaction. */
+  ended?(job: EndedJob<Static<Payload>>, end: JobEnd, db: Database): Promise<void>
+}
+
+export interface EndedJob<Payload = unknown> {
+  id: string
+  folder: string | null
+  payload: Payload
+  /** What `run` returned, when it did. */
+  result?: Record<string, unknown> | undefined
+}
+
+/** Ties the type of the payload to its schema; the queue forgets it again. */
+export function defineJob<Payload extends TSchema>(definition: JobKind<Payload>): JobKind {
+  return definition
+}
+
+/** One run of a job. */
+export interface Attempt<Payload = unknown> {
+  readonly id: string
+  readonly folder: string | null
+  readonly payload: Payload
+  /** What an earlier attempt saved last; undefined for the first. */
+  readonly checkpoint: unknown
+  /** Aborts when the job is cancelled, when the service closes, and when another process took the job over. */
+  readonly signal: AbortSignal
+  readonly log: FastifyBaseLogger
+  /** Tells how far it has come; it is written at a bounded rate. */
+  progress(done: Amount, total?: Amount): void
+  /** Saves, at the same rate, where a later attempt goes on. */
+  save(checkpoint: unknown): void
+}

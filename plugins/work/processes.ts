@@ -1,0 +1,88 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import fp from 'fastify-plugin'
+import { withRequestId } from '../request/request-id.ts'
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    processes: Awaited<ReturnType<typeof createProcess>>
+  }
+}
+
+/** How often a process shows itself before it would count as dead. */
+const beatsPerLease = 5
+
+/**
+ * Which processes of the service are alive: those that have a row. A process counts up its `beat`; the others watch, and
+ * delete the row of one whose beat stood still for a whole lease by their own monotonic clock, so that no wall clock,
+ * and no hand that sets one back, can make a dead process live or a living one dead.
+ */
+async function createProcess(app: FastifyInstance) {
+  const { database: db, config } = app
+  const id = randomUUID()
+  const leaseMilliseconds = config.leaseSeconds * 1000
+  const seen = new Map<string, { beat: number; since: number }>()
+
+  async function show(): Promise<void> {
+    const { numUpdatedRows } = await db
+      .updateTable('processes')
+      .set((eb) => ({ beat: eb('beat', '+', 1) }))
+      .where('id', '=', id)
+      .executeTakeFirstOrThrow()
+    if (numUpdatedRows > 0n) return
+    await db.insertInto('processes').values({ id, beat: 0 }).execute()
+  }
+
+  async function watch(): Promise<void> {
+    const others = await db.selectFrom('processes').selectAll().where('id', '!=', id).execute()
+    const now = performance.now()
+    for (const { id: other, beat } of others) {
+      const before = seen.get(other)
+      if (before?.beat !== beat) {
+        seen.set(other, { beat, since: now })
+      } else if (now - before.since > leaseMilliseconds) {
+        await db.deleteFrom('processes').where('id', '=', other).where('beat', '=', beat).execute()
+        app.log.warn({ process: other }, 'a process counts as dead; its work is taken over')
+      }
+    }
+    const alive = new Set(others.map((other) => other.id))
+    for (const other of seen.keys()) if (!alive.has(other)) seen.delete(other)
+  }
+
+  const beat = withRequestId(async () => {
+    try {
+      await show()
+      await watch()
+    } catch (error) {
+      app.log.error({ err: error }, 'the process could not show that it is alive')
+    }
+  }, randomUUID())
+
+  await show()
+  let beating = Promise.resolve()
+  const timer = setInterval(() => {
+    beating = beating.then(beat)
+  }, leaseMilliseconds / beatsPerLease)
+
+  return {
+    /** Of this process, for what it holds: a job, a periodic task, a reservation. */
+    id,
+    /** The IDs of those that are alive, as a subquery. */
+    alive: () => db.selectFrom('processes').select('processes.id'),
+    async leave(): Promise<void> {
+      clearInterval(timer)
+      await beating
+      await db.deleteFrom('processes').where('id', '=', id).execute()
+    },
+  }
+}
+
+/** Shows the others that this process is alive, and finds out which of them are not. */
+export default fp(
+  async (app) => {
+    const processes = await createProcess(app)
+    app.decorate('processes', processes)
+    app.addHook('onClose', () => processes.leave())
+  },
+  { name: 'processes', dependencies: ['config', 'database', 'request-id'] },
+)
