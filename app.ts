@@ -16,7 +16,6 @@ import type { Loggers } from './plugins/request/logging.ts'
 import openapi from './plugins/request/openapi.ts'
 import requestBody from './plugins/request/request-body.ts'
 import requestId, { requestIdOf } from './plugins/request/request-id.ts'
-import { buildSerializer } from './plugins/request/serialization.ts'
 import validation from './plugins/request/validation.ts'
 import backendPlugins from './plugins/storage/backend-plugins.ts'
 import backends from './plugins/storage/backends.ts'
@@ -44,7 +43,6 @@ export async function buildApp(config: Config, loggers: Loggers): Promise<Fastif
     frameworkErrors: handleFrameworkError,
     clientErrorHandler: handleClientError,
     return503OnClosing: false,
-    schemaController: { compilersFactory: { buildSerializer } },
     routerOptions: { maxParamLength: 16 * 1024 },
     ...timeouts(config),
   })

@@ -1,8 +1,8 @@
 import closeWithGrace from 'close-with-grace'
 import { buildApp } from './app.ts'
+import { currentRequestId, withRequestId } from './lib/context.ts'
 import { ConfigError, loadConfig } from './plugins/config.ts'
 import { createLoggers } from './plugins/request/logging.ts'
-import { currentRequestId, withRequestId } from './plugins/request/request-id.ts'
 
 // fsync(2) holds a thread for as long as the disk takes: of libuv's four, four uploads would leave none to read with.
 process.env.UV_THREADPOOL_SIZE ??= '16'

@@ -2,7 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { sql } from 'kysely'
-import { withRequestId } from '../plugins/request/request-id.ts'
+import { withRequestId } from '../lib/context.ts'
 import { type Database, defineJob } from '../plugins/work/job-queue/job.ts'
 
 /** What was removed so far. */

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { createSha256 } from './hashing/sha256.ts'
-import { Problem } from './problems.ts'
+import { invalidHeader, Problem } from './problems.ts'
 
 /** What the bytes of a body must hash to. */
 export interface Expected {
@@ -41,18 +41,14 @@ export function expectedDigests(headers: Record<string, string | string[] | unde
 
 function parseMember(header: string, text: string): Expected[] {
   const [, name = '', base64 = ''] = member.exec(text) ?? []
-  if (name === '') throw malformed(header, 'must be members such as sha-256=:BASE64:, separated by commas')
+  if (name === '') throw invalidHeader(header, 'must be members such as sha-256=:BASE64:, separated by commas')
   const known = algorithms.get(name)
   if (known === undefined) return []
   const value = Buffer.from(base64, 'base64')
   if (value.length !== known.bytes || value.toString('base64') !== base64) {
-    throw malformed(header, `must have ${known.bytes} bytes in base64 as ${name}`)
+    throw invalidHeader(header, `must have ${known.bytes} bytes in base64 as ${name}`)
   }
   return [{ header, algorithm: known.algorithm, value }]
-}
-
-function malformed(header: string, rule: string): Problem {
-  return new Problem('invalid_header', `${header} ${rule}.`, { members: { field: header, rule, in: 'headers' } })
 }
 
 /** Hashes bytes on their way: SHA-256 always, and what else was announced. The caller must `end` it. */

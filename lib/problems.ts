@@ -1,77 +1,86 @@
-import type { BackendErrorCode } from '../backends/errors.ts'
+import { BackendError, type BackendErrorCode } from '../backends/errors.ts'
 
-/** Every error code of the API with its status and title. Codes are stable; clients compare them. */
-export const problems = {
+interface Kind {
+  status: number
+  title: string
+  /** The same call may well succeed a little later. */
+  passing?: true
+}
+
+/** Every error code of the API. Codes are stable; clients compare them. */
+const kinds = {
   // The request
-  bad_request: [400, 'The request cannot be read'],
-  validation_failed: [400, 'The request does not fit the schema'],
-  malformed_json: [400, 'The body is not JSON'],
-  malformed_multipart: [400, 'The body is not a complete multipart form'],
-  invalid_path: [400, 'The path is not allowed'],
-  invalid_url: [400, 'The URL cannot be decoded'],
-  selection_too_large: [400, 'The selection does not fit into a URL'],
-  invalid_cursor: [400, 'The cursor is not one that this API gave'],
-  size_mismatch: [400, 'The body does not have the announced size'],
-  digest_mismatch: [400, 'The body does not have the announced digest'],
-  invalid_header: [400, 'A header field cannot be read'],
-  token_required: [401, 'A token is required'],
-  token_invalid: [401, 'The token is not valid'],
-  token_expired: [401, 'The token has expired'],
-  token_not_for_this: [403, 'The token is for something else'],
-  outside_vfolder: [403, 'The path leads out of the vfolder'],
-  route_not_found: [404, 'There is no such route'],
-  request_timeout: [408, 'The request took too long to arrive'],
-  precondition_failed: [412, 'A precondition does not hold'],
-  body_too_large: [413, 'The body is over its limit'],
-  file_too_large: [413, 'A file is over its limit'],
-  url_too_long: [414, 'The URL is too long'],
-  unsupported_media_type: [415, 'The media type of the body is not supported here'],
-  range_not_satisfiable: [416, 'The range is outside the file'],
-  expectation_failed: [417, 'The expectation cannot be met'],
-  headers_too_large: [431, 'The header fields are over their limit'],
+  bad_request: { status: 400, title: 'The request cannot be read' },
+  validation_failed: { status: 400, title: 'The request does not fit the schema' },
+  malformed_json: { status: 400, title: 'The body is not JSON' },
+  malformed_multipart: { status: 400, title: 'The body is not a complete multipart form' },
+  invalid_path: { status: 400, title: 'The path is not allowed' },
+  invalid_url: { status: 400, title: 'The URL cannot be decoded' },
+  selection_too_large: { status: 400, title: 'The selection does not fit into a URL' },
+  invalid_cursor: { status: 400, title: 'The cursor is not one that this API gave' },
+  size_mismatch: { status: 400, title: 'The body does not have the announced size' },
+  digest_mismatch: { status: 400, title: 'The body does not have the announced digest' },
+  invalid_header: { status: 400, title: 'A header field cannot be read' },
+  token_required: { status: 401, title: 'A token is required' },
+  token_invalid: { status: 401, title: 'The token is not valid' },
+  token_expired: { status: 401, title: 'The token has expired' },
+  token_not_for_this: { status: 403, title: 'The token is for something else' },
+  outside_vfolder: { status: 403, title: 'The path leads out of the vfolder' },
+  route_not_found: { status: 404, title: 'There is no such route' },
+  request_timeout: { status: 408, title: 'The request took too long to arrive' },
+  precondition_failed: { status: 412, title: 'A precondition does not hold' },
+  body_too_large: { status: 413, title: 'The body is over its limit' },
+  file_too_large: { status: 413, title: 'A file is over its limit' },
+  url_too_long: { status: 414, title: 'The URL is too long' },
+  unsupported_media_type: { status: 415, title: 'The media type of the body is not supported here' },
+  range_not_satisfiable: { status: 416, title: 'The range is outside the file' },
+  expectation_failed: { status: 417, title: 'The expectation cannot be met' },
+  headers_too_large: { status: 431, title: 'The header fields are over their limit' },
   // What it names
-  volume_not_found: [404, 'There is no such volume'],
-  vfolder_not_found: [404, 'There is no such vfolder'],
-  entry_not_found: [404, 'There is no such entry'],
-  job_not_found: [404, 'There is no such job'],
-  quota_scope_not_found: [404, 'There is no such quota scope'],
-  upload_not_found: [404, 'There is no such upload'],
-  upload_expired: [410, 'The upload has expired'],
-  upload_finished: [403, 'The upload is finished'],
-  upload_offset_mismatch: [409, 'The upload goes on from another offset'],
-  upload_interrupted: [409, 'Another request goes on with the upload'],
-  upload_incomplete: [409, 'A part of the upload is not complete'],
-  upload_locked: [423, 'Another request does not let go of the upload'],
-  checksum_mismatch: [460, 'The bytes do not have the announced checksum'],
-  tus_version_unsupported: [412, 'The version of the tus protocol is not supported'],
-  vfolder_exists: [409, 'The vfolder exists on another volume'],
-  vfolder_cloning: [409, 'The vfolder is not whole yet'],
-  job_ended: [409, 'The job has ended already'],
-  job_not_cancellable: [409, 'A job of this kind cannot be cancelled'],
-  entry_exists: [409, 'The entry exists already'],
-  is_a_directory: [409, 'The entry is a directory'],
-  not_a_directory: [409, 'The entry is not a directory'],
-  not_a_file: [409, 'The entry is not a file'],
-  directory_not_empty: [409, 'The directory is not empty'],
-  source_changed: [409, 'The source changed while it was copied'],
-  invalid_operation: [409, 'The operation is not possible here'],
+  volume_not_found: { status: 404, title: 'There is no such volume' },
+  vfolder_not_found: { status: 404, title: 'There is no such vfolder' },
+  entry_not_found: { status: 404, title: 'There is no such entry' },
+  job_not_found: { status: 404, title: 'There is no such job' },
+  quota_scope_not_found: { status: 404, title: 'There is no such quota scope' },
+  upload_not_found: { status: 404, title: 'There is no such upload' },
+  upload_expired: { status: 410, title: 'The upload has expired' },
+  upload_finished: { status: 403, title: 'The upload is finished' },
+  upload_offset_mismatch: { status: 409, title: 'The upload goes on from another offset' },
+  upload_interrupted: { status: 409, title: 'Another request goes on with the upload' },
+  upload_incomplete: { status: 409, title: 'A part of the upload is not complete' },
+  upload_locked: { status: 423, title: 'Another request does not let go of the upload' },
+  checksum_mismatch: { status: 460, title: 'The bytes do not have the announced checksum' },
+  tus_version_unsupported: { status: 412, title: 'The version of the tus protocol is not supported' },
+  vfolder_exists: { status: 409, title: 'The vfolder exists on another volume' },
+  vfolder_cloning: { status: 409, title: 'The vfolder is not whole yet' },
+  job_ended: { status: 409, title: 'The job has ended already' },
+  job_not_cancellable: { status: 409, title: 'A job of this kind cannot be cancelled' },
+  entry_exists: { status: 409, title: 'The entry exists already' },
+  is_a_directory: { status: 409, title: 'The entry is a directory' },
+  not_a_directory: { status: 409, title: 'The entry is not a directory' },
+  not_a_file: { status: 409, title: 'The entry is not a file' },
+  directory_not_empty: { status: 409, title: 'The directory is not empty' },
+  source_changed: { status: 409, title: 'The source changed while it was copied' },
+  invalid_operation: { status: 409, title: 'The operation is not possible here' },
   // The storage and the service
-  internal_error: [500, 'Something went wrong in the service'],
-  job_abandoned: [500, 'The job ended the process that ran it, again and again'],
-  storage_access_denied: [500, 'The storage refuses the service'],
-  transfer_coding_unsupported: [501, 'The transfer coding of the body is not supported'],
-  capability_missing: [501, 'The volume cannot do this'],
-  database_busy: [503, 'The database is busy'],
-  too_many_transfers: [503, 'Too many transfers are open'],
-  entry_busy: [503, 'Another writer of the entry does not come to its end'],
-  storage_unavailable: [503, 'The storage is not available'],
-  no_space: [507, 'The volume is full'],
-  quota_exceeded: [507, 'A quota is reached'],
-} as const satisfies Record<BackendErrorCode, readonly [number, string]> & Record<string, readonly [number, string]>
+  internal_error: { status: 500, title: 'Something went wrong in the service', passing: true },
+  job_abandoned: { status: 500, title: 'The job ended the process that ran it, again and again' },
+  storage_access_denied: { status: 500, title: 'The storage refuses the service' },
+  transfer_coding_unsupported: { status: 501, title: 'The transfer coding of the body is not supported' },
+  capability_missing: { status: 501, title: 'The volume cannot do this' },
+  database_busy: { status: 503, title: 'The database is busy', passing: true },
+  too_many_transfers: { status: 503, title: 'Too many transfers are open', passing: true },
+  entry_busy: { status: 503, title: 'Another writer of the entry does not come to its end', passing: true },
+  storage_unavailable: { status: 503, title: 'The storage is not available', passing: true },
+  no_space: { status: 507, title: 'The volume is full' },
+  quota_exceeded: { status: 507, title: 'A quota is reached' },
+} satisfies Record<BackendErrorCode, Kind> & Record<string, Kind>
 
-export type ProblemCode = keyof typeof problems
+export type ProblemCode = keyof typeof kinds
 
-export function isProblemCode(code: string): code is ProblemCode {
+export const problems: Record<ProblemCode, Kind> = kinds
+
+function isProblemCode(code: string): code is ProblemCode {
   return Object.hasOwn(problems, code)
 }
 
@@ -92,4 +101,45 @@ export class Problem extends Error {
     this.members = options.members ?? {}
     this.headers = options.headers ?? {}
   }
+}
+
+/** Where a request breaks a rule. */
+export type RequestPart = 'body' | 'headers' | 'params' | 'querystring'
+
+/** A field that breaks a rule; both are told to people as well as to programs. */
+export function invalid(part: RequestPart, field: string, rule: string): Problem {
+  return new Problem('validation_failed', `${part} ${field} ${rule}`, { members: { field, rule, in: part } })
+}
+
+/** A header field that breaks a rule. */
+export function invalidHeader(name: string, rule: string): Problem {
+  const members = { field: name.toLowerCase(), rule, in: 'headers' }
+  return new Problem('invalid_header', `${name} ${rule}.`, { members })
+}
+
+/** Gives every error its code; what nobody foresaw is an `internal_error`, and says nothing more to the caller. */
+export function toProblem(error: unknown): Problem {
+  if (error instanceof Problem) return error
+  if (error instanceof BackendError && isProblemCode(error.code)) {
+    return new Problem(error.code, error.message, { cause: error })
+  }
+  if (isBusyDatabase(error)) {
+    return new Problem('database_busy', 'The database is held by somebody else.', { cause: error })
+  }
+  return new Problem('internal_error', 'The request failed; the log has the reason under its request ID.', {
+    cause: error,
+  })
+}
+
+/** SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html). */
+function isBusyDatabase(error: unknown): boolean {
+  return (
+    error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5
+  )
+}
+
+/** The same problem with more to tell, such as what was done before it. */
+export function withMembers(problem: Problem, members: Record<string, unknown>): Problem {
+  const { code, message, headers, members: own, cause = problem } = problem
+  return new Problem(code, message, { cause, headers, members: { ...own, ...members } })
 }

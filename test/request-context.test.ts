@@ -5,9 +5,9 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
-import { newUuid } from '../lib/uuid.ts'
+import { currentRequestId } from '../lib/context.ts'
 import disconnect from '../plugins/request/disconnect.ts'
-import requestId, { currentRequestId, requestIdHeader, requestIdOf } from '../plugins/request/request-id.ts'
+import requestId, { requestIdHeader, requestIdOf } from '../plugins/request/request-id.ts'
 
 t.test('the context of a request goes with its work, and ends with the event that brought it', async (t) => {
   const outside: (string | undefined)[] = []
@@ -82,8 +82,8 @@ t.test('who listens for the end of a request does so in its context', async (t) 
 
 t.test("a child of the app's logger keeps its fields, and has those of the context", async (t) => {
   const script = `
-    import { createLoggers } from './plugins/logging.ts'
-    import { inContext } from './plugins/request-id.ts'
+    import { createLoggers } from './plugins/request/logging.ts'
+    import { inContext } from './lib/context.ts'
     const { loggerInstance } = createLoggers('info')
     inContext({ request_id: 'the-context', trace_id: 'the-trace' }, () =>
       loggerInstance.child({ volume: 'v' }).child({ reqId: 'of the storage' }).info('a line'))`
@@ -95,20 +95,4 @@ t.test("a child of the app's logger keeps its fields, and has those of the conte
     request_id: 'the-context',
     trace_id: 'the-trace',
   })
-})
-
-t.test('IDs that are made here are random UUIDs', async (t) => {
-  const ids = Array.from({ length: 10_000 }, newUuid)
-  t.equal(new Set(ids).size, ids.length)
-  const version4 = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
-  t.same(
-    ids.filter((id) => !version4.test(id)),
-    [],
-  )
-  const digitsAt = (place: number) => new Set(ids.map((id) => id[place])).size
-  const different = Array.from(version4.exec(ids[0]!)![0], (_, place) => digitsAt(place))
-  t.same(different.splice(19, 1), [4], 'the variant')
-  t.same(different.splice(14, 1), [1], 'the version')
-  t.same(new Set(different.filter((count) => count > 1)), new Set([16]), 'each digit is any of 16')
-  t.equal(different.filter((count) => count === 1).length, 4, 'but for the dashes')
 })

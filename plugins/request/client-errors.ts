@@ -1,13 +1,14 @@
+import { randomUUID } from 'node:crypto'
 import { type IncomingMessage, maxHeaderSize, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { inContext } from '../../lib/context.ts'
 import { Problem, type ProblemCode } from '../../lib/problems.ts'
-import { newUuid } from '../../lib/uuid.ts'
 import { requestOn } from './disconnect.ts'
 import { logRefusal, problemMediaType, routeNotFound, toDocument } from './errors.ts'
-import { contextOf, inContext, requestIdHeader, requestIdOf, warnIfReplaced } from './request-id.ts'
+import { contextOf, requestIdHeader, requestIdOf, warnIfReplaced } from './request-id.ts'
 
 const clientErrors: Record<string, [ProblemCode, detail: string]> = {
   ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The headers of the request did not come to an end in time.'],
@@ -19,7 +20,7 @@ const nonsense: [ProblemCode, detail: string] = ['bad_request', 'This is not a r
 export function handleClientError(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   const [code, detail] = clientErrors[error.code ?? ''] ?? nonsense
   const running = requestOn(socket)
-  const id = running?.id ?? newUuid()
+  const id = running?.id ?? randomUUID()
   const log = running?.log ?? this.log
   // Not the error itself: it holds the packet, which may hold a token.
   inContext({ request_id: id }, () => log.info({ code, reason: error.message }, 'client error'))

@@ -2,7 +2,7 @@ import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyBaseLogger, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { currentContext, inContext, type LogContext } from './request-id.ts'
+import { currentContext, inContext, type LogContext } from '../../lib/context.ts'
 
 const controllerOf = Symbol('abort controller')
 

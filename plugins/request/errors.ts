@@ -4,7 +4,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { BackendError } from '../../backends/errors.ts'
-import { isProblemCode, Problem, type ProblemCode, problems } from '../../lib/problems.ts'
+import { Problem, type ProblemCode, problems, toProblem } from '../../lib/problems.ts'
 import { letPagesRead } from './cors.ts'
 import { drain } from './disconnect.ts'
 import { withoutToken } from './logging.ts'
@@ -30,7 +30,7 @@ export function toDocument(
   problem: Problem,
   requestId: string,
 ): Static<typeof ProblemDocument> & Record<string, unknown> {
-  const [status, title] = problems[problem.code]
+  const { status, title } = problems[problem.code]
   return {
     type: `urn:storage-proxy:problem:${problem.code}`,
     title,
@@ -73,39 +73,19 @@ function expectedMediaType({ routeOptions: { schema, config } }: FastifyRequest)
   return `Content-Type must be ${types}.`
 }
 
-/** Gives every error its code; what nobody foresaw is an `internal_error`, and says nothing more to the caller. */
-export function toProblem(error: unknown, request?: FastifyRequest): Problem {
-  if (error instanceof Problem) return error
-  if (error instanceof BackendError && isProblemCode(error.code)) {
-    return new Problem(error.code, error.message, { cause: error })
-  }
-  if (isFastifyError(error)) {
-    if (error.validation !== undefined) return validationProblem(error)
-    const code = frameworkCodes[error.code]
-    const detail = request && frameworkDetails[error.code]?.(request)
-    if (code !== undefined) return new Problem(code, detail ?? error.message, { cause: error })
-    if (error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500) {
-      return new Problem('bad_request', error.message, { cause: error })
-    }
-  }
-  if (isBusyDatabase(error))
-    return new Problem('database_busy', 'The database is held by somebody else.', { cause: error })
-  return new Problem('internal_error', 'The request failed; the log has the reason under its request ID.', {
-    cause: error,
-  })
+/** As `toProblem`, but knows Fastify's errors and those of its plugins too. */
+export function toRequestProblem(error: unknown, request: FastifyRequest): Problem {
+  return (isFastifyError(error) && frameworkProblem(error, request)) || toProblem(error)
 }
 
-/** The same problem with more to tell, such as what was done before it. */
-export function withMembers(error: unknown, members: Record<string, unknown>): Problem {
-  const { code, message, headers, members: own } = toProblem(error)
-  return new Problem(code, message, { cause: error, headers, members: { ...own, ...members } })
-}
-
-/** SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html). */
-function isBusyDatabase(error: unknown): boolean {
-  return (
-    error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5
-  )
+function frameworkProblem(error: FastifyError, request: FastifyRequest): Problem | undefined {
+  if (error instanceof Problem || error instanceof BackendError) return undefined
+  if (error.validation !== undefined) return validationProblem(error)
+  const code = frameworkCodes[error.code]
+  const detail = frameworkDetails[error.code]?.(request) ?? error.message
+  if (code !== undefined) return new Problem(code, detail, { cause: error })
+  const isCallersDoing = error.statusCode !== undefined && error.statusCode >= 400 && error.statusCode < 500
+  return isCallersDoing ? new Problem('bad_request', error.message, { cause: error }) : undefined
 }
 
 function isFastifyError(error: unknown): error is FastifyError {
@@ -152,8 +132,8 @@ export function handleNotFound(request: FastifyRequest): never {
 }
 
 function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const problem = toProblem(error, request)
-  const [status] = problems[problem.code]
+  const problem = toRequestProblem(error, request)
+  const { status } = problems[problem.code]
   const log = { err: problem.cause ?? problem, code: problem.code }
   // "request aborted" says it all: what the abort broke is no failure of its own.
   if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
@@ -163,12 +143,12 @@ function handleError(error: unknown, request: FastifyRequest, reply: FastifyRepl
 }
 
 export function logRefusal(problem: Problem, log: FastifyBaseLogger): void {
-  const [status] = problems[problem.code]
+  const { status } = problems[problem.code]
   log.info({ status, code: problem.code, detail: problem.message }, 'request refused')
 }
 
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const [status] = problems[problem.code]
+  const { status } = problems[problem.code]
   letPagesRead(request, reply)
   // Headers of the answer that could not be given would describe this one wrongly.
   for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
@@ -184,7 +164,7 @@ function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyRe
 
 /** Fastify's `frameworkErrors`: a request that no route could be looked up for; it runs no hooks but `onSend`. */
 export function handleFrameworkError(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
-  const problem = toProblem(error, request)
+  const problem = toRequestProblem(error, request)
   const begun = performance.now()
   // Fastify logs the beginning of such a request, and not its end.
   reply.raw.once('finish', () => {

@@ -1,6 +1,7 @@
 import { type FastifyBaseLogger, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { type Bindings, type ChildLoggerOptions, type DestinationStream, pino } from 'pino'
-import { contextLogging, traceIdOf } from './request-id.ts'
+import { contextLogging } from '../../lib/context.ts'
+import { traceIdOf } from './request-id.ts'
 
 /** What Fastify logs with. */
 export interface Loggers {

@@ -1,8 +1,8 @@
-import { AsyncLocalStorage } from 'node:async_hooks'
+import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { newUuid } from '../../lib/uuid.ts'
+import { currentContext, enterContext, type LogContext } from '../../lib/context.ts'
 
 export const requestIdHeader = 'x-backend-request-id'
 
@@ -13,60 +13,6 @@ declare module 'fastify' {
   }
 }
 
-/** Fields that follow the work; named as in the log. */
-export interface LogContext {
-  readonly request_id: string
-  /** The trace of the caller's `traceparent` header (W3C Trace Context, section 3.2). */
-  readonly trace_id?: string
-  /** The request that signed the URL which this request opens. */
-  origin_request_id?: string
-  /** The job that the work is an attempt of. */
-  readonly job_id?: string
-}
-
-const storage = new AsyncLocalStorage<LogContext>()
-
-/** The ID of the request or background work that the calling code runs for. */
-export function currentRequestId(): string | undefined {
-  return storage.getStore()?.request_id
-}
-
-/** The fields that follow the work which the calling code does; undefined outside of any. */
-export function currentContext(): LogContext | undefined {
-  return storage.getStore()
-}
-
-/**
- * Wraps `fn` so that it runs, across all its async boundaries, under a request ID: the one given, else the caller's at
- * the time of the call, else a new UUID.
- */
-export function withRequestId<Args extends unknown[], Result>(
-  fn: (...args: Args) => Result,
-  requestId?: string,
-): (...args: Args) => Result {
-  return (...args) => {
-    const current = storage.getStore()
-    if (current !== undefined && (requestId === undefined || requestId === current.request_id)) return fn(...args)
-    return storage.run({ request_id: requestId ?? newUuid() }, () => fn(...args))
-  }
-}
-
-/** Runs `fn`, across all its async boundaries, in a context of its own. */
-export function inContext<Result>(context: LogContext, fn: () => Result): Result {
-  return storage.run(context, fn)
-}
-
-const nothing = Object.freeze({})
-
-/**
- * Pino options that put the context into the lines of a logger. Not for a request's own logger, which has its fields
- * bound: a JSON line must not have a key twice.
- */
-export const contextLogging = {
-  mixin: (): object => storage.getStore() ?? nothing,
-  mixinMergeStrategy: (line: object, context: object) => (context === nothing ? line : { ...line, ...context }),
-}
-
 const valid = /^[A-Za-z0-9._:-]{1,128}$/
 
 /**
@@ -75,7 +21,7 @@ const valid = /^[A-Za-z0-9._:-]{1,128}$/
  */
 export function requestIdOf(request: IncomingMessage): string {
   const given = request.headers[requestIdHeader]
-  return typeof given === 'string' && valid.test(given) ? given : newUuid()
+  return typeof given === 'string' && valid.test(given) ? given : randomUUID()
 }
 
 const traceparent = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/
@@ -99,7 +45,7 @@ export function warnIfReplaced({ headers }: IncomingMessage, id: string, log: Fa
 
 /** Joins the lines of this request, for which the calling code runs, with those of the request that signed its URL. */
 export function setOriginRequestId(request: FastifyRequest, id: string): void {
-  const context = storage.getStore()
+  const context = currentContext()
   if (context?.request_id === request.id) context.origin_request_id = id
   request.log.setBindings({ origin_request_id: id })
 }
@@ -110,7 +56,7 @@ export default fp(
     app.addHook('onRequest', (request, _reply, done) => {
       warnIfReplaced(request.raw, request.id, request.log)
       // Not `run`: that costs twice as much, and Node itself ends it with the event that brought the request.
-      storage.enterWith(contextOf(request.raw, request.id))
+      enterContext(contextOf(request.raw, request.id))
       done()
     })
 

@@ -4,7 +4,7 @@ import formats from 'ajv-formats'
 import type { FastifySchemaCompiler } from 'fastify'
 import fp from 'fastify-plugin'
 import { brokenRule } from '../../backends/path.ts'
-import { Problem } from '../../lib/problems.ts'
+import { invalid, Problem } from '../../lib/problems.ts'
 
 /** The schema keyword of a path inside a vfolder: says which rule is broken, as a pattern could not. */
 export const pathKeyword = 'x-path'
@@ -58,8 +58,7 @@ function isJson(text: string): boolean {
 
 /** What Fastify's parser refuses of JSON. */
 function refusedMember(): Problem {
-  const members = { field: '__proto__', rule: 'must be absent, and so must a constructor with a prototype', in: 'body' }
-  return new Problem('validation_failed', `body __proto__ ${members.rule}`, { members })
+  return invalid('body', '__proto__', 'must be absent, and so must a constructor with a prototype')
 }
 
 /** Node goes by the first one and says nothing of others, which a proxy before it may have gone by. */

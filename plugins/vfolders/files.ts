@@ -2,8 +2,7 @@ import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions }
 import { hasCapability } from '../../backends/capabilities.ts'
 import { AlreadyExists, NotFound } from '../../backends/errors.ts'
 import { splitPath } from '../../backends/path.ts'
-import { Problem } from '../../lib/problems.ts'
-import { withMembers } from '../request/errors.ts'
+import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Reservation, ReserveOptions } from './quotas/index.ts'
 import { type Announced, amountAt, amountOf, createUpload, growth, type Upload } from './write.ts'
@@ -196,7 +195,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
           }
         }
       }).catch((error) => {
-        throw withMembers(error, result)
+        throw withMembers(toProblem(error), result)
       })
       return result
     },

@@ -4,7 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Insertable, Selectable } from 'kysely'
 import { LruMap as Cache } from 'toad-cache'
-import { Problem } from '../../lib/problems.ts'
+import { invalid, Problem } from '../../lib/problems.ts'
 import type { Tables } from '../storage/database/tables.ts'
 import type { Volume } from '../storage/volumes.ts'
 import { type Database, hasEnded, type Job, toJob } from '../work/job-queue/job.ts'
@@ -273,8 +273,7 @@ function asText(metadata: Record<string, unknown>): string {
   try {
     return JSON.stringify(metadata)
   } catch {
-    const members = { field: 'metadata', rule: 'must not be nested that deeply', in: 'body' }
-    throw new Problem('validation_failed', `body metadata ${members.rule}`, { members })
+    throw invalid('body', 'metadata', 'must not be nested that deeply')
   }
 }
 

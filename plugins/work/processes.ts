@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { withRequestId } from '../request/request-id.ts'
+import { withRequestId } from '../../lib/context.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

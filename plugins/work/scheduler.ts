@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { AsyncTask, SimpleIntervalJob, ToadScheduler } from 'toad-scheduler'
-import { withRequestId } from '../request/request-id.ts'
+import { withRequestId } from '../../lib/context.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

@@ -2,8 +2,8 @@ import { addAbortSignal } from 'node:stream'
 import type { FastifyMultipartBaseOptions, Multipart, MultipartFile } from '@fastify/multipart'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { brokenRule } from '../../backends/path.ts'
-import { Problem, type ProblemCode } from '../../lib/problems.ts'
-import { withMembers } from '../../plugins/request/errors.ts'
+import { Problem, type ProblemCode, withMembers } from '../../lib/problems.ts'
+import { toRequestProblem } from '../../plugins/request/errors.ts'
 import type { Rate } from '../../plugins/transfer/pacing.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import type { StoredFile, Upload } from '../../plugins/vfolders/write.ts'
@@ -50,7 +50,7 @@ export async function storeForm(
     }
     if (stored.length === 0) throw new Problem('malformed_multipart', 'The form has no file.')
   } catch (error) {
-    throw stored.length === 0 ? error : withMembers(error, { files: stored })
+    throw stored.length === 0 ? error : withMembers(toRequestProblem(error, request), { files: stored })
   } finally {
     await upload?.end()
   }

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { type Static, Type } from '@sinclair/typebox'
 import { splitPath } from '../../backends/path.ts'
-import { Problem } from '../../lib/problems.ts'
+import { invalid, Problem } from '../../lib/problems.ts'
 import type { Permission } from '../../plugins/access/signed-urls.ts'
 import { select } from '../../plugins/transfer/archives/selection.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
@@ -162,8 +162,7 @@ function refuseTooLong(url: string): void {
 function refuseContradictions(body: Static<typeof Body>): void {
   const { operation, paths, filename, disposition, archive, direct, maxBytes, bytesPerSecond } = body
   const refuse = (field: string, rule: string) => {
-    const members = { field, rule, in: 'body' }
-    throw new Problem('validation_failed', `body ${field} ${rule}`, { members })
+    throw invalid('body', field, rule)
   }
   const absent = `must be absent for an operation ${operation}`
   if (operation !== 'upload' && maxBytes !== undefined) refuse('maxBytes', absent)

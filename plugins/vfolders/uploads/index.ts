@@ -1,8 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { Problem } from '../../../lib/problems.ts'
-import { currentRequestId } from '../../request/request-id.ts'
+import { currentRequestId } from '../../../lib/context.ts'
+import { invalidHeader, Problem } from '../../../lib/problems.ts'
 import { requireCapability } from '../../storage/volumes.ts'
 import { rateOf } from '../../transfer/pacing.ts'
 import { replaceableAt } from '../write.ts'
@@ -264,8 +264,7 @@ function createUploads(app: FastifyInstance) {
 
   async function declareSize(row: UploadRow, size: number): Promise<void> {
     if (row.size !== null && row.size !== size) {
-      const members = { field: 'upload-length', rule: `must stay ${row.size}`, in: 'headers' }
-      throw new Problem('invalid_header', `Upload-Length ${members.rule}.`, { members })
+      throw invalidHeader('Upload-Length', `must stay ${row.size}`)
     }
     if (size > row.max_bytes) throw tooLarge(row.max_bytes)
     if (size < row.offset) throw tooLarge(size)

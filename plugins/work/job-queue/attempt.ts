@@ -1,8 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Amount } from '../../../backends/backend.ts'
-import { Problem, problems } from '../../../lib/problems.ts'
-import { toProblem } from '../../request/errors.ts'
-import { inContext } from '../../request/request-id.ts'
+import { inContext } from '../../../lib/context.ts'
+import { Problem, problems, toProblem } from '../../../lib/problems.ts'
 import type { Tables } from '../../storage/database/tables.ts'
 import type { Attempt, Database, JobEnd, JobKind, JobRow } from './job.ts'
 
@@ -86,12 +85,10 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
 
   async function failed(error: unknown): Promise<void> {
     const problem = toProblem(error)
-    const [status] = problems[problem.code]
     const text = JSON.stringify({ code: problem.code, detail: problem.message })
     const failures = row.failures + 1
-    const passing = status === 500 || status === 503
     const details = { code: problem.code, err: problem.cause ?? problem }
-    if (problem.code === 'storage_access_denied' || !passing || failures >= maxFailures) {
+    if (!problems[problem.code].passing || failures >= maxFailures) {
       await end('failed', { error: text, failures })
       log.error(details, 'job failed')
       return

@@ -1,5 +1,5 @@
 import type { IncomingHttpHeaders } from 'node:http'
-import { Problem } from '../../../lib/problems.ts'
+import { invalidHeader, Problem } from '../../../lib/problems.ts'
 import { type Checksum, checksumAlgorithms, createChecksum } from '../../../plugins/vfolders/uploads/checksum.ts'
 import type { Named } from '../../../plugins/vfolders/uploads/rows.ts'
 
@@ -9,15 +9,9 @@ export const tusExtensions =
   'creation,creation-with-upload,creation-defer-length,checksum,expiration,termination,concatenation'
 export const uploadMediaType = 'application/offset+octet-stream'
 
-function invalid(field: string, rule: string): Problem {
-  return new Problem('invalid_header', `${field} ${rule}.`, {
-    members: { field: field.toLowerCase(), rule, in: 'headers' },
-  })
-}
-
 function text(headers: IncomingHttpHeaders, name: string): string | undefined {
   const value = headers[name.toLowerCase()]
-  if (Array.isArray(value)) throw invalid(name, 'must be given once')
+  if (Array.isArray(value)) throw invalidHeader(name, 'must be given once')
   return value
 }
 
@@ -25,7 +19,7 @@ function integer(headers: IncomingHttpHeaders, name: string): number | undefined
   const value = text(headers, name)
   if (value === undefined) return undefined
   const number = Number(value)
-  if (!/^\d+$/.test(value) || !Number.isSafeInteger(number)) throw invalid(name, 'must be a number of bytes')
+  if (!/^\d+$/.test(value) || !Number.isSafeInteger(number)) throw invalidHeader(name, 'must be a number of bytes')
   return number
 }
 
@@ -42,7 +36,7 @@ export function requireMediaType(headers: IncomingHttpHeaders): void {
 
 export function offsetOf(headers: IncomingHttpHeaders): number {
   const offset = integer(headers, 'Upload-Offset')
-  if (offset === undefined) throw invalid('Upload-Offset', 'must be given')
+  if (offset === undefined) throw invalidHeader('Upload-Offset', 'must be given')
   return offset
 }
 
@@ -52,9 +46,9 @@ export const declaredLength = (headers: IncomingHttpHeaders): number | undefined
 export function lengthOf(headers: IncomingHttpHeaders): number | undefined {
   const length = declaredLength(headers)
   const defer = text(headers, 'Upload-Defer-Length')
-  if (defer !== undefined && defer !== '1') throw invalid('Upload-Defer-Length', 'must be 1')
+  if (defer !== undefined && defer !== '1') throw invalidHeader('Upload-Defer-Length', 'must be 1')
   if ((length === undefined) === (defer === undefined)) {
-    throw invalid('Upload-Length', 'must be given, or else Upload-Defer-Length')
+    throw invalidHeader('Upload-Length', 'must be given, or else Upload-Defer-Length')
   }
   return length
 }
@@ -67,8 +61,8 @@ export function metadataOf(headers: IncomingHttpHeaders): string | undefined {
   if (metadata === undefined || metadata === '') return undefined
   const keys = metadata.split(',').map((item) => pair.exec(item)?.[1])
   if (keys.includes(undefined))
-    throw invalid('Upload-Metadata', 'must be keys with values in base64, separated by commas')
-  if (new Set(keys).size < keys.length) throw invalid('Upload-Metadata', 'must have each key once')
+    throw invalidHeader('Upload-Metadata', 'must be keys with values in base64, separated by commas')
+  if (new Set(keys).size < keys.length) throw invalidHeader('Upload-Metadata', 'must have each key once')
   return metadata
 }
 
@@ -78,10 +72,10 @@ export function checksumOf(headers: IncomingHttpHeaders): Checksum | undefined {
   const [algorithm = '', base64 = '', ...rest] = value.split(' ')
   const expected = Buffer.from(base64, 'base64')
   if (rest.length > 0 || expected.length === 0 || expected.toString('base64') !== base64) {
-    throw invalid('Upload-Checksum', 'must be an algorithm and a value in base64')
+    throw invalidHeader('Upload-Checksum', 'must be an algorithm and a value in base64')
   }
   if (!checksumAlgorithms.includes(algorithm)) {
-    throw invalid('Upload-Checksum', `must use one of ${checksumAlgorithms.join(', ')}`)
+    throw invalidHeader('Upload-Checksum', `must use one of ${checksumAlgorithms.join(', ')}`)
   }
   return createChecksum(algorithm, expected)
 }
@@ -94,16 +88,16 @@ export function concatOf(headers: IncomingHttpHeaders): Concat {
   if (value === undefined) return { kind: 'whole' }
   if (value === 'partial') return { kind: 'partial' }
   const urls = /^final;(.+)$/.exec(value)?.[1]?.trim().split(/ +/) ?? []
-  if (urls.length === 0) throw invalid('Upload-Concat', 'must be partial, or final; and URLs of uploads')
+  if (urls.length === 0) throw invalidHeader('Upload-Concat', 'must be partial, or final; and URLs of uploads')
   const parts = urls.map(uploadOf)
   if (new Set(parts.map(({ id }) => id)).size < parts.length)
-    throw invalid('Upload-Concat', 'must name each upload once')
+    throw invalidHeader('Upload-Concat', 'must name each upload once')
   return { kind: 'final', parts, value }
 }
 
 function uploadOf(text: string): Named {
   const url = URL.parse(text, 'http://localhost')
   const id = /\/upload\/tus\/([0-9a-f-]{36})$/.exec(url?.pathname ?? '')?.[1]
-  if (id === undefined) throw invalid('Upload-Concat', 'must name URLs of uploads')
+  if (id === undefined) throw invalidHeader('Upload-Concat', 'must name URLs of uploads')
   return { id, token: url?.searchParams.get('token') ?? undefined }
 }

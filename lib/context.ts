@@ -1,0 +1,61 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
+import { randomUUID } from 'node:crypto'
+
+/** Fields that follow the work; named as in the log. */
+export interface LogContext {
+  readonly request_id: string
+  /** The trace of the caller's `traceparent` header (W3C Trace Context, section 3.2). */
+  readonly trace_id?: string
+  /** The request that signed the URL which this request opens. */
+  origin_request_id?: string
+  /** The job that the work is an attempt of. */
+  readonly job_id?: string
+}
+
+const storage = new AsyncLocalStorage<LogContext>()
+
+/** The ID of the request or background work that the calling code runs for. */
+export function currentRequestId(): string | undefined {
+  return storage.getStore()?.request_id
+}
+
+/** The fields that follow the work which the calling code does; undefined outside of any. */
+export function currentContext(): LogContext | undefined {
+  return storage.getStore()
+}
+
+/**
+ * Wraps `fn` so that it runs, across all its async boundaries, under a request ID: the one given, else the caller's at
+ * the time of the call, else a new UUID.
+ */
+export function withRequestId<Args extends unknown[], Result>(
+  fn: (...args: Args) => Result,
+  requestId?: string,
+): (...args: Args) => Result {
+  return (...args) => {
+    const current = storage.getStore()
+    if (current !== undefined && (requestId === undefined || requestId === current.request_id)) return fn(...args)
+    return storage.run({ request_id: requestId ?? randomUUID() }, () => fn(...args))
+  }
+}
+
+/** Runs `fn`, across all its async boundaries, in a context of its own. */
+export function inContext<Result>(context: LogContext, fn: () => Result): Result {
+  return storage.run(context, fn)
+}
+
+/** Puts the calling code, and all that follows from it, into a context; for hooks, which have nothing to wrap. */
+export function enterContext(context: LogContext): void {
+  storage.enterWith(context)
+}
+
+const nothing = Object.freeze({})
+
+/**
+ * Pino options that put the context into the lines of a logger. Not for a request's own logger, which has its fields
+ * bound: a JSON line must not have a key twice.
+ */
+export const contextLogging = {
+  mixin: (): object => storage.getStore() ?? nothing,
+  mixinMergeStrategy: (line: object, context: object) => (context === nothing ? line : { ...line, ...context }),
+}
