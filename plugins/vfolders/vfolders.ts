@@ -294,11 +294,6 @@ function toVfolder(row: Selectable<Tables['vfolders']>): Vfolder {
 export default fp(
   async (app) => {
     app.decorate('vfolders', createVfolders(app))
-    // An aborted request still removes what it staged and counts what it stored. Hooks run in the reverse order of the
-    // plugins, so this one before the database and the volumes close.
-    app.addHook('onClose', async () => {
-      await app.requestsSettled()
-    })
   },
-  { name: 'vfolders', dependencies: ['database', 'volumes', 'quotas', 'job-queue', 'disconnect'] },
+  { name: 'vfolders', dependencies: ['database', 'volumes', 'quotas', 'job-queue'] },
 )

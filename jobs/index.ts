@@ -1,0 +1,16 @@
+import fp from 'fastify-plugin'
+import cleanupExpiredUploads from './cleanup-expired-uploads.ts'
+import cloneVfolder from './clone-vfolder.ts'
+import deleteVfolder from './delete-vfolder.ts'
+import syncQuotas from './sync-quotas.ts'
+
+/** The work on vfolders that takes its time. */
+export default fp(
+  async (app) => {
+    await app.register(cleanupExpiredUploads)
+    await app.register(cloneVfolder)
+    await app.register(deleteVfolder)
+    await app.register(syncQuotas)
+  },
+  { name: 'jobs', dependencies: ['work', 'vfolders-chapter'] },
+)

@@ -1,0 +1,24 @@
+import fp from 'fastify-plugin'
+import clientErrors from './client-errors.ts'
+import disconnect from './disconnect.ts'
+import errors from './errors.ts'
+import listeners from './listeners.ts'
+import openapi from './openapi.ts'
+import requestBody from './request-body.ts'
+import requestId from './request-id.ts'
+import validation from './validation.ts'
+
+/** What every request goes through: its ID, its errors, its rules. */
+export default fp(
+  async (app) => {
+    await app.register(requestId)
+    await app.register(disconnect)
+    await app.register(errors)
+    await app.register(clientErrors)
+    await app.register(requestBody)
+    await app.register(validation)
+    await app.register(listeners)
+    await app.register(openapi)
+  },
+  { name: 'request', dependencies: ['config'] },
+)

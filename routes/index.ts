@@ -1,0 +1,11 @@
+import type { FastifyInstance } from 'fastify'
+import client from './client/index.ts'
+import health from './health.ts'
+import manager from './manager/index.ts'
+
+/** The API over HTTP. */
+export default async function routes(app: FastifyInstance): Promise<void> {
+  await app.register(health)
+  await app.register(manager)
+  await app.register(client)
+}
