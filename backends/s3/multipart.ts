@@ -16,7 +16,6 @@ import {
   unquoted,
 } from './bucket.ts'
 import type { Keys } from './keys.ts'
-import type { Store } from './store.ts'
 import { keepTouching } from './touch.ts'
 
 /** Parts of one upload (Amazon S3 user guide, "Amazon S3 multipart upload limits"). */
@@ -27,7 +26,12 @@ const abortMilliseconds = 10_000
 
 const nothing = Buffer.alloc(0)
 
-export type MultipartStore = Pick<Store, 'bucket' | 'keys' | 'touchMilliseconds'>
+export interface MultipartStore {
+  bucket: Bucket
+  keys: Keys
+  /** See `Store`. */
+  touchMilliseconds: number
+}
 
 /** What is touched while somebody works on the upload: its parts do not tell, where one waits or takes its time. */
 export function aliveKey(keys: Keys, id: string): string {

@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { acquireBuffer, allowTaking, free, releaseBuffer } from '../../backends/buffers.ts'
-import type { Rate } from './pacing.ts'
+import type { Rate } from '../access/rates.ts'
 
 /** What came waits so long for more, to be given on together. */
 const gatherMilliseconds = 10

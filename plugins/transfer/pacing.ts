@@ -1,9 +1,8 @@
-import { createHash } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { LruMap as Cache } from 'toad-cache'
-import type { Permission } from '../access/signed-urls.ts'
+import type { Rate } from '../access/rates.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -15,12 +14,6 @@ declare module 'fastify' {
   }
 }
 
-/** How fast all transfers together that have the same key may be. */
-export interface Rate {
-  key: string
-  bytesPerSecond: number
-}
-
 /** A piece is worth so long: short, so that bytes flow evenly, but not so short that timers are most of the work. */
 const pieceSeconds = 0.1
 /** Timers are not more exact; what is not waited for now is waited for with the next piece. */
@@ -29,13 +22,6 @@ const shortestWaitMilliseconds = 5
 const creditMilliseconds = 500
 /** How many keys are remembered. Each of them is used with every piece, so an idle one is forgotten first. */
 const maxKeys = 10_000
-
-/** The rate of a signed URL, which all connections that use it share. */
-export function rateOf(permission: Permission): Rate | undefined {
-  const { bytesPerSecond } = permission
-  if (bytesPerSecond === undefined) return undefined
-  return { key: createHash('sha256').update(JSON.stringify(permission)).digest('base64url'), bytesPerSecond }
-}
 
 /** Hands out the time of this process, piece after piece, to those who share a rate: the first who asks is the first. */
 function createTimetable(now = () => performance.now()) {

@@ -2,11 +2,11 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { IsADirectory } from '../../backends/errors.ts'
 import { Problem } from '../../lib/problems.ts'
+import { rateOf } from '../../plugins/access/rates.ts'
 import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presented } from '../../plugins/transfer/downloads/presentation.ts'
 import { storageCanAnswer } from '../../plugins/transfer/downloads/redirect.ts'
-import { rateOf } from '../../plugins/transfer/pacing.ts'
 import { ArchiveFormat, fileContent, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
 
 const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')], {

@@ -1,7 +1,7 @@
 import type { FastifyReply } from 'fastify'
 import type { OpenFile } from '../../../backends/backend.ts'
+import type { Rate } from '../../access/rates.ts'
 import type { HandOver } from '../../config.ts'
-import type { Rate } from '../pacing.ts'
 
 /**
  * Names a file to the front server, which then sends it in the place of this answer's body (nginx: X-Accel-Redirect;

@@ -1,9 +1,9 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Selectable } from 'kysely'
 import { Problem } from '../../../lib/problems.ts'
+import type { Rate } from '../../access/rates.ts'
 import type { Permission } from '../../access/signed-urls.ts'
 import type { Tables } from '../../storage/database/tables.ts'
-import type { Rate } from '../../transfer/pacing.ts'
 
 export type UploadRow = Selectable<Tables['uploads']>
 

@@ -1,0 +1,15 @@
+import { createHash } from 'node:crypto'
+import type { Permission } from './signed-urls.ts'
+
+/** How fast all transfers together that have the same key may be. */
+export interface Rate {
+  key: string
+  bytesPerSecond: number
+}
+
+/** The rate of a signed URL, which all connections that use it share. */
+export function rateOf(permission: Permission): Rate | undefined {
+  const { bytesPerSecond } = permission
+  if (bytesPerSecond === undefined) return undefined
+  return { key: createHash('sha256').update(JSON.stringify(permission)).digest('base64url'), bytesPerSecond }
+}
