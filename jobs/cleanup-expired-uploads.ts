@@ -28,5 +28,5 @@ export default fp(
       app.schedule('cleanup-expired-uploads', uploadCleanupIntervalSeconds, cleanUp)
     })
   },
-  { name: 'cleanup-expired-uploads', dependencies: ['scheduler', 'volumes', 'quotas', 'uploads'] },
+  { name: 'cleanup-expired-uploads', dependencies: ['scheduler', 'volumes', 'quotas', 'uploads', 'config'] },
 )

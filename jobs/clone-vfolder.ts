@@ -51,7 +51,7 @@ export default fp(
       }),
     )
   },
-  { name: 'clone-vfolder', dependencies: ['job-queue', 'vfolders', 'volumes', 'quotas'] },
+  { name: 'clone-vfolder', dependencies: ['job-queue', 'vfolders', 'volumes', 'quotas', 'database'] },
 )
 
 async function clone(app: FastifyInstance, source: Vfolder, target: Vfolder, attempt: Attempt): Promise<Cloned> {

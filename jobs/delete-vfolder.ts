@@ -92,6 +92,6 @@ export default fp(
   },
   {
     name: 'delete-vfolder',
-    dependencies: ['request-id', 'job-queue', 'scheduler', 'vfolders', 'volumes', 'database', 'uploads'],
+    dependencies: ['request-id', 'job-queue', 'scheduler', 'vfolders', 'volumes', 'database', 'uploads', 'config'],
   },
 )

@@ -83,7 +83,7 @@ export default fp(
       app.schedule('sync-quotas', app.config.quotaSyncIntervalSeconds, queueAll)
     })
   },
-  { name: 'sync-quotas', dependencies: ['job-queue', 'scheduler', 'vfolders'] },
+  { name: 'sync-quotas', dependencies: ['job-queue', 'scheduler', 'vfolders', 'config', 'volumes', 'database'] },
 )
 
 /** Logs why a vfolder could not be counted; of a volume that is not configured once, however many vfolders it has. */

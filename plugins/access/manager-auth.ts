@@ -41,5 +41,5 @@ export default fp(
     if (app.config.managerTokens === undefined) app.log.info({ file }, 'the manager token is in this file')
     app.decorate('requireManager', createManagerAuth(tokens))
   },
-  { name: 'manager-auth', dependencies: ['config', 'errors'] },
+  { name: 'manager-auth', dependencies: ['config'] },
 )

@@ -138,5 +138,5 @@ export default fp(
     const { signingKeys, dataDir } = app.config
     app.decorate('signedUrls', createSignedUrls(signingKeys ?? [await generatedSecret(join(dataDir, 'signing-key'))]))
   },
-  { name: 'signed-urls', dependencies: ['config', 'errors'] },
+  { name: 'signed-urls', dependencies: ['config'] },
 )

@@ -184,5 +184,5 @@ export default fp(
     app.setErrorHandler(handleError)
     app.setNotFoundHandler(handleNotFound)
   },
-  { name: 'errors', dependencies: ['request-id'] },
+  { name: 'errors', dependencies: ['request-id', 'disconnect', 'config'] },
 )

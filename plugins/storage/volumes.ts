@@ -130,5 +130,5 @@ export default fp(
     })
     app.decorate('volumes', volumes)
   },
-  { name: 'volumes', dependencies: ['config', 'backends', 'errors'] },
+  { name: 'volumes', dependencies: ['config', 'backends'] },
 )

@@ -219,5 +219,5 @@ export default fp(
     // Not onClose, by which time what the jobs use may be closed.
     app.addHook('preClose', () => jobs.close())
   },
-  { name: 'job-queue', dependencies: ['database', 'processes', 'scheduler', 'errors'] },
+  { name: 'job-queue', dependencies: ['config', 'database', 'processes', 'scheduler'] },
 )
