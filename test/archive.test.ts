@@ -1,5 +1,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { chmod, lstat, mkdir, readdir, readFile, readlink, symlink, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -8,6 +9,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { startServer, temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 
 const run = promisify(execFile)
 const env = { ...process.env, LC_ALL: 'C.UTF-8', TZ: 'UTC' }
@@ -97,7 +99,7 @@ t.test('archives', async (t) => {
   for (const query of formats) {
     const format = query.replace(/&.*/, '')
     const kind = format.replace(/\..*/, '')
-    await t.test(query, async (t) => {
+    await t.test(query, needing('curl', 'bsdtar', 'python3', 'unzip', 'zipinfo'), async (t) => {
       const directory = await temporaryDirectory(t)
       const archive = join(directory, `album.${format}`)
       const url = (await server.signArchive(folder, ['album'])).replace('archive=zip', `archive=${query}`)
@@ -133,6 +135,7 @@ t.test('archives', async (t) => {
       await mkdir(streamed)
       const bsdtar = spawn('bsdtar', ['-xpf', '-'], { cwd: streamed, env, stdio: ['pipe', 'inherit', 'inherit'] })
       const exit = new Promise((resolve) => bsdtar.once('close', resolve))
+      await once(bsdtar, 'spawn')
       await pipeline(createReadStream(archive), bsdtar.stdin)
       t.equal(await exit, 0, 'bsdtar reads it from a pipe')
       const fromPipe = await describe(streamed, { modes: kind !== 'zip' })
@@ -164,7 +167,7 @@ t.test('archives', async (t) => {
     }
   })
 
-  await t.test('an empty vfolder', async (t) => {
+  await t.test('an empty vfolder', needing('bsdtar', 'curl', 'python3'), async (t) => {
     const empty = await server.createFolder()
     const file = join(await temporaryDirectory(t), 'empty')
     for (const format of ['zip', 'tar', 'tar.gz', 'tar.zst']) {
@@ -175,7 +178,7 @@ t.test('archives', async (t) => {
     }
   })
 
-  await t.test('a selection', async (t) => {
+  await t.test('a selection', needing('bsdtar', 'curl'), async (t) => {
     const list = async (paths: string[], more: object = {}) => {
       const url = await server.signArchive(folder, paths, { archive: 'tar', ...more })
       const response = await fetch(url)

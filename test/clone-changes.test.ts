@@ -14,6 +14,7 @@ t.test('a file that is written to while its vfolder is cloned is told', async (t
   const script = `const fs = require('node:fs'); console.log('on')
     setInterval(() => fs.writeFileSync('file-7', String(Math.random())), 20)`
   const writer = spawn(process.execPath, ['-e', script], { cwd: from.path, stdio: ['ignore', 'pipe', 'inherit'] })
+  await once(writer, 'spawn')
   t.teardown(() => writer.kill('SIGKILL'))
   await once(writer.stdout, 'data')
   const { cloned } = await posix.clone(from.id, to.id)

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { call, type Posix, startPosix } from './posix.ts'
 import { eventually } from './server.ts'
+import { needing } from './tools.ts'
 
 const old = new Date('2020-02-03T04:05:06.789Z')
 const megabyte = 1024 * 1024
@@ -170,6 +171,7 @@ async function busy(t: Test, cwd: string, script: string) {
     cwd,
     stdio: ['ignore', 'pipe', 'inherit'],
   })
+  await once(child, 'spawn')
   t.teardown(() => child.kill('SIGKILL'))
   await once(child.stdout, 'data')
   return child
@@ -237,7 +239,7 @@ t.test('nothing from outside, whatever is swapped with symlinks', async (t) => {
   t.same(await posix.openFiles(), [])
 })
 
-t.test('an unreadable file is named', async (t) => {
+t.test('an unreadable file is named', needing('setpriv'), async (t) => {
   const posix = await startPosix(t)
   const { from, to } = await filled(posix)
   fs.chmodSync(join(from.path, 'a/b/file-4'), 0)

@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { startServer, temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 
 const run = promisify(execFile)
 const modified = new Date('2024-02-29T12:34:56.789Z')
@@ -174,7 +175,7 @@ t.test('ranges', async (t) => {
     t.equal(outside.status, 200, 'a range of another version is not outside this one')
   })
 
-  await t.test('curl resumes', async (t) => {
+  await t.test('curl resumes', needing('curl'), async (t) => {
     const file = join(await temporaryDirectory(t), 'file')
     for (const had of [0, 1, 1_234_567, large.size - 1, large.size]) {
       await writeFile(file, large.bytes.subarray(0, had))

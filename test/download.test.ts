@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { type Answer, eventually, startServer, temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 
 const run = promisify(execFile)
 
@@ -86,7 +87,7 @@ t.test('downloads', async (t) => {
     t.equal(inline.headers.get('content-security-policy'), 'sandbox', 'a page of a user has no rights of ours')
   })
 
-  await t.test('file names', async (t) => {
+  await t.test('file names', needing('curl'), async (t) => {
     const names = ['plain.txt', 'with space.txt', '100%25.txt', 'a;b=c.txt', 'été.txt', '한국어.txt', 'party-🎉.txt']
     const quoted = ['it\'s "quoted".txt', 'back\\slash.txt']
     for (const name of [...names, ...quoted]) {

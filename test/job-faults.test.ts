@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { changeDatabase } from './database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 
 const run = promisify(execFile)
 const env = { LEASE_SECONDS: '1' }
@@ -34,7 +35,7 @@ async function assertRemoved(t: Test, server: Server, folder: string): Promise<v
   t.equal((await server.manager('GET', `/folders/${folder}`)).status, 404)
 }
 
-t.test('a file that the service may not read', async (t) => {
+t.test('a file that the service may not read', needing('setpriv'), async (t) => {
   const dataDir = await temporaryDirectory(t)
   // Root may read everything.
   const nobody = 65534
@@ -55,7 +56,7 @@ t.test('a file that the service may not read', async (t) => {
   t.match(line, { request_id: job.requestId, job_id: job.id, code: 'storage_access_denied' })
 })
 
-t.test('a volume that gets full', async (t) => {
+t.test('a volume that gets full', needing('mount', 'unshare'), async (t) => {
   const dataDir = await temporaryDirectory(t)
   const small = join(dataDir, 'small')
   await mkdir(small)

@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { type Answer, ended, eventually, managerToken, type Server, startServer, temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 
 const run = promisify(execFile)
 const env = { LEASE_SECONDS: '1' }
@@ -51,7 +52,7 @@ async function clone(server: Server, source: string, body: object = {}, id = 'th
   return { status: response.status, location: response.headers.get('location'), ...((await response.json()) as object) }
 }
 
-t.test('a clone, followed by its events', async (t) => {
+t.test('a clone, followed by its events', needing('curl'), async (t) => {
   const server = await startServer(t)
   const source = await server.files()
   await fill(source.mount, 200)

@@ -10,6 +10,7 @@ import t, { type Test } from 'tap'
 import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { startCuttingProxy } from './cutting-proxy.ts'
 import { type Answer, eventually, type Files, type Server, startServer, temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 
 const run = promisify(execFile)
 
@@ -274,7 +275,7 @@ t.test('what is refused', async (t) => {
   await assertNothingLeft(t, server)
 })
 
-t.test('curl waits for 100 Continue, and is refused before it sends', async (t) => {
+t.test('curl waits for 100 Continue, and is refused before it sends', needing('curl'), async (t) => {
   const server = await startServer(t, { env: { UPLOAD_MAX_BYTES: '3000000000' } })
   const files = await server.files()
   const quota = await server.createFolder({ quota: { bytes: 1_000_000_000 } })

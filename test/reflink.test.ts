@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { call, posixIn } from './posix.ts'
 import { temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 
 const megabyte = 1024 * 1024
 const env = { PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
@@ -12,8 +13,8 @@ const env = { PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
 for (const { name, mkfs } of [
   { name: 'xfs', mkfs: ['mkfs.xfs', '-q', '-m', 'reflink=1'] },
   { name: 'btrfs', mkfs: ['mkfs.btrfs', '-q'] },
-]) {
-  t.test(`a clone on ${name} shares the blocks`, async (t) => {
+] as const) {
+  t.test(`a clone on ${name} shares the blocks`, needing(mkfs[0], 'mount'), async (t) => {
     const directory = await temporaryDirectory(t)
     const [image, root] = [join(directory, 'image'), join(directory, 'root')]
     fs.writeFileSync(image, '')

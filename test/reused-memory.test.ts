@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { patternBytes } from '../backends/conformance/bytes.ts'
 import { type Answer, ended, type Server, startServer, temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 import { chunkType, create, signTus, tus } from './tus.ts'
 
 const plugin = fileURLToPath(new URL('reusing-backend.ts', import.meta.url))
@@ -53,7 +54,7 @@ for (const [archive, query] of [
   ['zip', ''],
   ['zip', '&compression=deflate'],
 ] as const) {
-  t.test(`a ${archive}${query} has the bytes of each file`, async (t) => {
+  t.test(`a ${archive}${query} has the bytes of each file`, needing('bsdtar'), async (t) => {
     const { server, folder } = await start(t)
     const directory = await temporaryDirectory(t)
     await writeFile(join(directory, 'archive'), await get((await server.signArchive(folder, [], { archive })) + query))

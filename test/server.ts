@@ -264,6 +264,8 @@ export async function startServer(t: Teardown, options: StartOptions = {}): Prom
       ...options.env,
     },
   })
+  // Rejects where the command cannot be started; an error that nobody listens for would abort the whole run.
+  await once(child, 'spawn')
   const output = { text: '' }
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {

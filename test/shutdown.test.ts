@@ -114,6 +114,7 @@ t.test('npm start passes the signal on to the service, which closes', async (t) 
     env,
     stdio: ['ignore', 'pipe', 'inherit'],
   })
+  await once(npm, 'spawn')
   let log = ''
   npm.stdout.setEncoding('utf8').on('data', (text: string) => {
     log += text

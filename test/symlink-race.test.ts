@@ -29,6 +29,7 @@ async function swap(t: Test, mount: string): Promise<ChildProcess> {
   const swapper = spawn(process.execPath, ['--input-type=module', '-e', script, mount], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
+  await once(swapper, 'spawn')
   t.teardown(() => swapper.kill('SIGKILL'))
   await once(swapper.stdout, 'data')
   return swapper

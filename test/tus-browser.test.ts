@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { createServer } from 'node:http'
@@ -75,6 +76,7 @@ async function visit(t: Test, html: string): Promise<string> {
   ]
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
   const browser = spawn('chromium', [...options, `--user-data-dir=${profile}`, url], { stdio: 'ignore' })
+  await once(browser, 'spawn')
   const exited = new Promise((exit) => browser.once('exit', exit))
   t.teardown(() => browser.kill())
   try {

@@ -6,6 +6,7 @@ import t from 'tap'
 import { openDatabase } from './database.ts'
 import { eventually, type Server, startServer } from './server.ts'
 import { startOnSmallVolume } from './small-volume.ts'
+import { needing } from './tools.ts'
 import { assertNothingLeft, chunkType, create, patch, sha256, signTus, startPatch, tus } from './tus.ts'
 
 const mebibyte = 1024 * 1024
@@ -65,7 +66,7 @@ t.test('a vfolder that is deleted takes its uploads with it', async (t) => {
   await eventually(async () => (await server.openFiles()).length === 0)
 })
 
-t.test('a volume that is full', async (t) => {
+t.test('a volume that is full', needing('mount', 'unshare'), async (t) => {
   const { server, root } = await startOnSmallVolume(t, 12)
   const files = await server.files()
   const url = await signTus(files, 'a')

@@ -17,6 +17,7 @@ import {
   startServer,
   temporaryDirectory,
 } from './server.ts'
+import { needing } from './tools.ts'
 
 const run = promisify(execFile)
 const boundary = 'a-boundary'
@@ -91,7 +92,7 @@ t.test('files of every kind, in one form', async (t) => {
     t.equal(await readFile(join(mount, 'twice.txt'), 'utf8'), 'second')
   })
 
-  await t.test('curl', async (t) => {
+  await t.test('curl', needing('curl'), async (t) => {
     const directory = await temporaryDirectory(t)
     const names = ['plain.txt', 'ünï.txt', 'a "b".txt']
     for (const name of names) await writeFile(join(directory, name), name)
@@ -270,7 +271,7 @@ t.test('a file over the limit', async (t) => {
     t.match(await json(response), { status: 'alive' })
   })
 
-  await t.test('curl sees the answer too', async (t) => {
+  await t.test('curl sees the answer too', needing('curl'), async (t) => {
     const directory = await temporaryDirectory(t)
     await writeFile(join(directory, 'over.bin'), new Uint8Array(30_000_000))
     const url = `${server.url}/folders/upload?folder=${folder}`
