@@ -1,6 +1,7 @@
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
+import manifest from '../../package.json' with { type: 'json' }
 import { mend } from './openapi-document.ts'
 
 /** The OpenAPI document at /openapi.json and a page to read it at /docs, both made from the routes' schemas. */
@@ -12,7 +13,7 @@ export default fp(
         info: {
           title: 'Storage-proxy',
           description: 'The file service between a control plane and its storage.',
-          version: '0.1.0',
+          version: manifest.version,
         },
         components: {
           securitySchemes: {
