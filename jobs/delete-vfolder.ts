@@ -3,7 +3,8 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { sql } from 'kysely'
 import { withRequestId } from '../lib/context.ts'
-import { type Database, defineJob } from '../plugins/work/job-queue/job.ts'
+import type { Database } from '../plugins/storage/database/tables.ts'
+import { defineJob } from '../plugins/work/job-queue/job.ts'
 
 /** What was removed so far. */
 const isAmount = TypeCompiler.Compile(Type.Object({ files: Type.Integer(), bytes: Type.Integer() }))

@@ -1,5 +1,5 @@
 import type { Amount, Backend } from '../../backends/backend.ts'
-import type { Database } from '../work/job-queue/job.ts'
+import type { Database } from '../storage/database/tables.ts'
 import { amountOf } from './write.ts'
 
 /** How often a vfolder whose usage changes during the count is counted again. */

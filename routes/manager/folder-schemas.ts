@@ -1,4 +1,5 @@
 import { Type } from '@sinclair/typebox'
+import { vfolderStates } from '../../plugins/storage/database/tables.ts'
 import { Bytes, Time } from '../schemas.ts'
 
 export const Limited = Type.Union([Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }), Type.Null()])
@@ -22,7 +23,7 @@ export const Folder = Type.Object(
   {
     id: Type.String(),
     volume: Type.String(),
-    state: Type.Union((['creating', 'cloning', 'ready', 'deleting'] as const).map((state) => Type.Literal(state))),
+    state: Type.Union(vfolderStates.map((state) => Type.Literal(state))),
     quota: Type.Object({ bytes: Limited, files: Limited }),
     quotaScope: Type.Union([QuotaScope, Type.Null()]),
     usage: Type.Object({

@@ -1,11 +1,17 @@
-import type { Generated } from 'kysely'
+import type { Generated, Kysely } from 'kysely'
+
+/** In order: made, or filled by a job; in use; vanishing. */
+export const vfolderStates = ['creating', 'cloning', 'ready', 'deleting'] as const
+
+/** A transaction or, for a statement of its own, the database. */
+export type Database = Kysely<Tables>
 
 /** Rows as the database has them; times are ISO 8601 in UTC, JSON is text. */
 export interface Tables {
   vfolders: {
     id: string
     volume: string
-    state: 'creating' | 'cloning' | 'ready' | 'deleting'
+    state: (typeof vfolderStates)[number]
     quota_bytes: number | null
     quota_files: number | null
     quota_scope: string | null

@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Amount } from '../../../backends/backend.ts'
 import { currentRequestId } from '../../../lib/context.ts'
-import type { Database } from '../../work/job-queue/job.ts'
+import type { Database } from '../../storage/database/tables.ts'
 import { available, count, giveBack, setAside, units, vfolderNotFound } from './limits.ts'
 import { createQuotaScopes } from './scopes.ts'
 

@@ -1,7 +1,7 @@
 import { sql } from 'kysely'
 import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
-import type { Database } from '../../work/job-queue/job.ts'
+import type { Database } from '../../storage/database/tables.ts'
 
 /** Limits; null is none. */
 export interface Quota {

@@ -1,6 +1,6 @@
 import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
-import type { Database } from '../../work/job-queue/job.ts'
+import type { Database } from '../../storage/database/tables.ts'
 import { findScope, type Quota, scopeUsage } from './limits.ts'
 
 export interface QuotaScope {

@@ -2,8 +2,8 @@ import type { FastifyBaseLogger } from 'fastify'
 import type { Amount } from '../../../backends/backend.ts'
 import { inContext } from '../../../lib/context.ts'
 import { Problem, problems, toProblem } from '../../../lib/problems.ts'
-import type { Tables } from '../../storage/database/tables.ts'
-import type { Attempt, Database, JobEnd, JobKind, JobRow } from './job.ts'
+import type { Database, Tables } from '../../storage/database/tables.ts'
+import type { Attempt, JobEnd, JobKind, JobRow } from './job.ts'
 
 /** How often a running job is looked at: for what it has to save, and whether somebody cancelled it. */
 const lookMilliseconds = 500

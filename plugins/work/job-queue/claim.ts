@@ -1,5 +1,6 @@
 import { sql } from 'kysely'
-import type { Database, JobRow } from './job.ts'
+import type { Database } from '../../storage/database/tables.ts'
+import type { JobRow } from './job.ts'
 
 /** No attempt is put off for longer; what is due later than that was written by a clock that has been set back since. */
 const longestDelayMilliseconds = 60_000

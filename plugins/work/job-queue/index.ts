@@ -5,9 +5,10 @@ import fp from 'fastify-plugin'
 import { sql } from 'kysely'
 import { currentContext, withRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
+import type { Database } from '../../storage/database/tables.ts'
 import { type RunningAttempt, startAttempt } from './attempt.ts'
 import { claimJobs } from './claim.ts'
-import { type Database, hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
+import { hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {

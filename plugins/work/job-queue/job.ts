@@ -1,8 +1,8 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import type { FastifyBaseLogger } from 'fastify'
-import type { Kysely, Selectable } from 'kysely'
+import type { Selectable } from 'kysely'
 import type { Amount } from '../../../backends/backend.ts'
-import type { Tables } from '../../storage/database/tables.ts'
+import type { Database, Tables } from '../../storage/database/tables.ts'
 
 const Count = Type.Integer({ minimum: 0 })
 const Total = Type.Union([Count, Type.Null()], { description: 'null as long as it is not known' })
@@ -63,9 +63,6 @@ export function toJob(row: JobRow): Job {
 export function hasEnded({ state }: Pick<Job, 'state'>): boolean {
   return state !== 'queued' && state !== 'running'
 }
-
-/** A transaction or, for a statement of its own, the database. */
-export type Database = Kysely<Tables>
 
 export type JobEnd = 'succeeded' | 'failed' | 'cancelled'
 
