@@ -3,6 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { nothing } from '../backends/amount.ts'
 import type { Amount } from '../backends/backend.ts'
 import { Problem } from '../lib/problems.ts'
 import { countUsage, putUsageRight } from '../plugins/vfolders/usage.ts'
@@ -28,8 +29,6 @@ const Checkpoint = Type.Object({
 const isCheckpoint = TypeCompiler.Compile(Checkpoint)
 const nothingYet = { after: '', folders: 0, failed: 0, drifted: 0, files: 0, bytes: 0, driftFiles: 0, driftBytes: 0 }
 
-const none: Amount = Object.freeze({ files: 0, bytes: 0 })
-
 /** Compares the usage counters of vfolders with what is really stored, and puts them right. */
 export default fp(
   async (app) => {
@@ -52,7 +51,7 @@ export default fp(
               // One that cannot be counted must not keep the others from it.
               logFailure(err, vfolder)
               state.failed++
-              return { counted: none, drift: none }
+              return { counted: nothing, drift: nothing }
             })
             state.after = vfolder.id
             state.folders++
@@ -116,7 +115,7 @@ async function sync(
   signal: AbortSignal,
 ): Promise<{ counted: Amount; drift: Amount }> {
   const vfolder = await app.vfolders.ready(id).catch(() => undefined)
-  if (vfolder === undefined) return { counted: none, drift: none }
+  if (vfolder === undefined) return { counted: nothing, drift: nothing }
   const { backend } = app.volumes.get(vfolder.volume)
   const { counted, drift, exact } = await putUsageRight(app.database, id, () => countUsage(backend, id, signal))
   if (drift.files !== 0 || drift.bytes !== 0) {

@@ -1,5 +1,6 @@
 import type { Stats } from 'node:fs'
 import { link, lstat, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { nothing } from '../amount.ts'
 import type { Amount, MoveOptions } from '../backend.ts'
 import { AlreadyExists, InvalidOperation, IsADirectory, NotAFile } from '../errors.ts'
 import { createDirectories, type Directory, openDirectory } from './directory.ts'
@@ -45,8 +46,6 @@ async function move(
     toParent?.close()
   }
 }
-
-const nothing: Amount = { files: 0, bytes: 0 }
 
 // rename(2) replaces whatever has the target's name and Node has no RENAME_NOREPLACE. Both ways below take the name
 // first, by a call that fails when it is taken; a crash in between loses nothing.

@@ -1,5 +1,6 @@
 import { lstat, lutimes, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
+import { sum } from '../amount.ts'
 import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
 import { NotEmpty, Unavailable } from '../errors.ts'
 import type { News } from './bulk/messages.ts'
@@ -103,8 +104,4 @@ export async function syncDirectory(path: string): Promise<void> {
   } finally {
     directory.close()
   }
-}
-
-function sum(a: Amount, b: Amount): Amount {
-  return { files: a.files + b.files, bytes: a.bytes + b.bytes }
 }

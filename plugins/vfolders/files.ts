@@ -1,3 +1,4 @@
+import { add, amountOf, atLeastNothing, growth, nothing, subtract } from '../../backends/amount.ts'
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
 import { hasCapability } from '../../backends/capabilities.ts'
 import { AlreadyExists, NotFound } from '../../backends/errors.ts'
@@ -5,7 +6,7 @@ import { splitPath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Reservation, ReserveOptions } from './quotas/index.ts'
-import { type Announced, amountAt, amountOf, createUpload, growth, type Upload } from './write.ts'
+import { type Announced, amountAt, createUpload, type Upload } from './write.ts'
 
 /** A vfolder whose entries are in use. */
 export interface OpenVfolder {
@@ -21,8 +22,6 @@ export interface TargetOptions {
   target?: OpenVfolder | undefined
   signal: AbortSignal
 }
-
-const nothing: Amount = { bytes: 0, files: 0 }
 
 /** The entries of one vfolder. */
 export function createVfolderFiles(vfolder: OpenVfolder) {
@@ -216,18 +215,4 @@ export type VfolderFiles = ReturnType<typeof createVfolderFiles>
 function checked(path: string): string {
   splitPath(path)
   return path
-}
-
-function add(total: Amount, by: Amount): void {
-  total.bytes += by.bytes
-  total.files += by.files
-}
-
-function subtract(total: Amount, by: Amount): void {
-  total.bytes -= by.bytes
-  total.files -= by.files
-}
-
-function atLeastNothing({ bytes, files }: Amount): Amount {
-  return { bytes: Math.max(0, bytes), files: Math.max(0, files) }
 }

@@ -1,6 +1,6 @@
+import { add, amountOf, difference, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend } from '../../backends/backend.ts'
 import type { Database } from '../storage/database/tables.ts'
-import { amountOf } from './write.ts'
 
 /** How often a vfolder whose usage changes during the count is counted again. */
 const counts = 3
@@ -10,9 +10,7 @@ export async function countUsage(backend: Backend, folder: string, signal: Abort
   if (backend.usage !== undefined) return backend.usage(folder, { signal })
   const total = { files: 0, bytes: 0 }
   for await (const entry of backend.list(folder, { recursive: true, signal })) {
-    const { files, bytes } = amountOf(entry)
-    total.files += files
-    total.bytes += bytes
+    add(total, amountOf(entry))
   }
   return total
 }
@@ -39,7 +37,7 @@ export async function putUsageRight(db: Database, folder: string, count: () => P
       return { counted, drift: difference(counted, after), exact: true }
     }
     if (attempt === counts) {
-      if (between(before, counted, after)) return { counted, drift: { files: 0, bytes: 0 }, exact: false }
+      if (between(before, counted, after)) return { counted, drift: nothing, exact: false }
       await set(db, folder, counted)
       return { counted, drift: difference(counted, after), exact: false }
     }
@@ -84,10 +82,6 @@ async function set(db: Database, folder: string, usage: Amount, revision?: numbe
   if (revision !== undefined) update = update.where('revision', '=', revision)
   const { numUpdatedRows } = await update.executeTakeFirstOrThrow()
   return numUpdatedRows > 0n
-}
-
-function difference(counted: Amount, recorded: Amount): Amount {
-  return { files: counted.files - recorded.files, bytes: counted.bytes - recorded.bytes }
 }
 
 function between(before: Counters, counted: Amount, after: Counters): boolean {

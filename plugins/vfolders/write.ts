@@ -1,4 +1,5 @@
-import type { Amount, Backend, Entry, WriteOptions, Written } from '../../backends/backend.ts'
+import { amountOf, growth, nothing } from '../../backends/amount.ts'
+import type { Amount, Backend, WriteOptions, Written } from '../../backends/backend.ts'
 import { BackendError, IsADirectory, NotFound, Unavailable } from '../../backends/errors.ts'
 import { splitPath } from '../../backends/path.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
@@ -106,7 +107,7 @@ export async function amountAt(backend: Backend, folder: string, path: string, s
   const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
     if (!(error instanceof BackendError) || error instanceof Unavailable) throw error
   })
-  return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
+  return entry === undefined ? nothing : amountOf(entry)
 }
 
 /**
@@ -123,14 +124,5 @@ export async function replaceableAt(
     if (!(error instanceof NotFound)) throw error
   })
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
-  return entry === undefined ? { bytes: 0, files: 0 } : amountOf(entry)
-}
-
-/** Usage counts files and symlinks, and the bytes of files. */
-export function amountOf({ type, size }: Entry): Amount {
-  return { bytes: type === 'file' ? size : 0, files: type === 'directory' ? 0 : 1 }
-}
-
-export function growth({ entry, replaced }: Written): Amount {
-  return { bytes: amountOf(entry).bytes - (replaced ?? 0), files: replaced === undefined ? 1 : 0 }
+  return entry === undefined ? nothing : amountOf(entry)
 }

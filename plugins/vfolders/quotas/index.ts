@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { nothing } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import type { Database } from '../../storage/database/tables.ts'
@@ -19,8 +20,6 @@ export interface ReserveOptions {
   partly?: boolean
   from?: string
 }
-
-const nothing: Amount = Object.freeze({ bytes: 0, files: 0 })
 
 /** How much more is asked for when what was reserved is used up: as much as there is, within these bounds. */
 const smallestStep = 1024 * 1024

@@ -1,7 +1,8 @@
 import type { FastifyInstance } from 'fastify'
+import { growth, nothing } from '../../../backends/amount.ts'
 import type { Amount, Backend } from '../../../backends/backend.ts'
 import { UploadNotFound } from '../../../backends/errors.ts'
-import { amountAt, growth } from '../write.ts'
+import { amountAt } from '../write.ts'
 import type { createHashes } from './hashes.ts'
 import { coverRoom, roomFor } from './room.ts'
 import { notFound, type UploadRow } from './rows.ts'
@@ -22,7 +23,7 @@ export async function completeUpload(
   const { backend } = volume
 
   // Tells a count of the usage that it is about to change.
-  const changing = await quotas.reserve(vfolder, { bytes: 0, files: 0 })
+  const changing = await quotas.reserve(vfolder, nothing)
   try {
     const wasAnnounced = row.state !== 'open'
     if (!wasAnnounced) await announce()
