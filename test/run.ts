@@ -9,9 +9,6 @@ import { leftOutVariable, missing, needsOfFiles, packages, type Tool } from './t
 const inCi = process.env.CI === 'true'
 const allTools = Object.keys(packages).filter((name): name is Tool => name in packages)
 
-/** The files that take longest, in that order: begun last, one of them would be waited for alone. */
-const heavy = ['s3-conformance', 's3-faults', 's3-contention', 'job-faults', 'archive-large', 's3-moves', 'upload']
-
 /** What `npm run test:quick` leaves out: what needs a server of others or a filesystem of its own, and what takes long. */
 const slow =
   /\/(s3|archive|behind|example|tus|job-faults|jobs|clone|quotas|small-files|crash|reused|timeouts|full|transfers|shutdown|symlink-race|pacing|quickstart|upload|put|same-id|cleanup|large|bulk|download-streams|edge|reflink|listing|early)/
@@ -31,14 +28,8 @@ function installMissing(tools: Tool[]): void {
   process.stdout.write(`# This machine lacks tools (left) of Debian packages (right):\n${table}\n# ${bring}\n`)
 }
 
-/** Heavy ones first. */
 function testFiles(quick: boolean): string[] {
-  const files = globSync('test/**/*.test.ts').filter((file) => !quick || !slow.test(`/${file.slice('test/'.length)}`))
-  const rank = (file: string) => {
-    const place = heavy.findIndex((name) => file === `test/${name}.test.ts`)
-    return place === -1 ? heavy.length : place
-  }
-  return files.sort((a, b) => rank(a) - rank(b) || (a < b ? -1 : 1))
+  return globSync('test/**/*.test.ts').filter((file) => !quick || !slow.test(`/${file.slice('test/'.length)}`))
 }
 
 function runTap(args: string[], leftOut: string): number {
