@@ -1,5 +1,5 @@
-/** To the thread that hashes, about one file. The memory goes with the order. */
+/** What the thread that hashes is told about one file. Memory is transferred with the order. */
 export type Order = { id: number } & ({ block: { memory: ArrayBuffer; bytes: number } } | { end: 'digest' | 'forget' })
 
-/** Follows each order but `forget`. The memory comes back. */
+/** What the thread answers to each order but `forget`. Memory is transferred back. */
 export type Answer = { id: number } & ({ memory: ArrayBuffer } | { digest: Uint8Array })

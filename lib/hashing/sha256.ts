@@ -3,11 +3,11 @@ import { Worker } from 'node:worker_threads'
 import { acquireBuffer, mayTake, releaseBuffer } from '../../backends/buffers.ts'
 import type { Answer, Order } from './messages.ts'
 
-/** Up to this size a hash costs less than the way to another thread. */
+/** Up to this size hashing costs less than handing the bytes to another thread. */
 const smallBytes = 4 * 1024 * 1024
-/** Blocks of one file that the thread may have before who brings them has to wait. */
+/** How many blocks of one file the thread may have before the caller has to wait. */
 const blocksAhead = 2
-/** How many files have their hash computed by the thread at once; further ones compute their own. */
+/** How many files the thread hashes at once; any others are hashed on the event loop. */
 const most = 4
 
 export interface Sha256 {
@@ -15,7 +15,7 @@ export interface Sha256 {
   update(chunk: Buffer): Promise<void> | undefined
   /** To be called once, at the end. */
   digest(): Promise<Buffer>
-  /** For who does not ask for the digest. */
+  /** For a caller that does not ask for the digest. */
   forget(): void
 }
 
@@ -24,8 +24,8 @@ let lastId = 0
 let thread: Worker | undefined
 
 /**
- * SHA-256 of a file that comes in chunks: of a large one on a thread beside the event loop, which is then free to move
- * bytes, and ready by the time when the bytes are on the disk.
+ * SHA-256 of a file that comes in chunks. A large one is hashed on a thread beside the event loop, which is then free
+ * to move bytes, and the digest is ready by the time the bytes are on the disk.
  */
 export function createSha256(expectedBytes = 0): Sha256 {
   return expectedBytes > smallBytes && files.size < most ? onThread(startThread()) : onEventLoop()
@@ -60,7 +60,7 @@ function onThread(worker: Worker): Sha256 {
   })
 
   worker.ref()
-  /** A process that hashes nothing any more may end. */
+  /** Lets the process end when nothing is hashed any more. */
   const leave = () => {
     const known = files.delete(id)
     if (files.size === 0) worker.unref()

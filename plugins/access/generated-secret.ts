@@ -3,7 +3,7 @@ import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { ConfigError } from '../config.ts'
 
-/** What a disk that filled up, or a hand, left empty must not become a secret that everybody knows. */
+/** A file that a full disk, or somebody's hand, left empty must not become a secret that everybody knows. */
 const minLength = 32
 
 /**

@@ -12,7 +12,7 @@ declare module 'fastify' {
   }
 }
 
-/** Digests have one length whatever was sent, as `timingSafeEqual` needs it. */
+/** Digests have the same length whatever was sent, which `timingSafeEqual` needs. */
 function digest(token: string): Buffer {
   return createHash('sha256').update(token).digest()
 }

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import type { Permission } from './signed-urls.ts'
 
-/** How fast all transfers together that have the same key may be. */
+/** How fast all transfers that have the same key may be together. */
 export interface Rate {
   key: string
   bytesPerSecond: number

@@ -37,9 +37,9 @@ export type Permission = Static<typeof Permission>
 
 const isPermission = TypeCompiler.Compile(Permission)
 
-/** Permissions over so many bytes, which are those with many names, are deflated. */
+/** Larger permissions, which are those with many names, are deflated. */
 const maxPlainBytes = 1024
-/** A long token, which is opened once or twice, would take the room of many short ones. */
+/** Longer tokens are not cached: they are opened once or twice, and take the room of many short ones. */
 const maxCachedLength = 2048
 
 interface Key {
@@ -47,7 +47,7 @@ interface Key {
   secret: KeyObject
 }
 
-/** A key is known by a part of its digest, so rotating keys needs no names for them. */
+/** The ID of a key is a part of its digest, so keys need no names when they are rotated. */
 function toKey(secret: string): Key {
   const id = createHash('sha256').update(`key ID of ${secret}`).digest('base64url').slice(0, 8)
   return { id, secret: createSecretKey(secret, 'utf8') }
@@ -55,7 +55,7 @@ function toKey(secret: string): Key {
 
 /**
  * Tokens `KEY.PERMISSION.MAC`: the key's ID, the permission as JSON in base64url, and HMAC-SHA-256 over both. A long
- * permission is deflated before.
+ * permission is deflated first.
  *
  * The clock rule: a token ends at its `expiresAt` by the clock of the process that verifies it, to the second and with
  * no grace; where the clocks of two processes differ, its life differs by as much. So keep them on NTP.
@@ -63,8 +63,8 @@ function toKey(secret: string): Key {
 export function createSignedUrls(secrets: string[], now = () => Date.now()) {
   const keys = secrets.map(toKey)
   const [signingKey] = keys
-  // A URL is opened again and again, for each range of a resumed or sought file; its MAC is computed once. Finding a
-  // token here tells nothing about the MAC of one that is not: it is by the hash of the whole.
+  // A URL is opened again for each range of a file that is resumed or sought in, so its MAC is computed once. A look-up
+  // tells nothing about the MAC of another token, since it goes by the hash of the whole token.
   const verified = new Cache<Permission>(10_000)
   if (signingKey === undefined) throw new Error('at least one signing key is needed')
 
@@ -87,7 +87,7 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
       return permission
     },
 
-    /** What `token` permits, for who learns the vfolder and the path from it. @throws as `verify` does */
+    /** What `token` permits, for a caller that learns the vfolder and the path from it. @throws as `verify` does */
     permission(token: string | undefined, operation: Permission['operation']): Permission {
       if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
       const permission = verified.get(token) ?? verifyMac(keys, token)
@@ -124,7 +124,7 @@ function verifyMac(keys: Key[], token: string): Permission | undefined {
   const [id, payload, given, ...rest] = token.split('.')
   const key = keys.find((candidate) => candidate.id === id)
   if (key === undefined || payload === undefined || given === undefined || rest.length > 0) return undefined
-  // As text: in base64url several texts stand for the same bytes, and only one of them was given out.
+  // Compared as text: several texts in base64url stand for the same bytes, and only one of them was given out.
   const expected = Buffer.from(mac(key, `${id}.${payload}`).toString('base64url'))
   const received = Buffer.from(given)
   if (received.length !== expected.length || !timingSafeEqual(received, expected)) return undefined

@@ -28,7 +28,7 @@ export function handleClientError(this: FastifyInstance, error: Error & { code?:
   else answer(socket, new Problem(code, detail), id)
 }
 
-/** Node gives a CONNECT to nobody else, and would close its connection without a word. */
+/** Node tells nobody else of a CONNECT, and would close its connection without an answer. */
 function handleConnect(app: FastifyInstance, request: IncomingMessage, socket: Duplex): void {
   const id = requestIdOf(request)
   const problem = routeNotFound(request)
@@ -36,14 +36,14 @@ function handleConnect(app: FastifyInstance, request: IncomingMessage, socket: D
     warnIfReplaced(request, id, app.log)
     logRefusal(problem, app.log)
   })
-  // Node has let go of the socket: an error that nobody listens for would end the process.
+  // Node no longer handles errors of the socket, and one that nobody listens for would end the process.
   socket.on('error', () => {})
   answer(socket, problem, id)
 }
 
 /** Writes a problem document to a connection that has no response of Node's, and closes it. */
 function answer(socket: Duplex, problem: Problem, id: string): void {
-  // In the middle of a response, or of those to requests that came before, an answer would be taken for a part of it.
+  // The client would take this answer for a part of a response that is under way, also to an earlier request.
   const running = requestOn(socket)
   if (!socket.writable || running?.complete || running?.answering) {
     socket.destroy()

@@ -8,7 +8,7 @@ const controllerOf = Symbol('abort controller')
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** A client that does not get to read an early answer learns by its next request what it says. */
+    /** The client may miss an early answer, since its next request is told the same. */
     mayMissAnswer?: boolean
   }
   interface FastifyInstance {
@@ -22,23 +22,23 @@ declare module 'fastify' {
     abortSignal: AbortSignal
     /** Cuts the connection: all that can be done when a response that has begun cannot be completed. */
     cut(reason: string): void
-    /** Waits for what the service itself holds back; meanwhile the connection does not count as idle. */
+    /** Waits for a delay that the service itself causes; meanwhile the connection does not count as idle. */
     hold(wait: Promise<void>): Promise<void>
-    /** Made when it is first asked for, since most requests end without. */
+    /** Made when it is first asked for, since most requests never need it. */
     [controllerOf]: AbortController | null
   }
 }
 
 const cutReasons = new WeakMap<FastifyRequest, string>()
-/** The answer to the request that a connection has brought last, until it is complete. */
+/** The reply to the latest request of a connection, until it is complete. */
 const replies = new WeakMap<Duplex, FastifyReply>()
 
 export interface RunningRequest {
   id: string
   log: FastifyBaseLogger
-  /** All of it came. */
+  /** All of the request has come. */
   complete: boolean
-  /** The service takes what comes of its body. */
+  /** The service is reading its body. */
   reading: boolean
   answering: boolean
 }
@@ -50,9 +50,9 @@ export function requestOn(socket: Duplex): RunningRequest | undefined {
   return { id, log, complete: raw.complete, reading: raw.readableFlowing === true, answering: reply.raw.headersSent }
 }
 
-/** After an early answer the rest of a request's body is read and thrown away for so long. */
+/** How long the rest of a request's body is read and thrown away after an early answer. */
 const drainMilliseconds = 30_000
-/** Where the answer may be missed. Chromium reads it only when all is sent or the connection is cut. */
+/** The same where the answer may be missed. Chromium reads one only when all is sent or the connection is cut. */
 const shortDrainMilliseconds = 1000
 
 /** Tells the work of a request that nobody waits for it any more. */
@@ -96,7 +96,8 @@ export default fp(
         if (replies.get(request.raw.socket) === reply) replies.delete(request.raw.socket)
         if (reply.raw.writableFinished) {
           if (!request.raw.complete) drain(request)
-          // Its headers went out before the close began, so the client keeps the connection, and the close waits for it.
+          // Its headers went out before the close began, so the client would keep the connection, and the close wait
+          // for it.
           else if (closing) request.raw.socket.destroySoon()
           return
         }
@@ -107,7 +108,7 @@ export default fp(
       done()
     })
 
-    // A connection on which nothing moves is cut, unless it is this service that the client waits for.
+    // Cuts a connection on which nothing moves, unless the client is waiting for this service.
     const endIdle = (socket: Socket) => {
       const running = requestOn(socket)
       const isWaiting = running !== undefined && (running.complete || !running.reading) && !running.answering
@@ -116,7 +117,7 @@ export default fp(
       else replies.get(socket)?.request.cut('no byte moved for too long')
     }
 
-    // After a process stood still, or was busy, its timers come before the bytes that the kernel has for it.
+    // After a process was suspended or busy, its timers fire before it gets the bytes that the kernel has for it.
     app.server.on('timeout', (socket: Socket) => {
       const before = movedOn(socket)
       setImmediate(() => {
@@ -146,7 +147,7 @@ export default fp(
 
     app.decorate('abortRequests', () => {
       aborting = true
-      // First the work and then its connection, whose errors would look like a failure of the work.
+      // The work is aborted before its connection is, since an error of that would look like a failure of the work.
       for (const [request, context] of running) abort(request, context, 'the service closes')
       for (const request of running.keys()) breakOff(request)
       app.server.closeAllConnections()
@@ -155,12 +156,12 @@ export default fp(
   { name: 'disconnect', dependencies: ['request-id'] },
 )
 
-/** Differs when bytes have come, or a write has begun or ended; not when a part of one has gone. */
+/** Changes when bytes come and when a write begins or ends, but not when a part of a write has gone out. */
 function movedOn({ bytesRead, bytesWritten, writableLength }: Socket): string {
   return `${bytesRead} ${bytesWritten} ${writableLength}`
 }
 
-/** Who listens logs with the request's ID: the events that bring it about have none, or another's. */
+/** Runs listeners in the request's context; the socket's event has none, or another request's. */
 function abort(request: FastifyRequest, context: LogContext | undefined, reason: string): void {
   const controller = request[controllerOf]
   if (controller === null) return
@@ -169,7 +170,9 @@ function abort(request: FastifyRequest, context: LogContext | undefined, reason:
   else inContext(context, tell)
 }
 
-/** For a client of HTTP/1.0 a connection that merely ends is the end of a response, unless that has a length. */
+/**
+ * Resets the connection of an HTTP/1.0 client, which would take its mere end for that of a response without a length.
+ */
 function breakOff({ raw }: FastifyRequest): void {
   if (raw.httpVersion === '1.0') raw.socket.resetAndDestroy()
   else raw.socket.destroy()
@@ -182,7 +185,7 @@ function breakOff({ raw }: FastifyRequest): void {
 export function drain({ raw, log, routeOptions, server }: FastifyRequest): void {
   if (raw.complete || raw.destroyed) return
   const { socket } = raw
-  // After the last answer of a connection Node ends our side of it; what it would do next is to close it.
+  // After the last answer on a connection Node ends our side of it, and would then close it.
   socket.off('finish', socket.destroy)
   raw.once('end', () => {
     if (socket.writableEnded || !server.server.listening) socket.destroySoon()

@@ -9,9 +9,9 @@ declare module 'fastify' {
   interface FastifyInstance {
     /** Listens on the configured addresses. */
     listenAll(): Promise<void>
-    /** An onRequest hook: there is nothing here for who comes by the public address, when there are two. */
+    /** An onRequest hook that answers 404 at the public address, when there are two addresses. */
     requireManagerListener(request: FastifyRequest): Promise<void>
-    /** The same for signed URLs, which are only at the public address. */
+    /** The same for signed URLs, which only the public address answers. */
     requirePublicListener(request: FastifyRequest): Promise<void>
     /** What signed URLs start with. */
     publicUrl(): string
@@ -57,7 +57,7 @@ export default fp(
   { name: 'listeners', dependencies: ['config', 'errors'] },
 )
 
-/** An address that is taken, not of this host or not permitted is a matter of configuration. */
+/** An address that is taken, not of this host or not permitted is an error in the configuration. */
 function refuse(variables: string): (error: Error) => never {
   return (error) => {
     throw new ConfigError(`${variables} must be an address to listen on: ${error.message}`, { cause: error })

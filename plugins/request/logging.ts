@@ -5,22 +5,23 @@ import { traceIdOf } from './request-id.ts'
 
 /** What Fastify logs with. */
 export interface Loggers {
-  /** Its lines carry the context that they are logged in; those of a request's own logger, what is bound to it. */
+  /** Its lines carry the context that they are logged in; those of a request's logger carry what is bound to that. */
   loggerInstance: FastifyBaseLogger
   logController: LogController
 }
 
-/** JSON lines on stdout, for people only where a person looks on: on a terminal. */
+/** JSON lines on stdout; on a terminal, lines for people. */
 export function createLoggers(level: string): Loggers {
   const options = { level, serializers: { req, res, busboyOptions, err: pino.stdSerializers.err } }
   const destination: DestinationStream = process.stdout.isTTY
     ? pino.transport({ target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } })
     : turnByTurn(process.stdout.fd)
-  // Already a child: the first generation costs more to make than those after it, and options, even none, cost as well.
+  // A child itself, since its children cost less to make than those of a root logger. Options cost as well, even empty
+  // ones.
   const requests = pino(options, destination).child({})
   const loggerInstance: FastifyBaseLogger = pino({ ...options, ...contextLogging }, destination)
   const { child } = loggerInstance
-  // Not by Fastify's `childLoggerFactory`, whose loggers it looks through anew for each request.
+  // Not by Fastify's `childLoggerFactory`: Fastify inspects what that makes, again for each request.
   Object.assign(loggerInstance, {
     child(this: FastifyBaseLogger, bindings: Bindings, given?: ChildLoggerOptions) {
       if (!(fastifyRequestId in bindings)) return child.call(this, bindings, given)
@@ -34,7 +35,7 @@ export function createLoggers(level: string): Loggers {
 /** Bound by Fastify alone, and so the mark of a request's own logger. */
 const fastifyRequestId = 'Fastify: request ID'
 
-/** Fastify's own lines on a request. The first is the place for what all of them carry. */
+/** Fastify's own lines about a request. What all of them carry is bound before the first one. */
 class RequestLines extends LogController {
   constructor() {
     super({ requestIdLogLabel: fastifyRequestId })
@@ -78,7 +79,7 @@ function res({ statusCode }: FastifyReply) {
   return { statusCode }
 }
 
-/** Of @fastify/multipart, at level `trace`: without the headers of the request, which have its token. */
+/** What @fastify/multipart logs at level `trace`, without the headers of the request, which have its token. */
 function busboyOptions({ limits }: { limits: object }) {
   return { limits }
 }
@@ -88,7 +89,7 @@ const signedToken = /[\w-]{8}\.[\w-]{40,}\.[\w-]{43}/g
 /** The token of an upload looks like a name, so it is hidden where a client may have put it: behind the upload's ID. */
 const behindUpload = /(\/upload\/(?:tus|direct)\/[^/?&]+\/)[^?&]+/g
 
-/** A token in a log would let its reader do what it permits; so also where a client wrote it in a way of its own. */
+/** Hides tokens, also where a client encoded one unusually: a reader of the log could do what it permits. */
 export function withoutToken(url: string): string {
   if (!url.includes('%')) return redacted(url)
   const [asWritten, plain] = [redacted(url), redacted(decoded(url))]
@@ -102,7 +103,7 @@ function redacted(url: string): string {
     .replace(behindUpload, '$1[redacted]')
 }
 
-/** Only ASCII, which is all that a token is made of, but also what was encoded more than once. */
+/** Decodes only ASCII, which is all that a token has, but also what was encoded more than once. */
 function decoded(url: string): string {
   return url.replace(/%(?:25)*([2-7][\da-f])/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
 }

@@ -1,6 +1,6 @@
 import { ProblemDocument, problemMediaType } from './errors.ts'
 
-/** An extension of a route's schema: its body as OpenAPI has it, where the handler reads it and no schema validates it. */
+/** An extension of a route's schema: OpenAPI's description of a body that the handler reads and no schema validates. */
 export const requestBody = 'x-request-body'
 
 declare module 'fastify' {
@@ -24,8 +24,8 @@ export const formBody = {
 }
 
 /**
- * Says what the schemas of the routes mean and @fastify/swagger cannot know: which bodies the handlers read by themselves,
- * that problems have a media type of their own, and that what has a default need not be given.
+ * Adds what @fastify/swagger cannot know from the routes' schemas: which bodies the handlers read themselves, that
+ * problems have a media type of their own, and that a field with a default is not required.
  */
 export function mend<T extends { paths?: unknown }>(document: T): T {
   for (const path of objectsIn(document.paths)) for (const operation of objectsIn(path)) mendOperation(operation)

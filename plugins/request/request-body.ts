@@ -5,7 +5,7 @@ import { Problem } from '../../lib/problems.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The handler reads the body itself, once it knows that it wants it, and calls `willReadBody` before. */
+    /** The handler reads the body itself when it wants it, and calls `willReadBody` first. */
     readsBody?: boolean
   }
   interface FastifyReply {
@@ -14,22 +14,22 @@ declare module 'fastify' {
   }
 }
 
-/** Methods whose requests Fastify reads no body of. */
+/** Methods for which Fastify reads no body. */
 const bodiless = new Set(['GET', 'HEAD', 'TRACE'])
 
 function mayHaveBody({ method }: Pick<RouteOptions, 'method'>): boolean {
   return [method].flat().some((one) => !bodiless.has(one))
 }
 
-/** Node takes the chunks apart, and would leave what they hold encoded (RFC 9112, section 6.1). */
+/** Node decodes chunks only, and would leave any other coding in the body (RFC 9112, section 6.1). */
 function isEncoded({ headers }: IncomingMessage): boolean {
   const coding = headers['transfer-encoding']
   return coding !== undefined && coding.toLowerCase() !== 'chunked'
 }
 
 /**
- * Lets a request be refused before its body is sent, where the client gives the chance (RFC 9110, section 10.1.1): it is
- * told to go on only when somebody begins to read. Node would otherwise tell it before any route has seen the request.
+ * Lets a request be refused before its body is sent, if the client waits for permission (RFC 9110, section 10.1.1): it
+ * gets that only when somebody begins to read. Node itself would give it before any route has seen the request.
  */
 export default fp(
   async (app) => {

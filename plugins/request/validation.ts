@@ -17,7 +17,9 @@ const checkPath: SchemaValidateFunction = (rule: true | 'or-empty', path: string
   return false
 }
 
-/** In lower case only, so that one vfolder has one name (RFC 9562, section 4 writes so, and reads either). */
+/**
+ * In lower case only, so that one vfolder has one name (RFC 9562, section 4: written in lower case, read in either).
+ */
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 function createAjv(coerceTypes: false | 'array'): Ajv {
@@ -28,7 +30,7 @@ function createAjv(coerceTypes: false | 'array'): Ajv {
   return ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
 }
 
-// Unknown fields are refused, not removed; and a body has types of its own, so "5" is no number there.
+// Unknown fields are refused, not removed; and JSON has types, so "5" is not a number in a body.
 const body = createAjv(false)
 // A query, a path and a header have only strings; an array may be given as one value.
 const text = createAjv('array')
@@ -56,12 +58,12 @@ function isJson(text: string): boolean {
   }
 }
 
-/** What Fastify's parser refuses of JSON. */
+/** For a body that is JSON, and yet Fastify's parser refuses it. */
 function refusedMember(): Problem {
   return invalid('body', '__proto__', 'must be absent, and so must a constructor with a prototype')
 }
 
-/** Node goes by the first one and says nothing of others, which a proxy before it may have gone by. */
+/** Node takes the first one and ignores any others, of which a proxy in front may have taken one. */
 function countHosts({ rawHeaders }: IncomingMessage): number {
   let hosts = 0
   for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === 'host') hosts++
@@ -70,7 +72,7 @@ function countHosts({ rawHeaders }: IncomingMessage): number {
 
 const utf8 = new TextDecoder('utf-8', { fatal: true })
 
-/** Checks requests against the routes' schemas; and first, that they are text where they have to be. */
+/** Checks first that URLs and JSON are UTF-8, then requests against the routes' schemas. */
 export default fp(
   async (app) => {
     // Not `setValidatorCompiler`: a scope that adds schemas of its own falls back to Fastify's compiler.
@@ -78,7 +80,7 @@ export default fp(
       route.validatorCompiler ??= compile
     })
 
-    // Fastify takes a value that cannot be decoded as it stands, so that `%ff` would become a file of that name.
+    // Fastify leaves a value that it cannot decode as it is, so `%ff` would become a file of that name.
     app.addHook('onRequest', (request, _reply, done) => {
       // RFC 9112, section 3.2; Node's own answer would have no request ID.
       const hosts = countHosts(request.raw)

@@ -19,12 +19,12 @@ async function importPlugin(name: string): Promise<FastifyPluginAsync> {
   return module.default
 }
 
-/** Fastify takes any function; what else could be known of one is known when it is called. */
+/** Fastify takes any function; whether it really is a plugin shows only when it is called. */
 function isPlugin(value: unknown): value is FastifyPluginAsync {
   return typeof value === 'function'
 }
 
-/** As an `import` in a module in that directory would; `import.meta.resolve` alone takes no other place than its own. */
+/** Resolves as an `import` in that directory would; `import.meta.resolve` alone resolves only from this file. */
 function resolveFrom(directory: string, name: string): string {
   const parentURL = pathToFileURL(`${directory}/`).href
   const hooks = registerHooks({ resolve: (specifier, context, next) => next(specifier, { ...context, parentURL }) })
@@ -50,7 +50,7 @@ async function register(app: FastifyInstance, name: string): Promise<string[]> {
   return app.backends.types().slice(before)
 }
 
-/** The same plugin, but what it throws at once is a rejection too; Fastify would let it end the process. */
+/** The same plugin, but what it throws synchronously becomes a rejection; Fastify would let it end the process. */
 function promising(plugin: FastifyPluginAsync): FastifyPluginAsync {
   const { length: _, ...properties } = Object.getOwnPropertyDescriptors(plugin)
   return Object.defineProperties(async (app, options) => plugin(app, options), properties)

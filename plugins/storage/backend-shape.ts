@@ -3,7 +3,7 @@ import { Value } from '@sinclair/typebox/value'
 import type { Backend } from '../../backends/backend.ts'
 import { type Capability, capabilities } from '../../backends/capabilities.ts'
 
-// What comes from JavaScript, or was compiled with another version of the contract, may be anything.
+// A backend that was written in JavaScript, or compiled with another version of the contract, may have any shape.
 
 const call = Type.Function([], Type.Unknown())
 

@@ -26,7 +26,7 @@ function createRegistry() {
   let frozen = false
 
   return {
-    /** @throws when the definition is not one, its type is registered already, or the service is ready */
+    /** @throws when the definition is not valid, its type is registered already, or the service is ready */
     register(definition: BackendDefinition): void {
       checkDefinition(definition)
       checkSchema(definition.type, definition.options)

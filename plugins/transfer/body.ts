@@ -2,20 +2,20 @@ import type { IncomingMessage } from 'node:http'
 import { acquireBuffer, allowTaking, free, releaseBuffer } from '../../backends/buffers.ts'
 import type { Rate } from '../access/rates.ts'
 
-/** What came waits so long for more, to be given on together. */
+/** How long a partly filled block waits for more bytes. */
 const gatherMilliseconds = 10
 
 interface BodyOptions {
   end?: AbortSignal
-  /** At which the blocks are taken: then they are small, since each is held for long. */
+  /** How fast the blocks are taken. With a rate they are small, since each is held for long. */
   rate?: Rate | undefined
 }
 
 /**
- * The body of a request, in large blocks or in what came within a moment; the next block is filled while one is given
- * out. A block is the caller's until it asks for the next one, and its memory may be transferred. The body ends early, as
- * if that were all, when `end` aborts; and throws when the connection breaks before. Leaving it early keeps the
- * connection open for the answer.
+ * The body of a request in large blocks, or in smaller ones when no more comes within a moment; the next block is
+ * filled while the caller has one. A block is the caller's until it asks for the next one, and its memory may be
+ * transferred. The body ends early, as if it were complete, when `end` aborts, and throws when the connection breaks
+ * before its end. A caller that leaves the iteration early keeps the connection open for the answer.
  */
 export async function* bodyOf(raw: IncomingMessage, { end, rate }: BodyOptions = {}): AsyncGenerator<Buffer> {
   const blocks = createBlocks(rate === undefined ? 'large' : 'small')
@@ -46,7 +46,7 @@ export async function* bodyOf(raw: IncomingMessage, { end, rate }: BodyOptions =
       const block = blocks.take(due || over ? 'any' : 'full')
       if (block !== undefined) {
         gather()
-        // What comes after `end` is not asked for, or it would never be over.
+        // No bytes are asked for after `end`: a client that goes on sending would keep the body from ending.
         if (end?.aborted) raw.pause()
         else if (raw.isPaused()) raw.resume()
         yield block
@@ -99,7 +99,7 @@ function createBlocks(size: 'large' | 'small') {
       }
     },
 
-    /** Takes back the one that was given before. */
+    /** Gives the next block and takes back the one before. */
     take(which: 'full' | 'any'): Buffer | undefined {
       release(given)
       given = full.shift()

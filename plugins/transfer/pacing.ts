@@ -7,23 +7,26 @@ import type { Rate } from '../access/rates.ts'
 declare module 'fastify' {
   interface FastifyRequest {
     /**
-     * Gives on `chunks` in pieces, no faster than `rate`, and as they are without one. It ends early, as if that were
-     * all, when `end` aborts, and throws when the request does.
+     * Passes on `chunks` in pieces, no faster than `rate`; without a rate, as they are. It ends early, as if they were
+     * complete, when `end` aborts, and throws when the request is aborted.
      */
     paced(chunks: AsyncIterable<Buffer>, rate: Rate | undefined, end?: AbortSignal): AsyncIterable<Buffer>
   }
 }
 
-/** A piece is worth so long: short, so that bytes flow evenly, but not so short that timers are most of the work. */
+/**
+ * How much time a piece stands for: little, so that bytes flow evenly, but not so little that timers are most of the
+ * work.
+ */
 const pieceSeconds = 0.1
-/** Timers are not more exact; what is not waited for now is waited for with the next piece. */
+/** Timers are not exact enough for a shorter wait; it is added to that of the next piece. */
 const shortestWaitMilliseconds = 5
-/** Only as much of a delay is made up for, so that no pause is followed by a burst. */
+/** How much of a delay is made up for at most, so that no burst follows a pause. */
 const creditMilliseconds = 500
 /** How many keys are remembered. Each of them is used with every piece, so an idle one is forgotten first. */
 const maxKeys = 10_000
 
-/** Hands out the time of this process, piece after piece, to those who share a rate: the first who asks is the first. */
+/** Tells transfers that share a rate when their next pieces may move, in the order in which they ask. */
 function createTimetable(now = () => performance.now()) {
   const free = new Cache<number>(maxKeys)
   const duration = ({ bytesPerSecond }: Rate, bytes: number) => (bytes * 1000) / bytesPerSecond
@@ -37,7 +40,7 @@ function createTimetable(now = () => performance.now()) {
       return start - time
     },
 
-    /** The bytes will not move. */
+    /** Takes back the time of bytes that will not move. */
     giveBack(rate: Rate, bytes: number): void {
       free.set(rate.key, (free.get(rate.key) ?? now()) - duration(rate, bytes))
     },

@@ -7,13 +7,13 @@ declare module 'fastify' {
     /**
      * Counts this request as an open transfer until its response is complete or its connection is gone; to be called
      * before a byte of a body is read. A HEAD moves no bytes and does not count.
-     * @throws {Problem} `too_many_transfers` when as many as may be are open
+     * @throws {Problem} `too_many_transfers` when the limit is reached
      */
     beginTransfer(): void
   }
 }
 
-/** What is open may end at any moment; a client that asks again sooner only adds to the load. */
+/** An open transfer may end at any moment, but a client that asks again sooner only adds to the load. */
 const retryAfterSeconds = 5
 
 /** Limits how many clients this process moves bytes for at once. */

@@ -3,7 +3,7 @@ import { Type } from '@sinclair/typebox'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { FolderParams, fileContent, notModified, Path, problemResponses, Uuid } from '../schemas.ts'
 
-/** How to get at what is inside: as the manager, by HTTP, or on a host, by a mount. */
+/** How the manager reads a file by HTTP, and where a host reaches it by a mount. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.route({
     method: ['GET', 'HEAD'],

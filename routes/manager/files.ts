@@ -15,7 +15,7 @@ const Target = Type.Object(
   { additionalProperties: false },
 )
 
-/** What changes entries, and asks for one. */
+/** Routes that change entries, and one that describes an entry. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   const otherVfolder = async (id: string, other: string) => (other === id ? undefined : app.vfolders.open(other))
 

@@ -7,11 +7,11 @@ import { problemResponses, Uuid } from '../schemas.ts'
 
 const pollMilliseconds = 250
 
-/** A comment now and then keeps proxies from taking the connection for dead. */
+/** The longest pause between comments, which keep proxies from taking the connection for dead. */
 const mostCommentMilliseconds = 15_000
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
-  // And so our own idle timeout.
+  // Half of our own idle timeout at most, so that it does not end the connection either.
   const commentMilliseconds = Math.min(mostCommentMilliseconds, app.config.idleTimeoutSeconds * 500)
   const closing = new AbortController()
   app.addHook('preClose', async () => closing.abort())

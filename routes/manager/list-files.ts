@@ -103,7 +103,7 @@ async function started<T>(listing: AsyncIterable<T>): Promise<AsyncIterable<T>> 
   }
 }
 
-/** Lines by the bunch: a chunk an entry would cost more than the entry. */
+/** Gives many lines at once: a chunk for each entry would cost more than the entry itself. */
 async function* lines(listing: AsyncIterable<BackendEntry>): AsyncGenerator<string> {
   let text = ''
   for await (const entry of listing) {

@@ -11,7 +11,7 @@ import { ArchiveFormat, Bytes, FolderParams, Path, problemResponses, Time } from
 
 /** As long as S3 lets a presigned URL live. */
 const maxSeconds = 7 * 24 * 60 * 60
-/** What everybody on the way should let pass (RFC 9110, section 4.1). */
+/** The length of a URL that everybody on the way should accept (RFC 9110, section 4.1). */
 const maxUrlBytes = 8000
 
 const Body = Type.Object(
@@ -136,7 +136,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   )
 }
 
-/** URLs that the storage answers, and the service never sees. */
+/** URLs that the storage itself answers; the service does not see their use. */
 async function signDirectly(
   files: VfolderFiles,
   { paths, expiresIn, filename, disposition = 'attachment' }: Static<typeof Body>,
@@ -158,7 +158,7 @@ function refuseTooLong(url: string): void {
   throw new Problem('selection_too_large', detail, { members: { urlBytes: url.length, maxUrlBytes } })
 }
 
-/** What the fields may not say together. */
+/** Refuses fields that contradict each other. */
 function refuseContradictions(body: Static<typeof Body>): void {
   const { operation, paths, filename, disposition, archive, direct, maxBytes, bytesPerSecond } = body
   const refuse = (field: string, rule: string) => {

@@ -7,7 +7,7 @@ import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
-  // A form and nothing else: JSON would be read first, and refused for what it says.
+  // Only forms are parsed: JSON would be read first, and refused for its content instead of its type.
   app.removeAllContentTypeParsers()
   await app.register(multipart, formOptions)
 

@@ -12,8 +12,7 @@ declare module 'fastify' {
 }
 
 /**
- * The service's own state: vfolders, not files. Queries are written with Kysely, which compiles them for SQLite and
- * PostgreSQL alike, so the rest of the service does not know which one it speaks to.
+ * The service's own state: vfolders, not files. Queries are written with Kysely; only `sqlite.ts` speaks to the driver.
  */
 function createDatabase(file: string) {
   const db = new Kysely<Tables>({ dialect: sqliteDialect(file) })

@@ -3,10 +3,10 @@ import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { type Dialect, SqliteDialect } from 'kysely'
 
-/** How long a lock of another process is waited for, which stops this one. */
+/** How long to wait for a lock of another process; all of this process stands still meanwhile. */
 const lockMilliseconds = 2000
 
-/** Kysely speaks to better-sqlite3; this gives it Node's own SQLite, which needs no native addon. */
+/** Gives Kysely, which expects better-sqlite3, Node's own SQLite instead: that needs no native addon. */
 export function sqliteDialect(file: string): Dialect {
   mkdirSync(dirname(file), { recursive: true })
   const database = new DatabaseSync(file, { timeout: lockMilliseconds })

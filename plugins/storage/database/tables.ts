@@ -63,24 +63,24 @@ export interface Tables {
     max_bytes: number
     /** Of the signed URL that began it; null: no limit. */
     bytes_per_second: number | null
-    /** Whom it shares that rate with. */
+    /** Names the transfers that share that rate. */
     rate_key: string | null
     /** Room that it has set aside in its vfolder. */
     reserved_bytes: number
     reserved_files: number
-    /** What its file takes the place of, written down before that happens. */
+    /** What its file replaces, written down before it does. */
     replaced_bytes: Generated<number>
     replaced_files: Generated<number>
     /** As the client gave it, and as HTTP gives it back. */
     metadata: string | null
-    /** Of a final one: the URLs of its parts, as the client gave them. */
+    /** Of a final upload: the URLs of its parts, as the client gave them. */
     parts: string | null
-    /** Of a partial one: the final one that it belongs to, and ends with. */
+    /** Of a partial upload: the final upload that it belongs to, and ends with. */
     final: string | null
     sha256: string | null
     /** The process that writes to it. */
     process: string | null
-    /** Somebody else wants to go on with it. */
+    /** Another request wants to go on with it. */
     wanted: Generated<number>
     /** The request that began it. */
     request_id: string
@@ -92,7 +92,7 @@ export interface Tables {
   }
   jobs: {
     id: string
-    /** Grows from job to job, which a clock that is set back does not. */
+    /** Grows from job to job, even when the clock is set back. */
     sequence: number
     kind: string
     vfolder: string | null
@@ -100,10 +100,10 @@ export interface Tables {
     state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
     request_id: string
     trace_id: string | null
-    /** Which one runs it. */
+    /** The process that runs it. */
     process: string | null
     attempts: Generated<number>
-    /** Attempts in a row that brought nothing forward. */
+    /** Failed attempts in a row, without a step forward in between. */
     failures: Generated<number>
     /** Milliseconds since 1970. */
     due_at: number

@@ -2,7 +2,10 @@ const batchBytes = 256 * 1024
 /** Copying a piece up to this size costs less than a write of its own. */
 const maxCopied = 128 * 1024
 
-/** Gathers headers and contents, so that one write has many of them, and counts them. What is given is valid until the next. */
+/**
+ * Gathers headers and contents, so that one write has many of them, and counts bytes. A chunk is valid until the next
+ * one is asked for.
+ */
 export class Batch {
   #filling = Buffer.allocUnsafeSlow(batchBytes)
   #given = Buffer.allocUnsafeSlow(batchBytes)
@@ -14,7 +17,7 @@ export class Batch {
     return this.#position
   }
 
-  /** Takes `pieces`, of which nothing is kept but copies; gives what has to go out now. */
+  /** Takes `pieces`, of which only copies are kept; yields what has to go out now. */
   *add(...pieces: Buffer[]): Generator<Buffer> {
     for (const piece of pieces) {
       this.#position += piece.length

@@ -1,6 +1,6 @@
 import type { Transform } from 'node:stream'
 
-/** What `transform` makes of the chunks. It has done with a chunk before it asks for the next. */
+/** What `transform` makes of the chunks. It is done with a chunk before it asks for the next one. */
 export async function* compress(chunks: AsyncIterable<Buffer>, transform: Transform): AsyncGenerator<Buffer> {
   const feeding = feed(chunks, transform)
   feeding.catch((error) => transform.destroy(error))
@@ -17,7 +17,7 @@ async function feed(chunks: AsyncIterable<Buffer>, transform: Transform): Promis
   transform.end()
 }
 
-/** A transform that is destroyed while nobody reads from it forgets the callback. */
+/** Rejects on `close` too: a transform that is destroyed while nobody reads from it never calls back. */
 function write(transform: Transform, chunk: Buffer): Promise<void> {
   return new Promise((resolve, reject) => {
     const closed = () => reject(new Error('nobody reads the compressed bytes any more'))

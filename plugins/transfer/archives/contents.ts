@@ -6,13 +6,13 @@ import type { Member } from './members.ts'
 /** A file up to this size is read as a whole before it is packed. */
 export const smallFileBytes = 128 * 1024
 
-// How far reading goes ahead of packing: a file is mostly waiting for its storage. Large ones hold buffers that downloads
-// share, small ones memory of their own.
+// How far reading goes ahead of packing: reading a file is mostly waiting for its storage. Large files hold buffers
+// that downloads share, small ones have memory of their own.
 const smallFilesAhead = 16
 const smallBytesAhead = 512 * 1024
 const largeFilesAhead = 8
 
-/** What is read together, where the storage can do that, and how many times as much is read ahead. */
+/** How much is read together where the storage can do that, and how many such groups are read ahead. */
 const groupMembers = 128
 const groupBytes = 512 * 1024
 const groupsAhead = 2
@@ -25,7 +25,7 @@ export interface Loaded extends Member {
 
 /**
  * Content by content, each valid until the next one is asked for.
- * @throws {SourceChanged} when a file is not, or does not remain, what was listed
+ * @throws {SourceChanged} when a file is not what was listed, or changes while it is read
  */
 export async function* loadContents(
   files: VfolderFiles,
@@ -75,7 +75,7 @@ export function isSmall({ type, size }: Entry): boolean {
 
 interface Group {
   members: Member[]
-  /** Which part of what may be read ahead it takes. */
+  /** Its share of all that may be read ahead. */
   weight: number
 }
 
@@ -126,7 +126,7 @@ async function load(files: VfolderFiles, members: Member[], signal: AbortSignal)
   return { loaded: members.map((member) => ({ ...member, content: content(member.entry) })), close }
 }
 
-/** Has the first chunk read before it is asked for. */
+/** Begins to read the first chunk before it is asked for. */
 function begin(chunks: AsyncGenerator<Buffer>): { content: AsyncGenerator<Buffer>; close(): Promise<unknown> } {
   const first = chunks.next()
   first.catch(() => {}) // As above.
@@ -162,7 +162,9 @@ async function readWhole(files: VfolderFiles, entry: Entry, signal: AbortSignal)
   }
 }
 
-/** What is read at once is as it was at one moment; what is read in parts must be the same file after the last one. */
+/**
+ * A file that is read at once is as it was at one moment; one that is read in parts must be unchanged after the last.
+ */
 async function* readLarge(files: VfolderFiles, entry: Entry, signal: AbortSignal): AsyncGenerator<Buffer> {
   const file = await openUnchanged(files, entry, signal)
   try {

@@ -40,8 +40,8 @@ function nameOf({ path, type }: Entry, start: number): string {
 }
 
 /**
- * Passes the members on and looks after each directory once all that was listed of it has passed. A listing does not
- * tell a directory that vanished from one that has no more entries.
+ * Passes on the members, and checks after the last one of each directory that the directory is still there: its listing
+ * ends in the same way when it vanishes as when it has no more entries.
  * @throws {SourceChanged}
  */
 export async function* watchDirectories(

@@ -29,7 +29,7 @@ export function tarHeader({ entry, name }: Member): Buffer {
   return Buffer.concat([paxHeader, pax, padding(pax.length), header])
 }
 
-/** What fills the last block of so many bytes. */
+/** The zeros that fill the last block of a content of so many bytes. */
 export function padding(bytes: number): Buffer {
   return zeros.subarray(0, (blockBytes - (bytes % blockBytes)) % blockBytes)
 }

@@ -27,7 +27,7 @@ export async function* packZip(
   yield* directory.encode(batch.position)
 }
 
-/** The CRC is known before the header is written, as all readers like it best. */
+/** Computes the CRC before it writes the header, which suits every reader. */
 async function* packSmall(
   batch: Batch,
   member: Loaded,

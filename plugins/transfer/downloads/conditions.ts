@@ -12,8 +12,8 @@ export function validatorsOf({ etag, modifiedAt }: Entry): Validators {
 }
 
 /**
- * Evaluates the preconditions of a GET or HEAD in the order of RFC 9110, section 13.2.2. HTTP dates have seconds, files
- * have more, so times are compared in whole seconds.
+ * Evaluates the preconditions of a GET or HEAD in the order of RFC 9110, section 13.2.2. Dates in HTTP have no
+ * fractions of a second, so times are compared in whole seconds.
  */
 export function evaluatePreconditions(
   headers: IncomingHttpHeaders,
@@ -31,21 +31,24 @@ export function evaluatePreconditions(
   return isModifiedSince(headers['if-modified-since'], validators.lastModified) === false ? 'not-modified' : 'proceed'
 }
 
-/** Whether what was last modified then has changed after the date of a header; undefined when that is no date. */
+/**
+ * Whether a file of this modification time has changed after the date in a header; undefined when that is not a date.
+ */
 export function isModifiedSince(header: string | undefined, lastModified: Date): boolean | undefined {
   const since = parseDate(header)
   return since === undefined ? undefined : seconds(lastModified) > since
 }
 
-/** The `Range` of a request, unless its `If-Range` says that it is about other bytes than these. */
+/** The `Range` of a request, unless its `If-Range` says that it is meant for other bytes than these. */
 export function applicableRange(headers: IncomingHttpHeaders, validators: Validators): string | undefined {
   const { range, 'if-range': ifRange } = headers
   return typeof ifRange !== 'string' || rangeApplies(ifRange, validators) ? range : undefined
 }
 
 /**
- * Whether a `Range` still applies (RFC 9110, section 13.1.5): only to the very bytes that the client has a part of. A
- * date says that of a file once the second is over in which it could change again unseen (section 8.8.2.2).
+ * Whether a `Range` still applies (RFC 9110, section 13.1.5): only if the file still has the bytes that the client has
+ * a part of. A date proves that only when the second is over in which the file could change again unnoticed (section
+ * 8.8.2.2).
  */
 function rangeApplies(ifRange: string, validators: Validators): boolean {
   if (ifRange.startsWith('"')) return ifRange === validators.etag
@@ -53,7 +56,7 @@ function rangeApplies(ifRange: string, validators: Validators): boolean {
   return parseDate(ifRange) === modified && modified < seconds(new Date())
 }
 
-/** Whether one of the tags of an `If-Match` or `If-None-Match`, or its `*`, stands for what has this etag. */
+/** Whether an `If-Match` or `If-None-Match` matches this etag, by one of its tags or by `*`. */
 export function matches(header: string, etag: string | undefined, comparison: 'strong' | 'weak'): boolean {
   if (header.trim() === '*') return true
   if (etag === undefined) return false

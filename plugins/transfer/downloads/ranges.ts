@@ -9,8 +9,8 @@ const maxRanges = 64
 
 /**
  * Reads a `Range` header (RFC 9110, section 14.1).
- * @returns the ranges that the file has, in the order asked for and none when no one of them can be satisfied;
- *   undefined when the header is absent, not about bytes, malformed or excessive, and so to be ignored
+ * @returns the ranges that the file has, in the order asked for, or an empty list when none of them can be satisfied;
+ *   undefined when the header is to be ignored: it is absent, not about bytes, malformed or excessive
  */
 export function parseRange(header: string | undefined, size: number): ByteRange[] | undefined {
   const specs = /^bytes=(.+)$/i.exec(header ?? '')?.[1]?.split(',')

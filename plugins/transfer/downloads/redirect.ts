@@ -3,8 +3,8 @@ import type { Entry } from '../../../backends/backend.ts'
 import { applicableRange, validatorsOf } from './conditions.ts'
 
 /**
- * Whether the storage gives the bytes that are asked for, as this service would. S3 gives no several ranges, and servers
- * of it that do not know `If-Range` (Ceph 16 is one) give a part of a file that is another by now.
+ * Whether the storage would answer with the same bytes as this service. S3 does not send several ranges at once, and a
+ * server that does not know `If-Range` (such as Ceph 16) sends a range even of a file that has changed.
  */
 export function storageCanAnswer(headers: IncomingHttpHeaders, entry: Entry): boolean {
   const { range } = headers

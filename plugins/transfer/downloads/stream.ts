@@ -4,8 +4,8 @@ import { requestIdHeader } from '../../request/request-id.ts'
 
 /**
  * Writes chunk after chunk to the connection, without a stream in between: a chunk's memory is used again as soon as
- * the kernel has it. Past the headers an error can only be told by cutting the connection,
- * and to the log by `brokenReason`.
+ * the kernel has it. After the headers, an error can only be shown by cutting the connection; the log says
+ * `brokenReason`.
  */
 export async function stream(
   reply: FastifyReply,
@@ -22,7 +22,7 @@ export async function stream(
     for await (const chunk of chunks) await write(raw, chunk, request.abortSignal)
     raw.end()
   } catch (error) {
-    // A connection that broke is told of by "request aborted"; here it may be known a moment before its signal.
+    // "request aborted" already logs a broken connection, which may show here a moment before the signal aborts.
     const gone = request.abortSignal.aborted || request.raw.socket.destroyed
     if (gone) return reply
     request.log.error({ err: error }, 'download failed after its headers were sent')
@@ -31,7 +31,7 @@ export async function stream(
   return reply
 }
 
-/** Resolves when the kernel has the bytes; rejects when the connection is closed, so that it never will. */
+/** Resolves when the kernel has the bytes; rejects when the connection is closed and it never will. */
 function write(raw: ServerResponse, chunk: Buffer, signal: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     const closed = () => reject(signal.reason)
