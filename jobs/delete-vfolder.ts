@@ -93,6 +93,6 @@ export default fp(
   },
   {
     name: 'delete-vfolder',
-    dependencies: ['request-id', 'job-queue', 'scheduler', 'vfolders', 'volumes', 'database', 'uploads', 'config'],
+    dependencies: ['config', 'database', 'volumes', 'scheduler', 'job-queue', 'vfolders', 'uploads'],
   },
 )

@@ -1,7 +1,7 @@
 import { globSync, readFileSync } from 'node:fs'
 import { join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import Fastify from 'fastify'
+import Fastify, { type FastifyPluginAsync } from 'fastify'
 import t from 'tap'
 import posix from '../backends/posix/index.ts'
 import { loadConfig } from '../plugins/config.ts'
@@ -14,8 +14,7 @@ interface Plugin {
   file: string
   name: string
   dependencies: string[]
-  // biome-ignore lint/suspicious/noExplicitAny: plugins with options of any kind
-  register: any
+  register: FastifyPluginAsync<Record<string, unknown>>
 }
 
 /** Every plugin by its name, with what it says of itself (fastify-plugin). */
@@ -69,6 +68,32 @@ t.test('each plugin starts with nothing but what it names', async (t) => {
     }
     await t.resolves(async () => app.ready(), plugin.name)
     await app.close()
+  }
+})
+
+/** Which rooms the plugins of a room may need; those of `transfer` may need all. */
+const below: Record<string, string[]> = {
+  request: ['config'],
+  storage: ['config'],
+  access: ['config'],
+  work: ['config', 'storage', 'access'],
+  vfolders: ['config', 'storage', 'access', 'work'],
+  jobs: ['config', 'storage', 'access', 'work', 'vfolders'],
+}
+
+/** The folder of a plugin, for one of `plugins/` without that. */
+function roomOf(file: string): string {
+  return file.replace('plugins/', '').replace(/(\/.*|\.ts)$/, '')
+}
+
+t.test('no plugin needs one of a room above its own', async (t) => {
+  for (const { name, file, dependencies } of plugins.values()) {
+    const room = roomOf(file)
+    for (const dependency of dependencies) {
+      const needed = roomOf(plugins.get(dependency)!.file)
+      const allowed = room === 'transfer' || needed === room || below[room]?.includes(needed)
+      t.ok(allowed, `${name} of ${room} needs ${dependency} of ${needed}`)
+    }
   }
 })
 

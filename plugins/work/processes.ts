@@ -84,5 +84,5 @@ export default fp(
     app.decorate('processes', processes)
     app.addHook('onClose', () => processes.leave())
   },
-  { name: 'processes', dependencies: ['config', 'database', 'request-id'] },
+  { name: 'processes', dependencies: ['config', 'database'] },
 )

@@ -63,7 +63,7 @@ export default fp(
       await Promise.all(running.values())
     })
   },
-  { name: 'scheduler', dependencies: ['config', 'request-id', 'processes', 'database'] },
+  { name: 'scheduler', dependencies: ['config', 'database', 'processes'] },
 )
 
 /** Makes this process the one that runs a task, unless another one that is alive does. */
