@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import Fastify from 'fastify'
 import t from 'tap'
 import { currentRequestId } from '../lib/context.ts'
-import disconnect from '../plugins/request/disconnect.ts'
+import abort from '../plugins/request/connection/abort.ts'
 import requestId, { requestIdHeader, requestIdOf } from '../plugins/request/request-id.ts'
 
 t.test('the context of a request goes with its work, and ends with the event that brought it', async (t) => {
@@ -54,7 +54,7 @@ t.test('who listens for the end of a request does so in its context', async (t) 
   const seen: Record<string, string | undefined> = {}
   const app = Fastify({ genReqId: requestIdOf })
   await app.register(requestId)
-  await app.register(disconnect)
+  await app.register(abort)
   app.get('/', async (request) => {
     request.abortSignal.addEventListener('abort', () => {
       seen[request.id] = currentRequestId()

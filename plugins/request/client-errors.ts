@@ -6,7 +6,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { inContext } from '../../lib/context.ts'
 import { Problem, type ProblemCode } from '../../lib/problems.ts'
-import { requestOn } from './disconnect.ts'
+import { requestOn } from './connection/current.ts'
 import { logRefusal, problemMediaType, routeNotFound, toDocument } from './errors.ts'
 import { contextOf, requestIdHeader, requestIdOf, warnIfReplaced } from './request-id.ts'
 
@@ -20,8 +20,8 @@ const nonsense: [ProblemCode, detail: string] = ['bad_request', 'This is not a r
 export function handleClientError(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
   const [code, detail] = clientErrors[error.code ?? ''] ?? nonsense
   const running = requestOn(socket)
-  const id = running?.id ?? randomUUID()
-  const log = running?.log ?? this.log
+  const id = running?.request.id ?? randomUUID()
+  const log = running?.request.log ?? this.log
   // Not the error itself: it holds the packet, which may hold a token.
   inContext({ request_id: id }, () => log.info({ code, reason: error.message }, 'client error'))
   if (error.code === 'ECONNRESET') socket.destroy()
@@ -66,5 +66,5 @@ export default fp(
   async (app) => {
     app.server.on('connect', (request, socket) => handleConnect(app, request, socket))
   },
-  { name: 'client-errors', dependencies: ['errors', 'disconnect'] },
+  { name: 'client-errors', dependencies: ['errors', 'connection-abort'] },
 )

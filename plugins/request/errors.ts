@@ -5,8 +5,8 @@ import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } fr
 import fp from 'fastify-plugin'
 import { BackendError } from '../../backends/errors.ts'
 import { Problem, type ProblemCode, problems, toProblem } from '../../lib/problems.ts'
+import { drain } from './connection/drain.ts'
 import { letPagesRead } from './cors.ts'
-import { drain } from './disconnect.ts'
 import { withoutToken } from './logging.ts'
 import { requestIdHeader, warnIfReplaced } from './request-id.ts'
 import { pathKeyword } from './validation.ts'
@@ -184,5 +184,5 @@ export default fp(
     app.setErrorHandler(handleError)
     app.setNotFoundHandler(handleNotFound)
   },
-  { name: 'errors', dependencies: ['request-id', 'disconnect', 'config'] },
+  { name: 'errors', dependencies: ['request-id', 'connection-abort', 'config'] },
 )

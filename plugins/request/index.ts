@@ -1,6 +1,8 @@
 import fp from 'fastify-plugin'
 import clientErrors from './client-errors.ts'
-import disconnect from './disconnect.ts'
+import abort from './connection/abort.ts'
+import handlers from './connection/handlers.ts'
+import idle from './connection/idle.ts'
 import errors from './errors.ts'
 import listeners from './listeners.ts'
 import openapi from './openapi.ts'
@@ -12,7 +14,9 @@ import validation from './validation.ts'
 export default fp(
   async (app) => {
     await app.register(requestId)
-    await app.register(disconnect)
+    await app.register(abort)
+    await app.register(idle)
+    await app.register(handlers)
     await app.register(errors)
     await app.register(clientErrors)
     await app.register(requestBody)

@@ -17,5 +17,5 @@ export default fp(
       await app.requestsSettled()
     })
   },
-  { name: 'transfer', dependencies: ['request', 'access', 'vfolders-chapter', 'disconnect'] },
+  { name: 'transfer', dependencies: ['request', 'access', 'vfolders-chapter', 'handlers'] },
 )

@@ -72,5 +72,5 @@ export default fp(
       return rate === undefined ? chunks : pieces(this, chunks, rate, end)
     })
   },
-  { name: 'pacing', dependencies: ['disconnect'] },
+  { name: 'pacing', dependencies: ['connection-abort', 'connection-idle'] },
 )

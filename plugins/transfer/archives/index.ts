@@ -99,5 +99,5 @@ export default fp(
   async (app) => {
     app.decorateReply('sendArchive', sendArchive)
   },
-  { name: 'archives', dependencies: ['downloads', 'pacing', 'vfolders', 'disconnect'] },
+  { name: 'archives', dependencies: ['downloads', 'pacing', 'vfolders', 'connection-abort'] },
 )

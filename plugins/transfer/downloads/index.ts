@@ -143,7 +143,7 @@ export default fp(
   async (app) => {
     app.decorateReply('sendFile', sendFile)
   },
-  { name: 'downloads', dependencies: ['errors', 'disconnect', 'pacing'] },
+  { name: 'downloads', dependencies: ['errors', 'connection-abort', 'pacing'] },
 )
 
 /** The name under which a file is saved: the last segment of its path. */
