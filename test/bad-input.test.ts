@@ -74,8 +74,9 @@ async function prepare(server: Server): Promise<string> {
   return folder
 }
 
+const server = await startServer(t)
+
 t.test('paths', async (t) => {
-  const server = await startServer(t)
   const folder = await prepare(server)
   const token = new URL(await server.sign(folder, 'a.txt')).search
   const files = `/folders/${folder}/files`
@@ -162,7 +163,6 @@ t.test('paths', async (t) => {
 })
 
 t.test('an entry that is not of the kind that is needed', async (t) => {
-  const server = await startServer(t)
   const folder = await prepare(server)
   const files = `/folders/${folder}/files`
   const cases: [number, string, string, RegExp][] = [

@@ -26,8 +26,9 @@ async function sendAll(url: string, method: string, version: string, fields: str
   return socket
 }
 
+const server = await startServer(t)
+
 t.test('a client that reads only when all is sent gets the answer to what was refused before', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const url = await server.sign(folder, 'a', { operation: 'upload', maxBytes: 10 })
   for (const [version, ...fields] of [
@@ -51,7 +52,6 @@ t.test('a client that reads only when all is sent gets the answer to what was re
 })
 
 t.test('the connection is closed once all is sent', async (t) => {
-  const server = await startServer(t)
   const url = await server.sign(await server.createFolder(), 'a', { operation: 'upload', maxBytes: 10 })
   const descriptors = `/proc/${server.process.pid}/fd`
   const connections = async () => {
@@ -66,7 +66,6 @@ t.test('the connection is closed once all is sent', async (t) => {
 })
 
 t.test('a client that reads while it sends sees the end of the answer, and is cut when it goes on', async (t) => {
-  const server = await startServer(t)
   const location = await create(await signTus(await server.files(), 'a'), 1e12)
   const { socket, answer } = startPatch(location, 5, 1e12, { Connection: 'close' })
   socket.allowHalfOpen = true

@@ -13,8 +13,9 @@ import { create, signTus } from './tus.ts'
 
 const run = promisify(execFile)
 
+const server = await startServer(t)
+
 t.test('garbage after a request does not get into the response that is running', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await files.upload({ 'large.bin': 'x' })
   await truncate(join(files.mount, 'large.bin'), 256 * 1024 * 1024)
@@ -28,7 +29,6 @@ t.test('garbage after a request does not get into the response that is running',
 })
 
 t.test('a request without Host, or with two, gets an answer with an ID', async (t) => {
-  const server = await startServer(t)
   for (const [status, version, hosts] of [
     [400, '1.1', ''],
     [400, '1.1', 'Host: x\r\nhost: y\r\n'],
@@ -45,7 +45,6 @@ t.test('a request without Host, or with two, gets an answer with an ID', async (
 })
 
 t.test('a body that breaks off in nonsense is told of under the ID of its request', async (t) => {
-  const server = await startServer(t)
   const answer = await server.raw(
     'POST /folders HTTP/1.1\r\nHost: x\r\nX-Backend-Request-ID: broken-chunk\r\nTransfer-Encoding: chunked\r\n',
     'Content-Type: application/json\r\nAuthorization: Bearer a-manager-token-for-tests\r\n\r\nZZ\r\n',
@@ -55,7 +54,6 @@ t.test('a body that breaks off in nonsense is told of under the ID of its reques
 })
 
 t.test('a token is kept out of the log however it is spelt', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await files.upload({ 'a.txt': 'a' })
   const url = new URL(await server.sign(files.folder, 'a.txt'))
@@ -68,7 +66,6 @@ t.test('a token is kept out of the log however it is spelt', async (t) => {
 })
 
 t.test('so is the token of an upload, which looks like a name', async (t) => {
-  const server = await startServer(t)
   const { href, pathname, search } = new URL(await create(await signTus(await server.files(), 'a'), 5))
   const token = search.slice('?token='.length)
   const encoded = encodeURIComponent(href)
@@ -129,7 +126,6 @@ t.test('a clone to a volume that is away', async (t) => {
 })
 
 t.test('odd entries', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await run('mkfifo', [join(files.mount, 'fifo')])
   t.match(await files.post('move', { from: 'fifo', to: 'moved' }), [409, { code: 'not_a_file' }])

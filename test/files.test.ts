@@ -6,8 +6,9 @@ import { join } from 'node:path'
 import t from 'tap'
 import { ended, Files, startServer } from './server.ts'
 
+const server = await startServer(t)
+
 t.test('stat, mkdir and content', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await files.upload({ 'dir/a.txt': 'hello' })
   const file = await files.stat('dir/a.txt')
@@ -31,7 +32,6 @@ t.test('stat, mkdir and content', async (t) => {
 })
 
 t.test('move', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await files.upload({ 'a.txt': 'a', 'b.txt': 'bb', 'dir/c.txt': 'ccc' })
   t.match(await files.post('move', { from: 'a.txt', to: 'new/place/a.txt' }), [200, { path: 'new/place/a.txt' }])
@@ -61,7 +61,6 @@ t.test('move', async (t) => {
 })
 
 t.test('copy', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await files.upload({ 'a.txt': 'a', 'b.txt': 'bb', 'dir/c.txt': 'ccc', 'dir/sub/d.txt': 'dddd' })
   await symlink('c.txt', join(files.mount, 'dir/link'))
@@ -89,7 +88,6 @@ t.test('copy', async (t) => {
 })
 
 t.test('delete', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const names = ['a.txt', 'b.txt', 'dir/c.txt', 'dir/sub/d.txt', 'kept.txt']
   await files.upload(Object.fromEntries(names.map((name) => [name, '12345'])))
@@ -110,7 +108,6 @@ t.test('delete', async (t) => {
 })
 
 t.test('what is no entry was never counted, so deleting it takes nothing from the usage', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await files.upload({ 'kept.txt': '12345', 'dir/a.txt': '12345' })
   execFileSync('mkfifo', ['fifo', 'dir/fifo'], { cwd: files.mount })
@@ -127,7 +124,6 @@ t.test('what is no entry was never counted, so deleting it takes nothing from th
 })
 
 t.test('a path of 4096 bytes', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   // With the root of the volume it is longer than any path that the kernel takes.
   const top = 'x'.repeat(249)

@@ -49,8 +49,9 @@ async function assertNothingLeft(t: Test, server: Server): Promise<void> {
   t.pass('nothing is staged or open')
 }
 
+const server = await startServer(t)
+
 t.test('a file by a signed URL', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const url = await sign(files, 'some/place/ünï 100%.bin')
   const file = join(files.mount, 'some/place/ünï 100%.bin')
@@ -93,7 +94,6 @@ t.test('a file by a signed URL', async (t) => {
 })
 
 t.test('digests', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const url = await sign(files, 'a')
   const good = digest('sha256', 'hello')
@@ -129,7 +129,6 @@ t.test('digests', async (t) => {
 })
 
 t.test('preconditions', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const url = await sign(files, 'a')
   const failed = { status: 412, answer: { code: 'precondition_failed' } }
@@ -215,7 +214,6 @@ t.test('limits', async (t) => {
 })
 
 t.test('what is refused', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await files.upload({ 'directory/file': 'hello' })
   const url = await sign(files, 'a')
@@ -322,7 +320,6 @@ t.test('curl waits for 100 Continue, and is refused before it sends', needing('c
 })
 
 t.test('connections cut at random points leave nothing, and the old file', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const url = await sign(files, 'a')
   await put(url, 'old')
@@ -341,7 +338,6 @@ t.test('connections cut at random points leave nothing, and the old file', async
 })
 
 t.test('100 at once', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const contents = Array.from({ length: 100 }, () => new Uint8Array(randomBytes(300_000)))
   const answers = await Promise.all(

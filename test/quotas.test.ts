@@ -65,8 +65,9 @@ async function limited(server: Server, quota: object, more: object = {}): Promis
   return files
 }
 
+const server = await startServer(t)
+
 t.test('fifty uploads at once against a quota that fits ten', async (t) => {
-  const server = await startServer(t)
   const files = await limited(server, { bytes: 10 * size })
   const answers = await Promise.all(Array.from({ length: 50 }, (_, index) => put(files, `file-${index}`, size)))
   const stored = answers.filter(({ status }) => status === 201)
@@ -103,7 +104,6 @@ t.test('fifty uploads at once against a quota that fits ten', async (t) => {
 })
 
 t.test('uploads of unknown size never go over', async (t) => {
-  const server = await startServer(t)
   const files = await limited(server, { bytes: 10 * size })
   const answers = await Promise.all(
     Array.from({ length: 20 }, (_, index) => put(files, `file-${index}`, size, 'chunked')),
@@ -116,7 +116,6 @@ t.test('uploads of unknown size never go over', async (t) => {
 })
 
 t.test('a limit of files', async (t) => {
-  const server = await startServer(t)
   const files = await limited(server, { files: 3 })
   const answers = await Promise.all(Array.from({ length: 10 }, (_, index) => put(files, `file-${index}`, 10)))
   t.equal(answers.filter(({ status }) => status === 201).length, 3)
@@ -132,7 +131,6 @@ t.test('a limit of files', async (t) => {
 })
 
 t.test('copies and moves count', async (t) => {
-  const server = await startServer(t)
   const files = await limited(server, { bytes: 1000 })
   await files.upload({ 'dir/a': 'a'.repeat(400), 'dir/b': 'b'.repeat(100) })
   t.equal((await files.post('copy', { from: 'dir', to: 'second' }))[0], 201, 'exactly full')
@@ -158,7 +156,6 @@ t.test('copies and moves count', async (t) => {
 })
 
 t.test('what many do to one file at once is counted as it was', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const overwriting = { from: 'from', to: 'file', overwrite: true }
   const deeds: Record<string, (index: number, round: number) => Promise<unknown>> = {
@@ -186,7 +183,6 @@ t.test('what many do to one file at once is counted as it was', async (t) => {
 })
 
 t.test('a quota scope', async (t) => {
-  const server = await startServer(t)
   const scope = '/quota-scopes/user-1'
   t.match(await (await server.manager('GET', scope)).json(), { status: 404, code: 'quota_scope_not_found' })
   t.match(await (await server.manager('PUT', '/quota-scopes/a%20b', {})).json(), {
@@ -231,12 +227,11 @@ t.test('a quota scope', async (t) => {
 })
 
 t.test('a move inside of a quota scope changes nothing for it', async (t) => {
-  const server = await startServer(t)
-  await server.ask('PUT', '/quota-scopes/user-1', { bytes: 1000 })
-  const [from, to] = await Promise.all([1, 2].map(() => server.createFolder({ quotaScope: 'user-1' })))
+  await server.ask('PUT', '/quota-scopes/user-2', { bytes: 1000 })
+  const [from, to] = await Promise.all([1, 2].map(() => server.createFolder({ quotaScope: 'user-2' })))
   await server.upload(from!, { a: 'a'.repeat(900) })
   await server.ask('POST', `/folders/${from}/files/move`, { from: 'a', to: 'a', toFolder: to })
-  t.match(await server.ask('GET', '/quota-scopes/user-1'), { usage: { bytes: 900, files: 1 } })
+  t.match(await server.ask('GET', '/quota-scopes/user-2'), { usage: { bytes: 900, files: 1 } })
 })
 
 t.test('an upload whose room was given away while its process stood still', async (t) => {

@@ -45,8 +45,9 @@ async function assertNothingLeft(t: Test, server: Server, folder: string, visibl
   t.same(await readdir(await server.mountOf(folder)), visible)
 }
 
+const server = await startServer(t)
+
 t.test('files of every kind, in one form', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const files = {
     'a.txt': 'hello',
@@ -110,7 +111,6 @@ t.test('files of every kind, in one form', async (t) => {
 })
 
 t.test('a form that cannot be stored', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   await server.upload(folder, { 'dir/a.txt': 'a' })
   const upload = async (body: string | FormData, type?: string): Promise<Answer> => {
@@ -159,7 +159,6 @@ t.test('a form that cannot be stored', async (t) => {
 })
 
 t.test('a part that is no file is refused, not passed over', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const signed = await server.sign(folder, 'form', { operation: 'upload' })
   const routes = [`${server.url}/folders/upload?folder=${folder}&path=form`, signed]
@@ -282,7 +281,6 @@ t.test('a file over the limit', async (t) => {
 })
 
 t.test('a client that goes away', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   await server.upload(folder, { 'large.bin': 'the old one' })
   const { hostname, port } = new URL(server.url)
@@ -317,7 +315,6 @@ t.test('a client that goes away', async (t) => {
 })
 
 t.test('of uploads to one name at once, one is there as a whole', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const versions = Array.from({ length: 12 }, (_, version) => new Uint8Array(2_000_000).fill(version))
   await Promise.all(versions.map((version) => server.upload(folder, { 'file.bin': version })))
