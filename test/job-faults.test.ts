@@ -9,7 +9,7 @@ import t, { type Test } from 'tap'
 import { requestIdHeader } from '../plugins/request/request-id.ts'
 import { changeDatabase } from './database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from './server.ts'
-import { needing } from './tools.ts'
+import { needing, withOwnMounts } from './tools.ts'
 
 const run = promisify(execFile)
 const env = { LEASE_SECONDS: '1' }
@@ -56,17 +56,16 @@ t.test('a file that the service may not read', needing('setpriv'), async (t) => 
   t.match(line, { request_id: job.requestId, job_id: job.id, code: 'storage_access_denied' })
 })
 
-t.test('a volume that gets full', needing('mount', 'unshare'), async (t) => {
+t.test('a volume that gets full', needing('mount', 'unshare', 'mounts of its own'), async (t) => {
   const dataDir = await temporaryDirectory(t)
   const small = join(dataDir, 'small')
   await mkdir(small)
-  const unshare = isRoot ? ['unshare', '--mount'] : ['unshare', '--map-root-user', '--mount']
   const mount = `mount -t tmpfs -o size=8m none '${small}' && exec "$@"`
   const volumes = {
     default: { backend: 'posix', root: join(dataDir, 'default') },
     small: { backend: 'posix', root: small },
   }
-  const through = [...unshare, 'sh', '-c', mount, 'sh']
+  const through = [...withOwnMounts, 'sh', '-c', mount, 'sh']
   const server = await startServer(t, { dataDir, through, env: { VOLUMES: JSON.stringify(volumes) } })
   const source = await server.files()
   await fill(source.mount, 100, 128 * 1024)

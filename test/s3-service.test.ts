@@ -8,6 +8,7 @@ import t from 'tap'
 import { MiB, patternBytes } from '../backends/conformance/bytes.ts'
 import { s3Volume } from './ceph/index.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from './server.ts'
+import { needing } from './tools.ts'
 
 const large = new Uint8Array(patternBytes(11 * MiB))
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
@@ -201,7 +202,7 @@ t.test('each command is logged under the request that it is for', async (t) => {
   for (const secret of [volume.secretAccessKey, 'X-Amz-', 'AWS4-HMAC']) t.notMatch(log, secret)
 })
 
-t.test('a volume that redirects sends clients to the storage itself', async (t) => {
+t.test('a volume that redirects sends clients to the storage itself', needing('curl'), async (t) => {
   const { server } = await start(t)
   const folder = await server.createFolder({ volume: 'redirecting' })
   const path = 'dir/résumé "x".bin'

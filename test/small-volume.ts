@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { type Server, startServer, temporaryDirectory } from './server.ts'
+import { withOwnMounts } from './tools.ts'
 
 export interface SmallVolume {
   server: Server
@@ -14,9 +15,7 @@ export async function startOnSmallVolume(t: Test, mebibytes: number): Promise<Sm
   const dataDir = await temporaryDirectory(t)
   const root = join(dataDir, 'volumes/default')
   await mkdir(root, { recursive: true })
-  // A mount of the server's own, which ends with it.
-  const unshare = process.getuid?.() === 0 ? ['unshare', '--mount'] : ['unshare', '--map-root-user', '--mount']
   const mount = `mount -t tmpfs -o size=${mebibytes}m none '${root}' && exec "$@"`
-  const server = await startServer(t, { dataDir, through: [...unshare, 'sh', '-c', mount, 'sh'] })
+  const server = await startServer(t, { dataDir, through: [...withOwnMounts, 'sh', '-c', mount, 'sh'] })
   return { server, root: join(`/proc/${server.process.pid}/root`, root) }
 }

@@ -1,21 +1,28 @@
+import { spawnSync } from 'node:child_process'
 import { accessSync, appendFileSync, constants } from 'node:fs'
 import { basename, join } from 'node:path'
 
-/** The outside tools that tests need, each with the Debian package that it is in; every Debian has the others. */
+/** The outside programs that tests need, each with the Debian package that has it; every Debian has the others. */
 export const packages = {
   bsdtar: 'libarchive-tools',
+  ceph: 'ceph-common',
+  'ceph-authtool': 'ceph-common',
   'ceph-mgr': 'ceph-mgr',
   'ceph-mon': 'ceph-mon',
   'ceph-osd': 'ceph-osd',
   chromium: 'chromium',
   curl: 'curl',
+  losetup: 'mount',
   'mkfs.btrfs': 'btrfs-progs',
   'mkfs.xfs': 'xfsprogs',
+  monmaptool: 'ceph-base',
   mount: 'mount',
   nginx: 'nginx-light',
   python3: 'python3',
   radosgw: 'radosgw',
+  'radosgw-admin': 'ceph-common',
   setpriv: 'util-linux',
+  umount: 'mount',
   unshare: 'util-linux',
   unzip: 'unzip',
   zipinfo: 'unzip',
@@ -23,44 +30,102 @@ export const packages = {
 
 export type Tool = keyof typeof packages
 
+const isRoot = process.getuid?.() === 0
+
+/** Runs a command with mounts of its own, which end with it. */
+export const withOwnMounts = isRoot ? ['unshare', '--mount'] : ['unshare', '--map-root-user', '--mount']
+
+/** What tests need the machine to allow, each with a command that tries it. */
+const trials = {
+  'loop devices': isRoot ? ['losetup', '--find'] : ['false'],
+  'mounts of its own': [...withOwnMounts, 'mount', '-t', 'tmpfs', 'none', '/tmp'],
+} as const
+
+export type Need = Tool | keyof typeof trials
+
 /** What an S3 server of our own consists of. */
-export const ceph = ['ceph-mon', 'ceph-mgr', 'ceph-osd', 'radosgw'] as const satisfies Tool[]
+const cephPrograms = [
+  'ceph',
+  'ceph-authtool',
+  'ceph-mgr',
+  'ceph-mon',
+  'ceph-osd',
+  'monmaptool',
+  'radosgw',
+  'radosgw-admin',
+] as const satisfies Tool[]
+
+const { S3_ENDPOINT, S3_BUCKET, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_REGION = 'us-east-1' } = process.env
+
+/** The S3 server that the environment names as a whole; without it the tests start Ceph's gateway. */
+export const namedS3Server =
+  S3_ENDPOINT && S3_BUCKET && S3_ACCESS_KEY_ID && S3_SECRET_ACCESS_KEY
+    ? {
+        endpoint: S3_ENDPOINT,
+        region: S3_REGION,
+        bucket: S3_BUCKET,
+        accessKeyId: S3_ACCESS_KEY_ID,
+        secretAccessKey: S3_SECRET_ACCESS_KEY,
+      }
+    : undefined
+
+const anyS3Server = namedS3Server === undefined ? cephPrograms : []
 
 /** The files whose tests all need a tool. Where only some do, the test itself says so, by `needing`. */
-export const needsOfFiles: Record<string, readonly Tool[]> = {
-  'test/archive-large.test.ts': ['bsdtar', 'curl', 'python3', 'unzip'],
-  'test/behind-nginx.test.ts': ['nginx'],
-  'test/full-disk.test.ts': ['mount', 'unshare'],
-  'test/quickstart.test.ts': ['curl', ...ceph],
-  'test/s3-archive.test.ts': ['bsdtar', ...ceph],
-  'test/tus-browser.test.ts': ['chromium'],
-  ...Object.fromEntries(
-    [
-      'example-opendal',
-      's3-capabilities',
-      's3-conformance',
-      's3-contention',
-      's3-copies',
-      's3-errors',
-      's3-faults',
-      's3-log-join',
-      's3-moves',
-      's3-pages',
-      's3-redirect',
-      's3-service',
-      's3-upload-begin',
-      's3',
-    ].map((name) => [`test/${name}.test.ts`, ceph]),
-  ),
+export const needsOfFiles: Record<string, readonly Need[]> = {
+  'archive-large': ['bsdtar', 'curl', 'python3', 'unzip'],
+  'behind-nginx': ['nginx'],
+  'example-opendal': anyS3Server,
+  'full-disk': ['mount', 'unshare', 'mounts of its own'],
+  quickstart: ['curl', ...anyS3Server],
+  s3: anyS3Server,
+  's3-archive': ['bsdtar', ...anyS3Server],
+  's3-capabilities': anyS3Server,
+  's3-conformance': anyS3Server,
+  's3-contention': anyS3Server,
+  's3-copies': anyS3Server,
+  's3-errors': anyS3Server,
+  's3-faults': anyS3Server,
+  's3-log-join': cephPrograms,
+  's3-moves': anyS3Server,
+  's3-pages': anyS3Server,
+  's3-redirect': anyS3Server,
+  's3-service': anyS3Server,
+  's3-upload-begin': anyS3Server,
+  'tus-browser': ['chromium'],
+}
+
+/** What the tests of a file all need. */
+export function needsOf(file: string): readonly Need[] {
+  return needsOfFiles[basename(file, '.test.ts')] ?? []
+}
+
+/** All that any test needs. */
+export const allNeeds: readonly Need[] = Object.keys({ ...packages, ...trials }).filter(isNeed)
+
+function isNeed(name: string): name is Need {
+  return name in packages || name in trials
+}
+
+export function isTool(need: Need): need is Tool {
+  return need in packages
 }
 
 /** Debian has some of them where an ordinary user's PATH does not lead. */
 const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
+const env = { PATH: directories.join(':') }
 
-/** Those of `tools` that this machine does not have. An S3 server that is named by the environment needs no Ceph. */
-export function missing(tools: readonly Tool[]): Tool[] {
-  const wanted = process.env.S3_ENDPOINT ? tools.filter((tool) => !(ceph as readonly Tool[]).includes(tool)) : tools
-  return wanted.filter((tool) => !directories.some((directory) => isExecutable(join(directory, tool))))
+/** Those of `needs` that this machine does not have. */
+export function missing(needs: readonly Need[]): Need[] {
+  return needs.filter((need) => !(isTool(need) ? isInstalled(need) : isAllowed(trials[need])))
+}
+
+function isAllowed([command = '', ...args]: readonly string[]): boolean {
+  return spawnSync(command, args, { env, stdio: 'ignore' }).status === 0
+}
+
+function isInstalled(program: string): boolean {
+  return directories.some((directory) => isExecutable(join(directory, program)))
 }
 
 function isExecutable(path: string): boolean {
@@ -79,8 +144,8 @@ export const leftOutVariable = 'TESTS_LEFT_OUT'
  * Options of a test that needs tools: without them it is left out, and said so at the end of the run. In CI nothing is
  * left out: such a test fails.
  */
-export function needing(...tools: Tool[]): { skip?: string } {
-  const lacking = missing(tools)
+export function needing(...needs: Need[]): { skip?: string } {
+  const lacking = missing(needs)
   if (lacking.length === 0 || process.env.CI === 'true') return {}
   const file = process.env[leftOutVariable]
   if (file !== undefined)

@@ -66,7 +66,7 @@ t.test('a vfolder that is deleted takes its uploads with it', async (t) => {
   await eventually(async () => (await server.openFiles()).length === 0)
 })
 
-t.test('a volume that is full', needing('mount', 'unshare'), async (t) => {
+t.test('a volume that is full', needing('mount', 'unshare', 'mounts of its own'), async (t) => {
   const { server, root } = await startOnSmallVolume(t, 12)
   const files = await server.files()
   const url = await signTus(files, 'a')

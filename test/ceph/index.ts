@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { eventually } from '../server.ts'
+import { namedS3Server } from '../tools.ts'
 
 const keeper = fileURLToPath(new URL('keeper.ts', import.meta.url))
 
@@ -23,17 +24,7 @@ export interface S3Server {
  * name, else Ceph's gateway.
  */
 export async function s3Server(): Promise<S3Server> {
-  const { S3_ENDPOINT, S3_BUCKET, S3_ACCESS_KEY_ID, S3_SECRET_ACCESS_KEY, S3_REGION = 'us-east-1' } = process.env
-  if (S3_ENDPOINT && S3_BUCKET && S3_ACCESS_KEY_ID && S3_SECRET_ACCESS_KEY) {
-    return {
-      endpoint: S3_ENDPOINT,
-      region: S3_REGION,
-      bucket: S3_BUCKET,
-      accessKeyId: S3_ACCESS_KEY_ID,
-      secretAccessKey: S3_SECRET_ACCESS_KEY,
-    }
-  }
-  return cephServer()
+  return namedS3Server ?? cephServer()
 }
 
 /**
