@@ -7,8 +7,7 @@ import type { Rate } from '../../plugins/access/rates.ts'
 import { toRequestProblem } from '../../plugins/request/errors.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import type { StoredFile, Upload } from '../../plugins/vfolders/write.ts'
-import { announcedBytes } from './form-size.ts'
-import { countedParts } from './parts.ts'
+import { followOutline, type Outline } from './outline.ts'
 
 /** Of @fastify/multipart, in the scope of a route that stores a form. */
 export const formOptions: FastifyMultipartBaseOptions = {
@@ -34,14 +33,14 @@ export async function storeForm(
 ): Promise<StoredFile[]> {
   const stored: StoredFile[] = []
   const { abortSignal: signal } = request
-  const announced = announcedBytes(request)
-  const parts = formFiles(request)
+  const outline = followOutline(request)
+  const parts = formFiles(request, outline)
   let upload: Upload | undefined
   try {
     reply.willReadBody()
     for await (const part of parts) {
       const target = targetOf(part, directory)
-      upload ??= files.upload({ bytes: announced(), partly: true })
+      upload ??= files.upload({ bytes: outline.announcedBytes(), partly: true })
       const { path, size, sha256 } = await upload.write(target, request.paced(contents(part, signal), rate), {
         maxBytes,
         signal,
@@ -58,8 +57,7 @@ export async function storeForm(
 }
 
 /** The files of a form as they come; anything else in it is refused. */
-async function* formFiles(request: FastifyRequest): AsyncGenerator<MultipartFile> {
-  const counted = countedParts(request)
+async function* formFiles(request: FastifyRequest, outline: Outline): AsyncGenerator<MultipartFile> {
   let read = 0
   try {
     for await (const part of request.parts()) {
@@ -68,7 +66,7 @@ async function* formFiles(request: FastifyRequest): AsyncGenerator<MultipartFile
       if (part.filename) yield part
       else if (!(await isEmpty(part))) throw refused('validation_failed', part, 'must have a filename')
     }
-    if (read !== counted()) throw passedOver(counted(), read)
+    if (read !== outline.parts()) throw passedOver(outline.parts(), read)
   } catch (error) {
     throw asMultipartProblem(error)
   }
