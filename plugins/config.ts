@@ -16,7 +16,7 @@ const Seconds = (value: number, description: string) =>
 
 const levels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
-/** The variables, their types, rules and defaults, but for those that can be a file too; see `given`. */
+/** The variables, their types, rules and defaults, but for those that can be a file too; see `readVariable`. */
 const Environment = Type.Object({
   HOST: Type.String({ default: '127.0.0.1' }),
   PORT: Type.Integer({ minimum: 0, maximum: 65535, default: 6021 }),
@@ -119,10 +119,10 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     if (text) values[name] = type === 'integer' && /^-?\d+$/.test(text) ? Number(text) : text
   }
   const validate = ajv.compile<Static<typeof Environment>>(Environment)
-  if (!validate(values)) throw new ConfigError(sentence('', validate.errors?.[0]))
+  if (!validate(values)) throw new ConfigError(explainRule('', validate.errors?.[0]))
 
   const dataDir = resolve(values.DATA_DIR)
-  const volumes = given(env, 'VOLUMES')
+  const volumes = readVariable(env, 'VOLUMES')
   return {
     host: values.HOST,
     port: values.PORT,
@@ -134,8 +134,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     backendPlugins: values.BACKEND_PLUGINS.split(',')
       .map((module) => module.trim())
       .filter(Boolean),
-    managerTokens: managerTokens(given(env, 'MANAGER_TOKENS')),
-    signingKeys: secrets(given(env, 'SIGNING_KEYS'), 32),
+    managerTokens: managerTokens(readVariable(env, 'MANAGER_TOKENS')),
+    signingKeys: secrets(readVariable(env, 'SIGNING_KEYS'), 32),
     corsOrigins: corsOrigins(values.CORS_ORIGINS),
     logLevel: values.LOG_LEVEL,
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
@@ -152,7 +152,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
 }
 
 /** Says in words what a schema found. */
-export function sentence(name: string, error: ErrorObject | undefined): string {
+export function explainRule(name: string, error: ErrorObject | undefined): string {
   const { instancePath = '', message = 'is not valid', params = {}, propertyName } = error ?? {}
   const { allowedValues = [], additionalProperty = '' } = params
   const place = propertyName === undefined ? instancePath : `${instancePath}/${propertyName}`
@@ -160,14 +160,14 @@ export function sentence(name: string, error: ErrorObject | undefined): string {
   return words.filter(Boolean).join(' ')
 }
 
-interface Given {
+interface Setting {
   /** The variable that was set, `NAME` or `NAME_FILE`. */
   name: string
   text: string | undefined
 }
 
 /** The value of a variable that may be set to a file, as `NAME_FILE`, instead. */
-function given(env: NodeJS.ProcessEnv, name: string): Given {
+function readVariable(env: NodeJS.ProcessEnv, name: string): Setting {
   const file = env[`${name}_FILE`]
   if (!file) return { name, text: env[name] || undefined }
   if (env[name]) throw new ConfigError(`${name} and ${name}_FILE must not both be set`)
@@ -178,7 +178,7 @@ function given(env: NodeJS.ProcessEnv, name: string): Given {
   }
 }
 
-function secrets({ name, text }: Given, minLength: number): string[] | undefined {
+function secrets({ name, text }: Setting, minLength: number): string[] | undefined {
   const items = text?.split(',').map((item) => item.trim())
   if (items?.some((item) => item.length < minLength)) {
     throw new ConfigError(`${name} must have at least ${minLength} characters in each of its values`)
@@ -186,11 +186,11 @@ function secrets({ name, text }: Given, minLength: number): string[] | undefined
   return items
 }
 
-function managerTokens(given: Given): string[] | undefined {
-  const tokens = secrets(given, 16)
+function managerTokens(setting: Setting): string[] | undefined {
+  const tokens = secrets(setting, 16)
   // Any other character cannot be sent in an Authorization header, or splits it.
   if (tokens?.every((token) => /^[!-~]+$/.test(token)) === false) {
-    throw new ConfigError(`${given.name} must have visible ASCII characters only, and commas between its values`)
+    throw new ConfigError(`${setting.name} must have visible ASCII characters only, and commas between its values`)
   }
   return tokens
 }
@@ -221,7 +221,7 @@ function corsOrigins(text: string): Config['corsOrigins'] {
   return origins
 }
 
-function parseVolumes({ name, text }: Given, dataDir: string): Config['volumes'] {
+function parseVolumes({ name, text }: Setting, dataDir: string): Config['volumes'] {
   if (text === undefined) return { default: { backend: 'posix', root: resolve(dataDir, 'volumes/default') } }
   let parsed: unknown
   try {
@@ -230,7 +230,7 @@ function parseVolumes({ name, text }: Given, dataDir: string): Config['volumes']
     throw new ConfigError(`${name} must be JSON`, { cause: error })
   }
   const validate = ajv.compile<Config['volumes']>(VolumesShape)
-  if (!validate(parsed)) throw new ConfigError(sentence(name, validate.errors?.[0]))
+  if (!validate(parsed)) throw new ConfigError(explainRule(name, validate.errors?.[0]))
   return parsed
 }
 

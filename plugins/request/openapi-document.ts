@@ -27,12 +27,12 @@ export const formBody = {
  * Adds what @fastify/swagger cannot know from the routes' schemas: which bodies the handlers read themselves, that
  * problems have a media type of their own, and that a field with a default is not required.
  */
-export function mend<T extends { paths?: unknown }>(document: T): T {
-  for (const path of objectsIn(document.paths)) for (const operation of objectsIn(path)) mendOperation(operation)
+export function completeDocument<T extends { paths?: unknown }>(document: T): T {
+  for (const path of objectsIn(document.paths)) for (const operation of objectsIn(path)) completeOperation(operation)
   return document
 }
 
-function mendOperation(operation: Record<string, unknown>): void {
+function completeOperation(operation: Record<string, unknown>): void {
   for (const parameter of objectsIn(operation.parameters)) {
     if (isObject(parameter.schema) && 'default' in parameter.schema) parameter.required = false
   }
@@ -41,7 +41,7 @@ function mendOperation(operation: Record<string, unknown>): void {
     delete operation[requestBody]
   }
   if (isObject(operation.requestBody)) {
-    for (const content of objectsIn(operation.requestBody.content)) mendRequired(content.schema)
+    for (const content of objectsIn(operation.requestBody.content)) forgetDefaulted(content.schema)
   }
   if (!isObject(operation.responses)) return
   for (const response of objectsIn(operation.responses)) {
@@ -57,7 +57,7 @@ function isProblem(media: unknown): boolean {
   )
 }
 
-function mendRequired(schema: unknown): void {
+function forgetDefaulted(schema: unknown): void {
   if (!isObject(schema) || !Array.isArray(schema.required) || !isObject(schema.properties)) return
   const { properties } = schema
   schema.required = schema.required.filter((name) => {

@@ -2,7 +2,7 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
 import manifest from '../../package.json' with { type: 'json' }
-import { mend } from './openapi-document.ts'
+import { completeDocument } from './openapi-document.ts'
 
 /** The OpenAPI document at /openapi.json and a page to read it at /docs, both made from the routes' schemas. */
 export default fp(
@@ -27,11 +27,11 @@ export default fp(
           { name: 'files', description: 'The entries of a vfolder' },
           { name: 'quota scopes', description: 'Limits over all vfolders of one owner' },
           { name: 'jobs', description: 'Work that goes on after the answer' },
-          { name: 'client', description: 'Signed URLs, for who has no manager token' },
-          { name: 'operations', description: 'For who runs the service' },
+          { name: 'client', description: 'For clients that hold a signed URL instead of a manager token' },
+          { name: 'operations', description: 'For people who run the service' },
         ],
       },
-      transformObject: (made) => ('openapiObject' in made ? mend(made.openapiObject) : made.swaggerObject),
+      transformObject: (made) => ('openapiObject' in made ? completeDocument(made.openapiObject) : made.swaggerObject),
       refResolver: { buildLocalReference: (json, _base, _fragment, i) => String(json.title ?? json.$id ?? `def-${i}`) },
     })
     await app.register(async (scope) => {

@@ -43,14 +43,14 @@ export function warnIfReplaced({ headers }: IncomingMessage, id: string, log: Fa
   log.warn({ header: requestIdHeader }, 'request ID does not fit the rule and was replaced')
 }
 
-/** Joins the lines of this request, for which the calling code runs, with those of the request that signed its URL. */
+/** Joins this request's lines with those of the request that signed its URL. To be called from the request's own work. */
 export function setOriginRequestId(request: FastifyRequest, id: string): void {
   const context = currentContext()
   if (context?.request_id === request.id) context.origin_request_id = id
   request.log.setBindings({ origin_request_id: id })
 }
 
-/** Takes, carries and returns the request ID; see the design's chapter on it. */
+/** Takes, carries and returns the request ID: docs/request-id.md. */
 export default fp(
   async (app) => {
     app.addHook('onRequest', (request, _reply, done) => {

@@ -12,10 +12,10 @@ import { ConfigError } from '../config.ts'
 async function importPlugin(name: string): Promise<FastifyPluginAsync> {
   const url = resolveFrom(process.cwd(), name)
   const module: { default?: unknown } = await import(url).catch((error) => {
-    throw broken(name, 'cannot be loaded', error)
+    throw pluginError(name, 'cannot be loaded', error)
   })
-  if (!('default' in module)) throw broken(name, 'has no default export, which must be a Fastify plugin')
-  if (!isPlugin(module.default)) throw broken(name, 'has a default export that is not a Fastify plugin')
+  if (!('default' in module)) throw pluginError(name, 'has no default export, which must be a Fastify plugin')
+  if (!isPlugin(module.default)) throw pluginError(name, 'has a default export that is not a Fastify plugin')
   return module.default
 }
 
@@ -33,7 +33,7 @@ function resolveFrom(directory: string, name: string): string {
     if (!existsSync(fileURLToPath(url))) throw new Error(`there is no ${fileURLToPath(url)}`)
     return url
   } catch (error) {
-    throw broken(name, 'cannot be found', error)
+    throw pluginError(name, 'cannot be found', error)
   } finally {
     hooks.deregister()
   }
@@ -43,20 +43,20 @@ async function register(app: FastifyInstance, name: string): Promise<string[]> {
   const plugin = await importPlugin(name)
   const before = app.backends.types().length
   try {
-    await app.register(promising(plugin))
+    await app.register(rejectOnThrow(plugin))
   } catch (error) {
-    throw broken(name, 'fails', error)
+    throw pluginError(name, 'fails', error)
   }
   return app.backends.types().slice(before)
 }
 
 /** The same plugin, but what it throws synchronously becomes a rejection; Fastify would let it end the process. */
-function promising(plugin: FastifyPluginAsync): FastifyPluginAsync {
+function rejectOnThrow(plugin: FastifyPluginAsync): FastifyPluginAsync {
   const { length: _, ...properties } = Object.getOwnPropertyDescriptors(plugin)
   return Object.defineProperties(async (app, options) => plugin(app, options), properties)
 }
 
-function broken(module: string, what: string, cause?: unknown): ConfigError {
+function pluginError(module: string, what: string, cause?: unknown): ConfigError {
   const reason = cause instanceof Error ? cause.message : String(cause)
   const why = cause === undefined ? '' : `: ${reason.split('\n')[0]}`
   return new ConfigError(`BACKEND_PLUGINS has ${module}, which ${what}${why}`, { cause })
@@ -67,7 +67,7 @@ export default fp(
   async (app) => {
     for (const module of app.config.backendPlugins) {
       const types = await register(app, module)
-      if (types.length === 0) throw broken(module, 'registers no backend')
+      if (types.length === 0) throw pluginError(module, 'registers no backend')
       app.log.info({ module, types }, 'backend plugin loaded')
     }
   },

@@ -5,7 +5,7 @@ import type { Backend } from '../../backends/backend.ts'
 import { type Capability, type Capable, capabilitiesOf, hasCapability } from '../../backends/capabilities.ts'
 import { withCallLog } from '../../backends/layers/call-log.ts'
 import { Problem } from '../../lib/problems.ts'
-import { type Config, ConfigError, type HandOver, sentence } from '../config.ts'
+import { type Config, ConfigError, explainRule, type HandOver } from '../config.ts'
 import { checkBackend } from './backend-shape.ts'
 
 declare module 'fastify' {
@@ -94,7 +94,7 @@ async function createBackend(
     throw new ConfigError(`${place}/backend must be one of ${known}, not ${type}`)
   }
   const validate = new Ajv({ useDefaults: true, validateSchema: false }).compile(definition.options)
-  if (!validate(options)) throw new ConfigError(sentence(place, validate.errors?.[0]))
+  if (!validate(options)) throw new ConfigError(explainRule(place, validate.errors?.[0]))
   try {
     const log = app.log.child({ volume, backend: type })
     const backend = await definition.create({ options, signal, log, idleSeconds: idleSecondsOf(app.config) })

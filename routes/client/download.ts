@@ -5,7 +5,7 @@ import { Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
-import { presented } from '../../plugins/transfer/downloads/presentation.ts'
+import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import { storageCanAnswer } from '../../plugins/transfer/downloads/redirect.ts'
 import { ArchiveFormat, fileContent, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
 
@@ -61,7 +61,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           if (storageCanAnswer(request.headers, entry)) {
             const left = Math.max(1, permission.expiresAt - Math.floor(Date.now() / 1000))
             const expiresInSeconds = Math.min(left, redirectSeconds)
-            const url = await files.presign(path, { ...presented(presentation), expiresInSeconds, signal })
+            const url = await files.presign(path, { ...presentationHeaders(presentation), expiresInSeconds, signal })
             return reply.header('cache-control', 'no-store').redirect(url, 307)
           }
         }

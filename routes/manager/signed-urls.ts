@@ -5,7 +5,7 @@ import { invalid, Problem } from '../../lib/problems.ts'
 import type { Permission } from '../../plugins/access/signed-urls.ts'
 import { select } from '../../plugins/transfer/archives/selection.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
-import { presented } from '../../plugins/transfer/downloads/presentation.ts'
+import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import { ArchiveFormat, Bytes, FolderParams, Path, problemResponses, Time } from '../schemas.ts'
 
@@ -145,7 +145,7 @@ async function signDirectly(
   const expiresAt = new Date(Date.now() + expiresIn * 1000).toISOString()
   return Promise.all(
     paths.map(async (path) => {
-      const presentation = presented({ filename: filename ?? filenameOf(path), disposition })
+      const presentation = presentationHeaders({ filename: filename ?? filenameOf(path), disposition })
       const url = await files.presign(path, { ...presentation, expiresInSeconds: expiresIn, signal })
       return { path, method: 'GET' as const, url, expiresAt }
     }),

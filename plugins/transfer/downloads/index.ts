@@ -8,7 +8,7 @@ import type { HandOver } from '../../config.ts'
 import { applicableRange, evaluatePreconditions, validatorsOf } from './conditions.ts'
 import { asHeader } from './content-disposition.ts'
 import { handOver } from './hand-over.ts'
-import { type Presentation, presented } from './presentation.ts'
+import { type Presentation, presentationHeaders } from './presentation.ts'
 import { type ByteRange, contentRange, parseRange } from './ranges.ts'
 import { stream } from './stream.ts'
 
@@ -75,7 +75,7 @@ async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): 
 }
 
 function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
-  const { contentType: type, contentDisposition } = presented(presentation)
+  const { contentType: type, contentDisposition } = presentationHeaders(presentation)
   reply.headers({
     'accept-ranges': 'bytes',
     'cache-control': 'private, no-cache',

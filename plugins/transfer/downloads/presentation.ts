@@ -8,7 +8,7 @@ export interface Presentation {
 }
 
 /** The header fields, as text, by which a client knows what to do with a file. */
-export function presented({ disposition, filename }: Presentation) {
+export function presentationHeaders({ disposition, filename }: Presentation) {
   return {
     contentType: contentType(extname(filename)) || 'application/octet-stream',
     contentDisposition: contentDisposition(disposition, filename),
