@@ -1,14 +1,13 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import { Bytes, problemResponses, Uuid } from '../schemas.ts'
-
-const Params = Type.Object({ upload: Uuid })
-const Query = Type.Object({ token: Type.Optional(Type.String()) })
+import { guardBegunUploads, TokenQuery, uploadOf } from './scopes.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
+  guardBegunUploads(app)
+
   const url = '/direct/:upload'
-  const schema = { tags: ['client'], security: [{ signedUrl: [] }], params: Params, querystring: Query }
+  const schema = { tags: ['client'], params: Type.Object({ upload: Uuid }), querystring: TokenQuery }
 
   app.post(
     url,
@@ -21,9 +20,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const named = { id: request.params.upload, token: request.query.token }
-      setOriginRequestId(request, (await app.uploads.get(named)).origin_request_id)
-      const { path, offset: size } = await app.uploads.completeDirect(named)
+      const { path, offset: size } = await app.uploads.completeDirect(uploadOf(request))
       return reply.code(201).send({ path, size })
     },
   )
@@ -38,9 +35,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const named = { id: request.params.upload, token: request.query.token }
-      setOriginRequestId(request, (await app.uploads.get(named)).origin_request_id)
-      await app.uploads.remove(named)
+      await app.uploads.remove(uploadOf(request))
       return reply.code(204).send(null)
     },
   )

@@ -3,11 +3,11 @@ import { Type } from '@sinclair/typebox'
 import { IsADirectory } from '../../backends/errors.ts'
 import { Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
-import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import { storageCanAnswer } from '../../plugins/transfer/downloads/redirect.ts'
 import { ArchiveFormat, fileContent, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
+import { guardDownloads, permissionOf, TokenQuery } from './scopes.ts'
 
 const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')], {
   description: 'of the files in a zip; `store` when absent',
@@ -17,6 +17,8 @@ const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')]
 const redirectSeconds = 60
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
+  guardDownloads(app)
+
   app.route({
     method: ['GET', 'HEAD'],
     url: '/:folder/*',
@@ -27,10 +29,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         'A file is resumable: with ETag, Last-Modified, ranges and preconditions (RFC 9110). An archive is made while ' +
         'it is sent; symlinks are kept as such and never followed. A volume with `redirect` answers a GET of a file with a ' +
         'redirect to the storage itself.',
-      security: [{ signedUrl: [] }],
       params: Type.Object({ folder: Uuid, '*': PathOrRoot }),
       querystring: Type.Object({
-        token: Type.Optional(Type.String()),
+        ...TokenQuery.properties,
         archive: Type.Optional(ArchiveFormat),
         compression: Type.Optional(compressions),
       }),
@@ -43,10 +44,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     handler: async (request, reply) => {
       const { folder, '*': path } = request.params
-      const { token, archive: format, compression } = request.query
-      const operation = format === undefined ? 'download' : 'archive'
-      const permission = app.signedUrls.verify(token, { operation, folder, path })
-      setOriginRequestId(request, permission.requestId)
+      const { archive: format, compression } = request.query
+      const permission = permissionOf(request)
       reply.beginTransfer()
       const { names, filename, disposition = 'attachment' } = permission
       const rate = rateOf(permission)

@@ -3,13 +3,15 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { formBody, requestBody } from '../../plugins/request/openapi-document.ts'
-import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import { formOptions, storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
+import { guardUploads, permissionOf, TokenQuery } from './scopes.ts'
 import { uploadLimit } from './upload-limit.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
+  guardUploads(app)
+
   // A form and nothing else: JSON would be read first, and refused for what it says.
   app.removeAllContentTypeParsers()
   await app.register(multipart, formOptions)
@@ -22,18 +24,16 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['client'],
         summary: 'Upload files in a browser form by a signed URL',
         description: 'The path is the directory that the files go into, each under the `filename` of its part.',
-        security: [{ signedUrl: [] }],
         consumes: ['multipart/form-data'],
         [requestBody]: formBody,
         params: Type.Object({ folder: Uuid, '*': Path }),
-        querystring: Type.Object({ token: Type.Optional(Type.String()) }),
+        querystring: TokenQuery,
         response: { 201: Type.Object({ files: Type.Array(StoredFileBody) }), ...problemResponses },
       },
     },
     async (request, reply) => {
       const { folder, '*': directory } = request.params
-      const permission = app.signedUrls.verify(request.query.token, { operation: 'upload', folder, path: directory })
-      setOriginRequestId(request, permission.requestId)
+      const permission = permissionOf(request)
       reply.beginTransfer()
       const files = await app.vfolders.files(folder)
       const options = { directory, maxBytes: uploadLimit(app.config, permission), rate: rateOf(permission) }

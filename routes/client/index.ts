@@ -5,12 +5,17 @@ import direct from './direct.ts'
 import download from './download.ts'
 import form from './form.ts'
 import put from './put.ts'
+import { requireGuards } from './scopes.ts'
 import tus from './tus/index.ts'
+
+/** Of the routes of `cors` and `tus/discover.ts`, which tell what is supported and nothing of what is stored. */
+const open = ['OPTIONS /download/*', 'OPTIONS /upload/*', 'OPTIONS /upload/tus', 'OPTIONS /upload/tus/:upload']
 
 /** What a signed URL leads to. No token but the URL's own; pages of other origins may use it. */
 export default async function client(app: FastifyInstance): Promise<void> {
   const routesBelow = { '/download/': [download], '/upload/': [put, form, direct, tus] }
   app.addHook('onRequest', app.requirePublicListener)
+  requireGuards(app, open)
   for (const prefix of clientPrefixes) {
     await app.register(
       async (app) => {

@@ -7,15 +7,17 @@ import { expectedDigests } from '../../lib/digests.ts'
 import { Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { bytesBody, requestBody } from '../../plugins/request/openapi-document.ts'
-import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import { bodyOf } from '../../plugins/transfer/body.ts'
 import { isModifiedSince, matches } from '../../plugins/transfer/downloads/conditions.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
+import { guardUploads, permissionOf, TokenQuery } from './scopes.ts'
 import { announcedLength, uploadLimit } from './upload-limit.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
+  guardUploads(app)
+
   // Whatever the body is, it is stored as it comes, and nothing here may read it before.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
@@ -30,17 +32,15 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         description:
           'The body, of any media type, becomes the file, whole or not at all; a file of that name is replaced. With ' +
           '`If-None-Match: *`, `If-Match`, `If-Unmodified-Since`, `Content-Digest`, `Repr-Digest` (sha-256, sha-512) and `Expect: 100-continue`.',
-        security: [{ signedUrl: [] }],
         [requestBody]: bytesBody('*/*', { required: true }),
         params: Type.Object({ folder: Uuid, '*': Path }),
-        querystring: Type.Object({ token: Type.Optional(Type.String()) }),
+        querystring: TokenQuery,
         response: { 200: StoredFileBody, 201: StoredFileBody, ...problemResponses },
       },
     },
     async (request, reply) => {
       const { folder, '*': path } = request.params
-      const permission = app.signedUrls.verify(request.query.token, { operation: 'upload', folder, path })
-      setOriginRequestId(request, permission.requestId)
+      const permission = permissionOf(request)
       reply.beginTransfer()
       const { headers, abortSignal: signal } = request
       const files = await app.vfolders.files(folder)

@@ -1,52 +1,39 @@
-import { type Static, Type } from '@sinclair/typebox'
+import { Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import { rateOf } from '../../../plugins/access/rates.ts'
 import { bytesBody, requestBody } from '../../../plugins/request/openapi-document.ts'
-import { setOriginRequestId } from '../../../plugins/request/request-id.ts'
 import { bodyOf } from '../../../plugins/transfer/body.ts'
 import type { Named } from '../../../plugins/vfolders/uploads/rows.ts'
 import { problemResponses } from '../../schemas.ts'
+import { guardCreation, permissionOf, TokenQuery } from '../scopes.ts'
 import { announcedLength, uploadLimit } from '../upload-limit.ts'
 import { checksumOf, concatOf, lengthOf, metadataOf, requireMediaType, uploadMediaType } from './headers.ts'
 import { describeProgress } from './upload.ts'
 
-const Query = Type.Object({ token: Type.Optional(Type.String()) })
-
 export default async function routes(app: FastifyInstance): Promise<void> {
-  const url = '/tus'
-  const schema = {
-    tags: ['client'],
-    security: [{ signedUrl: [] }],
-    querystring: Query,
-  }
+  guardCreation(app)
 
   /** Ends an upload whose client never learns its URL, and would begin another one in the room that this one has. */
   async function giveUp(named: Named): Promise<void> {
     await app.uploads.remove(named).catch((err) => app.log.info({ err, upload_id: named.id }, 'upload not given up'))
   }
 
-  app.options(
-    url,
-    { schema: { ...schema, summary: 'What of tus is supported', response: { 204: Type.Null() } } },
-    async (_request, reply) => reply.code(204).send(),
-  )
-
-  app.post<{ Querystring: Static<typeof Query> }>(
-    url,
+  app.post(
+    '/tus',
     {
       config: { readsBody: true },
       schema: {
-        ...schema,
+        tags: ['client'],
         summary: 'Begin a resumable upload (tus 1.0.0) by a signed URL',
         description: 'Its destination is the path that was signed. `Location` is its own URL, with a token of its own.',
         [requestBody]: bytesBody(uploadMediaType, { required: false }),
+        querystring: TokenQuery,
         response: { 201: Type.Null(), ...problemResponses },
       },
     },
     async (request, reply) => {
-      const { headers, query } = request
-      const permission = app.signedUrls.permission(query.token, 'upload')
-      setOriginRequestId(request, permission.requestId)
+      const { headers } = request
+      const permission = permissionOf(request)
       const concat = concatOf(headers)
       const checksum = checksumOf(headers)
       const upload = {

@@ -89,13 +89,13 @@ export function concatOf(headers: IncomingHttpHeaders): Concat {
   if (value === 'partial') return { kind: 'partial' }
   const urls = /^final;(.+)$/.exec(value)?.[1]?.trim().split(/ +/) ?? []
   if (urls.length === 0) throw invalidHeader('Upload-Concat', 'must be partial, or final; and URLs of uploads')
-  const parts = urls.map(uploadOf)
+  const parts = urls.map(partOf)
   if (new Set(parts.map(({ id }) => id)).size < parts.length)
     throw invalidHeader('Upload-Concat', 'must name each upload once')
   return { kind: 'final', parts, value }
 }
 
-function uploadOf(text: string): Named {
+function partOf(text: string): Named {
   const url = URL.parse(text, 'http://localhost')
   const id = /\/upload\/tus\/([0-9a-f-]{36})$/.exec(url?.pathname ?? '')?.[1]
   if (id === undefined) throw invalidHeader('Upload-Concat', 'must name URLs of uploads')

@@ -1,7 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import { checksumAlgorithms } from '../../../plugins/vfolders/uploads/checksum.ts'
 import create from './create.ts'
+import discover from './discover.ts'
 import { requireVersion, tusExtensions, tusVersion } from './headers.ts'
+import override from './override.ts'
 import upload from './upload.ts'
 
 /** Resumable uploads by tus 1.0.0. */
@@ -25,5 +27,5 @@ export default async function tus(app: FastifyInstance): Promise<void> {
     if (uploadMaxBytes < Number.MAX_SAFE_INTEGER) reply.header('tus-max-size', uploadMaxBytes)
   })
 
-  for (const routes of [create, upload]) await app.register(routes)
+  for (const routes of [discover, create, upload, override]) await app.register(routes)
 }

@@ -1,0 +1,115 @@
+import { type Static, Type } from '@sinclair/typebox'
+import type { FastifyInstance, FastifyRequest, RouteGenericInterface } from 'fastify'
+import type { Permission } from '../../plugins/access/signed-urls.ts'
+import { setOriginRequestId } from '../../plugins/request/request-id.ts'
+import type { Named, UploadRow } from '../../plugins/vfolders/uploads/rows.ts'
+
+const isGuarded = Symbol('is guarded')
+
+/** As its row was when the token was verified. */
+type BegunUpload = Named & { row: UploadRow }
+
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** The routes of this scope and of those below it are verified. */
+    [isGuarded]?: true
+  }
+  interface FastifyRequest {
+    /** What the signed URL permits. */
+    permission: Permission | null
+    /** The upload that the token is for. */
+    upload: BegunUpload | null
+  }
+}
+
+/** What the query of every guarded route has. */
+export const TokenQuery = Type.Object({ token: Type.Optional(Type.String()) })
+
+interface WithToken {
+  Querystring: Static<typeof TokenQuery>
+}
+interface AtPath extends WithToken {
+  Params: { folder: string; '*': string }
+}
+interface Download extends AtPath {
+  Querystring: WithToken['Querystring'] & { archive?: string }
+}
+interface OfUpload extends WithToken {
+  Params: { upload: string }
+}
+
+/** Signed downloads, and archives where the URL asks for one. */
+export function guardDownloads(app: FastifyInstance): void {
+  guard<Download>(app, async (request) => {
+    const { folder, '*': path } = request.params
+    const { token, archive } = request.query
+    const operation = archive === undefined ? 'download' : 'archive'
+    permit(request, app.signedUrls.verify(token, { operation, folder, path }))
+  })
+}
+
+/** Signed uploads to the path of the URL. */
+export function guardUploads(app: FastifyInstance): void {
+  guard<AtPath>(app, async (request) => {
+    const { folder, '*': path } = request.params
+    permit(request, app.signedUrls.verify(request.query.token, { operation: 'upload', folder, path }))
+  })
+}
+
+/** Signed uploads to a path that only the token says. */
+export function guardCreation(app: FastifyInstance): void {
+  guard<WithToken>(app, async (request) => {
+    permit(request, app.signedUrls.permission(request.query.token, 'upload'))
+  })
+}
+
+/** Uploads that were begun, each with a token of its own. */
+export function guardBegunUploads(app: FastifyInstance): void {
+  guard<OfUpload>(app, async (request) => {
+    const named = { id: request.params.upload, token: request.query.token }
+    // A close waits for handlers, not for hooks. It finds the handler running, since SQLite answers in the same event.
+    const row = await app.uploads.get(named)
+    request.upload = { ...named, row }
+    setOriginRequestId(request, row.origin_request_id)
+  })
+}
+
+function permit(request: FastifyRequest, permission: Permission): void {
+  request.permission = permission
+  setOriginRequestId(request, permission.requestId)
+}
+
+/** After the check of the schema, which a wrong URL is refused by whatever its token. */
+function guard<Route extends RouteGenericInterface>(
+  app: FastifyInstance,
+  verify: (request: FastifyRequest<Route>) => Promise<void>,
+): void {
+  app[isGuarded] = true
+  app.addHook('onRoute', (route) => {
+    if (route.schema) route.schema.security = [{ signedUrl: [] }]
+  })
+  app.addHook<Route>('preHandler', verify)
+}
+
+/** Fails the start for a route of this scope, or below it, that no guard verifies and that is not one of the open ones. */
+export function requireGuards(app: FastifyInstance, open: string[]): void {
+  app.decorateRequest('permission', null)
+  app.decorateRequest('upload', null)
+  app.addHook('onRoute', function ({ method, url }) {
+    const unguarded = [method].flat().map((one) => `${one} ${url}`)
+    if (this[isGuarded] || unguarded.every((route) => open.includes(route))) return
+    throw new Error(`${unguarded.join(', ')} must be in a scope with a guard of routes/client/scopes.ts`)
+  })
+}
+
+/** What the URL of this request permits. */
+export function permissionOf({ permission }: FastifyRequest): Permission {
+  if (permission === null) throw new Error('no guard has verified a signed URL')
+  return permission
+}
+
+/** The upload that this request is about. */
+export function uploadOf({ upload }: FastifyRequest): BegunUpload {
+  if (upload === null) throw new Error('no guard has verified the token of an upload')
+  return upload
+}

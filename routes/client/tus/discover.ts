@@ -1,0 +1,15 @@
+import { Type } from '@sinclair/typebox'
+import type { FastifyInstance } from 'fastify'
+import { problemResponses, Uuid } from '../../schemas.ts'
+
+/** For the OpenAPI document: the answer itself comes from `cors`, and its headers from the whole scope. */
+export default async function routes(app: FastifyInstance): Promise<void> {
+  const schema = {
+    tags: ['client'],
+    summary: 'What of tus is supported',
+    response: { 204: Type.Null(), ...problemResponses },
+  }
+  const params = Type.Object({ upload: Uuid })
+  app.options('/tus', { schema }, async (_request, reply) => reply.code(204).send())
+  app.options('/tus/:upload', { schema: { ...schema, params } }, async (_request, reply) => reply.code(204).send())
+}

@@ -1,0 +1,42 @@
+import { Type } from '@sinclair/typebox'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { Problem } from '../../../lib/problems.ts'
+import { bytesBody, requestBody } from '../../../plugins/request/openapi-document.ts'
+import { problemResponses } from '../../schemas.ts'
+import { guardBegunUploads } from '../scopes.ts'
+import { uploadMediaType } from './headers.ts'
+import { head, patch, terminate, uploadConfig, uploadSchema, uploadUrl } from './upload.ts'
+
+const handlers = new Map([
+  ['HEAD', head],
+  ['PATCH', patch],
+  ['DELETE', terminate],
+])
+
+/** For clients behind something that lets only GET and POST through. */
+export default async function routes(app: FastifyInstance): Promise<void> {
+  // Before the guard: what cannot be understood needs no token to be refused.
+  app.addHook('preHandler', async (request) => {
+    handlerOf(request)
+  })
+  guardBegunUploads(app)
+
+  const schema = {
+    ...uploadSchema,
+    summary: 'The same, named by X-HTTP-Method-Override',
+    description: 'HEAD, PATCH or DELETE',
+    [requestBody]: bytesBody(uploadMediaType, { required: false }),
+    response: {
+      200: Type.Null({ description: 'to a HEAD' }),
+      204: Type.Null({ description: 'to a PATCH or DELETE' }),
+      ...problemResponses,
+    },
+  }
+  app.post(uploadUrl, { config: uploadConfig, schema }, async (request, reply) => handlerOf(request)(request, reply))
+}
+
+function handlerOf({ headers }: FastifyRequest) {
+  const handler = handlers.get(String(headers['x-http-method-override']))
+  if (handler !== undefined) return handler
+  throw new Problem('invalid_header', `X-HTTP-Method-Override must be one of ${[...handlers.keys()].join(', ')}.`)
+}
