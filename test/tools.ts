@@ -26,6 +26,7 @@ export const packages = {
   unshare: 'util-linux',
   unzip: 'unzip',
   zipinfo: 'unzip',
+  zstd: 'zstd',
 } as const
 
 export type Tool = keyof typeof packages
