@@ -1,5 +1,4 @@
 import closeWithGrace from 'close-with-grace'
-import { buildApp } from './app.ts'
 import { currentRequestId, withRequestId } from './lib/context.ts'
 import { ConfigError, loadConfig } from './plugins/config.ts'
 import { createLoggers } from './plugins/request/logging.ts'
@@ -10,6 +9,8 @@ process.env.UV_THREADPOOL_SIZE ??= '16'
 /** Loads the configuration, listens, and closes gracefully on SIGTERM and SIGINT. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env)
+  // Loaded only now, so that a variable that does not fit is told at once.
+  const { buildApp } = await import('./app.ts')
   const loggers = createLoggers(config.logLevel)
   const { loggerInstance: logger } = loggers
   const app = await buildApp(config, loggers)
