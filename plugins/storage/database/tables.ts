@@ -3,6 +3,9 @@ import type { Generated, Kysely } from 'kysely'
 /** In order: made, or filled by a job; in use; vanishing. */
 export const vfolderStates = ['creating', 'cloning', 'ready', 'deleting'] as const
 
+/** In order: waiting; under way; ended. */
+export const jobStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+
 /** A transaction or, for a statement of its own, the database. */
 export type Database = Kysely<Tables>
 
@@ -97,7 +100,7 @@ export interface Tables {
     kind: string
     vfolder: string | null
     payload: string
-    state: 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled'
+    state: (typeof jobStates)[number]
     request_id: string
     trace_id: string | null
     /** The process that runs it. */

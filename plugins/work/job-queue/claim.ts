@@ -1,3 +1,4 @@
+import type { FastifyInstance } from 'fastify'
 import { sql } from 'kysely'
 import type { Database } from '../../storage/database/tables.ts'
 import type { JobRow } from './job.ts'
@@ -5,9 +6,7 @@ import type { JobRow } from './job.ts'
 /** No attempt is put off for longer; what is due later than that was written by a clock that has been set back since. */
 const longestDelayMilliseconds = 60_000
 
-export interface Claimant {
-  /** The process. */
-  id: string
+export interface Claim {
   kind: string
   /** The jobs that it runs already. */
   running: string[]
@@ -18,7 +17,11 @@ export interface Claimant {
  * Takes jobs that are due: queued ones, and running ones whose process is not alive any more or has let go of them. Two
  * processes may find the same job; the update, which names the attempt it found, lets only one of them have it.
  */
-export async function claimJobs(db: Database, { id, kind, running, limit }: Claimant): Promise<JobRow[]> {
+export async function claimJobs(
+  db: Database,
+  processes: FastifyInstance['processes'],
+  { kind, running, limit }: Claim,
+): Promise<JobRow[]> {
   const now = Date.now()
   const candidates = await db
     .selectFrom('jobs')
@@ -33,8 +36,8 @@ export async function claimJobs(db: Database, { id, kind, running, limit }: Clai
         eb.and([
           eb('state', '=', 'running'),
           eb.or([
-            eb('process', 'not in', eb.selectFrom('processes').select('processes.id')),
-            eb.and([eb('process', '=', id), ...running.map((job) => eb('id', '!=', job))]),
+            eb('process', 'not in', processes.alive()),
+            eb.and([eb('process', '=', processes.id), ...running.map((job) => eb('id', '!=', job))]),
           ]),
         ]),
       ]),
@@ -49,7 +52,7 @@ export async function claimJobs(db: Database, { id, kind, running, limit }: Clai
       .updateTable('jobs')
       .set((eb) => ({
         state: 'running',
-        process: id,
+        process: processes.id,
         attempts: eb('attempts', '+', 1),
         // Nobody wrote down how an attempt ended whose process died.
         failures: candidate.failures + (candidate.state === 'running' ? 1 : 0),

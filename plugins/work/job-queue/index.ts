@@ -5,7 +5,7 @@ import fp from 'fastify-plugin'
 import { sql } from 'kysely'
 import { currentContext, withRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
-import type { Database } from '../../storage/database/tables.ts'
+import { type Database, jobStates } from '../../storage/database/tables.ts'
 import { type RunningAttempt, startAttempt } from './attempt.ts'
 import { claimJobs } from './claim.ts'
 import { hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
@@ -18,6 +18,8 @@ declare module 'fastify' {
 
 /** How long a job that another process queued may lie before this one finds it. */
 const pollMilliseconds = 1000
+
+const endStates = jobStates.filter((state) => hasEnded({ state }))
 
 export interface NewJob {
   kind: string
@@ -38,7 +40,7 @@ function createJobQueue(app: FastifyInstance) {
       const ofKind = [...running.values()].filter((other) => other.kind === kind.kind).length
       const limit = kind.concurrency - ofKind
       if (closing || limit <= 0) continue
-      const claimed = await claimJobs(db, { id: processes.id, kind: kind.kind, running: [...running.keys()], limit })
+      const claimed = await claimJobs(db, processes, { kind: kind.kind, running: [...running.keys()], limit })
       for (const row of claimed) start(kind, row)
     }
   }
@@ -185,11 +187,7 @@ function createJobQueue(app: FastifyInstance) {
 
     async deleteOld(): Promise<void> {
       const oldest = new Date(Date.now() - config.jobRetentionSeconds * 1000).toISOString()
-      await db
-        .deleteFrom('jobs')
-        .where('state', 'in', ['succeeded', 'failed', 'cancelled'])
-        .where('finished_at', '<', oldest)
-        .execute()
+      await db.deleteFrom('jobs').where('state', 'in', endStates).where('finished_at', '<', oldest).execute()
     },
 
     open(): void {

@@ -2,13 +2,11 @@ import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Selectable } from 'kysely'
 import type { Amount } from '../../../backends/backend.ts'
-import type { Database, Tables } from '../../storage/database/tables.ts'
+import { type Database, jobStates, type Tables } from '../../storage/database/tables.ts'
 
 const Count = Type.Integer({ minimum: 0 })
 const Total = Type.Union([Count, Type.Null()], { description: 'null as long as it is not known' })
 const MaybeTime = Type.Union([Type.String({ format: 'date-time' }), Type.Null()])
-
-const states = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
 
 /** A job as the API shows it. */
 export const Job = Type.Object(
@@ -16,7 +14,7 @@ export const Job = Type.Object(
     id: Type.String(),
     kind: Type.String(),
     folder: Type.Union([Type.String(), Type.Null()], { description: 'the vfolder that it works on; null: all' }),
-    state: Type.Union(states.map((state) => Type.Literal(state))),
+    state: Type.Union(jobStates.map((state) => Type.Literal(state))),
     progress: Type.Object({ filesDone: Count, filesTotal: Total, bytesDone: Count, bytesTotal: Total }),
     requestId: Type.String({ description: 'of the request that started it; all its log lines have it' }),
     attempts: Type.Integer({ minimum: 0, description: 'how often it was started' }),
@@ -64,7 +62,7 @@ export function hasEnded({ state }: Pick<Job, 'state'>): boolean {
   return state !== 'queued' && state !== 'running'
 }
 
-export type JobEnd = 'succeeded' | 'failed' | 'cancelled'
+export type JobEnd = Exclude<Job['state'], 'queued' | 'running'>
 
 /** A kind of job: what it is given, and what it does. */
 export interface JobKind<Payload extends TSchema = TSchema> {
