@@ -123,19 +123,12 @@ export function toProblem(error: unknown): Problem {
   if (error instanceof BackendError && isProblemCode(error.code)) {
     return new Problem(error.code, error.message, { cause: error })
   }
-  if (isBusyDatabase(error)) {
-    return new Problem('database_busy', 'The database is held by somebody else.', { cause: error })
+  if (error instanceof Error && 'code' in error && error.code === 'database_busy') {
+    return new Problem(error.code, 'The database is held by somebody else.', { cause: error.cause })
   }
   return new Problem('internal_error', 'The request failed; the log has the reason under its request ID.', {
     cause: error,
   })
-}
-
-/** SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html). */
-function isBusyDatabase(error: unknown): boolean {
-  return (
-    error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5
-  )
 }
 
 /** The same problem with more to tell, such as what was done before it. */

@@ -1,7 +1,7 @@
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { changeDatabase } from './database.ts'
+import { changeDatabase, openDatabase } from './database.ts'
 import { type Answer, startServer, temporaryDirectory } from './server.ts'
 
 t.test('health', async (t) => {
@@ -43,4 +43,16 @@ t.test('health', async (t) => {
     t.same(found.slice(1), checks.slice(1))
     t.equal((await fetch(`${server.url}/livez`)).status, 200)
   })
+})
+
+t.test('a database that somebody else holds', async (t) => {
+  const server = await startServer(t)
+  const database = openDatabase(server.dataDir)
+  t.teardown(() => database.close())
+  database.exec('BEGIN IMMEDIATE')
+  const refused = await server.manager('POST', '/folders', {})
+  t.match([refused.status, await refused.json()], [503, { code: 'database_busy', detail: /held by somebody else/ }])
+  t.match(await server.logged(({ code }) => code === 'database_busy'), { err: { message: 'database is locked' } })
+  database.exec('ROLLBACK')
+  t.equal((await server.manager('POST', '/folders', {})).status, 201, 'it passes')
 })

@@ -1,6 +1,6 @@
 import { join } from 'node:path'
 import fp from 'fastify-plugin'
-import { Kysely, Migrator } from 'kysely'
+import { Kysely, Migrator, sql } from 'kysely'
 import { migrations } from './migrations.ts'
 import { sqliteDialect } from './sqlite.ts'
 import type { Tables } from './tables.ts'
@@ -16,15 +16,17 @@ declare module 'fastify' {
  */
 function createDatabase(file: string) {
   const db = new Kysely<Tables>({ dialect: sqliteDialect(file) })
+  let tables: string[] = []
   return Object.assign(db, {
     async migrate(): Promise<void> {
       const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
       const { error } = await migrator.migrateToLatest()
       if (error !== undefined) throw error
+      tables = (await db.introspection.getTables()).map(({ name }) => name)
     },
-    /** Rejects when the database does not answer. */
+    /** Rejects when the database does not answer, or has lost a table. */
     async health(): Promise<void> {
-      await db.selectFrom('vfolders').select('id').limit(1).execute()
+      for (const table of tables) await sql`select 1 from ${sql.table(table)} limit 1`.execute(db)
     },
   })
 }

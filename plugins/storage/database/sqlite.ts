@@ -2,6 +2,7 @@ import { mkdirSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { type Dialect, SqliteDialect } from 'kysely'
+import { DatabaseBusy } from './busy.ts'
 
 /** How long to wait for a lock of another process; all of this process stands still meanwhile. */
 const lockMilliseconds = 2000
@@ -24,7 +25,7 @@ export function sqliteDialect(file: string): Dialect {
         if (known !== undefined) return known
         // A transaction that reads first and then writes could otherwise find that another process wrote in between
         // (SQLITE_BUSY_SNAPSHOT of sqlite.org/isolation.html), and would have to start again.
-        const statement = adapt(database.prepare(sql === 'begin' ? 'begin immediate' : sql))
+        const statement = adapt(ask(() => database.prepare(sql === 'begin' ? 'begin immediate' : sql)))
         prepared.set(sql, statement)
         return statement
       },
@@ -36,9 +37,22 @@ function adapt(statement: StatementSync) {
   const inputs = (parameters: readonly unknown[]) => parameters.map(toInput)
   return {
     reader: statement.columns().length > 0,
-    all: (parameters: readonly unknown[]) => statement.all(...inputs(parameters)),
-    run: (parameters: readonly unknown[]) => statement.run(...inputs(parameters)),
-    iterate: (parameters: readonly unknown[]) => statement.iterate(...inputs(parameters)),
+    all: (parameters: readonly unknown[]) => ask(() => statement.all(...inputs(parameters))),
+    run: (parameters: readonly unknown[]) => ask(() => statement.run(...inputs(parameters))),
+    iterate: (): never => {
+      throw new Error('no statement of the service is streamed')
+    },
+  }
+}
+
+/** @throws {DatabaseBusy} for SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html) */
+function ask<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    const isBusy =
+      error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5
+    throw isBusy ? new DatabaseBusy(error) : error
   }
 }
 
