@@ -1,9 +1,9 @@
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
-import { sql } from 'kysely'
 import { withRequestId } from '../lib/context.ts'
 import type { Database } from '../plugins/storage/database/tables.ts'
+import { beginDeletion, find, forget, listDeleting } from '../plugins/vfolders/rows.ts'
 import { defineJob } from '../plugins/work/job-queue/job.ts'
 
 /** What was removed so far. */
@@ -21,21 +21,18 @@ export default fp(
         cancellable: false,
 
         async run({ folder, checkpoint, signal, progress, save }) {
-          const row = await app.database
-            .selectFrom('vfolders')
-            .selectAll()
-            .where('id', '=', folder ?? '')
-            .executeTakeFirst()
-          if (row?.state !== 'deleting') return undefined
-          await app.uploads.removeOf(row.id)
+          const vfolder = await find(app.database, folder ?? '')
+          if (vfolder?.state !== 'deleting') return undefined
+          const { id, volume, usage } = vfolder
+          await app.uploads.removeOf(id)
           const before = isAmount.Check(checkpoint) ? checkpoint : { files: 0, bytes: 0 }
           let removed = before
-          await app.volumes.get(row.volume).backend.removeFolder(row.id, {
+          await app.volumes.get(volume).backend.removeFolder(id, {
             signal,
             onProgress(done) {
               removed = { files: before.files + done.files, bytes: before.bytes + done.bytes }
               save(removed)
-              progress(removed, { files: row.usage_files, bytes: row.usage_bytes })
+              progress(removed, { files: usage.files, bytes: usage.bytes })
             },
           })
           return { ...removed }
@@ -43,34 +40,16 @@ export default fp(
 
         async ended({ folder }, end, db) {
           if (end !== 'succeeded' || folder === null) return
-          const row = await db.selectFrom('vfolders').select('state').where('id', '=', folder).executeTakeFirst()
-          if (row?.state !== 'deleting') return
-          await db.deleteFrom('reservations').where('vfolder', '=', folder).execute()
-          await db.deleteFrom('vfolders').where('id', '=', folder).execute()
+          if (await forget(db, folder)) await app.quotas.forget(db, folder)
         },
       }),
     )
 
     /** A deletion is not given up, however long its volume is away; it waits for one that is not configured. */
     async function startAgain(): Promise<void> {
-      const stuck = await app.database
-        .selectFrom('vfolders')
-        .select('id')
-        .where('state', '=', 'deleting')
-        .where(
-          'volume',
-          'in',
-          app.volumes.all().map(({ name }) => name),
-        )
-        .where('id', 'not in', (eb) =>
-          eb
-            .selectFrom('jobs')
-            .select((jobs) => jobs.fn.coalesce('jobs.vfolder', sql.lit('')).as('vfolder'))
-            .where('kind', '=', 'delete-vfolder')
-            .where('jobs.state', 'in', ['queued', 'running']),
-        )
-        .execute()
-      for (const { id } of stuck) {
+      const volumes = app.volumes.all().map(({ name }) => name)
+      const stuck = await listDeleting(app.database, volumes, app.jobs.selectFolders('delete-vfolder'))
+      for (const id of stuck) {
         const last = await app.jobs.latest('delete-vfolder', id)
         await withRequestId(() => app.database.transaction().execute((trx) => again(id, trx)), last?.requestId)()
       }
@@ -78,13 +57,7 @@ export default fp(
 
     async function again(id: string, trx: Database): Promise<void> {
       // By now another one of that ID may be there.
-      const { numUpdatedRows } = await trx
-        .updateTable('vfolders')
-        .set({ state: 'deleting' })
-        .where('id', '=', id)
-        .where('state', '=', 'deleting')
-        .executeTakeFirstOrThrow()
-      if (numUpdatedRows > 0n) await app.vfolders.startDeletion(id, trx)
+      if (await beginDeletion(trx, id, 'deleting')) await app.vfolders.startDeletion(id, trx)
     }
 
     app.addHook('onReady', async () => {
@@ -93,6 +66,6 @@ export default fp(
   },
   {
     name: 'delete-vfolder',
-    dependencies: ['config', 'database', 'volumes', 'scheduler', 'job-queue', 'vfolders', 'uploads'],
+    dependencies: ['config', 'database', 'volumes', 'scheduler', 'job-queue', 'vfolders', 'quotas', 'uploads'],
   },
 )

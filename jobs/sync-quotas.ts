@@ -6,8 +6,8 @@ import fp from 'fastify-plugin'
 import { nothing } from '../backends/amount.ts'
 import type { Amount } from '../backends/backend.ts'
 import { Problem } from '../lib/problems.ts'
+import type { Vfolder } from '../plugins/vfolders/rows.ts'
 import { countUsage, putUsageRight } from '../plugins/vfolders/usage.ts'
-import type { Vfolder } from '../plugins/vfolders/vfolders.ts'
 import { defineJob, hasEnded } from '../plugins/work/job-queue/job.ts'
 
 /** How many vfolders are asked for at once. */
@@ -82,7 +82,10 @@ export default fp(
       app.schedule('sync-quotas', app.config.quotaSyncIntervalSeconds, queueAll)
     })
   },
-  { name: 'sync-quotas', dependencies: ['job-queue', 'scheduler', 'vfolders', 'config', 'volumes', 'database'] },
+  {
+    name: 'sync-quotas',
+    dependencies: ['job-queue', 'scheduler', 'vfolders', 'quotas', 'config', 'volumes', 'database'],
+  },
 )
 
 /** Logs why a vfolder could not be counted; of a volume that is not configured once, however many vfolders it has. */
@@ -117,7 +120,7 @@ async function sync(
   const vfolder = await app.vfolders.ready(id).catch(() => undefined)
   if (vfolder === undefined) return { counted: nothing, drift: nothing }
   const { backend } = app.volumes.get(vfolder.volume)
-  const { counted, drift, exact } = await putUsageRight(app.database, id, () => countUsage(backend, id, signal))
+  const { counted, drift, exact } = await putUsageRight(app, id, () => countUsage(backend, id, signal))
   if (drift.files !== 0 || drift.bytes !== 0) {
     const fields = { folder: id, volume: vfolder.volume, drift_bytes: drift.bytes, drift_files: drift.files }
     app.log.info({ ...fields, usage_bytes: counted.bytes, usage_files: counted.files, exact }, 'usage had drifted')

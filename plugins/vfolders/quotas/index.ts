@@ -1,11 +1,13 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { nothing } from '../../../backends/amount.ts'
+import { difference, nothing } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import { currentRequestId } from '../../../lib/context.ts'
+import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
-import { available, count, giveBack, setAside, units, vfolderNotFound } from './limits.ts'
+import { count, findCounters, giveBack, vfolderNotFound } from '../rows.ts'
+import { available, setAside, units } from './limits.ts'
 import { createQuotaScopes } from './scopes.ts'
 
 declare module 'fastify' {
@@ -32,6 +34,17 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
      * @throws {Problem} `quota_exceeded`
      */
     setAside,
+
+    /** Makes what is set aside for a clone exactly `wanted`. @throws {Problem} `quota_exceeded` or `vfolder_not_found` */
+    async setAsideExactly(vfolder: string, wanted: Amount): Promise<void> {
+      await db.transaction().execute(async (trx) => {
+        const counters = await findCounters(trx, vfolder)
+        if (counters?.state !== 'cloning') {
+          throw new Problem('vfolder_not_found', `There is no vfolder ${vfolder} to clone into.`)
+        }
+        await setAside(trx, vfolder, difference(wanted, counters.reserved))
+      })
+    },
 
     scopes: createQuotaScopes(db),
 
@@ -147,6 +160,17 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
           })
         },
       }
+    },
+
+    /** Whether work is under way that may change the usage. Each that begins or ends changes the revision. */
+    async hasReservations(vfolder: string): Promise<boolean> {
+      const query = db.selectFrom('reservations').select('id').where('vfolder', '=', vfolder)
+      return (await query.limit(1).executeTakeFirst()) !== undefined
+    },
+
+    /** Forgets what is reserved in a vfolder that is gone. */
+    async forget(trx: Database, vfolder: string): Promise<void> {
+      await trx.deleteFrom('reservations').where('vfolder', '=', vfolder).execute()
     },
 
     /** Gives back what dead processes had reserved. */

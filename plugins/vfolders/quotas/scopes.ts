@@ -1,7 +1,7 @@
 import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
-import type { Database } from '../../storage/database/tables.ts'
-import { findScope, type Quota, scopeUsage } from './limits.ts'
+import type { Database, Tables } from '../../storage/database/tables.ts'
+import { type Quota, sumOfScope } from '../rows.ts'
 
 export interface QuotaScope {
   scope: string
@@ -13,10 +13,10 @@ export interface QuotaScope {
 export function createQuotaScopes(db: Database) {
   /** @throws {Problem} `quota_scope_not_found` */
   async function get(scope: string): Promise<QuotaScope> {
-    const row = await findScope(db, scope)
-    if (row === undefined) throw notFound(scope)
-    const { usage } = await scopeUsage(db, scope)
-    return { scope, quota: { bytes: row.quota_bytes, files: row.quota_files }, usage }
+    const quota = await findScope(db, scope)
+    if (quota === undefined) throw notFound(scope)
+    const { usage } = await sumOfScope(db, scope)
+    return { scope, quota, usage }
   }
 
   return {
@@ -41,6 +41,23 @@ export function createQuotaScopes(db: Database) {
       if (numDeletedRows === 0n) throw notFound(scope)
     },
   }
+}
+
+/** The limits of a scope. */
+export async function findScope(on: Database, scope: string): Promise<Quota | undefined> {
+  const row = await on.selectFrom('quota_scopes').selectAll().where('scope', '=', scope).executeTakeFirst()
+  return row && toQuota(row)
+}
+
+/** The same, which stay as they are until the transaction ends. */
+export async function holdScope(trx: Database, scope: string): Promise<Quota | undefined> {
+  const update = trx.updateTable('quota_scopes').set({ scope }).where('scope', '=', scope)
+  const row = await update.returningAll().executeTakeFirst()
+  return row && toQuota(row)
+}
+
+function toQuota(row: Tables['quota_scopes']): Quota {
+  return { bytes: row.quota_bytes, files: row.quota_files }
 }
 
 function notFound(scope: string): Problem {

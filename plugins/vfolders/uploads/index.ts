@@ -5,6 +5,7 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { invalidHeader, Problem } from '../../../lib/problems.ts'
 import { rateOf } from '../../access/rates.ts'
 import { requireCapability } from '../../storage/volumes.ts'
+import { find as findVfolder } from '../rows.ts'
 import { replaceableAt } from '../write.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
 import { begun } from './begin.ts'
@@ -14,7 +15,16 @@ import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
 import { expiryOf } from './progress.ts'
 import { roomFor } from './room.ts'
-import { checked, isWhole, type Named, type NewUpload, newToken, notFound, type UploadRow } from './rows.ts'
+import {
+  checked,
+  findLeftovers,
+  isWhole,
+  type Named,
+  type NewUpload,
+  newToken,
+  notFound,
+  type UploadRow,
+} from './rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -51,7 +61,7 @@ function createUploads(app: FastifyInstance) {
 
   /** Ends an upload, and its parts with it. The bytes first: a row without bytes is found again, but not the reverse. */
   async function drop(row: UploadRow): Promise<void> {
-    const vfolder = await db.selectFrom('vfolders').select('volume').where('id', '=', row.vfolder).executeTakeFirst()
+    const vfolder = await findVfolder(db, row.vfolder)
     const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
     const parts = await db.selectFrom('uploads').selectAll().where('final', '=', row.id).execute()
     for (const { vfolder, id, state } of [row, ...parts]) {
@@ -222,19 +232,7 @@ function createUploads(app: FastifyInstance) {
      * with their final upload.
      */
     async cleanUp(): Promise<void> {
-      const rows = await db
-        .selectFrom('uploads')
-        .selectAll()
-        .where((eb) =>
-          eb.or([
-            eb.and([eb('expires_at', '<=', Date.now()), eb('final', 'is', null)]),
-            eb('state', '=', 'completing'),
-            eb.and([eb('state', '=', 'finished'), eb('id', 'in', finalsWithBytes())]),
-            eb('vfolder', 'not in', db.selectFrom('vfolders').select('vfolders.id')),
-          ]),
-        )
-        .execute()
-      for (const { id } of rows) {
+      for (const id of await findLeftovers(db)) {
         const lock = await locks.tryTake(id)
         if (lock === undefined) continue
         try {
@@ -272,12 +270,6 @@ function createUploads(app: FastifyInstance) {
     await db.updateTable('uploads').set({ size }).where('id', '=', row.id).execute()
   }
 
-  /** The final uploads that have parts which hold bytes, as a subquery. */
-  function finalsWithBytes() {
-    const parts = db.selectFrom('uploads as parts').where('parts.state', '=', 'open')
-    return parts.where('parts.final', 'is not', null).select('parts.final')
-  }
-
   async function cleanUpOne(id: string): Promise<void> {
     const row = await find(id)
     if (row === undefined) return
@@ -289,8 +281,7 @@ function createUploads(app: FastifyInstance) {
       if (completed !== undefined) await freeParts(completed)
       if (completed !== undefined || !expired) return
     }
-    const orphan = (await db.selectFrom('vfolders').select('id').where('id', '=', row.vfolder).execute()).length === 0
-    if (!expired && !orphan) return freeParts(row)
+    if (!expired && (await findVfolder(db, row.vfolder)) !== undefined) return freeParts(row)
     await drop(row)
     const fields = { upload_id: id, folder: row.vfolder, path: row.path, origin_request_id: row.origin_request_id }
     if (row.state === 'finished') log.debug(fields, 'upload forgotten')

@@ -3,7 +3,8 @@ import type { Selectable } from 'kysely'
 import { Problem } from '../../../lib/problems.ts'
 import type { Rate } from '../../access/rates.ts'
 import type { Permission } from '../../access/signed-urls.ts'
-import type { Tables } from '../../storage/database/tables.ts'
+import type { Database, Tables } from '../../storage/database/tables.ts'
+import { selectIds } from '../rows.ts'
 
 export type UploadRow = Selectable<Tables['uploads']>
 
@@ -55,4 +56,24 @@ export function notFound(): Problem {
 /** All bytes are there, and become a file. */
 export function isWhole({ kind, size, offset }: UploadRow): boolean {
   return kind !== 'partial' && size === offset
+}
+
+/** What has expired or has no vfolder any more, and what a process that died may have left half done. */
+export async function findLeftovers(db: Database): Promise<string[]> {
+  const parts = db.selectFrom('uploads as parts').where('parts.state', '=', 'open')
+  const finalsWithBytes = parts.where('parts.final', 'is not', null).select('parts.final')
+  const rows = await db
+    .selectFrom('uploads')
+    .select('id')
+    .where((eb) =>
+      eb.or([
+        // Parts end with their final upload.
+        eb.and([eb('expires_at', '<=', Date.now()), eb('final', 'is', null)]),
+        eb('state', '=', 'completing'),
+        eb.and([eb('state', '=', 'finished'), eb('id', 'in', finalsWithBytes)]),
+        eb('vfolder', 'not in', selectIds(db)),
+      ]),
+    )
+    .execute()
+  return rows.map(({ id }) => id)
 }

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { sql } from 'kysely'
+import { type Expression, sql } from 'kysely'
 import { currentContext, withRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { type Database, jobStates } from '../../storage/database/tables.ts'
@@ -68,8 +68,12 @@ function createJobQueue(app: FastifyInstance) {
     if (timer !== undefined && !closing) claiming = claiming.then(look)
   }
 
-  async function find(id: string): Promise<JobRow> {
-    const row = await db.selectFrom('jobs').selectAll().where('id', '=', id).executeTakeFirst()
+  async function findRow(id: string): Promise<JobRow | undefined> {
+    return db.selectFrom('jobs').selectAll().where('id', '=', id).executeTakeFirst()
+  }
+
+  async function getRow(id: string): Promise<JobRow> {
+    const row = await findRow(id)
     if (row === undefined) throw new Problem('job_not_found', `There is no job ${id}.`)
     return row
   }
@@ -111,11 +115,27 @@ function createJobQueue(app: FastifyInstance) {
     },
 
     /** @throws {Problem} `job_not_found` */
-    get: async (id: string): Promise<Job> => toJob(await find(id)),
+    get: async (id: string): Promise<Job> => toJob(await getRow(id)),
+
+    /** A job with what it was given. */
+    async find(id: string): Promise<{ job: Job; payload: unknown } | undefined> {
+      const row = await findRow(id)
+      return row && { job: toJob(row), payload: JSON.parse(row.payload) }
+    },
+
+    /** The vfolders that jobs of a kind work on or wait for, as a subquery. */
+    selectFolders(kind: string): Expression<string> {
+      return db
+        .selectFrom('jobs')
+        .select(({ fn }) => fn.coalesce('jobs.vfolder', sql.lit('')).as('vfolder'))
+        .where('jobs.kind', '=', kind)
+        .where('jobs.state', 'in', ['queued', 'running'])
+        .$asScalar()
+    },
 
     /** The same, with the count of changes so far. @throws {Problem} `job_not_found` */
     async watch(id: string): Promise<{ job: Job; version: number }> {
-      const row = await find(id)
+      const row = await getRow(id)
       return { job: toJob(row), version: row.version }
     },
 

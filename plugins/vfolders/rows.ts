@@ -1,0 +1,298 @@
+import { type Expression, type Insertable, type Selectable, sql } from 'kysely'
+import { difference, nothing } from '../../backends/amount.ts'
+import type { Amount } from '../../backends/backend.ts'
+import { invalid, Problem } from '../../lib/problems.ts'
+import type { Database, Tables } from '../storage/database/tables.ts'
+import type { Volume } from '../storage/volumes.ts'
+
+type Row = Selectable<Tables['vfolders']>
+
+/** Limits; null is none. */
+export interface Quota {
+  bytes: number | null
+  files: number | null
+}
+
+export interface Vfolder {
+  id: string
+  volume: string
+  state: Row['state']
+  quota: Quota
+  quotaScope: string | null
+  usage: { bytes: number; files: number; syncedAt: string | null }
+  metadata: Record<string, unknown>
+  createdAt: string
+}
+
+export interface NewVfolder extends Pick<Vfolder, 'id' | 'quota' | 'quotaScope' | 'metadata'> {
+  volume: Volume
+}
+
+export function vfolderNotFound(id: string): Problem {
+  return new Problem('vfolder_not_found', `There is no vfolder ${id}.`)
+}
+
+export async function find(on: Database, id: string): Promise<Vfolder | undefined> {
+  const row = await on.selectFrom('vfolders').selectAll().where('id', '=', id).executeTakeFirst()
+  return row && toVfolder(row)
+}
+
+/** By ID, after the given one. */
+export async function list(
+  on: Database,
+  { limit, after, volume }: { limit: number; after?: string; volume?: string },
+): Promise<Vfolder[]> {
+  let query = on.selectFrom('vfolders').selectAll().where('state', '!=', 'deleting')
+  if (after !== undefined) query = query.where('id', '>', after)
+  if (volume !== undefined) query = query.where('volume', '=', volume)
+  return (await query.orderBy('id').limit(limit).execute()).map(toVfolder)
+}
+
+/** The IDs of all, as a subquery. */
+export function selectIds(on: Database): Expression<string> {
+  return on.selectFrom('vfolders').select('vfolders.id').$asScalar()
+}
+
+/** @returns whether there was none of that ID */
+export async function create(on: Database, vfolder: NewVfolder, state: Row['state'] = 'creating'): Promise<boolean> {
+  const { numInsertedOrUpdatedRows } = await on
+    .insertInto('vfolders')
+    .values({ ...toRow(vfolder), state })
+    .onConflict((conflict) => conflict.column('id').doNothing())
+    .executeTakeFirstOrThrow()
+  return numInsertedOrUpdatedRows === 1n
+}
+
+export async function finishCreation(on: Database, id: string): Promise<void> {
+  await on
+    .updateTable('vfolders')
+    .set({ state: 'ready' })
+    .where('id', '=', id)
+    .where('state', '=', 'creating')
+    .execute()
+}
+
+export async function change(
+  on: Database,
+  id: string,
+  { quota, metadata }: { quota?: Partial<Quota>; metadata?: Record<string, unknown> },
+): Promise<void> {
+  const set = {
+    ...(quota?.bytes !== undefined && { quota_bytes: quota.bytes }),
+    ...(quota?.files !== undefined && { quota_files: quota.files }),
+    ...(metadata !== undefined && { metadata: asText(metadata) }),
+  }
+  if (Object.keys(set).length > 0) await on.updateTable('vfolders').set(set).where('id', '=', id).execute()
+}
+
+export async function rememberCloneJob(trx: Database, id: string, job: string): Promise<void> {
+  await trx.updateTable('vfolders').set({ clone_job: job }).where('id', '=', id).execute()
+}
+
+/** The job that made it, when one did. */
+export async function findCloneJob(on: Database, id: string): Promise<string | undefined> {
+  const row = await on.selectFrom('vfolders').select('clone_job').where('id', '=', id).executeTakeFirst()
+  return row?.clone_job ?? undefined
+}
+
+/** Lets everybody use a clone that is whole; what was set aside for it is what it has now. */
+export async function finishClone(trx: Database, id: string, usage: Amount): Promise<void> {
+  await trx
+    .updateTable('vfolders')
+    .set({
+      state: 'ready',
+      usage_files: usage.files,
+      usage_bytes: usage.bytes,
+      usage_synced_at: new Date().toISOString(),
+      reserved_files: 0,
+      reserved_bytes: 0,
+    })
+    .where('id', '=', id)
+    .where('state', '=', 'cloning')
+    .execute()
+}
+
+/** Lets it vanish, whatever its state or out of one alone. @returns whether there is such a vfolder */
+export async function beginDeletion(trx: Database, id: string, from?: Row['state']): Promise<boolean> {
+  let update = trx.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id)
+  if (from !== undefined) update = update.where('state', '=', from)
+  const { numUpdatedRows } = await update.executeTakeFirstOrThrow()
+  return numUpdatedRows > 0n
+}
+
+/** Those that vanish on one of these volumes, but for some. */
+export async function listDeleting(on: Database, volumes: string[], but: Expression<string>): Promise<string[]> {
+  const rows = await on
+    .selectFrom('vfolders')
+    .select('id')
+    .where('state', '=', 'deleting')
+    .where('volume', 'in', volumes)
+    .where('id', 'not in', but)
+    .execute()
+  return rows.map(({ id }) => id)
+}
+
+/** Forgets one that vanishes. @returns whether it was there */
+export async function forget(trx: Database, id: string): Promise<boolean> {
+  const { numDeletedRows } = await trx
+    .deleteFrom('vfolders')
+    .where('id', '=', id)
+    .where('state', '=', 'deleting')
+    .executeTakeFirstOrThrow()
+  return numDeletedRows > 0n
+}
+
+/** What a vfolder has, may have, and has set aside. */
+export interface Counters {
+  state: Row['state']
+  quota: Quota
+  quotaScope: string | null
+  usage: Amount
+  reserved: Amount
+  /** Counts what changed the usage, or may be about to. */
+  revision: number
+  /** Tells it from an earlier one of that ID. */
+  createdAt: string
+}
+
+type CounterColumn = 'usage_bytes' | 'usage_files' | 'reserved_bytes' | 'reserved_files'
+
+/** What may be too large for an integer that the driver reads, until it is refused. */
+function asDouble(column: CounterColumn) {
+  return sql<number>`cast(${sql.ref(column)} as double precision)`
+}
+
+const counterColumns = [
+  'state',
+  'quota_bytes',
+  'quota_files',
+  'quota_scope',
+  'usage_bytes',
+  'usage_files',
+  'revision',
+  'created_at',
+  asDouble('reserved_bytes').as('reserved_bytes'),
+  asDouble('reserved_files').as('reserved_files'),
+] as const
+
+export async function findCounters(on: Database, id: string): Promise<Counters | undefined> {
+  const row = await on.selectFrom('vfolders').select(counterColumns).where('id', '=', id).executeTakeFirst()
+  return row && toCounters(row)
+}
+
+/** Sets room aside, whether there is that much or not. @returns the counters after it, unless the vfolder vanishes */
+export async function reserve(trx: Database, id: string, by: Amount): Promise<Counters | undefined> {
+  const update = addReserved(trx, id, by).where('state', '!=', 'deleting')
+  const row = await update.returning(counterColumns).executeTakeFirst()
+  return row && toCounters(row)
+}
+
+export async function giveBack(trx: Database, id: string, amount: Amount): Promise<void> {
+  await addReserved(trx, id, difference(nothing, amount)).execute()
+}
+
+function addReserved(trx: Database, id: string, { bytes, files }: Amount) {
+  return trx
+    .updateTable('vfolders')
+    .set((eb) => ({
+      reserved_bytes: eb('reserved_bytes', '+', bytes),
+      reserved_files: eb('reserved_files', '+', files),
+      revision: eb('revision', '+', 1),
+    }))
+    .where('id', '=', id)
+}
+
+/** The counters follow what this service does; they never go below nothing when others have removed files. */
+export async function count(trx: Database, id: string, by: Amount): Promise<void> {
+  const sum = (column: 'usage_bytes' | 'usage_files', change: number) => {
+    const changed = sql<number>`${sql.ref(column)} + ${change}`
+    return sql<number>`case when ${changed} < 0 then 0 else ${changed} end`
+  }
+  await trx
+    .updateTable('vfolders')
+    .set((eb) => ({
+      usage_bytes: sum('usage_bytes', by.bytes),
+      usage_files: sum('usage_files', by.files),
+      revision: eb('revision', '+', 1),
+    }))
+    .where('id', '=', id)
+    .execute()
+}
+
+/** Takes over what was counted on the storage; with a revision only if that is the one still. @returns whether it did */
+export async function setUsage(on: Database, id: string, usage: Amount, revision?: number): Promise<boolean> {
+  let update = on
+    .updateTable('vfolders')
+    .set({ usage_files: usage.files, usage_bytes: usage.bytes, usage_synced_at: new Date().toISOString() })
+    .where('id', '=', id)
+  if (revision !== undefined) update = update.where('revision', '=', revision)
+  const { numUpdatedRows } = await update.executeTakeFirstOrThrow()
+  return numUpdatedRows > 0n
+}
+
+/** What the vfolders of a scope have, and what is set aside in them. */
+export async function sumOfScope(on: Database, scope: string): Promise<{ usage: Amount; reserved: Amount }> {
+  const sum = (column: CounterColumn) => sql<number>`coalesce(sum(${asDouble(column)}), 0)`
+  const row = await on
+    .selectFrom('vfolders')
+    .select([
+      sum('usage_bytes').as('usageBytes'),
+      sum('usage_files').as('usageFiles'),
+      sum('reserved_bytes').as('reservedBytes'),
+      sum('reserved_files').as('reservedFiles'),
+    ])
+    .where('quota_scope', '=', scope)
+    .where('state', '!=', 'deleting')
+    .executeTakeFirstOrThrow()
+  return {
+    usage: { bytes: row.usageBytes, files: row.usageFiles },
+    reserved: { bytes: row.reservedBytes, files: row.reservedFiles },
+  }
+}
+
+function toCounters(row: Omit<Row, 'id' | 'volume' | 'usage_synced_at' | 'metadata' | 'clone_job'>): Counters {
+  return {
+    state: row.state,
+    quota: { bytes: row.quota_bytes, files: row.quota_files },
+    quotaScope: row.quota_scope,
+    usage: { bytes: row.usage_bytes, files: row.usage_files },
+    reserved: { bytes: row.reserved_bytes, files: row.reserved_files },
+    revision: row.revision,
+    createdAt: row.created_at,
+  }
+}
+
+function toRow({ id, volume, quota, quotaScope, metadata }: NewVfolder): Omit<Insertable<Tables['vfolders']>, 'state'> {
+  return {
+    id,
+    volume: volume.name,
+    quota_bytes: quota.bytes,
+    quota_files: quota.files,
+    quota_scope: quotaScope,
+    usage_synced_at: null,
+    metadata: asText(metadata),
+    created_at: new Date().toISOString(),
+  }
+}
+
+/** What is nested deeper than the call stack is read, but cannot be written. */
+function asText(metadata: Record<string, unknown>): string {
+  try {
+    return JSON.stringify(metadata)
+  } catch {
+    throw invalid('body', 'metadata', 'must not be nested that deeply')
+  }
+}
+
+function toVfolder(row: Row): Vfolder {
+  return {
+    id: row.id,
+    volume: row.volume,
+    state: row.state,
+    quota: { bytes: row.quota_bytes, files: row.quota_files },
+    quotaScope: row.quota_scope,
+    usage: { bytes: row.usage_bytes, files: row.usage_files, syncedAt: row.usage_synced_at },
+    metadata: JSON.parse(row.metadata),
+    createdAt: row.created_at,
+  }
+}
