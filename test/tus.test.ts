@@ -215,6 +215,21 @@ t.test('the quota', async (t) => {
   await assertNothingLeft(t, server, files.folder)
 })
 
+t.test('an upload of unknown length sets little room aside that it does not need yet', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const megabyte = 1024 * 1024
+  await server.ask('PATCH', `/folders/${files.folder}`, { quota: { bytes: 100 * megabyte } })
+  const deferred = (await tus('POST', await signTus(files, 'a'), { 'upload-defer-length': '1' })).headers.get(
+    'location',
+  )!
+  const headers = { 'tus-resumable': '1.0.0', 'upload-offset': '0', ...chunkType }
+  const few = { method: 'PATCH', headers, body: new Blob(['few']).stream(), duplex: 'half' } as const
+  t.equal((await fetch(deferred, few)).status, 204)
+  const other = await tus('POST', await signTus(files, 'b'), { 'upload-length': `${99 * megabyte - 3}` })
+  t.match(other, { status: 201 })
+})
+
 t.test('lengths up to the largest number, without a quota', async (t) => {
   const server = await startServer(t)
   await server.ask('PUT', '/quota-scopes/owner', { files: 100 })

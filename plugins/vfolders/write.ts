@@ -5,6 +5,7 @@ import { splitPath } from '../../backends/path.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Reservation } from './quotas/index.ts'
+import { roomFor } from './quotas/room.ts'
 
 export interface StoredFile {
   path: string
@@ -50,21 +51,18 @@ export function createUpload(
       const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
       if (options.size !== undefined && options.size > limit) throw tooLarge(path, limit)
       const replaced = await amountAt(backend, folder, path, signal)
-      reservation ??= await reserve(
-        { bytes: Math.max(0, announced.bytes - replaced.bytes), files: 1 - replaced.files },
-        { partly: announced.partly },
-      )
+      reservation ??= await reserve(roomFor(announced.bytes, replaced), { partly: announced.partly })
       const room = reservation
       const hash = createDigests(digests, options.size)
       let verified = { sha256: '' }
 
       async function* metered(): AsyncGenerator<Buffer> {
         let bytes = 0
-        await cover(room, { bytes, files: 1 }, replaced)
+        await room.cover(roomFor(bytes, replaced))
         for await (const chunk of source) {
           bytes += chunk.length
           if (bytes > limit) throw tooLarge(path, limit)
-          await cover(room, { bytes, files: 1 }, replaced)
+          await room.cover(roomFor(bytes, replaced))
           yield chunk
           // Now, since its memory may go to the thread that hashes.
           const hashed = hash.update(chunk)
@@ -72,7 +70,7 @@ export function createUpload(
         }
         verified = await hash.verified()
         // What it replaces may have changed meanwhile; from here to the replacing it is a moment.
-        await cover(room, { bytes, files: 1 }, await amountAt(backend, folder, path, signal))
+        await room.cover(roomFor(bytes, await amountAt(backend, folder, path, signal)))
         await room.confirm()
       }
 
@@ -94,12 +92,6 @@ export function createUpload(
 function tooLarge(path: string, limit: number): Problem {
   const members = { maxBytes: limit }
   return new Problem('file_too_large', `${path} is over the limit of ${limit} bytes.`, { members })
-}
-
-/** Makes sure that what a file takes more than the one it replaces is reserved. */
-async function cover(room: Reservation, file: Amount, replaced: Amount): Promise<void> {
-  const needed = { bytes: Math.max(0, file.bytes - replaced.bytes), files: file.files - replaced.files }
-  if (!room.covers(needed)) await room.cover(needed)
 }
 
 /** What stands at a path and would be replaced. What cannot be replaced is refused later, by the backend itself. */

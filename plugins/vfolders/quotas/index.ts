@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { difference, nothing } from '../../../backends/amount.ts'
+import { difference, nothing, sum } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { count, findCounters, giveBack, vfolderNotFound } from '../rows.ts'
 import { available, setAside, units } from './limits.ts'
+import { covers, missingAhead } from './room.ts'
 import { createQuotaScopes } from './scopes.ts'
 
 declare module 'fastify' {
@@ -22,10 +23,6 @@ export interface ReserveOptions {
   partly?: boolean
   from?: string
 }
-
-/** How much more is asked for when what was reserved is used up: as much as there is, within these bounds. */
-const smallestStep = 1024 * 1024
-const largestStep = 64 * 1024 * 1024
 
 function createQuotas({ database: db, processes, log }: FastifyInstance) {
   return {
@@ -90,39 +87,26 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
           .execute()
       }
 
-      async function change(by: Amount): Promise<void> {
-        const changed = { bytes: held.bytes + by.bytes, files: held.files + by.files }
-        await db.transaction().execute(async (trx) => {
-          const { numUpdatedRows } = await trx
-            .updateTable('reservations')
-            .set(changed)
-            .where('id', '=', id)
-            .executeTakeFirstOrThrow()
-          if (numUpdatedRows > 0n) await setAside(trx, vfolder, by)
-          // It was given back, as `confirm` says.
-          else await insert(trx, changed)
-        })
-        Object.assign(held, changed)
-      }
-
       return {
         id,
 
-        /** Whether `needed` is set aside. */
-        covers: (needed: Amount): boolean => units.every((unit) => needed[unit] <= held[unit]),
-
         /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded` */
         async cover(needed: Amount): Promise<void> {
-          const missing = {
-            bytes: Math.max(0, needed.bytes - held.bytes),
-            files: Math.max(0, needed.files - held.files),
-          }
-          const step = Math.min(largestStep, Math.max(smallestStep, held.bytes))
-          if (missing.bytes > 0 && missing.bytes < step) {
-            const { bytes } = await available(db, vfolder)
-            missing.bytes = Math.max(missing.bytes, Math.min(step, bytes))
-          }
-          if (missing.bytes > 0 || missing.files > 0) await change(missing)
+          if (covers(held, needed)) return
+          const covering = await db.transaction().execute(async (trx) => {
+            const more = await missingAhead(trx, vfolder, held, needed)
+            const covering = sum(held, more)
+            const { numUpdatedRows } = await trx
+              .updateTable('reservations')
+              .set(covering)
+              .where('id', '=', id)
+              .executeTakeFirstOrThrow()
+            if (numUpdatedRows > 0n) await setAside(trx, vfolder, more)
+            // It was given back, as `confirm` says.
+            else await insert(trx, covering)
+            return covering
+          })
+          Object.assign(held, covering)
         },
 
         /**

@@ -3,12 +3,13 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { Backend } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
+import { roomFor } from '../quotas/room.ts'
 import { amountAt } from '../write.ts'
 import type { Checksum } from './checksum.ts'
 import { type createHashes, forgetHash } from './hashes.ts'
 import type { Lock } from './locks.ts'
 import { createProgress, expiryOf, setOffset } from './progress.ts'
-import { coverRoom, roomFor } from './room.ts'
+import { coverRoom } from './room.ts'
 import type { UploadRow } from './rows.ts'
 
 export interface Append {
@@ -54,8 +55,7 @@ export async function appendBytes(
       for await (const chunk of read(lock.wanted)) {
         overrun = end + chunk.length > limit
         if (overrun) throw tooLarge(limit)
-        const room = roomFor(end + chunk.length, replaced)
-        if (room.bytes > row.reserved_bytes) await coverRoom(app, row, room, true)
+        await coverRoom(app, row, roomFor(end + chunk.length, replaced), true)
         end += chunk.length
         yield chunk
         checksum?.update(chunk)

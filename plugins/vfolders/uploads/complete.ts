@@ -2,9 +2,10 @@ import type { FastifyInstance } from 'fastify'
 import { growth, nothing } from '../../../backends/amount.ts'
 import type { Amount, Backend } from '../../../backends/backend.ts'
 import { UploadNotFound } from '../../../backends/errors.ts'
+import { roomFor } from '../quotas/room.ts'
 import { amountAt } from '../write.ts'
 import type { createHashes } from './hashes.ts'
-import { coverRoom, roomFor } from './room.ts'
+import { coverRoom } from './room.ts'
 import { notFound, type UploadRow } from './rows.ts'
 
 /**

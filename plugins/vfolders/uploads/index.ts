@@ -5,6 +5,7 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { invalidHeader, Problem } from '../../../lib/problems.ts'
 import { rateOf } from '../../access/rates.ts'
 import { requireCapability } from '../../storage/volumes.ts'
+import { roomFor } from '../quotas/room.ts'
 import { find as findVfolder } from '../rows.ts'
 import { replaceableAt } from '../write.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
@@ -14,7 +15,6 @@ import { createConcatenation } from './concatenate.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
 import { expiryOf } from './progress.ts'
-import { roomFor } from './room.ts'
 import {
   checked,
   findLeftovers,
