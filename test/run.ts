@@ -9,7 +9,31 @@ import { allNeeds, isTool, leftOutVariable, missing, type Need, needsOf, package
 const inCi = process.env.CI === 'true'
 
 /** What `npm run test:quick` runs: of every part of the service what is quick, and needs no server of others. */
-const quickFiles = ['archive-signing'].map((name) => `test/${name}.test.ts`)
+const quickFiles = [
+  'faults/early-answers',
+  'http/archive-signing',
+  'http/bad-input',
+  'http/cleanup',
+  'http/client-scopes',
+  'http/cors',
+  'http/download',
+  'http/download-conditions',
+  'http/download-ranges',
+  'http/files',
+  'http/folders',
+  'http/health',
+  'http/manager-auth',
+  'http/openapi',
+  'http/put',
+  'http/request-id',
+  'http/signed-urls',
+  'http/symlinks',
+  'http/transfers',
+  'http/tus',
+  'http/upload',
+  'storage/location',
+  'storage/small-files',
+].map((name) => `test/${name}.test.ts`)
 
 function installMissing(tools: Tool[]): void {
   if (tools.length === 0 || process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) return
@@ -53,7 +77,7 @@ function main(args: string[]): number {
   const quick = args[0] === '--quick'
   const given = quick ? args.slice(1) : args
   const named = given.some((arg) => arg.endsWith('.ts'))
-  const files = named ? [] : quick ? quickFiles : globSync('test/**/*.test.ts')
+  const files = named ? [] : quick ? [...globSync('test/unit/*.test.ts'), ...quickFiles] : globSync('test/**/*.test.ts')
   const needed = (file: string) => needsOf(file).filter((need) => lacking.includes(need))
   const unable = files.filter((file) => needed(file).length > 0)
   const directory = mkdtempSync(join(tmpdir(), 'storage-proxy-tests-'))

@@ -1,0 +1,48 @@
+import { utimes, writeFile } from 'node:fs/promises'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { eventually, managerToken, startServer, temporaryDirectory } from '../server.ts'
+
+t.test('the cleanup takes what the dead left and nothing of the living', async (t) => {
+  const dataDir = await temporaryDirectory(t)
+  // Its cleanup fails, and comes before that of the other one.
+  const away = { backend: 's3', bucket: 'away', endpoint: 'http://127.0.0.1:1', maxAttempts: 1 }
+  const VOLUMES = JSON.stringify({ away, default: { backend: 'posix', root: join(dataDir, 'volumes/default') } })
+  const env = { IDLE_TIMEOUT_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1', VOLUMES }
+  const server = await startServer(t, { env, dataDir })
+  const files = await server.files()
+  const upload = request(`${server.url}/folders/upload?folder=${files.folder}`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${managerToken}`, 'content-type': 'multipart/form-data; boundary=b' },
+  })
+  const answered = new Promise<number | undefined>((resolve, reject) =>
+    upload.on('response', ({ statusCode }) => resolve(statusCode)).on('error', reject),
+  )
+  upload.write('--b\r\nContent-Disposition: form-data; name="file"; filename="slow.bin"\r\n\r\nfirst')
+  // The cleanup makes a file there for an instant, to tell the time by.
+  const living = await eventually(async () => {
+    const staged = await server.staged()
+    await sleep(100)
+    return (await server.staged()).find((name) => staged.includes(name))
+  })
+
+  const dead = join(server.dataDir, 'volumes/default/staging/dead')
+  await writeFile(dead, 'left behind')
+  const hourAgo = new Date(Date.now() - 3_600_000)
+  await utimes(dead, hourAgo, hourAgo)
+
+  // Five seconds, each with less than is gathered for one write to the disk.
+  for (let tick = 0; tick < 20; tick++) {
+    upload.write('x'.repeat(1000))
+    await sleep(250)
+  }
+  await eventually(async () => (await server.staged()).join() === living)
+  const line = await server.logged(({ msg }) => msg === 'leftovers removed')
+  t.match(line, { volume: 'default', files: 1, bytes: 11, request_id: /^[0-9a-f-]{36}$/ })
+
+  upload.end('\r\n--b--\r\n')
+  t.equal(await answered, 201)
+  t.match(await files.stat('slow.bin'), { size: 20_005 })
+})

@@ -1,0 +1,179 @@
+import { execFile } from 'node:child_process'
+import { readFile, writeFile } from 'node:fs/promises'
+import { createServer } from 'node:net'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { parseEnv } from 'node:util'
+import t from 'tap'
+import { loadConfig } from '../../plugins/config.ts'
+import { compileCache, signingKey, startServer, temporaryDirectory } from '../server.ts'
+
+const serverFile = fileURLToPath(new URL('../../server.ts', import.meta.url))
+const example = parseEnv(await readFile(new URL('../../.env.example', import.meta.url), 'utf8'))
+
+/** Starts the service, which has to end by itself. */
+function start(dataDir: string, env: Record<string, string>): Promise<{ code: unknown; stderr: string }> {
+  const common = { PATH: process.env.PATH, NODE_COMPILE_CACHE: compileCache, PORT: '0', DATA_DIR: dataDir }
+  const options = { env: { ...common, ...env }, timeout: 20_000 }
+  return new Promise((resolve) => {
+    execFile(process.execPath, [serverFile], options, (error, _stdout, stderr) => {
+      resolve({ code: error === null ? 0 : (error.code ?? error.signal), stderr })
+    })
+  })
+}
+
+type Case = [env: Record<string, string>, sentence: RegExp]
+
+const volume = (options: object, name = 'v') => JSON.stringify({ [name]: { backend: 'posix', ...options } })
+
+t.test('a value that does not fit stops the start and names the variable and the rule', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const file = async (name: string, content: string) => {
+    await writeFile(join(directory, name), content)
+    return join(directory, name)
+  }
+  const missing = join(directory, 'missing')
+  const plain = await file('plain', 'not a secret')
+  const root = join(directory, 'root')
+  const taken = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => taken.once('listening', resolve))
+  t.teardown(() => taken.close())
+  const address = taken.address()
+  const port = typeof address === 'object' ? String(address?.port) : ''
+
+  const cases: Case[] = [
+    [{ PORT: port }, /^HOST and PORT must be an address to listen on: .*EADDRINUSE/],
+    [{ HOST: '192.0.2.1' }, /^HOST and PORT must be an address to listen on: .*EADDRNOTAVAIL/],
+    [{ MANAGER_HOST: '127.0.0.1' }, /^MANAGER_HOST must be set together with MANAGER_PORT$/],
+    [{ MANAGER_PORT: port }, /^MANAGER_HOST and MANAGER_PORT must be an address to listen on: .*EADDRINUSE/],
+    [{ PUBLIC_URL: 'files.example' }, /^PUBLIC_URL must be an http or https URL/],
+    [{ DATA_DIR: plain }, /^DATA_DIR must be a directory that the service can write to/],
+    [{ BACKEND_PLUGINS: 'no-such-package' }, /^BACKEND_PLUGINS has no-such-package, which cannot be found: /],
+    [{ VOLUMES: volume({ backend: 'tape' }) }, /^VOLUMES\/v\/backend must be one of posix, s3, not tape$/],
+    [{ VOLUMES: volume({}) }, /^VOLUMES\/v must have required property 'root'$/],
+    [{ VOLUMES: volume({ root, uid: '1000' }) }, /^VOLUMES\/v\/uid must be integer$/],
+    [{ VOLUMES: volume({ root, fileMode: 'rw' }) }, /^VOLUMES\/v\/fileMode must match pattern/],
+    [{ VOLUMES: volume({ root, colour: 'red' }) }, /^VOLUMES\/v must NOT have additional properties colour$/],
+    [{ VOLUMES: volume({ root: 'files' }) }, /^VOLUMES\/v cannot be used: root must be an absolute directory$/],
+    [{ VOLUMES: volume({ root: plain }) }, /^VOLUMES\/v cannot be used: EEXIST/],
+    [{ VOLUMES: volume({ root, redirect: true }) }, /^VOLUMES\/v\/redirect must be false: posix cannot presign$/],
+    [{ VOLUMES: volume({ backend: 's3' }) }, /^VOLUMES\/v must have required property 'bucket'$/],
+    [
+      { VOLUMES: volume({ backend: 's3', bucket: 'files', accessKeyId: 'x' }) },
+      /^VOLUMES\/v cannot be used: accessKeyId and secretAccessKey must be given together$/,
+    ],
+    [{ VOLUMES_FILE: await file('v', volume({ backend: 'tape' })) }, /^VOLUMES_FILE\/v\/backend must be one of posix/],
+    [{ MANAGER_TOKENS: 'too-short' }, /^MANAGER_TOKENS must have at least 16 characters in each/],
+    [{ MANAGER_TOKENS_FILE: missing }, /^MANAGER_TOKENS_FILE must name a file that can be read/],
+    [{ SIGNING_KEYS: 'x'.repeat(31) }, /^SIGNING_KEYS must have at least 32 characters in each/],
+    [{ SIGNING_KEYS_FILE: await file('empty', '') }, /^SIGNING_KEYS_FILE must have at least 32 characters in each/],
+    [{ CORS_ORIGINS: 'https://app.example/' }, /^CORS_ORIGINS must be \* or origins/],
+    [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be .* fatal, error, warn, info, debug, trace, silent$/],
+    [{ UPLOAD_MAX_BYTES: '10MB' }, /^UPLOAD_MAX_BYTES must be integer$/],
+    [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
+    [{ QUOTA_SYNC_INTERVAL_SECONDS: '0' }, /^QUOTA_SYNC_INTERVAL_SECONDS must be >= 1$/],
+    [{ JOB_RETENTION_SECONDS: '1.5' }, /^JOB_RETENTION_SECONDS must be integer$/],
+    [{ LEASE_SECONDS: '-1' }, /^LEASE_SECONDS must be >= 1$/],
+    [{ UPLOAD_TTL_SECONDS: '0' }, /^UPLOAD_TTL_SECONDS must be >= 1$/],
+    [{ UPLOAD_CLEANUP_INTERVAL_SECONDS: '1h' }, /^UPLOAD_CLEANUP_INTERVAL_SECONDS must be integer$/],
+    [{ IDLE_TIMEOUT_SECONDS: '0' }, /^IDLE_TIMEOUT_SECONDS must be >= 1$/],
+    [{ HEADERS_TIMEOUT_SECONDS: '9999999' }, /^HEADERS_TIMEOUT_SECONDS must be <= 2147483$/],
+    [{ SHUTDOWN_TIMEOUT_SECONDS: 'Infinity' }, /^SHUTDOWN_TIMEOUT_SECONDS must be integer$/],
+  ]
+  const check = async ([env, sentence]: Case, index: number) => {
+    const { code, stderr } = await start(join(directory, `data-${index}`), env)
+    const what = JSON.stringify(env)
+    t.equal(code, 1, `${what}: exit code`)
+    t.match(stderr.trimEnd(), sentence, what)
+    t.equal(stderr.split('\n').length, 2, `${what}: one line, not ${stderr}`)
+  }
+  for (let at = 0; at < cases.length; at += 4) {
+    await Promise.all(cases.slice(at, at + 4).map((each, index) => check(each, at + index)))
+  }
+  t.same(new Set(cases.flatMap(([env]) => Object.keys(env))), new Set(Object.keys(example)), 'each variable has a case')
+})
+
+t.test('further rules', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const missing = join(directory, 'missing')
+  const plain = join(directory, 'plain')
+  await writeFile(plain, 'not a secret')
+  const cases: Case[] = [
+    [{ PORT: 'http' }, /^PORT must be integer$/],
+    [{ PORT: '80.5' }, /^PORT must be integer$/],
+    [{ PORT: '-1' }, /^PORT must be >= 0$/],
+    [{ PORT: '65536' }, /^PORT must be <= 65535$/],
+    [{ MANAGER_PORT: '65536' }, /^MANAGER_PORT must be <= 65535$/],
+    [{ PUBLIC_URL: 'ftp://files.example' }, /^PUBLIC_URL must be an http or https URL/],
+    [{ PUBLIC_URL: 'https://files.example/?a=b' }, /^PUBLIC_URL must be .* without user, query and fragment$/],
+    [{ VOLUMES: '{' }, /^VOLUMES must be JSON$/],
+    [{ VOLUMES: '[]' }, /^VOLUMES must be object$/],
+    [{ VOLUMES: '{}' }, /^VOLUMES must NOT have fewer than 1 properties$/],
+    [{ VOLUMES: '{"v": {}}' }, /^VOLUMES\/v must have required property 'backend'$/],
+    [{ VOLUMES: volume({ root: '/srv' }, 'Not A Name') }, /^VOLUMES\/Not A Name must match pattern/],
+    [{ VOLUMES: volume({ handOver: {} }) }, /^VOLUMES\/v\/handOver must have required property 'header'$/],
+    [
+      { VOLUMES: volume({ handOver: { header: 'X-Send' } }) },
+      /^VOLUMES\/v\/handOver\/header must be .* X-Accel-Redirect, X-Sendfile$/,
+    ],
+    [
+      { VOLUMES: volume({ handOver: { header: 'X-Sendfile', prefix: 'a' } }) },
+      /^VOLUMES\/v\/handOver\/prefix must match pattern/,
+    ],
+    [{ VOLUMES_FILE: missing }, /^VOLUMES_FILE must name a file that can be read/],
+    [{ VOLUMES_FILE: plain }, /^VOLUMES_FILE must be JSON$/],
+    [{ VOLUMES: volume({ root: '/srv' }), VOLUMES_FILE: plain }, /^VOLUMES and VOLUMES_FILE must not both be set$/],
+    [{ MANAGER_TOKENS: 'sixteen-or-more-characters,' }, /^MANAGER_TOKENS must have at least 16 characters in each/],
+    [{ MANAGER_TOKENS: 'a token that has spaces' }, /^MANAGER_TOKENS must have visible ASCII characters only/],
+    [{ MANAGER_TOKENS_FILE: plain }, /^MANAGER_TOKENS_FILE must have at least 16 characters in each/],
+    [
+      { MANAGER_TOKENS: 'x'.repeat(16), MANAGER_TOKENS_FILE: plain },
+      /^MANAGER_TOKENS and .*_FILE must not both be set$/,
+    ],
+    [
+      { SIGNING_KEYS: signingKey, SIGNING_KEYS_FILE: plain },
+      /^SIGNING_KEYS and SIGNING_KEYS_FILE must not both be set$/,
+    ],
+    [{ CORS_ORIGINS: 'https://app.example, *' }, /^CORS_ORIGINS must be \* or origins/],
+    [{ UPLOAD_MAX_BYTES: '0' }, /^UPLOAD_MAX_BYTES must be >= 1$/],
+  ]
+  for (const [env, message] of cases) t.throws(() => loadConfig(env), { name: 'Error', message }, JSON.stringify(env))
+})
+
+t.test('.env.example has exactly the variables that are read, with their defaults', async (t) => {
+  const read = new Set<string>()
+  const recorder = new Proxy<NodeJS.ProcessEnv>(
+    {},
+    {
+      get: (_target, name) => {
+        read.add(String(name))
+        return undefined
+      },
+    },
+  )
+  const defaults = loadConfig(recorder)
+  t.same([...read].sort(), Object.keys(example).sort())
+  t.same(loadConfig(example), defaults)
+})
+
+t.test('secrets and volumes may come from files', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const token = 'a-manager-token-from-a-file'
+  const files = {
+    MANAGER_TOKENS: `${token}\n`,
+    SIGNING_KEYS: `${'k'.repeat(32)}, ${signingKey}\n`,
+    VOLUMES: volume({ root: join(directory, 'root') }, 'from-a-file'),
+  }
+  const env: Record<string, string> = { MANAGER_TOKENS: '', SIGNING_KEYS: '' }
+  for (const [name, content] of Object.entries(files)) {
+    env[`${name}_FILE`] = join(directory, name)
+    await writeFile(join(directory, name), content)
+  }
+  const server = await startServer(t, { env })
+  const response = await fetch(`${server.url}/volumes`, { headers: { authorization: `Bearer ${token}` } })
+  t.match(await response.json(), { volumes: [{ name: 'from-a-file' }] })
+  t.notOk(
+    server.rawLines().some((line) => line.includes(token) || line.includes(signingKey)),
+    'no secret in the log',
+  )
+})

@@ -1,0 +1,58 @@
+import { rename } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { changeDatabase, openDatabase } from '../database.ts'
+import { type Answer, startServer, temporaryDirectory } from '../server.ts'
+
+t.test('health', async (t) => {
+  const root = await temporaryDirectory(t)
+  const volumes = {
+    one: { backend: 'posix', root: join(root, 'one') },
+    two: { backend: 'posix', root: join(root, 'two') },
+  }
+  const server = await startServer(t, { env: { VOLUMES: JSON.stringify(volumes) } })
+  const readiness = async (): Promise<[number, Answer]> => {
+    const response = await fetch(`${server.url}/readyz`)
+    return [response.status, await response.json()]
+  }
+  const checks = ['database', 'volume:one', 'volume:two'].map((name) => ({ name, healthy: true }))
+  t.same(await readiness(), [200, { status: 'ready', checks }])
+
+  await t.test('a volume whose root vanishes is named, with the reason; the process lives', async (t) => {
+    await rename(volumes.two.root, join(root, 'gone'))
+    const [status, { checks: found }] = await readiness()
+    t.equal(status, 503)
+    t.same(found.slice(0, 2), checks.slice(0, 2))
+    t.match(found[2], { name: 'volume:two', healthy: false, reason: /does not exist/ })
+    t.match(await server.ask('GET', '/volumes/two'), { health: { healthy: false, reason: /does not exist/ } })
+    t.match(await server.ask('GET', '/volumes/one'), { health: { healthy: true } })
+    t.equal((await fetch(`${server.url}/livez`)).status, 200)
+    await server.createFolder({ volume: 'one' })
+    const refused = await server.manager('POST', '/folders', { volume: 'two' })
+    t.match(await refused.json(), { status: 503, code: 'storage_unavailable' }, 'nothing is made where it was')
+
+    await rename(join(root, 'gone'), volumes.two.root)
+    t.equal((await readiness())[0], 200, 'and is well again when it is back')
+  })
+
+  await t.test('a database that is broken too', async (t) => {
+    changeDatabase(server.dataDir, 'DROP TABLE vfolders')
+    const [status, { checks: found }] = await readiness()
+    t.equal(status, 503)
+    t.match(found[0], { name: 'database', healthy: false, reason: /no such table/ })
+    t.same(found.slice(1), checks.slice(1))
+    t.equal((await fetch(`${server.url}/livez`)).status, 200)
+  })
+})
+
+t.test('a database that somebody else holds', async (t) => {
+  const server = await startServer(t)
+  const database = openDatabase(server.dataDir)
+  t.teardown(() => database.close())
+  database.exec('BEGIN IMMEDIATE')
+  const refused = await server.manager('POST', '/folders', {})
+  t.match([refused.status, await refused.json()], [503, { code: 'database_busy', detail: /held by somebody else/ }])
+  t.match(await server.logged(({ code }) => code === 'database_busy'), { err: { message: 'database is locked' } })
+  database.exec('ROLLBACK')
+  t.equal((await server.manager('POST', '/folders', {})).status, 201, 'it passes')
+})

@@ -1,0 +1,61 @@
+import { globSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+
+const root = fileURLToPath(new URL('../..', import.meta.url))
+const database = 'plugins/storage/database/'
+
+/** Where the statements on a table stand: in one file, or in one folder. */
+const owners: Record<string, string> = {
+  vfolders: 'plugins/vfolders/rows.ts',
+  quota_scopes: 'plugins/vfolders/quotas/scopes.ts',
+  reservations: 'plugins/vfolders/quotas/index.ts',
+  uploads: 'plugins/vfolders/uploads/',
+  jobs: 'plugins/work/job-queue/',
+  processes: 'plugins/work/processes.ts',
+  task_leases: 'plugins/work/scheduler.ts',
+}
+
+/** What names the tables of a statement in Kysely; and in SQL, where a name may be put in. */
+const calls =
+  /\b(?:selectFrom|insertInto|replaceInto|mergeInto|updateTable|deleteFrom|using|\w+Join|\w+JoinLateral)\(\s*(?:'(\w+))?/g
+const words = /\b(?:from|join|into|update)\s+(?:"?(\w+))?/g
+
+/** The tables that the statements of a source are about; undefined for one whose name does not stand there. */
+function tablesIn(text: string): (string | undefined)[] {
+  const queries = [...text.matchAll(/\bsql(?:<[^`]*>)?`([^`]*)`/g)].map(([, query]) => query!.toLowerCase())
+  const found = [...text.matchAll(calls), ...queries.flatMap((query) => [...query.matchAll(words)])]
+  return found.map(([, table]) => table)
+}
+
+const sources = globSync(['*.ts', '{lib,plugins,jobs,routes,backends,exports}/**/*.ts'], { cwd: root })
+  .filter((file) => !file.startsWith(database))
+  .map((file) => ({ file, tables: tablesIn(readFileSync(join(root, file), 'utf8')) }))
+
+t.test('each table has an owner', async (t) => {
+  const text = readFileSync(join(root, database, 'migrations.ts'), 'utf8')
+  const tables = [...text.matchAll(/createTable\('(\w+)'\)/g)].map(([, table]) => table)
+  t.same(tables.toSorted(), Object.keys(owners).toSorted())
+})
+
+t.test('no statement on a table stands outside of its owner', async (t) => {
+  for (const { file, tables } of sources) {
+    for (const table of tables) t.ok(table && file.startsWith(owners[table] ?? '-'), `${file} speaks to ${table}`)
+  }
+})
+
+t.test('each owner speaks to its table', async (t) => {
+  for (const [table, owner] of Object.entries(owners)) {
+    t.ok(
+      sources.some(({ file, tables }) => file.startsWith(owner) && tables.includes(table)),
+      `${owner} of ${table}`,
+    )
+  }
+})
+
+t.test('a statement is found however it is written', async (t) => {
+  t.same(tablesIn("db.selectFrom('jobs as other').innerJoin(\n  'uploads', 'a', 'b')"), ['jobs', 'uploads'])
+  t.same(tablesIn('sql<number>`(select count(*) from jobs)`'), ['jobs'])
+  t.same(tablesIn('trx.updateTable(name).set({})'), [undefined])
+})

@@ -1,0 +1,51 @@
+import { randomUUID } from 'node:crypto'
+import Fastify from 'fastify'
+import t, { type Test } from 'tap'
+import { nothing } from '../../backends/amount.ts'
+import posix from '../../backends/posix/index.ts'
+import config, { loadConfig } from '../../plugins/config.ts'
+import { createLoggers } from '../../plugins/request/logging.ts'
+import storage from '../../plugins/storage/index.ts'
+import vfolders from '../../plugins/vfolders/index.ts'
+import { beginDeletion, forget } from '../../plugins/vfolders/rows.ts'
+import { putUsageRight } from '../../plugins/vfolders/usage.ts'
+import work from '../../plugins/work/index.ts'
+import { temporaryDirectory } from '../server.ts'
+
+async function startVfolders(t: Test) {
+  const app = Fastify(createLoggers('silent'))
+  await app.register(config, { config: loadConfig({ DATA_DIR: await temporaryDirectory(t) }) })
+  await app.register(storage, { backends: [posix] })
+  await app.register(work)
+  await app.register(vfolders)
+  await app.ready()
+  t.teardown(() => app.close())
+  const input = { id: randomUUID(), volume: app.volumes.get('default'), quota: { bytes: null, files: null } }
+  const options = { ...input, quotaScope: null, metadata: {} }
+  const { vfolder } = await app.vfolders.create(options, new AbortController().signal)
+  return { app, id: vfolder.id }
+}
+
+t.test('a count of a vfolder that vanishes meanwhile', async (t) => {
+  const { app, id } = await startVfolders(t)
+  const counting = putUsageRight(app, id, async () => {
+    await beginDeletion(app.database, id)
+    await forget(app.database, id)
+    return nothing
+  })
+  await t.rejects(counting, { code: 'vfolder_not_found' })
+})
+
+t.test('work that ends between the two looks at a vfolder', async (t) => {
+  const { app, id } = await startVfolders(t)
+  const reservation = await app.quotas.reserve(id, { bytes: 10, files: 1 })
+  const { hasReservations } = app.quotas
+  app.quotas.hasReservations = async (folder) => {
+    await reservation.end()
+    return hasReservations(folder)
+  }
+  const counts = [{ bytes: 3, files: 1 }, nothing]
+  t.match(await putUsageRight(app, id, async () => counts.shift()!), { counted: nothing, exact: true })
+  t.same(counts, [], 'it is counted again')
+  t.match((await app.vfolders.get(id)).usage, nothing)
+})
