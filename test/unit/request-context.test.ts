@@ -82,8 +82,8 @@ t.test('who listens for the end of a request does so in its context', async (t) 
 
 t.test("a child of the app's logger keeps its fields, and has those of the context", async (t) => {
   const script = `
-    import { createLoggers } from '../plugins/request/logging.ts'
-    import { inContext } from '../lib/context.ts'
+    import { createLoggers } from './plugins/request/logging.ts'
+    import { inContext } from './lib/context.ts'
     const { loggerInstance } = createLoggers('info')
     inContext({ request_id: 'the-context', trace_id: 'the-trace' }, () =>
       loggerInstance.child({ volume: 'v' }).child({ reqId: 'of the storage' }).info('a line'))`
