@@ -41,9 +41,22 @@ export function errnoOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }
 
+/** The entry is not there, or not what it was, any more. */
+export const gone = ['ENOENT', 'ENOTDIR', 'ELOOP']
+
 /** Whether an error says that the entry is not there, or not what it was, any more. */
 export function isGone(error: unknown): boolean {
-  return ['ENOENT', 'ENOTDIR', 'ELOOP'].includes(errnoOf(error) ?? '')
+  return gone.includes(errnoOf(error) ?? '')
+}
+
+/** Runs `operation`, of which an error in `errnos` gives undefined. */
+export function unless<T>(errnos: string[], operation: () => T): T | undefined {
+  try {
+    return operation()
+  } catch (error) {
+    if (errnos.includes(errnoOf(error) ?? '')) return undefined
+    throw error
+  }
 }
 
 /** Turns a system error into a backend's error that names `path`; anything else is passed on as it is. */

@@ -1,6 +1,7 @@
 import fs from 'node:fs'
+import { gone, unless } from '../errno.ts'
 import { Copier, setAttributes, setDirectoryAttributes } from './copy.ts'
-import { at, entriesOf, gone, isEmpty, lstat, openDirectory, unless } from './directories.ts'
+import { at, entriesOf, isEmpty, lstat, openDirectory } from './directories.ts'
 import type { Durable } from './messages.ts'
 import { remove } from './remove.ts'
 import { about, Restless, type Run } from './run.ts'

@@ -1,5 +1,6 @@
 import fs from 'node:fs'
-import { entriesOf, gone, lstat, openDirectory, unless } from './directories.ts'
+import { gone, unless } from '../errno.ts'
+import { entriesOf, lstat, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import { sameTime } from './times.ts'
 import type { Operation } from './walk.ts'

@@ -1,6 +1,6 @@
 import fs from 'node:fs'
-import { errnoOf } from '../errno.ts'
-import { at, pathOf, unless } from './directories.ts'
+import { errnoOf, unless } from '../errno.ts'
+import { at, pathOf } from './directories.ts'
 
 const { COPYFILE_EXCL, COPYFILE_FICLONE_FORCE, O_CREAT, O_EXCL, O_WRONLY } = fs.constants
 

@@ -1,5 +1,4 @@
 import fs from 'node:fs'
-import { errnoOf } from '../errno.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = fs.constants
 
@@ -59,16 +58,3 @@ const orUndefined = { throwIfNoEntry: false } as const
 export function lstat(fd: number, name: string): fs.Stats | undefined {
   return fs.lstatSync(at(fd, name), orUndefined)
 }
-
-/** Runs `operation`, of which an error in `errnos` gives undefined. */
-export function unless<T>(errnos: string[], operation: () => T): T | undefined {
-  try {
-    return operation()
-  } catch (error) {
-    if (errnos.includes(errnoOf(error) ?? '')) return undefined
-    throw error
-  }
-}
-
-/** The entry is not there, or not what it was, any more. */
-export const gone = ['ENOENT', 'ENOTDIR', 'ELOOP']

@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import { amountOf } from '../entry.ts'
-import { errnoOf } from '../errno.ts'
-import { at, entriesOf, lstat, openDirectory, unless } from './directories.ts'
+import { errnoOf, unless } from '../errno.ts'
+import { at, entriesOf, lstat, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import type { Level, Operation } from './walk.ts'
 

@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import type { Amount } from '../../backend.ts'
-import { at, entriesOf, gone, openDirectory, unless } from './directories.ts'
+import { gone, unless } from '../errno.ts'
+import { at, entriesOf, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import { Shortcut } from './shortcut.ts'
 import type { Operation } from './walk.ts'

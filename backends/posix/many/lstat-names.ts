@@ -1,5 +1,5 @@
 import fs from 'node:fs'
-import { gone, unless } from '../bulk/directories.ts'
+import { gone, unless } from '../errno.ts'
 import { attributes } from './messages.ts'
 
 export function lstatNames({ fd, names }: { fd: number; names: string[] }): ArrayBuffer {
