@@ -5,19 +5,12 @@ import type { Backend, Entry, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile, NotFound, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
-import {
-  createDirectories,
-  createDirectory,
-  locationOf,
-  type Ownership,
-  openDirectory,
-  openInside,
-  ownDirectory,
-} from './directory.ts'
+import { createDirectories, createDirectory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
 import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
 import { errnoOf, translated } from './errno.ts'
 import { close } from './files.ts'
 import { collectGarbage } from './garbage.ts'
+import { locationOf, openInside } from './inside.ts'
 import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
 import { readMany, type SmallFile } from './many/index.ts'

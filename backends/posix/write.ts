@@ -5,6 +5,7 @@ import { IsADirectory, NotAFile, SizeMismatch } from '../errors.ts'
 import { openDirectory } from './directory.ts'
 import { translated } from './errno.ts'
 import { close, fstat, open } from './files.ts'
+import { pathOf } from './inside.ts'
 import type { Place } from './layout.ts'
 import { type PublishOptions, publish } from './publish.ts'
 import { store } from './store.ts'
@@ -49,7 +50,7 @@ async function copyContents(place: Place, source: string, options: CopyOptions):
     const fd = await open(source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
     try {
       if (!(await fstat(fd)).isFile()) throw new NotAFile('the source is a socket, a FIFO or a device')
-      await copyFile(`/proc/self/fd/${fd}`, staging, COPYFILE_FICLONE | COPYFILE_EXCL)
+      await copyFile(pathOf(fd), staging, COPYFILE_FICLONE | COPYFILE_EXCL)
     } finally {
       close(fd)
     }

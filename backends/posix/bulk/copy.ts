@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import { errnoOf, unless } from '../errno.ts'
-import { at, pathOf } from './directories.ts'
+import { pathOf } from '../inside.ts'
+import { at } from './directories.ts'
 
 const { COPYFILE_EXCL, COPYFILE_FICLONE_FORCE, O_CREAT, O_EXCL, O_WRONLY } = fs.constants
 

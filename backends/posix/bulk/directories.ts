@@ -1,26 +1,17 @@
 import fs from 'node:fs'
+import { openStepSync, pathOf } from '../inside.ts'
 
-const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = fs.constants
-
-// What `directory.ts` does, with system calls that are waited for.
+// What `Directory` does, with system calls that are waited for and names that may be no UTF-8.
 
 /** Of names of entries: every byte is one character, so that names that are no UTF-8 are kept. */
 export const encoding = 'latin1'
 
-/** Shorter for the kernel than `/proc/self`, which is a symlink. */
-const descriptors = `/proc/${process.pid}/fd`
-
 // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII
 const ascii = /^[\x00-\x7f]*$/
 
-/** The path of an open directory. */
-export function pathOf(fd: number): string {
-  return `${descriptors}/${fd}`
-}
-
 /** The path of an entry of an open directory. */
 export function at(fd: number, name: string): string | Buffer {
-  return rawPath(`${descriptors}/${fd}/${name}`)
+  return rawPath(`${pathOf(fd)}/${name}`)
 }
 
 /** A path in `encoding` as system calls take it. */
@@ -50,7 +41,7 @@ export function isEmpty(fd: number): boolean {
 
 /** Opens a subdirectory, never through a symlink. */
 export function openDirectory(fd: number, name: string): number {
-  return fs.openSync(at(fd, name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+  return openStepSync(at(fd, name))
 }
 
 const orUndefined = { throwIfNoEntry: false } as const

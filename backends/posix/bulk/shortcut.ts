@@ -1,5 +1,6 @@
 import fs from 'node:fs'
-import { encoding, pathOf, rawPath } from './directories.ts'
+import { pathOf } from '../inside.ts'
+import { encoding, rawPath } from './directories.ts'
 
 /** A directory that changed less than this ago could change again without another change time. */
 const settledMilliseconds = 2000

@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import type { Call, OnProgress } from '../../backend.ts'
 import { thrown } from '../failure.ts'
+import { pathOf } from '../inside.ts'
 import { watchLoad } from './load.ts'
 import { type FromThread, givesWay, idle, type News, type Share, stopped, type Work } from './messages.ts'
 import { type BulkThread, threads } from './pool.ts'
@@ -145,5 +146,5 @@ class Task {
 
 /** A descriptor for a thread to close; the caller's stays its own. */
 function duplicate(fd: number): number {
-  return fs.openSync(`/proc/self/fd/${fd}`, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  return fs.openSync(pathOf(fd), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
 }

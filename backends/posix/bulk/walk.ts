@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import { Unavailable } from '../../errors.ts'
-import { pathOf, readable } from './directories.ts'
+import { pathOf } from '../inside.ts'
+import { readable } from './directories.ts'
 import type { Share } from './messages.ts'
 import { about, type Run } from './run.ts'
 

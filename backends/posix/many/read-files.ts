@@ -1,12 +1,12 @@
 import fs from 'node:fs'
-import { maxPathBytes } from '../../path.ts'
-import { encoding, openDirectory } from '../bulk/directories.ts'
+import { BackendError } from '../../errors.ts'
 import { etagOf } from '../entry.ts'
 import { errnoOf } from '../errno.ts'
 import type { Failure } from '../failure.ts'
+import { openInsideSync } from '../inside.ts'
 import type { Listed } from './messages.ts'
 
-const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
+const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
 
 /** What tells that there is no such file any more, but a directory, a symlink, a socket or a FIFO, there or above. */
 const otherKind = new Set(['EISDIR', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EAGAIN'])
@@ -46,7 +46,7 @@ export function failureOf(error: unknown): Failure {
 }
 
 function read(root: string, { path, etag }: Listed, into: Buffer): void {
-  const fd = openInside(root, path)
+  const fd = openListed(root, path)
   try {
     for (let filled = 0; filled < into.length; ) {
       const bytesRead = fs.readSync(fd, into, filled, into.length - filled, filled)
@@ -61,30 +61,11 @@ function read(root: string, { path, etag }: Listed, into: Buffer): void {
   }
 }
 
-/** What `openInside` of `directory.ts` does, for a file that was listed: its name is no symlink. */
-function openInside(root: string, path: string): number {
-  const location = `${root}/${path}`
-  if (Buffer.byteLength(location) >= maxPathBytes) return openByNames(root, path.split('/'))
-  const fd = fs.openSync(location, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
+/** A file that was listed is no symlink, and what leads out of the vfolder by now is not where it was listed. */
+function openListed(root: string, path: string): number {
   try {
-    if (path.includes('/') && !fs.readlinkSync(`/proc/self/fd/${fd}`).startsWith(`${root}/`)) throw new Changed()
-    return fd
+    return openInsideSync(root, path.split('/'), O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
   } catch (error) {
-    fs.closeSync(fd)
-    throw error
-  }
-}
-
-function openByNames(root: string, names: string[]): number {
-  let directory = fs.openSync(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
-  try {
-    for (const name of names.slice(0, -1)) {
-      const child = openDirectory(directory, Buffer.from(name).toString(encoding))
-      fs.closeSync(directory)
-      directory = child
-    }
-    return fs.openSync(`/proc/self/fd/${directory}/${names.at(-1)}`, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
-  } finally {
-    fs.closeSync(directory)
+    throw error instanceof BackendError ? new Changed() : error
   }
 }

@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { isAt } from '../inside.ts'
 import { smallFileBytes } from '../read.ts'
 import { attributes, smallFilesAtOnce } from './messages.ts'
 
@@ -35,7 +36,7 @@ function readSmallFile(location: string, into: Buffer): fs.Stats | undefined {
     fd = fs.openSync(location, O_RDONLY | O_NONBLOCK | O_NOFOLLOW)
     const stats = fs.fstatSync(fd)
     if (!stats.isFile() || stats.size > into.length) return undefined
-    if (fs.readlinkSync(`/proc/self/fd/${fd}`) !== location) return undefined
+    if (!isAt(fd, location)) return undefined
     let filled = 0
     for (let bytes = -1; bytes !== 0 && filled < stats.size; filled += bytes) {
       bytes = fs.readSync(fd, into, filled, stats.size - filled, filled)

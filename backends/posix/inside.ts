@@ -1,0 +1,170 @@
+import fs from 'node:fs'
+import { join } from 'node:path'
+import { NotFound, OutsideFolder, Unavailable } from '../errors.ts'
+import { maxPathBytes } from '../path.ts'
+import { errnoOf, translated } from './errno.ts'
+import { close, open } from './files.ts'
+
+const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
+
+// Whatever is opened in a vfolder is opened here. Users may swap what leads to it at any moment, so nothing is decided by
+// a look before: it is opened, and then the kernel is asked where that is. Each way is here twice, for the event loop and
+// for threads, whose system calls are waited for; test/inside.test.ts holds both to the same.
+
+/** Shorter for the kernel than `/proc/self`, which is a symlink. */
+const descriptors = `/proc/${process.pid}/fd`
+
+/** The path of what a descriptor stands for: the kernel follows it to that very file or directory (proc_pid_fd(5)). */
+export function pathOf(fd: number): string {
+  return `${descriptors}/${fd}`
+}
+
+const oneStep = O_RDONLY | O_DIRECTORY | O_NOFOLLOW
+
+/** Opens a directory whose path is that of an open one and a name, unless it is a symlink. */
+export function openStep(location: string): Promise<number> {
+  return open(location, oneStep)
+}
+
+export function openStepSync(location: string | Buffer): number {
+  return fs.openSync(location, oneStep)
+}
+
+/** From the directory of a vfolder to the one that has them all; see `Layout`. */
+const toFolders = '../../..'
+
+/** Opens `names` below `root`, following symlinks that stay inside. The caller closes the descriptor. */
+export async function openInside(root: string, names: string[], flags = O_RDONLY | O_NONBLOCK): Promise<number> {
+  try {
+    return await translated(names.join('/') || 'the vfolder', () => openBelow(root, names, flags))
+  } catch (error) {
+    // An unmounted volume must not look like one whose files are gone.
+    if (error instanceof NotFound && !fs.existsSync(join(root, toFolders))) {
+      throw new Unavailable('the root of the volume is gone', { cause: error })
+    }
+    throw error
+  }
+}
+
+async function openBelow(root: string, names: string[], flags: number): Promise<number> {
+  const location = locate(root, names)
+  if (isTooLong(location)) return openByNames(root, names, flags)
+  if (isDirect(names)) {
+    try {
+      return await open(location, flags | O_NOFOLLOW)
+    } catch (error) {
+      if (!leadsOn(error, flags)) throw error
+    }
+  }
+  const fd = await open(location, flags)
+  try {
+    assertInside(fd, root, names)
+    return fd
+  } catch (error) {
+    close(fd)
+    throw error
+  }
+}
+
+/** What `openInside` does, with the errors of the system as they are: on the way out of a thread others lose their class. */
+export function openInsideSync(root: string, names: string[], flags = O_RDONLY | O_NONBLOCK): number {
+  const location = locate(root, names)
+  if (isTooLong(location)) return openByNamesSync(root, names, flags)
+  if (isDirect(names)) {
+    try {
+      return fs.openSync(location, flags | O_NOFOLLOW)
+    } catch (error) {
+      if (!leadsOn(error, flags)) throw error
+    }
+  }
+  const fd = fs.openSync(location, flags)
+  try {
+    assertInside(fd, root, names)
+    return fd
+  } catch (error) {
+    fs.closeSync(fd)
+    throw error
+  }
+}
+
+/**
+ * Opens what the kernel takes no path for, since `PATH_MAX` counts the volume's root and a NUL too, and for which it
+ * tells none either: name by name, each in the directory before it, and through no symlink.
+ */
+async function openByNames(root: string, names: string[], flags: number): Promise<number> {
+  let directory = await openStep(root)
+  try {
+    for (const name of names.slice(0, -1)) {
+      const child = await openStep(`${pathOf(directory)}/${name}`)
+      close(directory)
+      directory = child
+    }
+    return await open(`${pathOf(directory)}/${names.at(-1)}`, flags | O_NOFOLLOW)
+  } finally {
+    close(directory)
+  }
+}
+
+function openByNamesSync(root: string, names: string[], flags: number): number {
+  let directory = openStepSync(root)
+  try {
+    for (const name of names.slice(0, -1)) {
+      const child = openStepSync(`${pathOf(directory)}/${name}`)
+      fs.closeSync(directory)
+      directory = child
+    }
+    return fs.openSync(`${pathOf(directory)}/${names.at(-1)}`, flags | O_NOFOLLOW)
+  } finally {
+    fs.closeSync(directory)
+  }
+}
+
+/** Only names lead down. */
+function locate(root: string, names: string[]): string {
+  if (names.includes('..')) throw leadsOut(names)
+  return [root, ...names].join('/')
+}
+
+function isTooLong(location: string): boolean {
+  return Buffer.byteLength(location) >= maxPathBytes
+}
+
+/** Where only the last name could be a symlink, O_NOFOLLOW alone proves that what was opened is inside. */
+function isDirect(names: string[]): boolean {
+  return names.length <= 1
+}
+
+/** Whether what was not opened may be a symlink, to be followed: ELOOP of open(2), or ENOTDIR with O_DIRECTORY. */
+function leadsOn(error: unknown, flags: number): boolean {
+  return (flags & O_NOFOLLOW) === 0 && ['ELOOP', 'ENOTDIR'].includes(errnoOf(error) ?? '')
+}
+
+/**
+ * Checks that an open file or directory is inside `root`, wherever symlinks led on the way. readlink of a descriptor
+ * is answered from memory, so it is done without a trip to the thread pool.
+ */
+function assertInside(fd: number, root: string, names: string[]): void {
+  const location = fs.readlinkSync(pathOf(fd))
+  if (location === root || location.startsWith(`${root}/`)) return
+  // The vfolder was removed after the open: its directory has moved.
+  if (!fs.existsSync(root)) throw new NotFound(`${names.join('/')} does not exist`)
+  throw leadsOut(names)
+}
+
+function leadsOut(names: string[]): OutsideFolder {
+  return new OutsideFolder(`${names.join('/')} leads out of the vfolder`)
+}
+
+/** Whether no symlink led to what was opened at `location`, and nobody has moved it since. */
+export function isAt(fd: number, location: string): boolean {
+  return fs.readlinkSync(pathOf(fd)) === location
+}
+
+/** The name by which an open file is found inside `root`; undefined when that leads to another file or nowhere by now. */
+export function locationOf(fd: number, root: string): string | undefined {
+  const location = fs.readlinkSync(pathOf(fd))
+  if (!location.startsWith(`${root}/`)) return undefined
+  const { dev, ino } = fs.fstatSync(fd)
+  const named = fs.lstatSync(location, { throwIfNoEntry: false })
+  return named?.dev === dev && named.ino === ino ? location : undefined
+}
