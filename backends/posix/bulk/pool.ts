@@ -1,5 +1,5 @@
 import { extname } from 'node:path'
-import { type Thread, ThreadPool } from '../thread-pool.ts'
+import { type Thread, ThreadPool } from '../../thread-pool.ts'
 import type { FromThread, ToThread } from './messages.ts'
 
 const mostThreads = 16

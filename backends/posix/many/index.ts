@@ -1,8 +1,8 @@
 import { extname } from 'node:path'
 import type { Call, Entry, WholeFiles } from '../../backend.ts'
+import { type Thread, ThreadPool } from '../../thread-pool.ts'
 import type { Attributes } from '../entry.ts'
 import { thrown } from '../failure.ts'
-import { type Thread, ThreadPool } from '../thread-pool.ts'
 import { attributes, type FromThread, type ToThread } from './messages.ts'
 
 // Each of the system calls for a small file costs less than a trip to a thread; so one trip is for many of them.
