@@ -42,6 +42,11 @@ export function releaseBuffer(buffer: Buffer): void {
   else if (buffer.length === smallBytes && small.length < largeLimit) small.push(buffer)
 }
 
+/** Says of the memory of a buffer that it went with the thread that had it: another one may be made in its place. */
+export function loseBuffer(bytes: number): void {
+  if (bytes === largeBytes) largeMade--
+}
+
 /**
  * Frees the memory of a chunk that nobody else has a part of, at once: tens of MiB of it would pile up before the garbage
  * collector saw a reason to.

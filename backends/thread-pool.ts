@@ -26,7 +26,7 @@ export class Thread<To, From> {
     })
     this.#worker.on('message', (message: From) => this.#listener?.message(message))
     this.#worker.on('error', (error) => this.#ended(error))
-    this.#worker.on('exit', () => this.#ended(new Error('a thread of the posix backend ended')))
+    this.#worker.on('exit', () => this.#ended(new Error('a thread ended')))
   }
 
   /** From now on `listener` is told what comes from the thread; a process with work under way does not end. */
@@ -36,8 +36,8 @@ export class Thread<To, From> {
     this.#worker.ref()
   }
 
-  send(message: To): void {
-    this.#worker.postMessage(message)
+  send(message: To, transferred: ArrayBuffer[] = []): void {
+    this.#worker.postMessage(message, transferred)
   }
 
   rest(): void {

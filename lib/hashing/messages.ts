@@ -1,5 +1,5 @@
-/** What the thread that hashes is told about one file. Memory is transferred with the order. */
-export type Order = { id: number } & ({ block: { memory: ArrayBuffer; bytes: number } } | { end: 'digest' | 'forget' })
+/** What the thread that hashes a file is told: a block, whose memory is transferred with it, or that all have come. */
+export type Order = { memory: ArrayBuffer; bytes: number } | 'end'
 
-/** What the thread answers to each order but `forget`. Memory is transferred back. */
-export type Answer = { id: number } & ({ memory: ArrayBuffer } | { digest: Uint8Array })
+/** What the thread answers to each order. Memory is transferred back. */
+export type Answer = { memory: ArrayBuffer } | { digest: Uint8Array }

@@ -1,14 +1,15 @@
 import { createHash } from 'node:crypto'
-import { Worker } from 'node:worker_threads'
-import { acquireBuffer, mayTake, releaseBuffer } from '../../backends/buffers.ts'
+import { extname } from 'node:path'
+import { acquireBuffer, loseBuffer, mayTake, releaseBuffer } from '../../backends/buffers.ts'
+import { type Thread, ThreadPool } from '../../backends/thread-pool.ts'
 import type { Answer, Order } from './messages.ts'
 
 /** Up to this size hashing costs less than handing the bytes to another thread. */
 const smallBytes = 4 * 1024 * 1024
 /** How many blocks of one file the thread may have before the caller has to wait. */
 const blocksAhead = 2
-/** How many files the thread hashes at once; any others are hashed on the event loop. */
-const most = 4
+/** Each hashes one file at a time; further files are hashed on the event loop. */
+const mostThreads = 4
 
 export interface Sha256 {
   /** A promise when the caller is faster than the hash. Takes the memory of a chunk where that is allowed. */
@@ -19,16 +20,18 @@ export interface Sha256 {
   forget(): void
 }
 
-const files = new Map<number, (answer: Answer | Error) => void>()
-let lastId = 0
-let thread: Worker | undefined
+const threads = new ThreadPool<Order, Answer>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
+  usual: mostThreads,
+  most: mostThreads,
+})
 
 /**
  * SHA-256 of a file that comes in chunks. A large one is hashed on a thread beside the event loop, which is then free
  * to move bytes, and the digest is ready by the time the bytes are on the disk.
  */
 export function createSha256(expectedBytes = 0): Sha256 {
-  return expectedBytes > smallBytes && files.size < most ? onThread(startThread()) : onEventLoop()
+  const thread = expectedBytes > smallBytes ? threads.acquireNow() : undefined
+  return thread === undefined ? onEventLoop() : onThread(thread)
 }
 
 function onEventLoop(): Sha256 {
@@ -43,29 +46,33 @@ function onEventLoop(): Sha256 {
   }
 }
 
-function onThread(worker: Worker): Sha256 {
-  const id = ++lastId
+function onThread(thread: Thread<Order, Answer>): Sha256 {
   let block: Buffer | undefined
   let filled = 0
-  let sent = 0
+  /** The sizes of the blocks that the thread has. */
+  const sent: number[] = []
+  let ended = false
   let failure: Error | undefined
   let digest: Buffer | undefined
   let wake = () => {}
 
-  files.set(id, (answer) => {
-    if (answer instanceof Error) failure = answer
-    else if ('digest' in answer) digest = Buffer.from(answer.digest)
-    else sent--
-    wake()
+  thread.take({
+    message(answer) {
+      if ('memory' in answer) {
+        sent.shift()
+        releaseBuffer(Buffer.from(answer.memory))
+      } else {
+        digest = Buffer.from(answer.digest)
+        threads.release(thread)
+      }
+      wake()
+    },
+    ended(error) {
+      failure = error
+      for (const bytes of sent.splice(0)) loseBuffer(bytes)
+      wake()
+    },
   })
-
-  worker.ref()
-  /** Lets the process end when nothing is hashed any more. */
-  const leave = () => {
-    const known = files.delete(id)
-    if (files.size === 0) worker.unref()
-    return known
-  }
 
   const answered = () =>
     new Promise<void>((resolve) => {
@@ -74,8 +81,8 @@ function onThread(worker: Worker): Sha256 {
 
   function send({ buffer, length: bytes }: Buffer): void {
     if (!(buffer instanceof ArrayBuffer)) throw new Error('shared memory does not come back')
-    worker.postMessage({ id, block: { memory: buffer, bytes } } satisfies Order, [buffer])
-    sent++
+    sent.push(buffer.byteLength)
+    thread.send({ memory: buffer, bytes }, [buffer])
   }
 
   function sendBlock(): void {
@@ -100,42 +107,32 @@ function onThread(worker: Worker): Sha256 {
   }
 
   async function caughtUp(): Promise<void> {
-    while (sent > blocksAhead && failure === undefined) await answered()
+    while (sent.length > blocksAhead && failure === undefined) await answered()
     if (failure !== undefined) throw failure
+  }
+
+  /** The thread is free for another file once it has answered this. */
+  function end(): void {
+    ended = true
+    if (failure === undefined) thread.send('end')
   }
 
   return {
     update(chunk) {
-      add(chunk)
-      return sent > blocksAhead || failure !== undefined ? caughtUp() : undefined
+      if (failure === undefined) add(chunk)
+      return sent.length > blocksAhead || failure !== undefined ? caughtUp() : undefined
     },
     async digest() {
-      sendBlock()
-      worker.postMessage({ id, end: 'digest' } satisfies Order)
+      if (failure === undefined) sendBlock()
+      end()
       while (digest === undefined && failure === undefined) await answered()
-      leave()
       if (digest === undefined) throw failure
       return digest
     },
     forget() {
-      if (!leave()) return
       if (block !== undefined) releaseBuffer(block)
-      worker.postMessage({ id, end: 'forget' } satisfies Order)
+      block = undefined
+      if (!ended) end()
     },
   }
-}
-
-function startThread(): Worker {
-  if (thread !== undefined) return thread
-  const worker = new Worker(new URL('./worker.ts', import.meta.url))
-  worker.on('message', (answer: Answer) => {
-    if ('memory' in answer) releaseBuffer(Buffer.from(answer.memory))
-    files.get(answer.id)?.(answer)
-  })
-  worker.on('error', (error) => {
-    thread = undefined
-    for (const tell of files.values()) tell(error instanceof Error ? error : new Error(String(error)))
-  })
-  thread = worker
-  return worker
 }

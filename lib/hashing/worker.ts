@@ -1,20 +1,18 @@
-import { createHash, type Hash } from 'node:crypto'
+import { createHash } from 'node:crypto'
 import { parentPort } from 'node:worker_threads'
 import type { Answer, Order } from './messages.ts'
 
-// Hashes the blocks of many files, each in the order in which they come.
-const hashes = new Map<number, Hash>()
+// Hashes one file after the other.
+let hash = createHash('sha256')
 
 parentPort?.on('message', (order: Order) => {
-  const { id } = order
-  const hash = hashes.get(id) ?? createHash('sha256')
-  if ('block' in order) {
-    const { memory, bytes } = order.block
-    hashes.set(id, hash.update(new Uint8Array(memory, 0, bytes)))
-    answer({ id, memory }, [memory])
+  if (order === 'end') {
+    answer({ digest: hash.digest() })
+    hash = createHash('sha256')
   } else {
-    hashes.delete(id)
-    if (order.end === 'digest') answer({ id, digest: hash.digest() })
+    const { memory, bytes } = order
+    hash.update(new Uint8Array(memory, 0, bytes))
+    answer({ memory }, [memory])
   }
 })
 
