@@ -1,6 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import type { Cloned, CloneOptions, Entry, OpenFile } from '../backends/backend.ts'
+import { workAhead } from '../backends/ahead.ts'
+import type { Call, Cloned, CloneOptions, Entry, OpenFile } from '../backends/backend.ts'
 import { AlreadyExists, NotFound, SourceChanged } from '../backends/errors.ts'
 import { compareBytes, orderKey } from '../backends/order.ts'
 import { requireCapability, type Volume } from '../plugins/storage/volumes.ts'
@@ -30,34 +31,24 @@ export async function cloneByStreaming(from: VolumeFolder, to: VolumeFolder, opt
     changedCount++
     if (changed.length < reportedPaths) changed.push(path)
   }
-  const begun: { key: string; copied: Promise<Entry | undefined> }[] = []
 
-  const finishFirst = async () => {
-    const first = begun.shift()
-    if (first === undefined) return
-    const entry = await first.copied
+  const listing = { recursive: true, signal, ...(done.after !== '' && { after: done.after }) }
+  const copies = workAhead(
+    from.volume.backend.list(from.folder, listing),
+    { ahead: filesAtOnce - 1, signal },
+    (entry, call) => copyEntry(from, to, entry, call),
+  )
+  for await (const { item, result: entry } of copies) {
+    const key = orderKey(item)
     if (entry === undefined) {
-      tellChanged(first.key)
+      tellChanged(key)
     } else if (entry.type !== 'directory') {
       done.files++
       done.bytes += entry.type === 'file' ? entry.size : 0
     }
-    done.after = first.key
+    done.after = key
     onProgress({ files: done.files, bytes: done.bytes })
     onCheckpoint({ ...done })
-  }
-
-  const listing = { recursive: true, signal, ...(done.after !== '' && { after: done.after }) }
-  try {
-    for await (const entry of from.volume.backend.list(from.folder, listing)) {
-      const copied = copyEntry(from, to, entry, signal)
-      copied.catch(() => {}) // Awaited in its turn.
-      begun.push({ key: orderKey(entry), copied })
-      if (begun.length >= filesAtOnce) await finishFirst()
-    }
-    while (begun.length > 0) await finishFirst()
-  } finally {
-    await Promise.allSettled(begun.map(({ copied }) => copied))
   }
   for await (const path of differences(from, to, signal)) tellChanged(path)
   return { files: done.files, bytes: done.bytes, changed, changedCount }
@@ -96,7 +87,7 @@ async function copyEntry(
   from: VolumeFolder,
   to: VolumeFolder,
   entry: Entry,
-  signal: AbortSignal,
+  { signal }: Call,
 ): Promise<Entry | undefined> {
   const { path } = entry
   if (entry.type === 'directory') {

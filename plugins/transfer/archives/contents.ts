@@ -1,3 +1,4 @@
+import { workAhead } from '../../../backends/ahead.ts'
 import type { Entry, OpenFile, WholeFiles } from '../../../backends/backend.ts'
 import { SourceChanged } from '../../../backends/errors.ts'
 import type { VfolderFiles } from '../../vfolders/files.ts'
@@ -32,39 +33,17 @@ export async function* loadContents(
   members: AsyncIterable<Member>,
   signal: AbortSignal,
 ): AsyncGenerator<Loaded> {
-  for await (const { loaded, close } of readAhead(files, members, signal)) {
+  const groups = workAhead(
+    groupsOf(files, members),
+    { ahead: 1, weigh: ({ weight }) => weight, drop: ({ close }: Loading) => close(), signal },
+    (group, call) => load(files, group.members, call.signal),
+  )
+  for await (const { result } of groups) {
     try {
-      for (const member of loaded) yield member
+      for (const member of result.loaded) yield member
     } finally {
-      await close()
+      await result.close()
     }
-  }
-}
-
-/** Group by group, while the next ones are loaded. */
-async function* readAhead(
-  files: VfolderFiles,
-  members: AsyncIterable<Member>,
-  signal: AbortSignal,
-): AsyncGenerator<Loading> {
-  const queue: { loading: Promise<Loading>; weight: number }[] = []
-  let weight = 0
-  try {
-    for await (const group of groupsOf(files, members)) {
-      const loading = load(files, group.members, signal)
-      loading.catch(() => {}) // Awaited in its turn; a failure must not count as unhandled until then.
-      queue.push({ loading, weight: group.weight })
-      weight += group.weight
-      while (weight > 1) {
-        const first = queue.shift()
-        if (first === undefined) break
-        weight -= first.weight
-        yield await first.loading
-      }
-    }
-    for (let first = queue.shift(); first !== undefined; first = queue.shift()) yield await first.loading
-  } finally {
-    await Promise.allSettled(queue.map(async ({ loading }) => (await loading).close()))
   }
 }
 
@@ -129,7 +108,7 @@ async function load(files: VfolderFiles, members: Member[], signal: AbortSignal)
 /** Begins to read the first chunk before it is asked for. */
 function begin(chunks: AsyncGenerator<Buffer>): { content: AsyncGenerator<Buffer>; close(): Promise<unknown> } {
   const first = chunks.next()
-  first.catch(() => {}) // As above.
+  first.catch(() => {}) // Awaited in its turn; a failure must not count as unhandled until then.
   async function* content(): AsyncGenerator<Buffer> {
     const { value, done } = await first
     if (done) return
