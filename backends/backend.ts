@@ -1,9 +1,12 @@
+import type { EntryPath } from './path.ts'
+
 /**
  * The contract between the service and one kind of storage.
  *
  * A backend stores vfolders, each named by a UUID, and the entries inside them, each named by its path relative to the
- * vfolder (see `path.ts` for what a path is; a backend may rely on having been given a valid one). It never sees HTTP
- * and never decides about permissions or quotas. It reports failures by throwing the errors of `errors.ts`.
+ * vfolder. It is given an `EntryPath`, a string that keeps the rules of `path.ts`, and need not check it again; its own
+ * methods may just take a `string`. It never sees HTTP and never decides about permissions or quotas. It reports failures
+ * by throwing the errors of `errors.ts`.
  *
  * Every call takes an `AbortSignal`. An aborted call rejects, leaves nothing visible and releases what it held.
  *
@@ -25,7 +28,7 @@ export interface Backend {
   removeFolder(folder: string, options: Call & { onProgress?: OnProgress }): Promise<void>
 
   /** Describes one entry; a symlink is not followed. @throws {NotFound} */
-  stat(folder: string, path: string, call: Call): Promise<Entry>
+  stat(folder: string, path: EntryPath, call: Call): Promise<Entry>
 
   /**
    * Yields the entries of a directory, or of the whole tree below it, in constant memory and in byte order of their
@@ -43,7 +46,7 @@ export interface Backend {
    * @throws {IsADirectory}
    * @throws {OutsideFolder}
    */
-  read(folder: string, path: string, call: Call): Promise<OpenFile>
+  read(folder: string, path: EntryPath, call: Call): Promise<OpenFile>
 
   /**
    * Stores a file, replacing one of that name, and creates the directories that lead to it. When it resolves the bytes
@@ -56,7 +59,7 @@ export interface Backend {
    * @throws {SizeMismatch} when `source` ends before or after `size` bytes
    * @throws {NoSpace}
    */
-  write(folder: string, path: string, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written>
+  write(folder: string, path: EntryPath, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written>
 
   /**
    * Makes ready to take the bytes of a resumable upload, which belong to no entry yet. Nothing but the calls below
@@ -81,13 +84,13 @@ export interface Backend {
    * rejects the upload is there as before, or, after a crash, a file already.
    * @throws {UploadNotFound} when it was completed or aborted before
    */
-  completeUpload(folder: string, upload: string, path: string, options: CompleteOptions): Promise<Written>
+  completeUpload(folder: string, upload: string, path: EntryPath, options: CompleteOptions): Promise<Written>
 
   /** Frees the bytes of an upload. Aborting one that does not exist succeeds. */
   abortUpload(folder: string, upload: string, call: Call): Promise<void>
 
   /** Creates a directory and those that lead to it. @throws {AlreadyExists} when it is there already */
-  mkdir(folder: string, path: string, call: Call): Promise<void>
+  mkdir(folder: string, path: EntryPath, call: Call): Promise<void>
 
   /**
    * Renames an entry, creating the directories that lead to its new name. An existing target is only replaced when
@@ -96,7 +99,7 @@ export interface Backend {
    * @throws {AlreadyExists}
    * @throws {InvalidOperation} when a directory would move into itself
    */
-  move(folder: string, from: string, to: string, options: MoveOptions): Promise<Amount>
+  move(folder: string, from: EntryPath, to: EntryPath, options: MoveOptions): Promise<Amount>
 
   /**
    * Removes an entry; a directory that has entries only with `recursive`, and then it vanishes in one step where the
@@ -104,7 +107,7 @@ export interface Backend {
    * @throws {NotFound}
    * @throws {NotEmpty}
    */
-  remove(folder: string, path: string, options: RemoveOptions): Promise<Amount>
+  remove(folder: string, path: EntryPath, options: RemoveOptions): Promise<Amount>
 
   /**
    * Frees what dead writers left behind: staged bytes not written to for `idleSeconds`. The service gives what it gave to
@@ -128,7 +131,7 @@ export interface Backend {
   /**
    * Copies a file or a symlink without passing its bytes through the service. The rules of `write` hold for the copy.
    */
-  copy?(folder: string, from: string, to: string, options: CopyOptions): Promise<Written>
+  copy?(folder: string, from: EntryPath, to: EntryPath, options: CopyOptions): Promise<Written>
 
   /**
    * Copies all entries of the vfolder `from` into `to`, which exists, is empty or has what an earlier call left, and is
@@ -145,7 +148,7 @@ export interface Backend {
   usage?(folder: string, call: Call): Promise<Amount>
 
   /** Creates a symlink. The rules of `write` hold for it. */
-  symlink?(folder: string, path: string, target: string, options: Call & { ifAbsent?: boolean }): Promise<Written>
+  symlink?(folder: string, path: EntryPath, target: string, options: Call & { ifAbsent?: boolean }): Promise<Written>
 
   /** The storage's size. */
   capacity?(call: Call): Promise<Capacity>
@@ -154,7 +157,7 @@ export interface Backend {
    * A URL by which anybody reads the file from the storage itself, with ranges, until it expires. It is for one file and
    * for reading only. Whether the file is there is not looked at.
    */
-  presign?(folder: string, path: string, options: PresignOptions): Promise<string>
+  presign?(folder: string, path: EntryPath, options: PresignOptions): Promise<string>
 
   /**
    * Lets clients send the bytes of an upload, which was begun and has none yet, to the storage itself: each part by one
@@ -164,7 +167,7 @@ export interface Backend {
   presignUpload?(folder: string, upload: string, options: PresignUploadOptions): Promise<PresignedPart[]>
 
   /** Where a host mounts or reaches the entry; an absent path is the vfolder itself. */
-  mount?(folder: string, path: string | undefined): Promise<MountPoint>
+  mount?(folder: string, path: EntryPath | undefined): Promise<MountPoint>
 }
 
 export interface Limits {
@@ -177,6 +180,7 @@ export interface Call {
 }
 
 export interface Entry {
+  /** As it is in the storage, where users may have made it longer than a path can be. */
   path: string
   type: 'file' | 'directory' | 'symlink'
   /** Bytes of a file, 0 of a directory, bytes of a symlink's target. */
@@ -192,7 +196,7 @@ export interface Entry {
 
 export interface ListOptions extends Call {
   /** The directory to list; absent for the vfolder's root. */
-  path?: string
+  path?: EntryPath
   recursive?: boolean
   /** Yields only what comes after this position, an `orderKey` of an earlier entry. */
   after?: string

@@ -24,12 +24,25 @@ export function brokenRule(path: string): string | undefined {
   return undefined
 }
 
+declare const parsed: unique symbol
+
+/** A path inside a vfolder that keeps these rules: a string that only `parsePath` makes. */
+export type EntryPath = string & { readonly [parsed]: true }
+
 /**
- * Splits a path inside a vfolder into its names.
- * @throws {InvalidPath} naming the rule that the path breaks
+ * Makes a path of text that came from outside, or that was put together.
+ * @throws {InvalidPath} naming the rule that the text breaks
  */
-export function splitPath(path: string): string[] {
-  const rule = brokenRule(path)
+export function parsePath(text: string): EntryPath {
+  const rule = brokenRule(text)
   if (rule !== undefined) throw new InvalidPath(`a path ${rule}`)
-  return path.split('/')
+  return text as EntryPath
+}
+
+/**
+ * Splits text that is to be a path inside a vfolder into its names.
+ * @throws {InvalidPath} naming the rule that the text breaks
+ */
+export function splitPath(text: string): string[] {
+  return parsePath(text).split('/')
 }

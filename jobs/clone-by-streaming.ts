@@ -4,6 +4,7 @@ import { workAhead } from '../backends/ahead.ts'
 import type { Call, Cloned, CloneOptions, Entry, OpenFile } from '../backends/backend.ts'
 import { AlreadyExists, NotFound, SourceChanged } from '../backends/errors.ts'
 import { compareBytes, orderKey } from '../backends/order.ts'
+import { type EntryPath, parsePath } from '../backends/path.ts'
 import { requireCapability, type Volume } from '../plugins/storage/volumes.ts'
 
 export interface VolumeFolder {
@@ -89,7 +90,7 @@ async function copyEntry(
   entry: Entry,
   { signal }: Call,
 ): Promise<Entry | undefined> {
-  const { path } = entry
+  const path = parsePath(entry.path)
   if (entry.type === 'directory') {
     await to.volume.backend.mkdir(to.folder, path, { signal }).catch((error) => {
       if (!(error instanceof AlreadyExists)) throw error
@@ -100,20 +101,25 @@ async function copyEntry(
     await requireCapability(to.volume, 'symlink').symlink(to.folder, path, entry.target ?? '', { signal })
     return entry
   }
-  if (await isThere(to, entry, signal)) return entry
+  if (await isThere(to, path, entry, signal)) return entry
   for (let attempt = 0; attempt < attemptsPerFile; attempt++) {
     const file = await from.volume.backend.read(from.folder, path, { signal }).catch((error) => {
       if (!(error instanceof NotFound)) throw error
     })
     if (file === undefined) return undefined
-    if (await copyFile(from, to, file, signal)) return file.entry
+    if (await copyFile(from, to, path, file, signal)) return file.entry
   }
   throw new SourceChanged(`${path} changed each time it was copied`)
 }
 
 /** A file that an earlier attempt stored after its last checkpoint; a file is stored whole or not at all. */
-async function isThere({ volume, folder }: VolumeFolder, source: Entry, signal: AbortSignal): Promise<boolean> {
-  const entry = await volume.backend.stat(folder, source.path, { signal }).catch((error) => {
+async function isThere(
+  { volume, folder }: VolumeFolder,
+  path: EntryPath,
+  source: Entry,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const entry = await volume.backend.stat(folder, path, { signal }).catch((error) => {
     if (!(error instanceof NotFound)) throw error
   })
   return (
@@ -125,8 +131,14 @@ async function isThere({ volume, folder }: VolumeFolder, source: Entry, signal: 
 }
 
 /** Whether the file was the same at the end of the copy as at its start. */
-async function copyFile(from: VolumeFolder, to: VolumeFolder, file: OpenFile, signal: AbortSignal): Promise<boolean> {
-  const { path, size, modifiedAt, mode, etag } = file.entry
+async function copyFile(
+  from: VolumeFolder,
+  to: VolumeFolder,
+  path: EntryPath,
+  file: OpenFile,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { size, modifiedAt, mode, etag } = file.entry
   const options = { size, signal, modifiedAt, ...(mode !== undefined && { mode }) }
   const failure = await to.volume.backend.write(to.folder, path, file.chunks({ start: 0, end: size }), options).then(
     () => undefined,

@@ -1,4 +1,5 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
+import type { EntryPath } from '../backends/path.ts'
 import { ProblemDocument } from '../plugins/request/errors.ts'
 import { bytes } from '../plugins/request/openapi-document.ts'
 import { pathKeyword } from '../plugins/request/validation.ts'
@@ -12,9 +13,18 @@ export const Uuid = Type.String({
 
 export const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'bytes' })
 
-export const Path = Type.String({ [pathKeyword]: true, description: 'relative to the vfolder, `/`-separated, UTF-8' })
+/** What passes this schema keeps the rules of paths: the keyword asks them. */
+export const Path = Type.Unsafe<EntryPath>({
+  type: 'string',
+  [pathKeyword]: true,
+  description: 'relative to the vfolder, `/`-separated, UTF-8',
+})
 
-export const PathOrRoot = Type.String({ [pathKeyword]: 'or-empty', description: 'a path; empty for the vfolder' })
+export const PathOrRoot = Type.Unsafe<EntryPath | ''>({
+  type: 'string',
+  [pathKeyword]: 'or-empty',
+  description: 'a path; empty for the vfolder',
+})
 
 /** ISO 8601 in UTC. */
 export const Time = Type.String({ format: 'date-time' })

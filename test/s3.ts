@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { Value } from '@sinclair/typebox/value'
 import { pino } from 'pino'
 import type { Backend } from '../backends/backend.ts'
+import { parsePath } from '../backends/path.ts'
 import { s3 } from '../backends/s3/index.ts'
 import { s3Options } from '../backends/s3/options.ts'
 import { s3Volume } from './ceph/index.ts'
@@ -43,7 +44,7 @@ export async function paths(backend: Backend, folder: string): Promise<string[]>
 }
 
 export async function contentOf(backend: Backend, folder: string, path: string): Promise<Buffer> {
-  const file = await backend.read(folder, path, call)
+  const file = await backend.read(folder, parsePath(path), call)
   const chunks: Buffer[] = []
   for await (const chunk of file.chunks({ start: 0, end: file.entry.size })) chunks.push(Buffer.from(chunk))
   file.close()

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
+import { parsePath } from '../path.ts'
 import { digest, inChunks, interrupted, MiB, patternBytes } from './bytes.ts'
 import { type Cases, call, readRange } from './subject.ts'
 
@@ -17,7 +18,7 @@ export const aborts: Cases = {
         const controller = new AbortController()
         const source = interrupted(patternBytes(bytes), () => controller.abort())
         const { signal } = controller
-        await assert.rejects(subject.backend.write(subject.folder, path, source, { signal, size }))
+        await assert.rejects(subject.backend.write(subject.folder, parsePath(path), source, { signal, size }))
         assert.ok((await source.next()).done, 'the source was ended')
       }
     }
@@ -35,7 +36,7 @@ export const aborts: Cases = {
     const bytes = patternBytes(9 * MiB)
     await subject.write('file', bytes)
     const controller = new AbortController()
-    const file = await subject.backend.read(subject.folder, 'file', { signal: controller.signal })
+    const file = await subject.backend.read(subject.folder, parsePath('file'), { signal: controller.signal })
     const range = { start: 0, end: bytes.length }
     let read = 0
     try {
@@ -50,7 +51,7 @@ export const aborts: Cases = {
     } finally {
       file.close()
     }
-    const again = await subject.backend.read(subject.folder, 'file', call)
+    const again = await subject.backend.read(subject.folder, parsePath('file'), call)
     assert.equal(digest(await readRange(again, range)), digest(bytes))
     again.close()
   },
@@ -62,7 +63,7 @@ export const aborts: Cases = {
     let listed = 0
     const list = async () => {
       const { signal } = controller
-      for await (const _ of subject.backend.list(subject.folder, { path: 'dir', signal })) {
+      for await (const _ of subject.backend.list(subject.folder, { path: parsePath('dir'), signal })) {
         if (++listed === 10) controller.abort()
       }
     }
@@ -76,9 +77,9 @@ export const aborts: Cases = {
     const upload = randomUUID()
     await backend.beginUpload(folder, upload, call)
     await backend.appendUpload(folder, upload, inChunks(Buffer.from('content')), { ...call, offset: 0 })
-    await assert.rejects(backend.completeUpload(folder, upload, 'dir/file', { ...aborted, size: 7 }))
+    await assert.rejects(backend.completeUpload(folder, upload, parsePath('dir/file'), { ...aborted, size: 7 }))
     assert.deepEqual(await subject.keys(), [])
-    await backend.completeUpload(folder, upload, 'dir/file', { ...call, size: 7 })
+    await backend.completeUpload(folder, upload, parsePath('dir/file'), { ...call, size: 7 })
     assert.equal(await subject.text('dir/file'), 'content')
   },
 
@@ -94,12 +95,18 @@ export const aborts: Cases = {
       assert.deepEqual(await subject.keys(), done ? after : before)
       return done
     }
-    if (await states(backend.mkdir(folder, 'new', aborted), whole, [...whole, 'new/'])) {
-      await backend.remove(folder, 'new', call)
+    if (await states(backend.mkdir(folder, parsePath('new'), aborted), whole, [...whole, 'new/'])) {
+      await backend.remove(folder, parsePath('new'), call)
     }
-    if (await states(backend.move(folder, 'dir/a', 'dir/c', aborted), whole, ['dir/', 'dir/b', 'dir/c'])) {
-      await backend.move(folder, 'dir/c', 'dir/a', call)
+    if (
+      await states(backend.move(folder, parsePath('dir/a'), parsePath('dir/c'), aborted), whole, [
+        'dir/',
+        'dir/b',
+        'dir/c',
+      ])
+    ) {
+      await backend.move(folder, parsePath('dir/c'), parsePath('dir/a'), call)
     }
-    await states(backend.remove(folder, 'dir/a', aborted), whole, ['dir/', 'dir/b'])
+    await states(backend.remove(folder, parsePath('dir/a'), aborted), whole, ['dir/', 'dir/b'])
   },
 }

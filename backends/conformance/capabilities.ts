@@ -4,6 +4,7 @@ import type { Amount, CloneOptions, Entry } from '../backend.ts'
 import type { Capability, Capable } from '../capabilities.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../errors.ts'
 import { orderKey } from '../order.ts'
+import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
 import { call, fails, readRange, type Subject } from './subject.ts'
 
@@ -14,7 +15,12 @@ export const copy: CasesWith<'copy'> = {
     for (const bytes of [0, 1000, 17 * MiB]) {
       const content = patternBytes(bytes)
       await subject.write(`${bytes}`, content)
-      const { entry, replaced } = await backend.copy(subject.folder, `${bytes}`, `a/b/${bytes}`, call)
+      const { entry, replaced } = await backend.copy(
+        subject.folder,
+        parsePath(`${bytes}`),
+        parsePath(`a/b/${bytes}`),
+        call,
+      )
       assert.equal(replaced, undefined)
       assert.equal(entry.path, `a/b/${bytes}`)
       assert.equal(entry.size, bytes)
@@ -24,43 +30,48 @@ export const copy: CasesWith<'copy'> = {
 
   'the copy is on its own': async (subject, backend) => {
     await subject.write('from', 'first')
-    await backend.copy(subject.folder, 'from', 'to', call)
+    await backend.copy(subject.folder, parsePath('from'), parsePath('to'), call)
     await subject.write('from', 'second')
     assert.equal(await subject.text('to'), 'first')
-    await backend.remove(subject.folder, 'from', call)
+    await backend.remove(subject.folder, parsePath('from'), call)
     assert.equal(await subject.text('to'), 'first')
   },
 
   'it replaces a file, unless ifAbsent says not to': async (subject, backend) => {
     await subject.write('from', 'new')
     await subject.write('to', 'the old one')
-    await fails(backend.copy(subject.folder, 'from', 'to', { ...call, ifAbsent: true }), AlreadyExists)
+    await fails(
+      backend.copy(subject.folder, parsePath('from'), parsePath('to'), { ...call, ifAbsent: true }),
+      AlreadyExists,
+    )
     assert.equal(await subject.text('to'), 'the old one')
-    assert.equal((await backend.copy(subject.folder, 'from', 'to', call)).replaced, 11)
+    assert.equal((await backend.copy(subject.folder, parsePath('from'), parsePath('to'), call)).replaced, 11)
     assert.equal(await subject.text('to'), 'new')
-    await backend.copy(subject.folder, 'from', 'free', { ...call, ifAbsent: true })
+    await backend.copy(subject.folder, parsePath('from'), parsePath('free'), { ...call, ifAbsent: true })
     assert.equal(await subject.text('free'), 'new')
   },
 
   'directories and what is not there cannot be copied': async (subject, backend) => {
     await subject.write('dir/file', 'content')
-    await fails(backend.copy(subject.folder, 'dir', 'to', call), IsADirectory)
-    await fails(backend.copy(subject.folder, 'dir/file', 'dir', call), IsADirectory)
-    await fails(backend.copy(subject.folder, 'missing', 'to', call), NotFound)
+    await fails(backend.copy(subject.folder, parsePath('dir'), parsePath('to'), call), IsADirectory)
+    await fails(backend.copy(subject.folder, parsePath('dir/file'), parsePath('dir'), call), IsADirectory)
+    await fails(backend.copy(subject.folder, parsePath('missing'), parsePath('to'), call), NotFound)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file'])
   },
 
   'it goes into another vfolder': async (subject, backend) => {
     const toFolder = await subject.newFolder()
     await subject.write('file', 'content')
-    await backend.copy(subject.folder, 'file', 'dir/file', { ...call, toFolder })
+    await backend.copy(subject.folder, parsePath('file'), parsePath('dir/file'), { ...call, toFolder })
     assert.equal(await subject.text('dir/file', toFolder), 'content')
     assert.deepEqual(await subject.keys(), ['file'])
   },
 
   'an aborted copy leaves nothing visible': async (subject, backend) => {
     await subject.write('from', 'content')
-    await assert.rejects(backend.copy(subject.folder, 'from', 'dir/to', { signal: AbortSignal.abort() }))
+    await assert.rejects(
+      backend.copy(subject.folder, parsePath('from'), parsePath('dir/to'), { signal: AbortSignal.abort() }),
+    )
     assert.deepEqual(await subject.keys(), ['from'])
   },
 }
@@ -126,7 +137,7 @@ export const usage: CasesWith<'usage'> = {
     await makeTree(subject)
     assert.deepEqual(await backend.usage(subject.folder, call), { files: 3, bytes: 9 * MiB + 7 })
     await subject.write('dir/small', 'longer now')
-    await backend.remove(subject.folder, 'large', call)
+    await backend.remove(subject.folder, parsePath('large'), call)
     assert.deepEqual(await backend.usage(subject.folder, call), amountOf(await subject.entries({ recursive: true })))
   },
 
@@ -139,7 +150,7 @@ export const usage: CasesWith<'usage'> = {
     })()
     await backend.appendUpload(folder, upload, source, { ...call, offset: 0 })
     assert.deepEqual(await backend.usage(folder, call), { files: 0, bytes: 0 })
-    await backend.completeUpload(folder, upload, 'file', { ...call, size: 6 * MiB })
+    await backend.completeUpload(folder, upload, parsePath('file'), { ...call, size: 6 * MiB })
     assert.deepEqual(await backend.usage(folder, call), { files: 1, bytes: 6 * MiB })
   },
 
@@ -163,7 +174,7 @@ export const presign: CasesWith<'presign'> = {
   'a file is read from the storage itself, as it is to be presented': async (subject, backend) => {
     const bytes = patternBytes(9 * MiB)
     await subject.write('a b/ü+&?#%', bytes)
-    const url = await backend.presign(subject.folder, 'a b/ü+&?#%', presented)
+    const url = await backend.presign(subject.folder, parsePath('a b/ü+&?#%'), presented)
     const response = await fetch(url)
     assert.equal(response.status, 200)
     assert.equal(response.headers.get('content-type'), 'text/plain')
@@ -176,7 +187,7 @@ export const presign: CasesWith<'presign'> = {
 
   'the URL is for one file, for reading, and for its time': async (subject, backend) => {
     for (const path of ['file', 'other']) await subject.write(path, path)
-    const url = await backend.presign(subject.folder, 'file', presented)
+    const url = await backend.presign(subject.folder, parsePath('file'), presented)
     const refused = await Promise.all([
       fetch(url.replace('/file', '/other')),
       fetch(url, { method: 'PUT', body: 'content' }),
@@ -186,7 +197,7 @@ export const presign: CasesWith<'presign'> = {
       refused.map(({ status }) => status >= 400),
       [true, true, true],
     )
-    const short = await backend.presign(subject.folder, 'file', { ...presented, expiresInSeconds: 1 })
+    const short = await backend.presign(subject.folder, parsePath('file'), { ...presented, expiresInSeconds: 1 })
     await sleep(2500)
     assert.ok((await fetch(short)).status >= 400, 'it has expired')
     assert.equal(await subject.text('file'), 'file')
@@ -211,7 +222,7 @@ export const presignUpload: CasesWith<'presignUpload'> = {
       assert.equal(staged.entry.size, size)
       assert.equal(digest(await readRange(staged, { start: 0, end: size })), digest(bytes))
       staged.close()
-      await backend.completeUpload(folder, upload, `file ${size}`, { ...call, size })
+      await backend.completeUpload(folder, upload, parsePath(`file ${size}`), { ...call, size })
       assert.equal(digest(await subject.bytes(`file ${size}`)), digest(bytes))
     }
   },
@@ -234,7 +245,7 @@ export const presignUpload: CasesWith<'presignUpload'> = {
 export const mount: CasesWith<'mount'> = {
   'an entry is below its vfolder, and a vfolder is a place of its own': async (subject, backend) => {
     const place = async (folder: string, path?: string) => {
-      const point = await backend.mount(folder, path)
+      const point = await backend.mount(folder, path === undefined ? undefined : parsePath(path))
       return point.type === 'path' ? point.path : `${point.bucket}/${point.prefix}`.replace(/\/$/, '')
     }
     const whole = await place(subject.folder)
@@ -251,7 +262,7 @@ async function makeTree(subject: Subject): Promise<void> {
   await subject.write('large', patternBytes(9 * MiB), { mode: 0o600 })
   await subject.write('dir/small', 'content', { modifiedAt })
   await subject.write('dir/sub/한글 😀.txt', '')
-  await subject.backend.mkdir(subject.folder, 'empty', call)
+  await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
 }
 
 async function cloneInto(subject: Subject, backend: Capable<'clone'>, to: string, more: Partial<CloneOptions> = {}) {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { SourceChanged, Unavailable } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
 import { bytesOf, type Cases, call, type Subject } from './subject.ts'
 
@@ -47,7 +48,7 @@ export const concurrency: Cases = {
       for (let round = 0; listing; round++) {
         const path = `stays-${String(round % 200).padStart(3, '0')}-not`
         await subject.write(path, '')
-        await subject.backend.remove(subject.folder, path, call)
+        await subject.backend.remove(subject.folder, parsePath(path), call)
       }
     }
     const list = async () => {
@@ -70,7 +71,7 @@ export const concurrency: Cases = {
 
 /** Whether a version was read to its end; a storage that keeps no old versions may say that it changed meanwhile. */
 async function readsWhole(subject: Subject): Promise<boolean> {
-  const file = await subject.backend.read(subject.folder, 'file', call)
+  const file = await subject.backend.read(subject.folder, parsePath('file'), call)
   const bytes = await bytesOf(file).catch((error) => {
     if (error instanceof Unavailable || error instanceof SourceChanged) return undefined
     throw error

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { AlreadyExists, IsADirectory, PreconditionFailed } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { digest, inChunks, MiB, patternBytes } from './bytes.ts'
 import { type Cases, call, fails, type Subject } from './subject.ts'
 
@@ -14,7 +15,7 @@ export const conditions: Cases = {
   },
 
   'ifAbsent does not replace a directory either': async (subject) => {
-    await subject.backend.mkdir(subject.folder, 'dir', call)
+    await subject.backend.mkdir(subject.folder, parsePath('dir'), call)
     await fails(subject.write('dir', 'content', { ifAbsent: true }), AlreadyExists, IsADirectory)
     assert.deepEqual(await subject.keys(), ['dir/'])
   },
@@ -59,13 +60,13 @@ export const conditions: Cases = {
     assert.doesNotMatch(etag ?? '', /["\s]/)
     assert.equal((await subject.stat('file')).etag, etag)
     assert.equal((await subject.entries())[0]?.etag, etag)
-    const file = await subject.backend.read(subject.folder, 'file', call)
+    const file = await subject.backend.read(subject.folder, parsePath('file'), call)
     file.close()
     assert.equal(file.entry.etag, etag)
   },
 
   'directories have no etag': async (subject) => {
-    await subject.backend.mkdir(subject.folder, 'dir', call)
+    await subject.backend.mkdir(subject.folder, parsePath('dir'), call)
     assert.equal((await subject.stat('dir')).etag, undefined)
     assert.equal((await subject.entries())[0]?.etag, undefined)
   },
@@ -76,7 +77,11 @@ async function oneWins(subject: Subject, path: string, bytes: number): Promise<v
   const results = await Promise.allSettled(
     contents.map((content, index) => {
       const size = index % 2 === 0 ? content.length : undefined
-      return subject.backend.write(subject.folder, path, inChunks(content), { ...call, size, ifAbsent: true })
+      return subject.backend.write(subject.folder, parsePath(path), inChunks(content), {
+        ...call,
+        size,
+        ifAbsent: true,
+      })
     }),
   )
   const winners = contents.filter((_, index) => results[index]?.status === 'fulfilled')

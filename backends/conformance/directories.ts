@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
 import { AlreadyExists, NotEmpty, NotFound } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { type Cases, call, fails, forEach } from './subject.ts'
 
 export const directories: Cases = {
   'a directory is made with those that lead to it': async (subject) => {
-    await subject.backend.mkdir(subject.folder, 'a/b/c', call)
+    await subject.backend.mkdir(subject.folder, parsePath('a/b/c'), call)
     assert.deepEqual(await subject.keys(), ['a/', 'a/b/', 'a/b/c/'])
     for (const path of ['a', 'a/b', 'a/b/c']) {
       const { type, size } = await subject.stat(path)
@@ -13,20 +14,20 @@ export const directories: Cases = {
   },
 
   'what is there already is not made': async (subject) => {
-    await subject.backend.mkdir(subject.folder, 'empty', call)
+    await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     await subject.write('dir/file', 'content')
     for (const path of ['empty', 'dir', 'dir/file']) {
-      await fails(subject.backend.mkdir(subject.folder, path, call), AlreadyExists)
+      await fails(subject.backend.mkdir(subject.folder, parsePath(path), call), AlreadyExists)
     }
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file', 'empty/'])
     assert.equal(await subject.text('dir/file'), 'content')
   },
 
   'an empty directory stays, and takes files': async (subject) => {
-    await subject.backend.mkdir(subject.folder, 'dir', call)
+    await subject.backend.mkdir(subject.folder, parsePath('dir'), call)
     await subject.write('dir/file', 'content')
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file'])
-    await subject.backend.remove(subject.folder, 'dir/file', call)
+    await subject.backend.remove(subject.folder, parsePath('dir/file'), call)
     assert.deepEqual(await subject.keys(), ['dir/'], 'the directory that was made is still there')
   },
 }
@@ -34,7 +35,7 @@ export const directories: Cases = {
 export const removals: Cases = {
   'a file is removed, and told what it was': async (subject) => {
     for (const path of ['file', 'file2', 'dir/file']) await subject.write(path, 'content')
-    assert.deepEqual(await subject.backend.remove(subject.folder, 'file', call), { files: 1, bytes: 7 })
+    assert.deepEqual(await subject.backend.remove(subject.folder, parsePath('file'), call), { files: 1, bytes: 7 })
     await fails(subject.stat('file'), NotFound)
     await fails(subject.bytes('file'), NotFound)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file', 'file2'])
@@ -44,7 +45,7 @@ export const removals: Cases = {
     await subject.write('dir/file', 'content')
     for (const recursive of [false, true]) {
       for (const path of ['missing', 'dir/missing', 'di', 'missing/file']) {
-        await fails(subject.backend.remove(subject.folder, path, { ...call, recursive }), NotFound)
+        await fails(subject.backend.remove(subject.folder, parsePath(path), { ...call, recursive }), NotFound)
       }
     }
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file'])
@@ -52,10 +53,10 @@ export const removals: Cases = {
 
   'a directory that has entries is removed only recursively': async (subject) => {
     for (const path of ['dir/a', 'dir/sub/b', 'dir-x', 'dir.txt', 'dir0']) await subject.write(path, path)
-    await subject.backend.mkdir(subject.folder, 'dir/empty', call)
-    await fails(subject.backend.remove(subject.folder, 'dir', call), NotEmpty)
-    await subject.backend.remove(subject.folder, 'dir/empty', call)
-    const removed = await subject.backend.remove(subject.folder, 'dir', { ...call, recursive: true })
+    await subject.backend.mkdir(subject.folder, parsePath('dir/empty'), call)
+    await fails(subject.backend.remove(subject.folder, parsePath('dir'), call), NotEmpty)
+    await subject.backend.remove(subject.folder, parsePath('dir/empty'), call)
+    const removed = await subject.backend.remove(subject.folder, parsePath('dir'), { ...call, recursive: true })
     assert.deepEqual(removed, { files: 2, bytes: 14 })
     assert.deepEqual(await subject.keys(), ['dir-x', 'dir.txt', 'dir0'])
     for (const path of ['dir', 'dir/a', 'dir/sub/b']) await fails(subject.stat(path), NotFound)
@@ -63,9 +64,9 @@ export const removals: Cases = {
 
   'an empty directory is removed either way': async (subject) => {
     for (const recursive of [false, true]) {
-      await subject.backend.mkdir(subject.folder, 'dir', call)
+      await subject.backend.mkdir(subject.folder, parsePath('dir'), call)
       const options = { ...call, recursive }
-      assert.deepEqual(await subject.backend.remove(subject.folder, 'dir', options), { files: 0, bytes: 0 })
+      assert.deepEqual(await subject.backend.remove(subject.folder, parsePath('dir'), options), { files: 0, bytes: 0 })
       assert.deepEqual(await subject.keys(), [])
     }
   },
@@ -73,15 +74,15 @@ export const removals: Cases = {
   'a directory of more entries than one request of S3 removes, 1,000': async (subject) => {
     const paths = Array.from({ length: 1100 }, (_, index) => `dir/${index % 3}/${index}`)
     await forEach(paths, (path) => subject.write(path, 'x'))
-    const removed = await subject.backend.remove(subject.folder, 'dir', { ...call, recursive: true })
+    const removed = await subject.backend.remove(subject.folder, parsePath('dir'), { ...call, recursive: true })
     assert.deepEqual(removed, { files: 1100, bytes: 1100 })
     assert.deepEqual(await subject.keys(), [])
   },
 
   'a file can be removed while it is read': async (subject) => {
     await subject.write('file', 'content')
-    const file = await subject.backend.read(subject.folder, 'file', call)
-    await subject.backend.remove(subject.folder, 'file', call)
+    const file = await subject.backend.read(subject.folder, parsePath('file'), call)
+    await subject.backend.remove(subject.folder, parsePath('file'), call)
     file.close()
     assert.deepEqual(await subject.keys(), [])
   },

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { NotFound } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { type Cases, call } from './subject.ts'
 
 export const folders: Cases = {
@@ -33,12 +34,12 @@ export const folders: Cases = {
     const { backend } = subject
     const folder = await subject.newFolder()
     for (const path of ['a', 'dir/b', 'dir/sub/c']) {
-      await backend.write(folder, path, (async function* () {})(), { ...call, size: 0 })
+      await backend.write(folder, parsePath(path), (async function* () {})(), { ...call, size: 0 })
     }
     await subject.write('file', 'stays')
     await backend.removeFolder(folder, call)
     for (const path of ['a', 'dir', 'dir/b']) {
-      await assert.rejects(backend.stat(folder, path, call), NotFound)
+      await assert.rejects(backend.stat(folder, parsePath(path), call), NotFound)
     }
     await backend.createFolder(folder, call)
     assert.deepEqual(await subject.keys({}, folder), [], 'made anew it is empty')
@@ -56,7 +57,7 @@ export const folders: Cases = {
   'another backend over the same storage sees the same': async (subject) => {
     await subject.write('dir/file', 'content')
     const other = await subject.reopen()
-    const entry = await other.stat(subject.folder, 'dir/file', call)
+    const entry = await other.stat(subject.folder, parsePath('dir/file'), call)
     assert.deepEqual(entry, await subject.stat('dir/file'))
   },
 }

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict'
 import { NotADirectory, NotFound } from '../errors.ts'
 import { compareBytes, orderKey } from '../order.ts'
+import { parsePath } from '../path.ts'
 import { type Cases, call, fails, forEach, type Subject } from './subject.ts'
 
 export const lists: Cases = {
   'a directory is listed, or the tree below it': async (subject) => {
     for (const path of ['a', 'dir/b', 'dir/sub/c', 'other/d']) await subject.write(path, path)
-    await subject.backend.mkdir(subject.folder, 'empty', call)
+    await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     assert.deepEqual(await subject.keys({}), ['a', 'dir/', 'empty/', 'other/'])
     assert.deepEqual(await subject.keys({ path: 'dir' }), ['dir/b', 'dir/sub/'])
     assert.deepEqual(await subject.keys({ path: 'dir', recursive: true }), ['dir/b', 'dir/sub/', 'dir/sub/c'])
@@ -29,7 +30,7 @@ export const lists: Cases = {
   'entries are told as stat tells them': async (subject) => {
     await subject.write('dir/file', 'content')
     await subject.write('dir/empty', '')
-    await subject.backend.mkdir(subject.folder, 'dir/sub', call)
+    await subject.backend.mkdir(subject.folder, parsePath('dir/sub'), call)
     for (const { modifiedAt, ...listed } of await subject.entries({ recursive: true })) {
       const { modifiedAt: time, ...stat } = await subject.stat(listed.path)
       assert.deepEqual(listed, stat)
@@ -93,9 +94,9 @@ export const lists: Cases = {
 
   'after: goes on where an entry was that is gone': async (subject) => {
     for (const path of ['a', 'dir/b', 'dir/c', 'e']) await subject.write(path, '')
-    await subject.backend.remove(subject.folder, 'dir/b', call)
+    await subject.backend.remove(subject.folder, parsePath('dir/b'), call)
     assert.deepEqual(await subject.keys({ recursive: true, after: 'dir/b' }), ['dir/c', 'e'])
-    await subject.backend.remove(subject.folder, 'dir', { ...call, recursive: true })
+    await subject.backend.remove(subject.folder, parsePath('dir'), { ...call, recursive: true })
     assert.deepEqual(await subject.keys({ recursive: true, after: 'dir/b' }), ['e'])
     assert.deepEqual(await subject.keys({ after: 'dir/' }), ['e'])
   },
@@ -119,7 +120,8 @@ async function pages(
   const keys: string[] = []
   for (;;) {
     const page: string[] = []
-    for await (const entry of subject.backend.list(subject.folder, { ...call, ...options, after: keys.at(-1) })) {
+    const inside = { ...call, ...options, path: parsePath(options.path), after: keys.at(-1) }
+    for await (const entry of subject.backend.list(subject.folder, inside)) {
       page.push(orderKey(entry))
       if (page.length === limit) break
     }

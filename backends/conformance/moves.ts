@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { AlreadyExists, InvalidOperation, IsADirectory, NotADirectory, NotFound } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
 import { type Cases, call, fails, type Subject } from './subject.ts'
 
@@ -18,7 +19,7 @@ export const moves: Cases = {
 
   'a directory moves with all that is in it, and nothing else': async (subject) => {
     for (const path of ['dir/a', 'dir/sub/b', 'dir-x', 'dir.txt', 'dir0']) await subject.write(path, path)
-    await subject.backend.mkdir(subject.folder, 'dir/empty', call)
+    await subject.backend.mkdir(subject.folder, parsePath('dir/empty'), call)
     assert.deepEqual(await move(subject, 'dir', 'new/place'), nothing)
     const moved = ['new/place/a', 'new/place/empty/', 'new/place/sub/', 'new/place/sub/b']
     assert.deepEqual(await subject.keys(), ['dir-x', 'dir.txt', 'dir0', 'new/', 'new/place/', ...moved])
@@ -56,7 +57,7 @@ export const moves: Cases = {
 
   'a directory is never replaced, and replaces nothing': async (subject) => {
     for (const path of ['dir/a', 'other/b', 'file']) await subject.write(path, path)
-    await subject.backend.mkdir(subject.folder, 'empty', call)
+    await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     const before = await subject.keys()
     for (const options of [{}, overwrite]) {
       for (const to of ['other', 'empty', 'file']) await fails(move(subject, 'dir', to, options), AlreadyExists)
@@ -94,5 +95,5 @@ export const moves: Cases = {
 }
 
 function move({ backend, folder }: Subject, from: string, to: string, options = {}) {
-  return backend.move(folder, from, to, { ...call, ...options })
+  return backend.move(folder, parsePath(from), parsePath(to), { ...call, ...options })
 }

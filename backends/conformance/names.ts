@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { compareBytes } from '../order.ts'
+import { parsePath } from '../path.ts'
 import { type Cases, call } from './subject.ts'
 
 const names = [
@@ -54,9 +55,9 @@ export const unusualNames: Cases = {
   'entries of any name are moved and removed': async (subject) => {
     for (const name of names) {
       await subject.write(name, name)
-      await subject.backend.move(subject.folder, name, `moved/${name}`, call)
+      await subject.backend.move(subject.folder, parsePath(name), parsePath(`moved/${name}`), call)
       assert.equal(await subject.text(`moved/${name}`), name)
-      await subject.backend.remove(subject.folder, `moved/${name}`, call)
+      await subject.backend.remove(subject.folder, parsePath(`moved/${name}`), call)
     }
     assert.deepEqual(
       (await subject.keys()).filter((key) => key !== 'moved/'),
@@ -69,7 +70,7 @@ export const unusualNames: Cases = {
     await subject.write(path, 'deep')
     assert.equal(await subject.text(path), 'deep')
     assert.equal((await subject.keys()).length, 60)
-    await subject.backend.remove(subject.folder, 'depth-0', { ...call, recursive: true })
+    await subject.backend.remove(subject.folder, parsePath('depth-0'), { ...call, recursive: true })
     assert.deepEqual(await subject.keys(), [])
   },
 }

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { NotFound, SourceChanged } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
 import type { CasesWith } from './capabilities.ts'
 import { call, fails } from './subject.ts'
@@ -9,7 +10,9 @@ export const readMany: CasesWith<'readMany'> = {
   'whole files are read, in the order that is asked for': async (subject, backend) => {
     const sizes = { 'dir/large': 3 * MiB, empty: 0, 'dir/small': 1000, small: 70_000 }
     for (const [path, bytes] of Object.entries(sizes)) await subject.write(path, patternBytes(bytes))
-    const entries = await Promise.all(Object.keys(sizes).map((path) => backend.stat(subject.folder, path, call)))
+    const entries = await Promise.all(
+      Object.keys(sizes).map((path) => backend.stat(subject.folder, parsePath(path), call)),
+    )
     const { contents, close } = await backend.readMany(subject.folder, entries, call)
     assert.deepEqual(
       contents.map(digest),
@@ -22,13 +25,15 @@ export const readMany: CasesWith<'readMany'> = {
   'a file that is not what was listed is refused': async (subject, backend) => {
     await subject.write('same', 'content')
     await subject.write('other', 'content')
-    const entries = await Promise.all(['same', 'other'].map((path) => backend.stat(subject.folder, path, call)))
+    const entries = await Promise.all(
+      ['same', 'other'].map((path) => backend.stat(subject.folder, parsePath(path), call)),
+    )
     await sleep(20) // The clock of a filesystem moves in steps.
     await subject.write('other', 'CONTENT')
     await fails(backend.readMany(subject.folder, entries, call), SourceChanged)
-    await backend.remove(subject.folder, 'other', call)
+    await backend.remove(subject.folder, parsePath('other'), call)
     await fails(backend.readMany(subject.folder, entries, call), NotFound)
-    await backend.mkdir(subject.folder, 'other', call)
+    await backend.mkdir(subject.folder, parsePath('other'), call)
     await fails(backend.readMany(subject.folder, entries, call), SourceChanged)
     const { contents, close } = await backend.readMany(subject.folder, entries.slice(0, 1), call)
     assert.equal(contents.join(), 'content')
@@ -37,7 +42,7 @@ export const readMany: CasesWith<'readMany'> = {
 
   'an aborted call rejects': async (subject, backend) => {
     await subject.write('file', 'content')
-    const entry = await backend.stat(subject.folder, 'file', call)
+    const entry = await backend.stat(subject.folder, parsePath('file'), call)
     await assert.rejects(backend.readMany(subject.folder, [entry], { signal: AbortSignal.abort() }))
   },
 }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { IsADirectory, NotADirectory, NotFound } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
 import { bytesOf, type Cases, call, fails, readRange } from './subject.ts'
 
@@ -15,7 +16,7 @@ export const reads: Cases = {
   },
 
   'a directory cannot be read': async (subject) => {
-    await subject.backend.mkdir(subject.folder, 'empty', call)
+    await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     await subject.write('dir/file', 'content')
     for (const path of ['empty', 'dir']) await fails(subject.bytes(path), IsADirectory)
   },
@@ -36,7 +37,7 @@ export const reads: Cases = {
 
   'an open file tells the same as stat': async (subject) => {
     await subject.write('file', 'content')
-    const file = await subject.backend.read(subject.folder, 'file', call)
+    const file = await subject.backend.read(subject.folder, parsePath('file'), call)
     file.close()
     assert.deepEqual(file.entry, await subject.stat('file'))
   },
@@ -51,7 +52,7 @@ export const reads: Cases = {
       { start: Math.max(0, edge - 70_000), end: Math.min(edge + 70_000, bytes.length) },
     ])
     for (const range of ranges) {
-      const file = await subject.backend.read(subject.folder, 'file', call)
+      const file = await subject.backend.read(subject.folder, parsePath('file'), call)
       const expected = digest(bytes.subarray(range.start, range.end))
       assert.equal(digest(await bytesOf(file, range)), expected, `bytes ${range.start} to ${range.end}`)
     }
@@ -60,7 +61,7 @@ export const reads: Cases = {
   'one open file gives many ranges, also after one was not read to its end': async (subject) => {
     const bytes = patternBytes(5 * MiB)
     await subject.write('file', bytes)
-    const file = await subject.backend.read(subject.folder, 'file', call)
+    const file = await subject.backend.read(subject.folder, parsePath('file'), call)
     try {
       for await (const chunk of file.chunks({ start: 0, end: bytes.length })) {
         assert.ok(chunk.length > 0)
@@ -90,7 +91,7 @@ export const reads: Cases = {
 
   'a file may be opened and closed unread': async (subject) => {
     await subject.write('file', patternBytes(3 * MiB))
-    for (let time = 0; time < 20; time++) (await subject.backend.read(subject.folder, 'file', call)).close()
+    for (let time = 0; time < 20; time++) (await subject.backend.read(subject.folder, parsePath('file'), call)).close()
     assert.equal((await subject.bytes('file')).length, 3 * MiB)
   },
 }

@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto'
 import type { Backend, Call, Entry, ListOptions, OpenFile, WriteOptions, Written } from '../backend.ts'
 import type { BackendError } from '../errors.ts'
 import { orderKey } from '../order.ts'
+import { parsePath } from '../path.ts'
 import { inChunks } from './bytes.ts'
 
 /** What the suite is given: makes a backend; when called again, another one over the same storage. */
@@ -13,6 +14,9 @@ export type Cases = Record<string, Case>
 
 /** For calls that nobody aborts. */
 export const call: Call = { signal: new AbortController().signal }
+
+/** Options of a listing, with the path as text. */
+type Listing = Partial<Omit<ListOptions, 'path'>> & { path?: string }
 
 /** The backend under test, with a vfolder of the case's own. */
 export class Subject {
@@ -67,27 +71,32 @@ export class Subject {
 
   write(path: string, content: string | Buffer, options: Partial<WriteOptions> = {}): Promise<Written> {
     const bytes = Buffer.from(content)
-    return this.backend.write(this.folder, path, inChunks(bytes), { ...call, size: bytes.length, ...options })
+    return this.backend.write(this.folder, parsePath(path), inChunks(bytes), {
+      ...call,
+      size: bytes.length,
+      ...options,
+    })
   }
 
   stat(path: string): Promise<Entry> {
-    return this.backend.stat(this.folder, path, call)
+    return this.backend.stat(this.folder, parsePath(path), call)
   }
 
   async bytes(path: string, folder = this.folder): Promise<Buffer> {
-    return bytesOf(await this.backend.read(folder, path, call))
+    return bytesOf(await this.backend.read(folder, parsePath(path), call))
   }
 
   async text(path: string, folder = this.folder): Promise<string> {
     return (await this.bytes(path, folder)).toString()
   }
 
-  entries(options: Partial<ListOptions> = {}, folder = this.folder): Promise<Entry[]> {
-    return Array.fromAsync(this.backend.list(folder, { ...call, ...options }))
+  entries({ path, ...options }: Listing = {}, folder = this.folder): Promise<Entry[]> {
+    const inside = path === undefined ? {} : { path: parsePath(path) }
+    return Array.fromAsync(this.backend.list(folder, { ...call, ...options, ...inside }))
   }
 
   /** What the order of a listing is by: paths, those of directories with a trailing `/`. */
-  async keys(options: Partial<ListOptions> = { recursive: true }, folder = this.folder): Promise<string[]> {
+  async keys(options: Listing = { recursive: true }, folder = this.folder): Promise<string[]> {
     return (await this.entries(options, folder)).map(orderKey)
   }
 }

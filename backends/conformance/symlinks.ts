@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
 import { AlreadyExists, BackendError, IsADirectory, NotFound, OutsideFolder } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import type { CasesWith } from './capabilities.ts'
 import { call, fails } from './subject.ts'
 
@@ -7,7 +8,7 @@ export const symlink: CasesWith<'symlink'> = {
   'a symlink is stored as what it is': async (subject, backend) => {
     await subject.write('dir/file', 'content')
     const target = 'dir/파일'
-    const { entry, replaced } = await backend.symlink(subject.folder, 'a/link', target, call)
+    const { entry, replaced } = await backend.symlink(subject.folder, parsePath('a/link'), target, call)
     assert.equal(replaced, undefined)
     const listed = (await subject.entries({ path: 'a' }))[0]
     for (const told of [entry, await subject.stat('a/link'), listed]) {
@@ -21,19 +22,19 @@ export const symlink: CasesWith<'symlink'> = {
 
   'reading follows it as long as it stays inside': async (subject, backend) => {
     await subject.write('dir/file', 'content')
-    await backend.symlink(subject.folder, 'to-file', 'dir/file', call)
-    await backend.symlink(subject.folder, 'dir/up', '../to-file', call)
-    await backend.symlink(subject.folder, 'to-dir', 'dir', call)
+    await backend.symlink(subject.folder, parsePath('to-file'), 'dir/file', call)
+    await backend.symlink(subject.folder, parsePath('dir/up'), '../to-file', call)
+    await backend.symlink(subject.folder, parsePath('to-dir'), 'dir', call)
     for (const path of ['to-file', 'dir/up', 'to-dir/file']) assert.equal(await subject.text(path), 'content')
-    await backend.symlink(subject.folder, 'dangling', 'missing', call)
+    await backend.symlink(subject.folder, parsePath('dangling'), 'missing', call)
     await fails(subject.text('dangling'), NotFound)
     await fails(subject.text('to-dir'), IsADirectory)
   },
 
   'a listing does not follow it': async (subject, backend) => {
     await subject.write('dir/file', 'content')
-    await backend.symlink(subject.folder, 'dir/loop', '.', call)
-    await backend.symlink(subject.folder, 'to-dir', 'dir', call)
+    await backend.symlink(subject.folder, parsePath('dir/loop'), '.', call)
+    await backend.symlink(subject.folder, parsePath('to-dir'), 'dir', call)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file', 'dir/loop', 'to-dir'])
   },
 
@@ -45,37 +46,37 @@ export const symlink: CasesWith<'symlink'> = {
       ['relative', `${outside}etc/passwd`],
       ['dir/deep', `../${outside}etc/passwd`],
     ] as const) {
-      await backend.symlink(folder, path, target, call)
+      await backend.symlink(folder, parsePath(path), target, call)
       await fails(subject.text(path), OutsideFolder)
     }
     for (const [path, target] of [
       ['root', '/'],
       ['up', outside],
     ] as const) {
-      await backend.symlink(folder, path, target, call)
+      await backend.symlink(folder, parsePath(path), target, call)
       await fails(subject.text(`${path}/etc/passwd`), OutsideFolder)
       await fails(subject.stat(`${path}/etc/passwd`), OutsideFolder)
       await fails(subject.keys({ path: `${path}/etc` }), OutsideFolder)
       await fails(subject.write(`${path}/tmp/storage-proxy-conformance`, 'content'), OutsideFolder)
-      await fails(backend.mkdir(folder, `${path}/tmp/storage-proxy-conformance`, call), OutsideFolder)
-      await fails(backend.move(folder, `${path}/etc/passwd`, 'stolen', call), OutsideFolder)
-      await fails(backend.remove(folder, `${path}/tmp/storage-proxy-conformance`, call), OutsideFolder)
+      await fails(backend.mkdir(folder, parsePath(`${path}/tmp/storage-proxy-conformance`), call), OutsideFolder)
+      await fails(backend.move(folder, parsePath(`${path}/etc/passwd`), parsePath('stolen'), call), OutsideFolder)
+      await fails(backend.remove(folder, parsePath(`${path}/tmp/storage-proxy-conformance`), call), OutsideFolder)
     }
     assert.equal((await subject.keys({})).includes('stolen'), false)
   },
 
   'one into another vfolder is refused': async (subject, backend) => {
     const other = await subject.newFolder()
-    await backend.write(other, 'file', (async function* () {})(), { ...call, size: 0 })
+    await backend.write(other, parsePath('file'), (async function* () {})(), { ...call, size: 0 })
     for (const up of ['..', '../..', '../../../..']) {
-      await backend.symlink(subject.folder, 'link', `${up}/${other}/file`, call)
+      await backend.symlink(subject.folder, parsePath('link'), `${up}/${other}/file`, call)
       await fails(subject.text('link'), OutsideFolder, NotFound)
     }
   },
 
   'a loop ends with an error': async (subject, backend) => {
-    await backend.symlink(subject.folder, 'a', 'b', call)
-    await backend.symlink(subject.folder, 'b', 'a', call)
+    await backend.symlink(subject.folder, parsePath('a'), 'b', call)
+    await backend.symlink(subject.folder, parsePath('b'), 'a', call)
     await fails(subject.text('a'), BackendError)
   },
 
@@ -83,25 +84,25 @@ export const symlink: CasesWith<'symlink'> = {
     const { folder } = subject
     await subject.write('file', 'content')
     await subject.write('dir/file', 'content')
-    await fails(backend.symlink(folder, 'file', 'dir/file', { ...call, ifAbsent: true }), AlreadyExists)
-    await fails(backend.symlink(folder, 'dir', 'file', call), IsADirectory)
+    await fails(backend.symlink(folder, parsePath('file'), 'dir/file', { ...call, ifAbsent: true }), AlreadyExists)
+    await fails(backend.symlink(folder, parsePath('dir'), 'file', call), IsADirectory)
     assert.equal(await subject.text('file'), 'content')
-    assert.equal((await backend.symlink(folder, 'file', 'dir/file', call)).replaced, 7)
+    assert.equal((await backend.symlink(folder, parsePath('file'), 'dir/file', call)).replaced, 7)
     assert.equal((await subject.stat('file')).type, 'symlink')
-    await assert.rejects(backend.symlink(folder, 'new/link', 'file', { signal: AbortSignal.abort() }))
+    await assert.rejects(backend.symlink(folder, parsePath('new/link'), 'file', { signal: AbortSignal.abort() }))
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file', 'file'])
   },
 
   'writing, moving and removing concern the symlink, not what it leads to': async (subject, backend) => {
     const { folder } = subject
     await subject.write('file', 'content')
-    const link = (path: string) => backend.symlink(folder, path, 'file', call)
+    const link = (path: string) => backend.symlink(folder, parsePath(path), 'file', call)
     await link('written')
     await subject.write('written', 'of its own')
     await link('removed')
-    assert.deepEqual(await backend.remove(folder, 'removed', call), { files: 1, bytes: 0 })
+    assert.deepEqual(await backend.remove(folder, parsePath('removed'), call), { files: 1, bytes: 0 })
     await link('moved')
-    await backend.move(folder, 'moved', 'dir/moved', call)
+    await backend.move(folder, parsePath('moved'), parsePath('dir/moved'), call)
     assert.equal((await subject.stat('dir/moved')).target, 'file')
     assert.equal(await subject.text('file'), 'content')
     assert.equal(await subject.text('written'), 'of its own')

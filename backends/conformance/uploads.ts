@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import type { Backend } from '../backend.ts'
 import { AlreadyExists, IsADirectory, UploadNotFound } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { digest, inChunks, interrupted, MiB, patternBytes } from './bytes.ts'
 import { bytesOf, type Cases, call, fails, type Subject } from './subject.ts'
 
@@ -30,7 +31,7 @@ export const uploads: Cases = {
     }
     const last = await subject.reopen()
     const options = { ...call, size: bytes.length }
-    await last.completeUpload(subject.folder, upload, 'file', options)
+    await last.completeUpload(subject.folder, upload, parsePath('file'), options)
     assert.equal(digest(await subject.bytes('file')), digest(bytes))
   },
 
@@ -217,7 +218,7 @@ async function append(
 }
 
 function complete({ backend, folder }: Subject, upload: string, path: string, size: number, more = {}) {
-  return backend.completeUpload(folder, upload, path, { ...call, size, ...more })
+  return backend.completeUpload(folder, upload, parsePath(path), { ...call, size, ...more })
 }
 
 async function readUpload({ backend, folder }: Subject, upload: string): Promise<Buffer> {

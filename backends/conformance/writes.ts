@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BackendError, IsADirectory, NotADirectory, NotFound, SizeMismatch } from '../errors.ts'
+import { parsePath } from '../path.ts'
 import { digest, inChunks, interrupted, MiB, patternBytes } from './bytes.ts'
 import { type Cases, call, fails } from './subject.ts'
 
@@ -22,7 +23,7 @@ export const writes: Cases = {
     await subject.write('file', 'content')
     for (const path of ['file/below', 'file/far/below']) {
       await fails(subject.write(path, 'more'), NotADirectory)
-      await fails(subject.backend.mkdir(subject.folder, path, call), NotADirectory)
+      await fails(subject.backend.mkdir(subject.folder, parsePath(path), call), NotADirectory)
     }
     assert.deepEqual(await subject.keys(), ['file'])
     assert.equal(await subject.text('file'), 'content')
@@ -51,10 +52,10 @@ export const writes: Cases = {
     async function* source() {
       for (const [index, end] of chunks.slice(1).entries()) yield bytes.subarray(chunks[index], end)
     }
-    await subject.backend.write(subject.folder, 'file', source(), { ...call })
+    await subject.backend.write(subject.folder, parsePath('file'), source(), { ...call })
     assert.equal(digest(await subject.bytes('file')), digest(bytes))
     for (const chunkBytes of [300_007, MiB]) {
-      await subject.backend.write(subject.folder, 'again', inChunks(bytes, chunkBytes), { ...call })
+      await subject.backend.write(subject.folder, parsePath('again'), inChunks(bytes, chunkBytes), { ...call })
       assert.equal(digest(await subject.bytes('again')), digest(bytes))
     }
   },
@@ -70,7 +71,7 @@ export const writes: Cases = {
   },
 
   'a directory is not replaced': async (subject) => {
-    await subject.backend.mkdir(subject.folder, 'empty', call)
+    await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     await subject.write('dir/file', 'content')
     for (const path of ['empty', 'dir']) await fails(subject.write(path, 'content'), IsADirectory)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file', 'empty/'])
@@ -103,7 +104,10 @@ export const writes: Cases = {
         ended = true
       }
     }
-    await fails(subject.backend.write(subject.folder, 'file', endless(), { ...call, size: 100_000 }), SizeMismatch)
+    await fails(
+      subject.backend.write(subject.folder, parsePath('file'), endless(), { ...call, size: 100_000 }),
+      SizeMismatch,
+    )
     assert.ok(ended, 'the source was ended')
     assert.deepEqual(await subject.keys(), [])
   },
@@ -120,7 +124,7 @@ export const writes: Cases = {
         const source = interrupted(patternBytes(bytes), () => {
           throw failure
         })
-        const writing = subject.backend.write(subject.folder, path, source, { ...call, size })
+        const writing = subject.backend.write(subject.folder, parsePath(path), source, { ...call, size })
         await assert.rejects(writing, (error) => error === failure)
       }
     }
@@ -134,7 +138,7 @@ export const writes: Cases = {
       const source = interrupted(patternBytes(bytes), () => {
         throw new Error('the client is gone')
       })
-      await assert.rejects(backend.write(folder, 'file', source, { ...call }))
+      await assert.rejects(backend.write(folder, parsePath('file'), source, { ...call }))
     }
     // Longer than the clock of any filesystem takes for a step.
     await sleep(50)
@@ -164,7 +168,7 @@ export const writes: Cases = {
   'the old file stays open for a reader, or the reader is told': async (subject) => {
     const old = patternBytes(3 * MiB, 'old')
     await subject.write('file', old)
-    const file = await subject.backend.read(subject.folder, 'file', call)
+    const file = await subject.backend.read(subject.folder, parsePath('file'), call)
     await subject.write('file', patternBytes(3 * MiB, 'new'))
     try {
       const read = []
@@ -180,15 +184,15 @@ export const writes: Cases = {
   'writing goes on while garbage is collected': async (subject) => {
     const bytes = patternBytes(12 * MiB)
     const source = interrupted(bytes, () => subject.backend.collectGarbage({ ...call, idleSeconds: 3600 }))
-    await subject.backend.write(subject.folder, 'file', source, { ...call })
+    await subject.backend.write(subject.folder, parsePath('file'), source, { ...call })
     assert.equal(digest(await subject.bytes('file')), digest(bytes))
   },
 
   'what is stored is no garbage': async (subject) => {
     await subject.write('dir/file', 'content')
-    await subject.backend.mkdir(subject.folder, 'empty', call)
+    await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     await fails(
-      subject.backend.write(subject.folder, 'short', inChunks(Buffer.alloc(10)), { ...call, size: 11 }),
+      subject.backend.write(subject.folder, parsePath('short'), inChunks(Buffer.alloc(10)), { ...call, size: 11 }),
       SizeMismatch,
     )
     const { files, bytes } = await subject.backend.collectGarbage({ ...call, idleSeconds: 3600 })

@@ -23,6 +23,8 @@ import { folderUsage } from './usage.ts'
 import { copyEntry, createSymlink, writeFile } from './write.ts'
 
 export function createPosixBackend(layout: Layout, ownership: Ownership) {
+  // A path that comes here keeps the rules already, by its type. They are asked once more, as the last line: types do not
+  // hold back JavaScript, and where `..` came through, what is above the vfolder would be renamed or removed.
   const place = (folder: string, path: string): Place => ({
     layout,
     ownership,

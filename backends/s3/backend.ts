@@ -1,5 +1,4 @@
 import type { Backend } from '../backend.ts'
-import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
 import { copyEntry } from './copy.ts'
 import { presignUpload } from './direct-upload.ts'
@@ -68,8 +67,7 @@ export function createS3Backend(store: Store) {
     presignUpload: (_folder, upload, options) => presignUpload(store, upload, options),
 
     async mount(folder, path) {
-      const prefix = keys.folder(folder) + (path === undefined ? '' : splitPath(path).join('/'))
-      return { type: 's3', bucket: bucket.name, prefix }
+      return { type: 's3', bucket: bucket.name, prefix: keys.folder(folder) + (path ?? '') }
     },
 
     async close() {

@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import { InvalidPath } from '../errors.ts'
-import { splitPath } from '../path.ts'
 
 /** The longest key that S3 takes, in bytes of UTF-8 (Amazon S3 user guide, "Naming Amazon S3 objects"). */
 const maxKeyBytes = 1024
@@ -35,9 +34,8 @@ export class Keys {
     return `${this.vfolders}${id}/`
   }
 
-  /** @throws {InvalidPath} when the path breaks a rule, or makes a longer key than S3 takes */
+  /** @throws {InvalidPath} when the path makes a longer key than S3 takes */
   entry(folder: string, path: string): string {
-    splitPath(path)
     const key = this.folder(folder) + path
     // A directory's marker has a slash more.
     if (Buffer.byteLength(key) >= maxKeyBytes) throw new InvalidPath(`${path} is too long for this volume`)

@@ -2,7 +2,7 @@ import { add, amountOf, atLeastNothing, growth, nothing, subtract } from '../../
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
 import { hasCapability } from '../../backends/capabilities.ts'
 import { AlreadyExists, NotFound } from '../../backends/errors.ts'
-import { splitPath } from '../../backends/path.ts'
+import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Reservation, ReserveOptions } from './quotas/index.ts'
@@ -44,44 +44,43 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     }
   }
 
-  /** What an entry has in it. */
-  async function amountIn(entry: Entry, signal: AbortSignal): Promise<Amount> {
+  /** What the entry at a path has in it. */
+  async function amountIn(path: EntryPath, entry: Entry, signal: AbortSignal): Promise<Amount> {
     if (entry.type !== 'directory') return amountOf(entry)
     const total = { ...nothing }
-    for await (const inside of backend.list(id, { path: entry.path, recursive: true, signal })) {
+    for await (const inside of backend.list(id, { path, recursive: true, signal })) {
       add(total, amountOf(inside))
     }
     return total
   }
 
   async function copyTree(
-    from: string,
-    to: string,
+    from: EntryPath,
+    to: EntryPath,
     target: OpenVfolder,
-    copyFile: (from: string, to: string) => Promise<void>,
+    copyFile: (from: EntryPath, to: EntryPath) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
     await refuseSymlinkOnTheWay(id, from, signal)
     await refuseSymlinkOnTheWay(target.id, to, signal)
     await backend.mkdir(target.id, to, { signal })
     for await (const entry of backend.list(id, { path: from, recursive: true, signal })) {
-      const path = to + entry.path.slice(from.length)
+      const path = parsePath(to + entry.path.slice(from.length))
       if (entry.type === 'directory') await backend.mkdir(target.id, path, { signal })
-      else await copyFile(entry.path, path)
+      else await copyFile(parsePath(entry.path), path)
     }
   }
 
   /** Where a symlink leads on the way, two paths do not tell whether one directory is inside the other. */
-  async function refuseSymlinkOnTheWay(folder: string, path: string, signal: AbortSignal): Promise<void> {
-    const names = splitPath(path)
-    for (const depth of names.keys()) {
-      const ancestor = names.slice(0, depth).join('/')
-      if (ancestor === '' || !(await isSymlink(folder, ancestor, signal))) continue
+  async function refuseSymlinkOnTheWay(folder: string, path: EntryPath, signal: AbortSignal): Promise<void> {
+    for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
+      const ancestor = parsePath(path.slice(0, end))
+      if (!(await isSymlink(folder, ancestor, signal))) continue
       throw new Problem('invalid_operation', `${ancestor} is a symlink; a directory cannot be copied through one.`)
     }
   }
 
-  async function isSymlink(folder: string, path: string, signal: AbortSignal): Promise<boolean> {
+  async function isSymlink(folder: string, path: EntryPath, signal: AbortSignal): Promise<boolean> {
     const entry = await backend.stat(folder, path, { signal }).catch((error) => {
       if (!(error instanceof NotFound)) throw error
     })
@@ -97,17 +96,16 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   return {
     volume,
 
-    stat(path: string, signal: AbortSignal): Promise<Entry> {
-      return backend.stat(id, checked(path), { signal })
+    stat(path: EntryPath, signal: AbortSignal): Promise<Entry> {
+      return backend.stat(id, path, { signal })
     },
 
     list(options: ListOptions): AsyncIterable<Entry> {
-      if (options.path !== undefined) checked(options.path)
       return backend.list(id, options)
     },
 
-    read(path: string, signal: AbortSignal): Promise<OpenFile> {
-      return backend.read(id, checked(path), { signal })
+    read(path: EntryPath, signal: AbortSignal): Promise<OpenFile> {
+      return backend.read(id, path, { signal })
     },
 
     readMany: hasCapability(backend, 'readMany')
@@ -118,8 +116,8 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     upload: (announced: Announced): Upload => createUpload(id, backend, reserve, announced),
 
     /** A directory that is there already is as good as a new one. */
-    async mkdir(path: string, signal: AbortSignal): Promise<{ entry: Entry; created: boolean }> {
-      const created = await backend.mkdir(id, checked(path), { signal }).then(
+    async mkdir(path: EntryPath, signal: AbortSignal): Promise<{ entry: Entry; created: boolean }> {
+      const created = await backend.mkdir(id, path, { signal }).then(
         () => true,
         (error) => {
           if (error instanceof AlreadyExists) return false
@@ -131,14 +129,12 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       return { entry, created }
     },
 
-    async move(from: string, to: string, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
-      checked(from)
-      checked(to)
+    async move(from: EntryPath, to: EntryPath, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
       if (target === vfolder) {
         await counted(nothing, async (done) => subtract(done, await backend.move(id, from, to, { overwrite, signal })))
       } else {
         requireSameVolume(target)
-        const moved = await amountIn(await backend.stat(id, from, { signal }), signal)
+        const moved = await amountIn(from, await backend.stat(id, from, { signal }), signal)
         const wanted = { ...moved }
         if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
         const arriving = async (arrived: Amount) => {
@@ -155,22 +151,21 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     },
 
     /** Copies a file, or a directory with all that is in it. */
-    async copy(from: string, to: string, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
+    async copy(from: EntryPath, to: EntryPath, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
       const copying = requireCapability(volume, 'copy')
-      checked(to)
       if (target === vfolder && `${to}/`.startsWith(`${from}/`)) {
         throw new Problem('invalid_operation', `${from} cannot be copied into itself.`)
       }
       requireSameVolume(target)
-      const source = await backend.stat(id, checked(from), { signal })
+      const source = await backend.stat(id, from, { signal })
       const options = { signal, ifAbsent: !overwrite, toFolder: target.id }
       const copyAll = async (done: Amount) => {
-        const copyFile = async (fromPath: string, toPath: string) =>
+        const copyFile = async (fromPath: EntryPath, toPath: EntryPath) =>
           add(done, growth(await copying.copy(id, fromPath, toPath, options)))
         if (source.type === 'directory') await copyTree(from, to, target, copyFile, signal)
         else await copyFile(from, to)
       }
-      const wanted = await amountIn(source, signal)
+      const wanted = await amountIn(from, source, signal)
       if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
       await counted(atLeastNothing(wanted), copyAll, target)
       return backend.stat(target.id, to, { signal })
@@ -180,8 +175,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
      * Removes what is there; a path that is not there needs no removing. The first error ends it, and has `deleted` and
      * `missing` with what was done before.
      */
-    async remove(paths: string[], options: { recursive: boolean; signal: AbortSignal }) {
-      for (const path of paths) checked(path)
+    async remove(paths: EntryPath[], options: { recursive: boolean; signal: AbortSignal }) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
       await counted(nothing, async (done) => {
         for (const path of paths) {
@@ -200,19 +194,14 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     },
 
     /** A URL by which a client reads a file from the storage itself. */
-    async presign(path: string, options: PresignOptions): Promise<string> {
-      return requireCapability(volume, 'presign').presign(id, checked(path), options)
+    async presign(path: EntryPath, options: PresignOptions): Promise<string> {
+      return requireCapability(volume, 'presign').presign(id, path, options)
     },
 
-    async mount(path?: string): Promise<MountPoint> {
-      return requireCapability(volume, 'mount').mount(id, path === undefined ? undefined : checked(path))
+    async mount(path?: EntryPath): Promise<MountPoint> {
+      return requireCapability(volume, 'mount').mount(id, path)
     },
   }
 }
 
 export type VfolderFiles = ReturnType<typeof createVfolderFiles>
-
-function checked(path: string): string {
-  splitPath(path)
-  return path
-}

@@ -1,7 +1,7 @@
 import { amountOf, growth, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, WriteOptions, Written } from '../../backends/backend.ts'
 import { BackendError, IsADirectory, NotFound, Unavailable } from '../../backends/errors.ts'
-import { splitPath } from '../../backends/path.ts'
+import type { EntryPath } from '../../backends/path.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Reservation } from './quotas/index.ts'
@@ -44,8 +44,7 @@ export function createUpload(
      * @throws {Problem} `file_too_large` and `quota_exceeded` before `source` is asked where `size` tells, and otherwise
      * as soon as it goes over `maxBytes` or there is no room for more; `digest_mismatch`
      */
-    async write(path: string, source: AsyncIterable<Buffer>, options: UploadOptions): Promise<StoredFile & Written> {
-      splitPath(path)
+    async write(path: EntryPath, source: AsyncIterable<Buffer>, options: UploadOptions): Promise<StoredFile & Written> {
       const { maxBytes, digests, ...writing } = options
       const { signal } = options
       const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
@@ -95,7 +94,12 @@ function tooLarge(path: string, limit: number): Problem {
 }
 
 /** What stands at a path and would be replaced. What cannot be replaced is refused later, by the backend itself. */
-export async function amountAt(backend: Backend, folder: string, path: string, signal: AbortSignal): Promise<Amount> {
+export async function amountAt(
+  backend: Backend,
+  folder: string,
+  path: EntryPath,
+  signal: AbortSignal,
+): Promise<Amount> {
   const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
     if (!(error instanceof BackendError) || error instanceof Unavailable) throw error
   })
@@ -109,7 +113,7 @@ export async function amountAt(backend: Backend, folder: string, path: string, s
 export async function replaceableAt(
   backend: Backend,
   folder: string,
-  path: string,
+  path: EntryPath,
   signal: AbortSignal,
 ): Promise<Amount> {
   const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { IsADirectory } from '../../backends/errors.ts'
+import { parsePath } from '../../backends/path.ts'
 import { Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
@@ -51,21 +52,22 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const rate = rateOf(permission)
       if (format === undefined) {
         const files = await app.vfolders.files(folder)
+        const file = parsePath(path)
         const presentation = { filename: filename ?? filenameOf(path), disposition }
         // A presigned URL is for one method, so a HEAD is answered here; and the storage would know of no rate.
         if (files.volume.redirect && rate === undefined && request.method === 'GET') {
           const { abortSignal: signal } = request
-          const entry = await files.stat(path, signal)
+          const entry = await files.stat(file, signal)
           if (entry.type !== 'file') throw new IsADirectory(`${path} is a directory`)
           if (storageCanAnswer(request.headers, entry)) {
             const left = Math.max(1, permission.expiresAt - Math.floor(Date.now() / 1000))
             const expiresInSeconds = Math.min(left, redirectSeconds)
-            const url = await files.presign(path, { ...presentationHeaders(presentation), expiresInSeconds, signal })
+            const url = await files.presign(file, { ...presentationHeaders(presentation), expiresInSeconds, signal })
             return reply.header('cache-control', 'no-store').redirect(url, 307)
           }
         }
         const { handOver } = files.volume
-        return reply.sendFile(await files.read(path, request.abortSignal), { ...presentation, rate, handOver })
+        return reply.sendFile(await files.read(file, request.abortSignal), { ...presentation, rate, handOver })
       }
       const deflate = compression === 'deflate'
       if (deflate && format !== 'zip') {

@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { Entry } from '../../backends/backend.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../../backends/errors.ts'
+import type { EntryPath } from '../../backends/path.ts'
 import { expectedDigests } from '../../lib/digests.ts'
 import { Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
@@ -90,7 +91,7 @@ function refusePart(headers: IncomingHttpHeaders): void {
 /** Refuses what cannot succeed before a byte is sent; what is left to be decided when the file appears is returned. */
 async function preconditions(
   files: VfolderFiles,
-  path: string,
+  path: EntryPath,
   headers: IncomingHttpHeaders,
   signal: AbortSignal,
 ): Promise<{ ifAbsent?: true; ifMatch?: string }> {

@@ -1,7 +1,7 @@
 import { addAbortSignal } from 'node:stream'
 import type { FastifyMultipartBaseOptions, Multipart, MultipartFile } from '@fastify/multipart'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { brokenRule } from '../../backends/path.ts'
+import { brokenRule, type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, type ProblemCode, withMembers } from '../../lib/problems.ts'
 import type { Rate } from '../../plugins/access/rates.ts'
 import { toRequestProblem } from '../../plugins/request/errors.ts'
@@ -18,7 +18,7 @@ export const formOptions: FastifyMultipartBaseOptions = {
 
 interface FormOptions {
   /** That the files' names are relative to; undefined for the vfolder's root. */
-  directory: string | undefined
+  directory: EntryPath | undefined
   /** Of each file. */
   maxBytes: number
   rate?: Rate | undefined
@@ -91,16 +91,16 @@ function refused(code: ProblemCode, { fieldname: field }: Multipart, rule: strin
  * Where a file goes. Browsers and curl write a quote and a line break in a name as these, and nothing else (WHATWG HTML,
  * section "multipart/form-data encoding algorithm").
  */
-function targetOf(part: MultipartFile, directory: string | undefined): string {
+function targetOf(part: MultipartFile, directory: EntryPath | undefined): EntryPath {
   const name = part.filename.replaceAll('%22', '"').replaceAll('%0D', '\r').replaceAll('%0A', '\n')
   // The parser has put U+FFFD where it met other bytes.
   const rule = name.includes('\ufffd') ? 'must be valid UTF-8' : brokenRule(name)
   if (rule !== undefined) throw refused('invalid_path', part, `filename ${rule}`)
-  if (directory === undefined) return name
+  if (directory === undefined) return parsePath(name)
   const path = `${directory}/${name}`
   const ruleOfPath = brokenRule(path)
   if (ruleOfPath !== undefined) throw refused('invalid_path', part, `filename with the path before it ${ruleOfPath}`)
-  return path
+  return parsePath(path)
 }
 
 async function* contents({ file }: MultipartFile, signal: AbortSignal): AsyncGenerator<Buffer> {

@@ -1,6 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { splitPath } from '../../backends/path.ts'
 import { Bytes, FolderParams, Path, problemResponses, Time, Uuid } from '../schemas.ts'
 
 /** As long as S3 lets a presigned URL live. */
@@ -47,7 +46,6 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     async (request, reply) => {
       const { id: folder } = request.params
       const { path, size } = request.body
-      splitPath(path)
       const { uploadMaxBytes, uploadTtlSeconds } = app.config
       const expiresInSeconds = Math.min(uploadTtlSeconds, maxSeconds)
       const expiresAt = Math.floor(Date.now() / 1000) + expiresInSeconds

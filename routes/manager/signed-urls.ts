@@ -1,6 +1,5 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { type Static, Type } from '@sinclair/typebox'
-import { splitPath } from '../../backends/path.ts'
 import { invalid, Problem } from '../../lib/problems.ts'
 import type { Permission } from '../../plugins/access/signed-urls.ts'
 import { select } from '../../plugins/transfer/archives/selection.ts'
@@ -101,7 +100,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
       const sign = (place: string, query: string, more: Pick<Permission, 'path' | 'names'> & Partial<Permission>) => {
         const token = app.signedUrls.sign({ ...common, ...more })
-        const location = more.path === '' ? '' : splitPath(more.path).map(encodeURIComponent).join('/')
+        const location = more.path.split('/').map(encodeURIComponent).join('/')
         const url = `${app.publicUrl()}/${place}/${folder}/${location}?${query}token=${token}`
         refuseTooLong(url)
         return { path: more.path, url, token, expiresAt: new Date(expiresAt * 1000).toISOString() }

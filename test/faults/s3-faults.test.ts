@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { digest, inChunks, MiB, patternBytes } from '../../backends/conformance/bytes.ts'
+import { parsePath } from '../../backends/path.ts'
 import { s3Volume } from '../ceph/index.ts'
 import { type Fault, onceEach, startFaultyProxy } from '../faulty-proxy.ts'
 import { call, contentOf, openS3, paths, startBackendThrough } from '../s3.ts'
@@ -26,28 +27,31 @@ for (const kind of ['lost-answer', 'cut', 'all in turn'] as const) {
     await backend.createFolder(folder, call)
     const large = patternBytes(12 * MiB)
     const small = Buffer.from('content')
-    await backend.write(folder, 'a/large', inChunks(large), call)
-    const first = await backend.write(folder, 'a/small', inChunks(small), { ...call, ifAbsent: true })
+    await backend.write(folder, parsePath('a/large'), inChunks(large), call)
+    const first = await backend.write(folder, parsePath('a/small'), inChunks(small), { ...call, ifAbsent: true })
     t.equal(first.replaced, undefined, 'what was lost was only the answer')
-    await t.rejects(backend.write(folder, 'a/small', inChunks(large), { ...call, ifAbsent: true }), {
+    await t.rejects(backend.write(folder, parsePath('a/small'), inChunks(large), { ...call, ifAbsent: true }), {
       code: 'entry_exists',
     })
-    await backend.write(folder, 'a/large once', inChunks(large), { ...call, ifAbsent: true })
+    await backend.write(folder, parsePath('a/large once'), inChunks(large), { ...call, ifAbsent: true })
 
     const upload = randomUUID()
     await backend.beginUpload(folder, upload, call)
     await backend.appendUpload(folder, upload, inChunks(large.subarray(0, 9 * MiB)), { ...call, offset: 0 })
     await backend.appendUpload(folder, upload, inChunks(large.subarray(9 * MiB)), { ...call, offset: 9 * MiB })
-    const completed = await backend.completeUpload(folder, upload, 'uploaded', { ...call, size: large.length })
+    const completed = await backend.completeUpload(folder, upload, parsePath('uploaded'), {
+      ...call,
+      size: large.length,
+    })
     t.equal(completed.replaced, undefined)
 
-    await backend.move(folder, 'a', 'b', call)
-    await backend.copy!(folder, 'b/large', 'copied', { ...call })
+    await backend.move(folder, parsePath('a'), parsePath('b'), call)
+    await backend.copy!(folder, parsePath('b/large'), parsePath('copied'), { ...call })
     const copy = randomUUID()
     await backend.createFolder(copy, call)
     const cloned = await backend.clone!(folder, copy, { ...call, onProgress: () => {}, onCheckpoint: () => {} })
     t.match(cloned, { files: 5, bytes: 4 * large.length + small.length, changedCount: 0 })
-    await backend.remove(folder, 'copied', call)
+    await backend.remove(folder, parsePath('copied'), call)
 
     const content = { 'b/large': large, 'b/large once': large, 'b/small': small, uploaded: large }
     for (const reader of [backend, whole]) {
@@ -69,16 +73,20 @@ t.test('a storage that goes on failing is told of clearly, and what was there st
   const { open: openThrough } = await openS3({ ...options, endpoint: proxy.url, maxAttempts: 2 })
   const folder = randomUUID()
   await whole.createFolder(folder, call)
-  await whole.write(folder, 'file', inChunks(Buffer.from('old')), call)
+  await whole.write(folder, parsePath('file'), inChunks(Buffer.from('old')), call)
   for (const kind of ['reset', 'slow-down', 'internal-error', 'lost-answer'] as const) {
     const backend = await openThrough()
     t.teardown(() => backend.close())
     proxy.fault = ({ method }) => (method === 'PUT' || method === 'POST' ? kind : undefined)
     for (const bytes of [Buffer.from('new'), patternBytes(9 * MiB)]) {
-      await t.rejects(backend.write(folder, 'new', inChunks(bytes), call), { code: 'storage_unavailable' }, kind)
+      await t.rejects(
+        backend.write(folder, parsePath('new'), inChunks(bytes), call),
+        { code: 'storage_unavailable' },
+        kind,
+      )
     }
     proxy.fault = ({ method, url }) => (method === 'GET' && !url?.includes('list-type') ? kind : undefined)
-    const file = await backend.read(folder, 'file', call)
+    const file = await backend.read(folder, parsePath('file'), call)
     await t.rejects(
       async () => {
         for await (const _ of file.chunks({ start: 0, end: 3 }));
@@ -93,13 +101,14 @@ t.test('a file that was stored is not told of as lost because its lock could not
   const { backend, proxy, folder } = await startBackendThrough(t, { maxAttempts: 1 })
   proxy.fault = ({ method, url }) => (method === 'DELETE' && url?.includes('/locks/') ? 'reset' : undefined)
   const bytes = patternBytes(9 * MiB)
-  await backend.write(folder, 'file', inChunks(bytes), { ...call, ifAbsent: true })
+  await backend.write(folder, parsePath('file'), inChunks(bytes), { ...call, ifAbsent: true })
   t.equal(digest(await contentOf(backend, folder, 'file')), digest(bytes))
 })
 
 t.test('a lock that was made without an answer does not keep the next writer waiting', async (t) => {
   const { backend, proxy, folder } = await startBackendThrough(t, { maxAttempts: 1 })
-  const write = () => backend.write(folder, 'file', inChunks(patternBytes(9 * MiB)), { ...call, ifAbsent: true })
+  const write = () =>
+    backend.write(folder, parsePath('file'), inChunks(patternBytes(9 * MiB)), { ...call, ifAbsent: true })
   proxy.fault = ({ method, url }) => (method === 'PUT' && url?.includes('/locks/') ? 'lost-answer' : undefined)
   await t.rejects(write(), { code: 'storage_unavailable' })
   t.equal(proxy.struck['lost-answer'], 1)
@@ -113,7 +122,7 @@ t.test('a storage that has much to do is well', async (t) => {
   const { backend, proxy, folder } = await startBackendThrough(t, { commandsAtOnce: 1 })
   proxy.fault = ({ method }) => (method === 'PUT' ? 'silence' : undefined)
   const aborted = new AbortController()
-  const writing = backend.write(folder, 'file', inChunks(Buffer.from('bytes')), { signal: aborted.signal })
+  const writing = backend.write(folder, parsePath('file'), inChunks(Buffer.from('bytes')), { signal: aborted.signal })
   writing.catch(() => {})
   await eventually(async () => proxy.struck.silence > 0)
   await backend.health({ signal: AbortSignal.timeout(10_000) })
@@ -279,9 +288,9 @@ t.test('the server may take longer to copy than a connection may be idle', async
   const isWork = ({ method, headers, url = '' }: IncomingMessage) =>
     headers['x-amz-copy-source'] !== undefined || (method === 'POST' && url.includes('uploadId='))
   proxy.fault = (request) => (isWork(request) ? 'working' : undefined)
-  await backend.write(folder, 'file', inChunks(bytes), call)
-  await backend.copy!(folder, 'file', 'copied', call)
-  await backend.copy!(folder, 'file', 'copied again', call)
+  await backend.write(folder, parsePath('file'), inChunks(bytes), call)
+  await backend.copy!(folder, parsePath('file'), parsePath('copied'), call)
+  await backend.copy!(folder, parsePath('file'), parsePath('copied again'), call)
   t.equal(proxy.struck.working, 3, 'nothing was sent twice')
   t.equal(digest(await contentOf(backend, folder, 'copied again')), digest(bytes))
 })

@@ -3,6 +3,7 @@ import fs from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { parsePath } from '../../backends/path.ts'
 import { call, startPosix } from '../posix.ts'
 
 const outsideContent = 'not to be touched'
@@ -46,7 +47,7 @@ t.test('a tree that is deeper than a path can be', async (t) => {
   const expected = { files: levels, bytes: levels }
   t.same(await posix.backend.usage(from.id, call), expected)
   t.match((await posix.clone(from.id, to.id)).cloned, { ...expected, changed: [] })
-  t.same(await posix.backend.remove(from.id, 'level', { ...call, recursive: true }), {
+  t.same(await posix.backend.remove(from.id, parsePath('level'), { ...call, recursive: true }), {
     files: levels - 1,
     bytes: levels - 1,
   })
@@ -99,7 +100,7 @@ t.test('removal', async (t) => {
   await t.test('of a directory', async (t) => {
     const { id, path } = await posix.createFolder()
     fill(join(path, 'tree'))
-    const removed = await posix.backend.remove(id, 'tree', { ...call, recursive: true })
+    const removed = await posix.backend.remove(id, parsePath('tree'), { ...call, recursive: true })
     t.same(removed, { files: 50 * 201, bytes: 50 * 400 })
     t.same([fs.readdirSync(path), fs.readdirSync(posix.layout.staging)], [[], []])
   })

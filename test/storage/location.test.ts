@@ -1,6 +1,7 @@
 import { mkdir, rename, symlink, unlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { parsePath } from '../../backends/path.ts'
 import { call, startPosix } from '../posix.ts'
 
 t.test('where an open file of a posix volume is', async (t) => {
@@ -12,7 +13,7 @@ t.test('where an open file of a posix volume is', async (t) => {
   /** What `change` does to a file that is open makes of its location. */
   async function after(change: () => Promise<unknown>, opened = 'dir/file'): Promise<string | undefined> {
     await writeFile(place, 'content')
-    const file = await posix.backend.read(id, opened)
+    const file = await posix.backend.read(id, parsePath(opened))
     try {
       await change()
       return file.location()

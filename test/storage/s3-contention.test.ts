@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { Backend } from '../../backends/backend.ts'
 import { digest, inChunks, MiB, patternBytes } from '../../backends/conformance/bytes.ts'
+import { parsePath } from '../../backends/path.ts'
 import { s3Volume } from '../ceph/index.ts'
 import { call, contentOf, paths, startBackendThrough } from '../s3.ts'
 import { eventually, startServer } from '../server.ts'
@@ -15,23 +16,25 @@ t.test('what equal calls at once remove, move and store is counted once', async 
   const small = () => inChunks(Buffer.from('12345'))
   const atOnce = <T>(work: () => Promise<T>) => Promise.all([1, 2, 3, 4].map(() => work().catch(codeOf)))
 
-  const stored = await atOnce(() => backend.write(folder, 'file', small(), call))
+  const stored = await atOnce(() => backend.write(folder, parsePath('file'), small(), call))
   const isNew = (written: object | string) => typeof written === 'object' && !('replaced' in written)
   t.equal(stored.filter(isNew).length, 1)
 
-  const removed = await atOnce(() => backend.remove(folder, 'file', { ...call, recursive: false }))
+  const removed = await atOnce(() => backend.remove(folder, parsePath('file'), { ...call, recursive: false }))
   const sum = removed.reduce<number>((files, amount) => files + (typeof amount === 'object' ? amount.files : 0), 0)
   t.equal(sum, 1)
 
-  await backend.write(folder, 'from', small(), call)
-  await backend.write(folder, 'to', small(), call)
-  const moved = await atOnce(() => backend.move(folder, 'from', 'to', { ...call, overwrite: true }))
+  await backend.write(folder, parsePath('from'), small(), call)
+  await backend.write(folder, parsePath('to'), small(), call)
+  const moved = await atOnce(() =>
+    backend.move(folder, parsePath('from'), parsePath('to'), { ...call, overwrite: true }),
+  )
   t.same(
     moved.filter((amount) => typeof amount === 'object'),
     [{ files: 1, bytes: 5 }],
   )
 
-  const copied = await atOnce(() => backend.copy!(folder, 'to', 'copy', call))
+  const copied = await atOnce(() => backend.copy!(folder, parsePath('to'), parsePath('copy'), call))
   t.equal(copied.filter(isNew).length, 1)
 })
 
@@ -41,7 +44,7 @@ t.test('locks grow old by the clock of the storage', async (t) => {
   const bytes = patternBytes(9 * MiB)
   const ended: string[] = []
   const write = async (name: string, { write }: Backend) => {
-    const written = await write(folder, 'file', inChunks(bytes), { ...call, ifAbsent: true }).catch(codeOf)
+    const written = await write(folder, parsePath('file'), inChunks(bytes), { ...call, ifAbsent: true }).catch(codeOf)
     ended.push(name)
     return written
   }
@@ -67,7 +70,7 @@ t.test('who has no precondition does not wait for one who has', async (t) => {
   t.teardown(() => other.close())
   const ended: string[] = []
   const write = async (name: string, { write }: Backend, bytes: Buffer, ifAbsent: boolean) => {
-    await write(folder, 'file', inChunks(bytes), { ...call, ifAbsent }).catch(codeOf)
+    await write(folder, parsePath('file'), inChunks(bytes), { ...call, ifAbsent }).catch(codeOf)
     ended.push(name)
   }
   const first = write('first', other, patternBytes(9 * MiB), true)
@@ -81,7 +84,7 @@ t.test('who has no precondition does not wait for one who has', async (t) => {
 
 t.test('a lock of the dead is removed, though an answer is lost', async (t) => {
   const { backend, proxy, folder } = await startBackendThrough(t)
-  const write = () => backend.write(folder, 'file', inChunks(Buffer.from('1')), { ...call, ifAbsent: true })
+  const write = () => backend.write(folder, parsePath('file'), inChunks(Buffer.from('1')), { ...call, ifAbsent: true })
   const isLock = (url = '') => url.includes('/locks/')
   proxy.fault = ({ method, url }) => (method === 'DELETE' && isLock(url) ? 'reset' : undefined)
   await write()
@@ -102,12 +105,12 @@ t.test('the cleanup leaves slow copies and moves alone', async (t) => {
   const other = await open()
   t.teardown(() => other.close())
   const bytes = patternBytes(12 * MiB)
-  await backend.write(folder, 'file', inChunks(bytes), call)
+  await backend.write(folder, parsePath('file'), inChunks(bytes), call)
   proxy.fault = ({ headers, url }) =>
     headers['x-amz-copy-source'] !== undefined && url?.includes('partNumber=') ? 'working' : undefined
   const works = [
-    () => backend.copy!(folder, 'file', 'copied', call),
-    () => backend.move(folder, 'file', 'moved', { ...call, overwrite: true }),
+    () => backend.copy!(folder, parsePath('file'), parsePath('copied'), call),
+    () => backend.move(folder, parsePath('file'), parsePath('moved'), { ...call, overwrite: true }),
   ]
   for (const work of works) {
     const working = work()
@@ -123,9 +126,9 @@ t.test('the cleanup leaves slow copies and moves alone', async (t) => {
 t.test('a storage that has another change under way is not away', async (t) => {
   const { backend, proxy, folder } = await startBackendThrough(t)
   proxy.fault = ({ headers }) => (headers['if-none-match'] !== undefined ? 'conflict' : undefined)
-  await backend.write(folder, 'a', inChunks(Buffer.from('bytes')), call)
+  await backend.write(folder, parsePath('a'), inChunks(Buffer.from('bytes')), call)
   for (let attempt = 0; attempt < 6; attempt++) {
-    const again = backend.write(folder, 'b', inChunks(Buffer.from('bytes')), { ...call, ifAbsent: true })
+    const again = backend.write(folder, parsePath('b'), inChunks(Buffer.from('bytes')), { ...call, ifAbsent: true })
     await t.rejects(again, { code: 'entry_busy' })
   }
   t.equal(String(await contentOf(backend, folder, 'a')), 'bytes')

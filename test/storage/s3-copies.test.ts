@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import t from 'tap'
 import { inChunks } from '../../backends/conformance/bytes.ts'
+import { parsePath } from '../../backends/path.ts'
 import { type Fault, startFaultyProxy } from '../faulty-proxy.ts'
 import { call, contentOf, openS3, paths } from '../s3.ts'
 
@@ -50,10 +51,12 @@ for (const fault of faults) {
 
     const [folder, copy] = [randomUUID(), randomUUID()]
     for (const id of [folder, copy]) await backend.createFolder(id, call)
-    await backend.write(folder, 'first', inChunks(Buffer.from('any')), call)
-    await backend.copy!(folder, 'first', 'directory/file', call)
+    await backend.write(folder, parsePath('first'), inChunks(Buffer.from('any')), call)
+    await backend.copy!(folder, parsePath('first'), parsePath('directory/file'), call)
     t.equal(short, 0, 'the first copy shows how they are sent')
-    await Promise.all(names.map((name) => backend.write(folder, name, inChunks(Buffer.from(`of ${name}`)), call)))
+    await Promise.all(
+      names.map((name) => backend.write(folder, parsePath(name), inChunks(Buffer.from(`of ${name}`)), call)),
+    )
     t.match(await backend.clone!(folder, copy, options), { files: names.length, changedCount: 0 })
     t.ok(short >= names.length)
     t.equal(fault && proxy.struck[fault], fault && short)

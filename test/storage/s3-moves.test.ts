@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { Backend } from '../../backends/backend.ts'
 import { inChunks } from '../../backends/conformance/bytes.ts'
+import { parsePath } from '../../backends/path.ts'
 import { startFaultyProxy } from '../faulty-proxy.ts'
 import { call, openS3 } from '../s3.ts'
 import { eventually } from '../server.ts'
@@ -20,7 +21,7 @@ async function start(t: { teardown(fn: () => unknown): void }) {
   const [folder, other] = [randomUUID(), randomUUID()]
   for (const id of [folder, other]) await backends.backend.createFolder(id, call)
   const write = (path: string, content: string, more: object = {}) =>
-    backends.backend.write(folder, path, inChunks(Buffer.from(content)), { ...call, ...more })
+    backends.backend.write(folder, parsePath(path), inChunks(Buffer.from(content)), { ...call, ...more })
   return { ...backends, proxy, folder, other, write, contents: (id = folder) => contents(backends.backend, id) }
 }
 
@@ -30,7 +31,7 @@ async function contents(backend: Backend, folder: string): Promise<Record<string
   for await (const { path, type, size } of backend.list(folder, { ...call, recursive: true })) {
     if (type === 'directory') continue
     found[path] = ''
-    const file = await backend.read(folder, path, call)
+    const file = await backend.read(folder, parsePath(path), call)
     for await (const chunk of file.chunks({ start: 0, end: size })) found[path] += chunk.toString()
   }
   return found
@@ -45,7 +46,7 @@ for (const entry of ['file', 'directory']) {
     const again = async () => {
       await write(`from${inside}`, 'first')
       proxy.fault = ({ method, url }) => (method === 'DELETE' && url?.includes('/moves/') ? 'reset' : undefined)
-      await t.rejects(failing.move(folder, 'from', 'to', call), { code: 'storage_unavailable' })
+      await t.rejects(failing.move(folder, parsePath('from'), parsePath('to'), call), { code: 'storage_unavailable' })
       t.same(await contents(), { [`to${inside}`]: 'first' })
       await aSecondLater()
       await write(`from${inside}`, 'second')
@@ -54,10 +55,10 @@ for (const entry of ['file', 'directory']) {
     await collect(backend)
     const both = { [`from${inside}`]: 'second', [`to${inside}`]: 'first' }
     t.same(await contents(), both, 'by the cleanup')
-    await backend.remove(folder, 'to', { ...call, recursive: true })
-    await backend.remove(folder, 'from', { ...call, recursive: true })
+    await backend.remove(folder, parsePath('to'), { ...call, recursive: true })
+    await backend.remove(folder, parsePath('from'), { ...call, recursive: true })
     await again()
-    await t.rejects(backend.move(folder, 'from', 'to', call), { code: 'entry_exists' })
+    await t.rejects(backend.move(folder, parsePath('from'), parsePath('to'), call), { code: 'entry_exists' })
     t.same(await contents(), both, 'by the same call')
   })
 }
@@ -66,10 +67,10 @@ t.test('a move that was cut off does not replace what was written to its target 
   const { backend, failing, proxy, folder, write, contents } = await start(t)
   await write('from', 'moved')
   proxy.fault = ({ headers }) => (headers['x-amz-copy-source'] !== undefined ? 'reset' : undefined)
-  await t.rejects(failing.move(folder, 'from', 'to', call), { code: 'storage_unavailable' })
+  await t.rejects(failing.move(folder, parsePath('from'), parsePath('to'), call), { code: 'storage_unavailable' })
   await aSecondLater()
   await write('to', 'written')
-  await t.rejects(backend.move(folder, 'from', 'to', call), { code: 'entry_exists' })
+  await t.rejects(backend.move(folder, parsePath('from'), parsePath('to'), call), { code: 'entry_exists' })
   await collect(backend)
   t.same(await contents(), { from: 'moved', to: 'written' })
 })
@@ -78,7 +79,7 @@ t.test('a directory that was moved in part keeps what was written to it meanwhil
   const { backend, failing, proxy, folder, write, contents } = await start(t)
   for (const name of ['a', 'b']) await write(`from/${name}`, 'moved')
   proxy.fault = ({ method, url }) => (method === 'POST' && url?.includes('delete') ? 'reset' : undefined)
-  await t.rejects(failing.move(folder, 'from', 'to', call), { code: 'storage_unavailable' })
+  await t.rejects(failing.move(folder, parsePath('from'), parsePath('to'), call), { code: 'storage_unavailable' })
   await write('to/a', 'written later')
   await collect(backend)
   t.same(await contents(), { 'to/a': 'written later', 'to/b': 'moved' })
@@ -89,7 +90,9 @@ t.test('a move that was cut off ends when the vfolder is deleted that it leads t
   await write('dir/from', 'kept')
   proxy.fault = ({ headers }) => (headers['x-amz-copy-source'] !== undefined ? 'reset' : undefined)
   const options = { ...call, toFolder: other }
-  await t.rejects(failing.move(folder, 'dir/from', 'to', options), { code: 'storage_unavailable' })
+  await t.rejects(failing.move(folder, parsePath('dir/from'), parsePath('to'), options), {
+    code: 'storage_unavailable',
+  })
   await backend.removeFolder(other, call)
   await collect(backend)
   t.same(await contents(), { 'dir/from': 'kept' })
@@ -102,7 +105,9 @@ t.test('the cleanup goes on behind a move that it cannot finish', async (t) => {
   proxy.fault = ({ headers }) => (headers['x-amz-copy-source'] !== undefined ? 'reset' : undefined)
   for (const name of names) {
     await write(name, name)
-    await t.rejects(failing.move(folder, name, `moved/${name}`, call), { code: 'storage_unavailable' })
+    await t.rejects(failing.move(folder, parsePath(name), parsePath(`moved/${name}`), call), {
+      code: 'storage_unavailable',
+    })
   }
   proxy.fault = ({ headers }) => (headers['x-amz-copy-source']?.includes('/bad') ? 'reset' : undefined)
   await t.rejects(collect(failing), { code: 'storage_unavailable' })
@@ -117,9 +122,9 @@ t.test('of many at once that move or copy to one place, one has it, and the othe
     await write(`${name}.dir/file`, name)
   }
   const attempts: [string, (name: string) => Promise<unknown>][] = [
-    ['moved', (name) => backend.move(folder, name, 'moved', call)],
-    ['moved.dir', (name) => backend.move(folder, `${name}.dir`, 'moved.dir', call)],
-    ['copied', (name) => backend.copy!(folder, name, 'copied', { ...call, ifAbsent: true })],
+    ['moved', (name) => backend.move(folder, parsePath(name), parsePath('moved'), call)],
+    ['moved.dir', (name) => backend.move(folder, parsePath(`${name}.dir`), parsePath('moved.dir'), call)],
+    ['copied', (name) => backend.copy!(folder, parsePath(name), parsePath('copied'), { ...call, ifAbsent: true })],
   ]
   for (const [target, attempt] of attempts.toReversed()) {
     const before = Object.values(await contents()).length
@@ -130,7 +135,7 @@ t.test('of many at once that move or copy to one place, one has it, and the othe
     }
     const after = Object.values(await contents())
     t.equal(after.length, target === 'copied' ? before + 1 : before, 'nothing is lost')
-    if (target === 'copied') await backend.remove(folder, 'copied', call)
+    if (target === 'copied') await backend.remove(folder, parsePath('copied'), call)
   }
   t.equal(new Set(Object.values(await contents())).size, names.length)
 })
@@ -147,12 +152,14 @@ t.test('what replaces a file in the second in which its directory is moved is mo
     await sleep(1000 - (Date.now() % 1000))
     const began = second()
     proxy.fault = ({ method, url }) => (method === 'POST' && isDeletion(url) ? 'reset' : 'whole-seconds')
-    await t.rejects(failing.move(folder, from, `to/${from}`, call), { code: 'storage_unavailable' })
+    await t.rejects(failing.move(folder, parsePath(from), parsePath(`to/${from}`), call), {
+      code: 'storage_unavailable',
+    })
     await write(`${from}/file`, 'other')
     return second() === began
   })
   proxy.fault = ({ method }) => (method === 'GET' ? 'whole-seconds' : undefined)
-  await failing.move(folder, from, `to/${from}`, call)
+  await failing.move(folder, parsePath(from), parsePath(`to/${from}`), call)
   const { [`${from}/file`]: old, [`to/${from}/file`]: moved } = await contents()
   t.same([old, moved], [undefined, 'other'])
 })
@@ -163,7 +170,9 @@ for (const entry of ['file', 'directory']) {
     const inside = entry === 'file' ? [''] : ['/a', '/b', '/c']
     for (const path of inside) await write(`from${path}`, 'bytes')
     const names = ['one', 'two', 'three']
-    const moves = await Promise.allSettled(names.map((to) => backend.move(folder, 'from', to, call)))
+    const moves = await Promise.allSettled(
+      names.map((to) => backend.move(folder, parsePath('from'), parsePath(to), call)),
+    )
     const failures = moves.flatMap((move) => (move.status === 'rejected' ? [move.reason.code] : []))
     t.same(failures, ['entry_not_found', 'entry_not_found'])
     const to = names[moves.findIndex(({ status }) => status === 'fulfilled')]

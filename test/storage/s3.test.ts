@@ -10,6 +10,7 @@ import {
 import t from 'tap'
 import type { Backend } from '../../backends/backend.ts'
 import { digest, inChunks, MiB, patternBytes } from '../../backends/conformance/bytes.ts'
+import { parsePath } from '../../backends/path.ts'
 import { startFaultyProxy } from '../faulty-proxy.ts'
 import { call, openS3 } from '../s3.ts'
 
@@ -42,7 +43,7 @@ async function keys(backend: Backend, folder: string): Promise<string[]> {
 }
 
 async function bytesOf(backend: Backend, folder: string, path: string): Promise<Buffer> {
-  const { entry, chunks } = await backend.read(folder, path, call)
+  const { entry, chunks } = await backend.read(folder, parsePath(path), call)
   const read: Buffer[] = []
   for await (const chunk of chunks({ start: 0, end: entry.size })) read.push(Buffer.from(chunk))
   return Buffer.concat(read)
@@ -50,10 +51,10 @@ async function bytesOf(backend: Backend, folder: string, path: string): Promise<
 
 t.test('a large object is copied by parts, and moved and cloned so', async (t) => {
   const { backend, folder } = await start(t, { copyPartBytes: 5 * MiB })
-  await backend.write(folder, 'large', inChunks(large), call)
-  await backend.copy!(folder, 'large', 'a/copied', { ...call })
-  await backend.move(folder, 'large', 'a/moved', call)
-  await backend.move(folder, 'a', 'b', call)
+  await backend.write(folder, parsePath('large'), inChunks(large), call)
+  await backend.copy!(folder, parsePath('large'), parsePath('a/copied'), { ...call })
+  await backend.move(folder, parsePath('large'), parsePath('a/moved'), call)
+  await backend.move(folder, parsePath('a'), parsePath('b'), call)
   const clone = randomUUID()
   await backend.createFolder(clone, call)
   const options = { ...call, onProgress: () => {}, onCheckpoint: () => {} }
@@ -71,7 +72,7 @@ t.test('a copy is read with the same header fields, whatever its size', async (t
   for (const [path, Body] of Object.entries({ small: Buffer.from('x'), large })) {
     const object = { Bucket: options.bucket, Key: keyOf(path), Body, Metadata: { owner: 'somebody' }, ...headers }
     await client.send(new PutObjectCommand(object))
-    await backend.copy!(folder, path, `${path}.copy`, call)
+    await backend.copy!(folder, parsePath(path), parsePath(`${path}.copy`), call)
     const copy = await client.send(new HeadObjectCommand({ Bucket: options.bucket, Key: keyOf(`${path}.copy`) }))
     t.match(copy, { ...headers, Metadata: { owner: 'somebody' }, ContentLength: Body.length })
   }
@@ -98,25 +99,30 @@ for (const [stage, fails] of [
   ['while it deletes', (_: number, url?: string) => url?.includes('?delete')],
 ] as const) {
   for (const [by, resume] of [
-    ['the same call', (backend: Backend, folder: string) => backend.move(folder, 'from', 'to', call)],
+    [
+      'the same call',
+      (backend: Backend, folder: string) => backend.move(folder, parsePath('from'), parsePath('to'), call),
+    ],
     ['the cleanup', (backend: Backend) => backend.collectGarbage({ ...call, idleSeconds: 0 })],
   ] as const) {
     t.test(`a move that is cut off ${stage} is finished by ${by}`, async (t) => {
       const { backend, failing, proxy, folder } = await start(t)
       const names = Array.from({ length: 50 }, (_, index) => `d/${String(index).padStart(2, '0')}`)
-      await Promise.all(names.map((name) => backend.write(folder, `from/${name}`, inChunks(Buffer.from(name)), call)))
+      await Promise.all(
+        names.map((name) => backend.write(folder, parsePath(`from/${name}`), inChunks(Buffer.from(name)), call)),
+      )
       let copies = 0
       proxy.fault = ({ url, headers }) => {
         if (headers['x-amz-copy-source'] !== undefined) copies++
         return fails(copies, url) ? 'reset' : undefined
       }
-      await t.rejects(failing.move(folder, 'from', 'to', call), { code: 'storage_unavailable' })
-      await backend.write(folder, 'from/d/new', inChunks(Buffer.from('d/new')), call)
+      await t.rejects(failing.move(folder, parsePath('from'), parsePath('to'), call), { code: 'storage_unavailable' })
+      await backend.write(folder, parsePath('from/d/new'), inChunks(Buffer.from('d/new')), call)
       await resume(backend, folder)
       const moved = [...names, 'd/new'].map((name) => `to/${name}`)
       t.same(await keys(backend, folder), ['to/', 'to/d/', ...moved])
       for (const path of moved) t.equal(`to/${await bytesOf(backend, folder, path)}`, path)
-      await t.rejects(backend.move(folder, 'from', 'to', call), { code: 'entry_not_found' })
+      await t.rejects(backend.move(folder, parsePath('from'), parsePath('to'), call), { code: 'entry_not_found' })
     })
   }
 }
@@ -124,7 +130,7 @@ for (const [stage, fails] of [
 t.test('a clone that is cut off goes on behind what is done without a gap', async (t) => {
   const { backend, failing, proxy, folder } = await start(t)
   const names = Array.from({ length: 50 }, (_, index) => `d/${String(index).padStart(2, '0')}`)
-  await Promise.all(names.map((name) => backend.write(folder, name, inChunks(Buffer.from(name)), call)))
+  await Promise.all(names.map((name) => backend.write(folder, parsePath(name), inChunks(Buffer.from(name)), call)))
   const clone = randomUUID()
   await backend.createFolder(clone, call)
   let checkpoint = { after: '', files: 0 }
@@ -146,14 +152,14 @@ t.test('a clone that is cut off goes on behind what is done without a gap', asyn
 t.test('what is written to a file while it is moved is not lost', async (t) => {
   const { backend, failing, proxy, folder } = await start(t)
   for (const name of ['1', '2', '3', '4', '5', '6']) {
-    await backend.write(folder, name, inChunks(Buffer.from('old')), call)
+    await backend.write(folder, parsePath(name), inChunks(Buffer.from('old')), call)
     let written: Promise<unknown> | undefined
     proxy.fault = ({ headers }) => {
       if (headers['x-amz-copy-source'] === undefined || written !== undefined) return undefined
-      written = backend.write(folder, name, inChunks(Buffer.from('new')), call)
+      written = backend.write(folder, parsePath(name), inChunks(Buffer.from('new')), call)
       return 'late'
     }
-    await failing.move(folder, name, `moved ${name}`, call)
+    await failing.move(folder, parsePath(name), parsePath(`moved ${name}`), call)
     await written
     const left = await bytesOf(backend, folder, name).catch(() => bytesOf(backend, folder, `moved ${name}`))
     t.equal(left.toString(), 'new')
@@ -168,9 +174,13 @@ t.test('an upload whose process died after its file appeared is that file, once'
     await backend.appendUpload(folder, upload, inChunks(bytes), { ...call, offset: 0 })
     proxy.fault = ({ method, url }) => (method === 'DELETE' || url?.includes('delete') ? 'reset' : undefined)
     const size = bytes.length
-    await t.rejects(failing.completeUpload(folder, upload, 'file', { ...call, size }), { code: 'storage_unavailable' })
+    await t.rejects(failing.completeUpload(folder, upload, parsePath('file'), { ...call, size }), {
+      code: 'storage_unavailable',
+    })
     t.equal(digest(await bytesOf(backend, folder, 'file')), digest(bytes))
-    await t.rejects(backend.completeUpload(folder, upload, 'file', { ...call, size }), { code: 'upload_not_found' })
+    await t.rejects(backend.completeUpload(folder, upload, parsePath('file'), { ...call, size }), {
+      code: 'upload_not_found',
+    })
     t.equal(digest(await bytesOf(backend, folder, 'file')), digest(bytes))
     await t.rejects(backend.readUpload(folder, upload, call), { code: 'upload_not_found' })
   }
@@ -179,7 +189,7 @@ t.test('an upload whose process died after its file appeared is that file, once'
 t.test('many uploads share few buffers', async (t) => {
   const { backend, folder } = await start(t, { partBytes: 5 * MiB, uploadBuffers: 2 })
   const contents = Array.from({ length: 6 }, (_, index) => patternBytes(11 * MiB, String(index)))
-  await Promise.all(contents.map((bytes, index) => backend.write(folder, `${index}`, inChunks(bytes), call)))
+  await Promise.all(contents.map((bytes, index) => backend.write(folder, parsePath(`${index}`), inChunks(bytes), call)))
   for (const [index, bytes] of contents.entries()) {
     t.equal(digest(await bytesOf(backend, folder, `${index}`)), digest(bytes))
   }
@@ -189,10 +199,12 @@ t.test('many uploads share few buffers', async (t) => {
     await new Promise(() => {})
   }
   const { signal } = new AbortController()
-  void Promise.all([1, 2].map((index) => backend.write(folder, `slow ${index}`, slow(), { signal }))).catch(() => {})
-  await backend.write(folder, 'small', inChunks(Buffer.from('does not wait')), call)
+  void Promise.all([1, 2].map((index) => backend.write(folder, parsePath(`slow ${index}`), slow(), { signal }))).catch(
+    () => {},
+  )
+  await backend.write(folder, parsePath('small'), inChunks(Buffer.from('does not wait')), call)
   const controller = new AbortController()
-  const waiting = backend.write(folder, 'large', inChunks(large), { signal: controller.signal })
+  const waiting = backend.write(folder, parsePath('large'), inChunks(large), { signal: controller.signal })
   controller.abort(new Error('waited long enough'))
   await t.rejects(waiting, { message: 'waited long enough' })
 })
@@ -200,8 +212,8 @@ t.test('many uploads share few buffers', async (t) => {
 t.test('a reader that is slow to take the last bytes leaves the connection to others', async (t) => {
   const { backend, folder } = await start(t)
   const bytes = patternBytes(100 * 1024)
-  await backend.write(folder, 'file', inChunks(bytes), call)
-  const { chunks } = await backend.read(folder, 'file', call)
+  await backend.write(folder, parsePath('file'), inChunks(bytes), call)
+  const { chunks } = await backend.read(folder, parsePath('file'), call)
   const slow = chunks({ start: 0, end: bytes.length })[Symbol.asyncIterator]()
   let taken = (await slow.next()).value.length
   // By its end the slow one's connection is free.
@@ -220,14 +232,15 @@ t.test('a file that grows over what the parts can hold is a limit, and told befo
 t.test('a path that makes a longer key than S3 takes is refused', async (t) => {
   const { backend, folder } = await start(t)
   const long = Array.from({ length: 10 }, () => 'x'.repeat(120)).join('/')
-  await t.rejects(backend.write(folder, long, inChunks(Buffer.from('x')), call), { code: 'invalid_path' })
-  await t.rejects(backend.stat(folder, long, call), { code: 'invalid_path' })
+  await t.rejects(backend.write(folder, parsePath(long), inChunks(Buffer.from('x')), call), { code: 'invalid_path' })
+  await t.rejects(backend.stat(folder, parsePath(long), call), { code: 'invalid_path' })
 })
 
 t.test('writers of one file are told apart by a server that knows no preconditions', async (t) => {
   const { failing, proxy, folder } = await start(t)
   proxy.fault = ({ headers }) => ('if-none-match' in headers || 'if-match' in headers ? 'not-implemented' : undefined)
-  const write = (more: object) => failing.write(folder, 'file', inChunks(Buffer.from('x')), { ...call, ...more })
+  const write = (more: object) =>
+    failing.write(folder, parsePath('file'), inChunks(Buffer.from('x')), { ...call, ...more })
   const { entry } = await write({ ifAbsent: true })
   await t.rejects(write({ ifAbsent: true }), { code: 'entry_exists' })
   await write({ ifMatch: entry.etag })
@@ -238,7 +251,7 @@ t.test('one who gives up does not fail the others who write under the first prec
   const { backend, folder } = await start(t)
   const controller = new AbortController()
   const write = (path: string, { signal }: { signal: AbortSignal }) =>
-    backend.write(folder, path, inChunks(Buffer.from('x')), { signal, ifAbsent: true })
+    backend.write(folder, parsePath(path), inChunks(Buffer.from('x')), { signal, ifAbsent: true })
   const [given, others] = [write('given up', controller), [1, 2, 3].map((index) => write(`${index}`, call))]
   setTimeout(() => controller.abort(new Error('given up')), 5)
   await t.rejects(given, { message: 'given up' })

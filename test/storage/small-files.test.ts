@@ -5,6 +5,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import type { OpenFile } from '../../backends/backend.ts'
 import { digest, patternBytes } from '../../backends/conformance/bytes.ts'
+import { parsePath } from '../../backends/path.ts'
 import { errnoOf } from '../../backends/posix/errno.ts'
 import { type Posix, startPosix } from '../posix.ts'
 import { eventually } from '../server.ts'
@@ -26,7 +27,7 @@ async function makeTree(root: string): Promise<string[]> {
 }
 
 const opened = (posix: Posix, id: string, path: string): Promise<OpenFile | Error> =>
-  posix.backend.read(id, path).catch((error: Error) => error)
+  posix.backend.read(id, parsePath(path)).catch((error: Error) => error)
 
 /** What there is to see of a file, or why not. */
 async function seen(file: OpenFile | Error): Promise<unknown> {
@@ -65,7 +66,7 @@ t.test('small ones are read and closed by then, and stay what they were', async 
   // Nobody waits for a thread that is late, as on a loaded machine: then each is opened.
   await eventually(async () => {
     for (const file of files) file.close()
-    files = await Promise.all(paths.map((path) => posix.backend.read(id, path)))
+    files = await Promise.all(paths.map((path) => posix.backend.read(id, parsePath(path))))
     return (await posix.openFiles()).length === 0
   })
   for (const path of paths) await truncate(join(root, path), 2)

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { acquireBuffer } from '../../backends/buffers.ts'
 import { patternBytes } from '../../backends/conformance/bytes.ts'
+import { parsePath } from '../../backends/path.ts'
 import { createSha256 } from '../../lib/hashing/sha256.ts'
 import { bodyOf } from '../../plugins/transfer/body.ts'
 import { startPosix } from '../posix.ts'
@@ -18,7 +19,7 @@ t.test(
     const posix = await startPosix(t)
     const { id, path } = await posix.createFolder()
     await writeFile(join(path, 'file'), patternBytes(12 * MiB))
-    const file = await posix.backend.read(id, 'file')
+    const file = await posix.backend.read(id, parsePath('file'))
     const hash = createSha256(12 * MiB)
     for await (const chunk of file.chunks({ start: 0, end: 12 * MiB })) await hash.update(chunk)
     file.close()

@@ -1,6 +1,7 @@
 import { workAhead } from '../../../backends/ahead.ts'
 import type { Entry, OpenFile, WholeFiles } from '../../../backends/backend.ts'
 import { SourceChanged } from '../../../backends/errors.ts'
+import { parsePath } from '../../../backends/path.ts'
 import type { VfolderFiles } from '../../vfolders/files.ts'
 import type { Member } from './members.ts'
 
@@ -151,7 +152,7 @@ async function* readLarge(files: VfolderFiles, entry: Entry, signal: AbortSignal
     for await (const chunk of file.chunks({ start: 0, end: entry.size })) {
       read += chunk.length
       const lastOfSeveral = read === entry.size && chunk.length < entry.size
-      if (lastOfSeveral) assertSame(entry, await files.stat(entry.path, signal))
+      if (lastOfSeveral) assertSame(entry, await files.stat(parsePath(entry.path), signal))
       yield chunk
     }
   } finally {
@@ -160,7 +161,7 @@ async function* readLarge(files: VfolderFiles, entry: Entry, signal: AbortSignal
 }
 
 async function openUnchanged(files: VfolderFiles, entry: Entry, signal: AbortSignal): Promise<OpenFile> {
-  const file = await files.read(entry.path, signal)
+  const file = await files.read(parsePath(entry.path), signal)
   try {
     assertSame(entry, file.entry)
     return file

@@ -1,5 +1,6 @@
 import type { Entry } from '../../../backends/backend.ts'
 import { NotFound, SourceChanged } from '../../../backends/errors.ts'
+import { parsePath } from '../../../backends/path.ts'
 import type { VfolderFiles } from '../../vfolders/files.ts'
 import { commonLength, pathsOf, type Selection } from './selection.ts'
 
@@ -67,7 +68,7 @@ export async function* watchDirectories(
 
 async function isDirectory(files: VfolderFiles, path: string, signal: AbortSignal): Promise<boolean> {
   try {
-    return (await files.stat(path, signal)).type === 'directory'
+    return (await files.stat(parsePath(path), signal)).type === 'directory'
   } catch (error) {
     if (error instanceof NotFound) return false
     throw error

@@ -1,3 +1,5 @@
+import { type EntryPath, parsePath } from '../../../backends/path.ts'
+
 /** What an archive holds: an entry with all that is in it, or some of what is in a directory. */
 export interface Selection {
   /** Empty for the vfolder. */
@@ -19,9 +21,9 @@ export function select(paths: string[]): Selection {
 }
 
 /** The paths of what is selected; undefined when that is the whole vfolder, whose root has none. */
-export function pathsOf({ path, names }: Selection): string[] | undefined {
-  if (names !== undefined) return names.map((name) => (path === '' ? name : `${path}/${name}`))
-  return path === '' ? undefined : [path]
+export function pathsOf({ path, names }: Selection): EntryPath[] | undefined {
+  if (names !== undefined) return names.map((name) => parsePath(path === '' ? name : `${path}/${name}`))
+  return path === '' ? undefined : [parsePath(path)]
 }
 
 /** How much of a path is not repeated in the archive: what leads to the one entry, or to the selected ones. */

@@ -2,6 +2,7 @@ import { Hash } from 'node:crypto'
 import { Readable } from 'node:stream'
 import type { FastifyInstance } from 'fastify'
 import type { Backend } from '../../../backends/backend.ts'
+import { parsePath } from '../../../backends/path.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { roomFor } from '../quotas/room.ts'
 import { amountAt } from '../write.ts'
@@ -41,7 +42,10 @@ export async function appendBytes(
   const { signal } = new AbortController()
   const limit = row.size ?? row.max_bytes
   if (offset + (bytes ?? 0) > limit) throw tooLarge(limit)
-  const replaced = row.kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(backend, vfolder, row.path, signal)
+  const replaced =
+    row.kind === 'partial'
+      ? { bytes: 0, files: 1 }
+      : await amountAt(backend, vfolder, parsePath(row.path), signal)
   await coverRoom(app, row, roomFor(offset + (bytes ?? 0), replaced))
 
   const hash = hashes.at(row, offset, bytes)

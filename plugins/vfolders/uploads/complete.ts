@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { growth, nothing } from '../../../backends/amount.ts'
 import type { Amount, Backend } from '../../../backends/backend.ts'
 import { UploadNotFound } from '../../../backends/errors.ts'
+import { type EntryPath, parsePath } from '../../../backends/path.ts'
 import { roomFor } from '../quotas/room.ts'
 import { amountAt } from '../write.ts'
 import type { createHashes } from './hashes.ts'
@@ -19,7 +20,8 @@ export async function completeUpload(
   signal: AbortSignal,
 ): Promise<UploadRow> {
   const { database: db, quotas, log } = app
-  const { id, vfolder, path, offset: size } = row
+  const { id, vfolder, offset: size } = row
+  const path = parsePath(row.path)
   const { volume } = await app.vfolders.open(vfolder)
   const { backend } = volume
 
@@ -34,7 +36,7 @@ export async function completeUpload(
       await withdraw()
       throw error
     })
-    const by = written === undefined ? await afterCrash(backend, row, signal) : growth(written)
+    const by = written === undefined ? await afterCrash(backend, path, row, signal) : growth(written)
     const done = await db.transaction().execute(async (trx) => {
       const done = await trx
         .updateTable('uploads')
@@ -81,8 +83,8 @@ export async function completeUpload(
 }
 
 /** What a completion that was announced has changed, when it was not seen to its end. */
-async function afterCrash(backend: Backend, row: UploadRow, signal: AbortSignal): Promise<Amount> {
-  const entry = await backend.stat(row.vfolder, row.path, { signal })
+async function afterCrash(backend: Backend, path: EntryPath, row: UploadRow, signal: AbortSignal): Promise<Amount> {
+  const entry = await backend.stat(row.vfolder, path, { signal })
   if (entry.type !== 'file' || entry.size !== row.offset) throw notFound()
   return { bytes: entry.size - row.replaced_bytes, files: 1 - row.replaced_files }
 }

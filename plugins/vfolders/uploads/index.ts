@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { parsePath } from '../../../backends/path.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { invalidHeader, Problem } from '../../../lib/problems.ts'
 import { rateOf } from '../../access/rates.ts'
@@ -91,7 +92,7 @@ function createUploads(app: FastifyInstance) {
     const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
     const maxBytes = Math.min(upload.maxBytes, volume.backend.limits.maxFileBytes)
     if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
-    const { path } = permission
+    const path = parsePath(permission.path)
     const target = await replaceableAt(volume.backend, vfolder, path, signal)
     const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : target
     const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
