@@ -9,7 +9,7 @@ const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
 
 // Whatever is opened in a vfolder is opened here. Users may swap what leads to it at any moment, so nothing is decided by
 // a look before: it is opened, and then the kernel is asked where that is. Each way is here twice, for the event loop and
-// for threads, whose system calls are waited for; test/inside.test.ts holds both to the same.
+// for threads, whose system calls are waited for; test/storage/inside.test.ts holds both to the same.
 
 /** Shorter for the kernel than `/proc/self`, which is a symlink. */
 const descriptors = `/proc/${process.pid}/fd`

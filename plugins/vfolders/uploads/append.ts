@@ -43,9 +43,7 @@ export async function appendBytes(
   const limit = row.size ?? row.max_bytes
   if (offset + (bytes ?? 0) > limit) throw tooLarge(limit)
   const replaced =
-    row.kind === 'partial'
-      ? { bytes: 0, files: 1 }
-      : await amountAt(backend, vfolder, parsePath(row.path), signal)
+    row.kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(backend, vfolder, parsePath(row.path), signal)
   await coverRoom(app, row, roomFor(offset + (bytes ?? 0), replaced))
 
   const hash = hashes.at(row, offset, bytes)

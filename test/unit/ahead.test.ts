@@ -1,8 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { workAhead } from '../backends/ahead.ts'
-import type { Call } from '../backends/backend.ts'
-import { call } from './posix.ts'
+import { workAhead } from '../../backends/ahead.ts'
+import type { Call } from '../../backends/backend.ts'
+import { call } from '../posix.ts'
 
 async function* numbers(count: number): AsyncGenerator<number> {
   for (let number = 0; number < count; number++) yield number

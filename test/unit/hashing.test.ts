@@ -2,9 +2,9 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import type { Worker } from 'node:worker_threads'
 import t from 'tap'
-import { acquireBuffer, releaseBuffer } from '../backends/buffers.ts'
-import { inChunks, patternBytes } from '../backends/conformance/bytes.ts'
-import { createSha256 } from '../lib/hashing/sha256.ts'
+import { acquireBuffer, releaseBuffer } from '../../backends/buffers.ts'
+import { inChunks, patternBytes } from '../../backends/conformance/bytes.ts'
+import { createSha256 } from '../../lib/hashing/sha256.ts'
 
 const MiB = 1024 ** 2
 const largeBuffers = 24

@@ -10,10 +10,10 @@ import {
   NotADirectory,
   NotFound,
   OutsideFolder,
-} from '../backends/errors.ts'
-import { translate, translated } from '../backends/posix/errno.ts'
-import { openInside, openInsideSync, openStep, openStepSync } from '../backends/posix/inside.ts'
-import { eventually, temporaryDirectory } from './server.ts'
+} from '../../backends/errors.ts'
+import { translate, translated } from '../../backends/posix/errno.ts'
+import { openInside, openInsideSync, openStep, openStepSync } from '../../backends/posix/inside.ts'
+import { eventually, temporaryDirectory } from '../server.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
 const directory = O_RDONLY | O_DIRECTORY
