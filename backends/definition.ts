@@ -20,6 +20,11 @@ export interface BackendDefinition<Options extends TSchema = TSchema> {
   type: string
   /** Checked before `create` is called; a member it does not know is refused. */
   options: Options
+  /**
+   * How long a call on a volume may move nothing, where its configuration does not say. 0, no limit, is for a backend
+   * that limits the time of whatever it asks its storage for.
+   */
+  timeoutSeconds?: number
   /** @throws when the storage cannot be used; the service then does not start */
   create(context: CreateContext<Static<Options>>): Promise<Backend>
 }

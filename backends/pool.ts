@@ -11,14 +11,18 @@ export class Pool<T> {
     this.#limit = limit
   }
 
+  /** One that is free now, if any. */
+  take(): T | undefined {
+    const free = this.#free.pop()
+    if (free !== undefined || this.#made >= this.#limit) return free
+    this.#made++
+    return this.#make()
+  }
+
   async acquire(signal: AbortSignal): Promise<T> {
     signal.throwIfAborted()
-    const free = this.#free.pop()
+    const free = this.take()
     if (free !== undefined) return free
-    if (this.#made < this.#limit) {
-      this.#made++
-      return this.#make()
-    }
     const { promise, resolve, reject } = Promise.withResolvers<T>()
     const aborted = () => {
       const place = this.#waiting.indexOf(resolve)

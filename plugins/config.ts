@@ -11,8 +11,11 @@ declare module 'fastify' {
   }
 }
 
+/** Timers take no more. */
+const maxSeconds = Math.floor(2 ** 31 / 1000)
+
 const Seconds = (value: number, description: string) =>
-  Type.Integer({ minimum: 1, maximum: Math.floor(2 ** 31 / 1000), default: value, description })
+  Type.Integer({ minimum: 1, maximum: maxSeconds, default: value, description })
 
 const levels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
@@ -63,7 +66,13 @@ export type HandOver = Static<typeof HandOverShape>
 const VolumesShape = Type.Record(
   Type.String(),
   Type.Object(
-    { backend: Type.String(), handOver: Type.Optional(HandOverShape), redirect: Type.Optional(Type.Boolean()) },
+    {
+      backend: Type.String(),
+      handOver: Type.Optional(HandOverShape),
+      redirect: Type.Optional(Type.Boolean()),
+      timeoutSeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: maxSeconds })),
+      maxCalls: Type.Optional(Type.Integer({ minimum: 1 })),
+    },
     { additionalProperties: true },
   ),
   { minProperties: 1, propertyNames: { pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' } },

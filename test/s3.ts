@@ -2,6 +2,8 @@ import { randomUUID } from 'node:crypto'
 import { Value } from '@sinclair/typebox/value'
 import { pino } from 'pino'
 import type { Backend } from '../backends/backend.ts'
+import { circuit } from '../backends/layers/circuit.ts'
+import { around } from '../backends/layers/layer.ts'
 import { parsePath } from '../backends/path.ts'
 import { s3 } from '../backends/s3/index.ts'
 import { s3Options } from '../backends/s3/options.ts'
@@ -10,11 +12,12 @@ import { startFaultyProxy } from './faulty-proxy.ts'
 
 export const call = { signal: new AbortController().signal }
 
-/** The S3 backend by itself, on a part of a bucket that is its own. */
+/** The S3 backend with the circuit that a volume puts around it, on a part of a bucket that is its own. */
 export async function openS3(more: object = {}, idleSeconds = 240) {
   const { backend: _, ...volume } = await s3Volume()
   const options = Value.Parse(s3Options, { ...volume, ...more })
-  const open = () => s3.create({ options, log: pino({ level: 'silent' }), idleSeconds, ...call })
+  const log = pino({ level: 'silent' })
+  const open = async () => around(await s3.create({ options, log, idleSeconds, ...call }), [circuit(log)])
   return { options, open }
 }
 

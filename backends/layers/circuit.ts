@@ -1,6 +1,7 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { Backend } from '../backend.ts'
 import { BackendError, Unavailable } from '../errors.ts'
+import type { Operation } from './call.ts'
+import type { Layer } from './layer.ts'
 
 /** So many calls in a row must find the storage away before it is taken to be. */
 const failuresToOpen = 5
@@ -8,24 +9,24 @@ const failuresToOpen = 5
 const restMilliseconds = 5000
 
 /** Calls that need no storage, or must end whatever it does. */
-const passing = new Set<keyof Backend>(['close', 'mount', 'presign'])
+const passing = new Set<Operation>(['close', 'mount', 'presign'])
 
 /**
  * Spares callers the wait for a storage that is away: after some calls in a row that rejected with `Unavailable`, or ran
  * out of the time that their signal gave them, as `health` soon does, all others do so at once and say why. From time to
- * time one call is let through, and when that finds the storage back, so are all. A capability that is absent stays
- * absent.
+ * time one call is let through, and when that finds the storage back, so are all.
  */
-export function withCircuit(backend: Backend, log: FastifyBaseLogger): Backend {
+export function circuit(log: FastifyBaseLogger): Layer {
   let failures = 0
   let reason = ''
   /** While the circuit is open: when the next call may try. */
   let retryAt: number | undefined
 
-  const enter = () => {
-    if (retryAt === undefined) return
-    if (performance.now() < retryAt) throw new Unavailable(`the storage is away: ${reason}`)
+  const isShut = () => {
+    if (retryAt === undefined) return false
+    if (performance.now() < retryAt) return true
     retryAt = performance.now() + restMilliseconds
+    return false
   }
 
   const succeeded = () => {
@@ -48,38 +49,23 @@ export function withCircuit(backend: Backend, log: FastifyBaseLogger): Backend {
     retryAt = performance.now() + restMilliseconds
   }
 
-  async function* watched<T>(items: AsyncIterable<T>): AsyncGenerator<T> {
-    enter()
-    try {
-      for await (const item of items) {
+  return (call, next, step) => {
+    if (passing.has(call.operation) || step === 'end') return next()
+    // A file that changes while it is read is told of as `Unavailable`, too.
+    if (step === 'more' && call.operation !== 'list') return next()
+    if (step === 'answer' && isShut()) return Promise.reject(new Unavailable(`the storage is away: ${reason}`))
+    return next().then(
+      (result) => {
         succeeded()
-        yield item
-      }
-      succeeded()
-    } catch (error) {
-      failed(error)
-      throw error
-    }
+        return result
+      },
+      (error) => {
+        // What a source throws may be the failure of another storage.
+        if (call.source?.failure?.error !== error) failed(error)
+        throw error
+      },
+    )
   }
-
-  return new Proxy(backend, {
-    get(target, operation) {
-      const member: unknown = Reflect.get(target, operation)
-      if (typeof member !== 'function' || passing.has(operation as keyof Backend)) return member
-      if (operation === 'list') return (...args: Parameters<Backend['list']>) => watched(target.list(...args))
-      return async (...args: unknown[]) => {
-        enter()
-        try {
-          const result: unknown = await Reflect.apply(member, target, args)
-          succeeded()
-          return result
-        } catch (error) {
-          failed(error)
-          throw error
-        }
-      }
-    },
-  })
 }
 
 /** The reason of an `AbortSignal.timeout`. */

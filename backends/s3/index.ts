@@ -6,6 +6,8 @@ import { s3Options } from './options.ts'
 export const s3 = defineBackend({
   type: 's3',
   options: s3Options,
+  // Each command has a limit of its own; and a write may wait for a part's memory, which slow clients hold.
+  timeoutSeconds: 0,
   async create({ options, log, idleSeconds }) {
     if ((options.accessKeyId === undefined) !== (options.secretAccessKey === undefined)) {
       throw new Error('accessKeyId and secretAccessKey must be given together')

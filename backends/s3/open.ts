@@ -1,6 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backend } from '../backend.ts'
-import { withCircuit } from '../layers/circuit.ts'
 import { Turns } from '../turns.ts'
 import { createS3Backend } from './backend.ts'
 import { Bucket } from './bucket.ts'
@@ -21,7 +20,7 @@ export function openBackend(options: S3Options, log: FastifyBaseLogger, idleSeco
   const bucket = new Bucket(client, patient, options.bucket, options.commandsAtOnce)
   const keys = new Keys(options.prefix)
   const touchMilliseconds = Math.min(longestTouchMilliseconds, (idleSeconds * 1000) / touchesPerIdle)
-  const backend = createS3Backend({
+  return createS3Backend({
     bucket,
     keys,
     buffers: new PartBuffers(options.partBytes, options.uploadBuffers),
@@ -31,5 +30,4 @@ export function openBackend(options: S3Options, log: FastifyBaseLogger, idleSeco
     touchMilliseconds,
     turns: new Turns(),
   })
-  return withCircuit(backend, log)
 }

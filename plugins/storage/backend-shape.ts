@@ -10,6 +10,7 @@ const call = Type.Function([], Type.Unknown())
 const Definition = Type.Object({
   type: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' }),
   options: Type.Object({ type: Type.Literal('object'), additionalProperties: Type.Literal(false) }),
+  timeoutSeconds: Type.Optional(Type.Integer({ minimum: 0 })),
   create: call,
 })
 

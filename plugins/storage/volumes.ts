@@ -3,7 +3,11 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Backend } from '../../backends/backend.ts'
 import { type Capability, type Capable, capabilitiesOf, hasCapability } from '../../backends/capabilities.ts'
-import { withCallLog } from '../../backends/layers/call-log.ts'
+import { bound } from '../../backends/layers/bound.ts'
+import { callLog } from '../../backends/layers/call-log.ts'
+import { circuit } from '../../backends/layers/circuit.ts'
+import { around } from '../../backends/layers/layer.ts'
+import { timeLimit } from '../../backends/layers/time-limit.ts'
 import { Problem } from '../../lib/problems.ts'
 import { type Config, ConfigError, explainRule, type HandOver } from '../config.ts'
 import { checkBackend } from './backend-shape.ts'
@@ -30,6 +34,11 @@ export type Health = { healthy: true } | { healthy: false; reason: string }
 /** A storage that takes longer to say that it is well is not. */
 const healthTimeoutMilliseconds = 3000
 
+/** How long a call may move nothing: longer than an NFS server that was restarted lets its clients wait, mostly 90 s. */
+const usualTimeoutSeconds = 120
+/** Calls under way on a volume: far more than disks or servers work on at once. */
+const usualMaxCalls = 1000
+
 /** Longer than a live client goes without sending. A backend that lets one wait touches what it has of it by itself. */
 export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
   return 2 * idleTimeoutSeconds
@@ -38,8 +47,8 @@ export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
 async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   const volumes = new Map<string, Volume>()
   for (const [name, config] of Object.entries(app.config.volumes)) {
-    const { backend: type, handOver, redirect = false, ...options } = config
-    const backend = await createBackend(app, name, type, options, signal)
+    const { backend: type, handOver, redirect = false, timeoutSeconds, maxCalls, ...options } = config
+    const backend = await createBackend(app, name, type, { options, timeoutSeconds, maxCalls }, signal)
     const place = `${app.config.volumesVariable}/${name}`
     if (handOver !== undefined && backend.mount === undefined) {
       throw new ConfigError(`${place}/handOver must be absent: a backend ${type} has no files that others reach`)
@@ -80,11 +89,18 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   }
 }
 
+interface BackendConfig {
+  /** Those of the backend itself. */
+  options: Record<string, unknown>
+  timeoutSeconds: number | undefined
+  maxCalls: number | undefined
+}
+
 async function createBackend(
   app: FastifyInstance,
   volume: string,
   type: string,
-  options: Record<string, unknown>,
+  { options, timeoutSeconds, maxCalls = usualMaxCalls }: BackendConfig,
   signal: AbortSignal,
 ): Promise<Backend> {
   const place = `${app.config.volumesVariable}/${volume}`
@@ -99,7 +115,16 @@ async function createBackend(
     const log = app.log.child({ volume, backend: type })
     const backend = await definition.create({ options, signal, log, idleSeconds: idleSecondsOf(app.config) })
     checkBackend(type, backend)
-    return app.config.logLevel === 'debug' || app.config.logLevel === 'trace' ? withCallLog(backend, log) : backend
+    const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds
+    const isLogged = app.config.logLevel === 'debug' || app.config.logLevel === 'trace'
+    // Who waits for a turn is not late, and is refused when its turn comes to find the storage away; what is late counts
+    // for the circuit.
+    return around(backend, [
+      ...(isLogged ? [callLog(log)] : []),
+      bound(maxCalls),
+      circuit(log),
+      ...(seconds > 0 ? [timeLimit(seconds)] : []),
+    ])
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new ConfigError(`${place} cannot be used: ${reason}`, { cause: error })

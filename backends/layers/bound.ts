@@ -1,0 +1,49 @@
+import { Pool } from '../pool.ts'
+import type { Operation } from './call.ts'
+import type { Layer } from './layer.ts'
+
+/**
+ * The calls that wait for nothing but the storage, and end by themselves. Not bounded are those that take bytes, which
+ * wait for their source: that may be a file on the same volume, or a slow client; nor those that may wait for such a one,
+ * as a change of a file may for its writer; nor `health`, since a storage that has much to do is well.
+ */
+const bounded = new Set<Operation>([
+  'createFolder',
+  'stat',
+  'list',
+  'read',
+  'readMany',
+  'beginUpload',
+  'readUpload',
+  'mkdir',
+  'symlink',
+  'capacity',
+])
+
+/**
+ * Lets so many calls be under way at once; the others wait, in order, or until their signal aborts. A list and an opened
+ * file count only while they are asked for an entry or a chunk. So whoever has a turn waits for nobody who needs one, and
+ * nothing can hold up all turns for ever: a clone that reads and writes on one volume takes turns for its reads alone.
+ */
+export function bound(maxCalls: number): Layer {
+  const turns = new Pool<true>(() => true, maxCalls)
+
+  const inTurn = <T>(turn: true, next: () => Promise<T>): Promise<T> =>
+    next().then(
+      (result) => {
+        turns.release(turn)
+        return result
+      },
+      (error) => {
+        turns.release(turn)
+        throw error
+      },
+    )
+
+  return (call, next, step) => {
+    // What ends only frees something.
+    if (step === 'end' || !bounded.has(call.operation)) return next()
+    const turn = turns.take()
+    return turn === undefined ? turns.acquire(call.signal).then((turn) => inTurn(turn, next)) : inTurn(turn, next)
+  }
+}

@@ -1,0 +1,110 @@
+import type { Backend } from '../backend.ts'
+
+export type Operation = Exclude<keyof Backend, 'limits'>
+
+/** What a call is about. */
+export interface Names {
+  folder?: string | undefined
+  path?: string | undefined
+  target?: string | undefined
+  toFolder?: string | undefined
+  upload?: string | undefined
+}
+
+/** A call of a backend, as the layers see it. */
+export class BackendCall {
+  readonly operation: Operation
+  readonly names: Names
+  /** What it stores, of a call that takes bytes. */
+  source: Source | undefined
+  readonly #given: AbortSignal | undefined
+  #own: AbortController | undefined
+  #signal: AbortSignal | undefined
+  #abandoned: { reason: unknown; released: Promise<unknown> } | undefined
+  readonly #releases: (() => Promise<unknown> | undefined)[] = []
+
+  constructor(operation: Operation, names: Names, signal?: AbortSignal) {
+    this.operation = operation
+    this.names = names
+    this.#given = signal
+  }
+
+  /** Aborts with the signal that the caller gave, and when the call is abandoned. Made when it is asked for: few are. */
+  get signal(): AbortSignal {
+    if (this.#signal === undefined) {
+      const own = new AbortController()
+      if (this.#abandoned !== undefined) own.abort(this.#abandoned.reason)
+      this.#own = own
+      this.#signal = this.#given === undefined ? own.signal : AbortSignal.any([this.#given, own.signal])
+    }
+    return this.#signal
+  }
+
+  /** Set once nobody waits for the backend any more. `released` resolves when it has let go of what it worked on. */
+  get abandoned(): { reason: unknown; released: Promise<unknown> } | undefined {
+    return this.#abandoned
+  }
+
+  /** Aborts the signal, and lets go of what the call holds, as soon as the backend does. */
+  abandon(reason: unknown): void {
+    if (this.#abandoned !== undefined) return
+    const { promise: released, resolve } = Promise.withResolvers()
+    this.#abandoned = { reason, released }
+    this.#own?.abort(reason)
+    resolve(Promise.allSettled(this.#releases.map(async (release) => release())))
+  }
+
+  onAbandoned(release: () => Promise<unknown> | undefined): void {
+    this.#releases.push(release)
+  }
+}
+
+/** The bytes that a call takes, as they are; it keeps count of when the backend waits for them. */
+export class Source implements AsyncIterable<Buffer>, AsyncIterator<Buffer> {
+  /** The backend has asked for a chunk that has not come yet. */
+  isAwaited = false
+  chunks = 0
+  hasEnded = false
+  /** What the source itself threw: no failure of the backend. */
+  failure: { error: unknown } | undefined
+  readonly #call: BackendCall
+  readonly #chunks: AsyncIterable<Buffer>
+  #iterator: AsyncIterator<Buffer> | undefined
+
+  constructor(call: BackendCall, chunks: AsyncIterable<Buffer>) {
+    this.#call = call
+    this.#chunks = chunks
+    call.onAbandoned(() => this.#iterator?.return?.())
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  next(): Promise<IteratorResult<Buffer>> {
+    const { abandoned } = this.#call
+    if (abandoned !== undefined) return Promise.reject(abandoned.reason)
+    this.#iterator ??= this.#chunks[Symbol.asyncIterator]()
+    this.isAwaited = true
+    const asked = this.#iterator.next()
+    asked.then(this.#came, this.#failed)
+    return asked
+  }
+
+  async return(): Promise<IteratorResult<Buffer>> {
+    await this.#iterator?.return?.()
+    return { done: true, value: undefined }
+  }
+
+  readonly #came = ({ done = false }: IteratorResult<Buffer>) => {
+    this.isAwaited = false
+    this.hasEnded = done
+    this.chunks++
+  }
+
+  readonly #failed = (error: unknown) => {
+    this.isAwaited = false
+    this.hasEnded = true
+    this.failure = { error }
+  }
+}

@@ -1,0 +1,240 @@
+import type { Backend, Call, OpenFile, WholeFiles } from '../backend.ts'
+import { BackendCall, type Names, type Operation, Source } from './call.ts'
+
+/**
+ * What the backend is asked for: the answer to a call, which of a list is its first entry; `more`, a further entry, or a
+ * chunk of a file that was opened; or the `end`, when the caller takes no more.
+ */
+export type Step = 'answer' | 'more' | 'end'
+
+/** Stands around every step of every call: `next` asks the backend, or the next layer. */
+export type Layer = <T>(call: BackendCall, next: () => Promise<T>, step: Step) => Promise<T>
+
+/**
+ * Puts layers around a backend, the outermost first. A capability that is absent stays absent. Here stands all that there
+ * is to know about the members of a backend; a layer knows calls and their steps.
+ */
+export function around(backend: Backend, layers: Layer[]): Backend {
+  const layer = composed(layers)
+  const { readMany, copy, clone, usage, symlink, capacity, presign, presignUpload, mount } = backend
+
+  const ask = <T>(call: BackendCall, run: () => Promise<T>) => layer(call, () => attempt(run), 'answer')
+  const plainly = <O extends Call, T>(
+    operation: Operation,
+    names: Names,
+    options: O,
+    run: (options: O) => Promise<T>,
+  ): Promise<T> => {
+    const call = new BackendCall(operation, names, options.signal)
+    return ask(call, () => run(passOn(options, call)))
+  }
+  const storing = <O extends Call, T>(
+    operation: Operation,
+    names: Names,
+    chunks: AsyncIterable<Buffer>,
+    options: O,
+    run: (source: Source, options: O) => Promise<T>,
+  ): Promise<T> => {
+    const call = new BackendCall(operation, names, options.signal)
+    const source = new Source(call, chunks)
+    call.source = source
+    return ask(call, () => run(source, passOn(options, call)))
+  }
+  const opening = (operation: Operation, names: Names, options: Call, run: (options: Call) => Promise<OpenFile>) => {
+    const call = new BackendCall(operation, names, options.signal)
+    return ask(call, () => run(passOn(options, call)).then((file) => new WatchedFile(layer, call, file)))
+  }
+
+  return {
+    limits: backend.limits,
+    createFolder: (folder, call) =>
+      plainly('createFolder', { folder }, call, (call) => backend.createFolder(folder, call)),
+    removeFolder: (folder, options) =>
+      plainly('removeFolder', { folder }, options, (options) => backend.removeFolder(folder, options)),
+    stat: (folder, path, call) => plainly('stat', { folder, path }, call, (call) => backend.stat(folder, path, call)),
+    list(folder, options) {
+      const call = new BackendCall('list', { folder, path: options.path }, options.signal)
+      return new Iteration(layer, call, () => backend.list(folder, passOn(options, call)), 'answer')
+    },
+    read: (folder, path, call) => opening('read', { folder, path }, call, (call) => backend.read(folder, path, call)),
+    write: (folder, path, source, options) =>
+      storing('write', { folder, path }, source, options, (source, options) =>
+        backend.write(folder, path, source, options),
+      ),
+    beginUpload: (folder, upload, call) =>
+      plainly('beginUpload', { folder, upload }, call, (call) => backend.beginUpload(folder, upload, call)),
+    appendUpload: (folder, upload, source, options) =>
+      storing('appendUpload', { folder, upload }, source, options, (source, options) =>
+        backend.appendUpload(folder, upload, source, options),
+      ),
+    readUpload: (folder, upload, call) =>
+      opening('readUpload', { folder, upload }, call, (call) => backend.readUpload(folder, upload, call)),
+    completeUpload: (folder, upload, path, options) =>
+      plainly('completeUpload', { folder, upload, path }, options, (options) =>
+        backend.completeUpload(folder, upload, path, options),
+      ),
+    abortUpload: (folder, upload, call) =>
+      plainly('abortUpload', { folder, upload }, call, (call) => backend.abortUpload(folder, upload, call)),
+    mkdir: (folder, path, call) =>
+      plainly('mkdir', { folder, path }, call, (call) => backend.mkdir(folder, path, call)),
+    move: (folder, path, target, options) =>
+      plainly('move', { folder, path, target, toFolder: options.toFolder }, options, (options) =>
+        backend.move(folder, path, target, options),
+      ),
+    remove: (folder, path, options) =>
+      plainly('remove', { folder, path }, options, (options) => backend.remove(folder, path, options)),
+    collectGarbage: (options) => plainly('collectGarbage', {}, options, (options) => backend.collectGarbage(options)),
+    health: (call) => plainly('health', {}, call, (call) => backend.health(call)),
+    close: () => ask(new BackendCall('close', {}), () => backend.close()),
+    ...(readMany && {
+      readMany(folder, entries, options) {
+        const call = new BackendCall('readMany', { folder }, options.signal)
+        const read = () => readMany.call(backend, folder, entries, passOn(options, call))
+        return ask(call, () => read().then((files) => unlessAbandoned(call, files)))
+      },
+    }),
+    ...(copy && {
+      copy: (folder, path, target, options) =>
+        plainly('copy', { folder, path, target, toFolder: options.toFolder }, options, (options) =>
+          copy.call(backend, folder, path, target, options),
+        ),
+    }),
+    ...(clone && {
+      clone: (folder, toFolder, options) =>
+        plainly('clone', { folder, toFolder }, options, (options) => clone.call(backend, folder, toFolder, options)),
+    }),
+    ...(usage && {
+      usage: (folder, call) => plainly('usage', { folder }, call, (call) => usage.call(backend, folder, call)),
+    }),
+    ...(symlink && {
+      symlink: (folder, path, target, options) =>
+        plainly('symlink', { folder, path, target }, options, (options) =>
+          symlink.call(backend, folder, path, target, options),
+        ),
+    }),
+    ...(capacity && {
+      capacity: (call) => plainly('capacity', {}, call, (call) => capacity.call(backend, call)),
+    }),
+    ...(presign && {
+      presign: (folder, path, options) =>
+        plainly('presign', { folder, path }, options, (options) => presign.call(backend, folder, path, options)),
+    }),
+    ...(presignUpload && {
+      presignUpload: (folder, upload, options) =>
+        plainly('presignUpload', { folder, upload }, options, (options) =>
+          presignUpload.call(backend, folder, upload, options),
+        ),
+    }),
+    ...(mount && {
+      mount: (folder, path) => ask(new BackendCall('mount', { folder, path }), () => mount.call(backend, folder, path)),
+    }),
+  } satisfies Backend
+}
+
+function composed(layers: Layer[]): Layer {
+  const innermost: Layer = (_call, next) => next()
+  return layers.reduceRight<Layer>(
+    (inner, outer) => (call, next, step) => outer(call, () => inner(call, next, step), step),
+    innermost,
+  )
+}
+
+/** A backend that throws rejects. */
+function attempt<T>(run: () => Promise<T>): Promise<T> {
+  try {
+    return Promise.resolve(run())
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
+/** The options of a call, with its own signal, which costs nothing where nobody looks at it. */
+function passOn<O extends Call>(options: O, call: BackendCall): O {
+  return {
+    ...options,
+    get signal() {
+      return call.signal
+    },
+  }
+}
+
+function unlessAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall, opened: T): T {
+  if (call.abandoned === undefined) return opened
+  opened.close()
+  throw call.abandoned.reason
+}
+
+/** What is iterated over, each step of which goes through the layers. */
+class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
+  readonly #layer: Layer
+  readonly #call: BackendCall
+  readonly #begin: () => AsyncIterable<T>
+  #step: Step
+  #iterator: AsyncIterator<T> | undefined
+
+  constructor(layer: Layer, call: BackendCall, begin: () => AsyncIterable<T>, first: Step) {
+    this.#layer = layer
+    this.#call = call
+    this.#begin = begin
+    this.#step = first
+    // A generator ends when what it was asked for last has come.
+    call.onAbandoned(() => this.#iterator?.return?.())
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  next(): Promise<IteratorResult<T>> {
+    const step = this.#step
+    this.#step = 'more'
+    return this.#layer(this.#call, this.#ask, step)
+  }
+
+  return(): Promise<IteratorResult<T>> {
+    return this.#layer(this.#call, this.#end, 'end')
+  }
+
+  readonly #ask = () =>
+    attempt(() => {
+      this.#iterator ??= this.#begin()[Symbol.asyncIterator]()
+      return this.#iterator.next()
+    })
+
+  readonly #end = () =>
+    attempt(async (): Promise<IteratorResult<T>> => {
+      await this.#iterator?.return?.()
+      return { done: true, value: undefined }
+    })
+}
+
+/** A file that was opened, whose chunks are further steps of the call that opened it. */
+class WatchedFile implements OpenFile {
+  location?: () => string | undefined
+  readonly #layer: Layer
+  readonly #call: BackendCall
+  readonly #file: OpenFile
+
+  /** Closes the file instead when nobody waits for it any more. */
+  constructor(layer: Layer, call: BackendCall, file: OpenFile) {
+    this.#layer = layer
+    this.#call = call
+    this.#file = unlessAbandoned(call, file)
+    if (file.location !== undefined) this.location = () => file.location?.()
+  }
+
+  get entry() {
+    return this.#file.entry
+  }
+
+  chunks(range: { start: number; end: number }): AsyncIterable<Buffer> {
+    return new Iteration(this.#layer, this.#call, () => this.#file.chunks(range), 'more')
+  }
+
+  close(): void {
+    const { abandoned } = this.#call
+    // Not while the backend may still read from it: the descriptor could be another file's by then.
+    if (abandoned === undefined) this.#file.close()
+    else abandoned.released.then(() => this.#file.close()).catch(() => {})
+  }
+}

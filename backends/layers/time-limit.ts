@@ -1,0 +1,77 @@
+import { Unavailable } from '../errors.ts'
+import type { BackendCall, Operation } from './call.ts'
+import type { Layer } from './layer.ts'
+
+/** Nothing tells how far these are, and they may take as long as there is something to do. */
+const unlimited = new Set<Operation>([
+  'removeFolder',
+  'completeUpload',
+  'abortUpload',
+  'move',
+  'remove',
+  'collectGarbage',
+  'copy',
+  'clone',
+  'usage',
+  'close',
+])
+/** How often within the limit all calls are looked at. */
+const looksPerLimit = 8
+/** What was given whole is flushed, or put together, in silence: that may take so many times as long. */
+const endings = 10
+
+interface Asked {
+  call: BackendCall
+  /** Looks since something moved. */
+  quiet: number
+  /** How many chunks of its source it had then. */
+  chunks: number
+  giveUp(reason: Unavailable): void
+}
+
+/**
+ * Ends what moves nothing for so long, with `Unavailable`, and aborts its signal. Only the time in which the backend is
+ * asked for something counts: neither that of a slow reader, nor that of a slow source. One timer looks at all calls, and
+ * counts its looks, so that a process that was suspended takes nobody for late.
+ *
+ * `appendUpload` only has its signal aborted: while it may still write, nobody else must go on with the upload.
+ */
+export function timeLimit(seconds: number): Layer {
+  const reason = `the storage did nothing for ${seconds} s`
+  const asked = new Set<Asked>()
+  const look = () => {
+    for (const one of asked) {
+      const { source } = one.call
+      const hasMoved = source !== undefined && (source.isAwaited || source.chunks > one.chunks)
+      one.quiet = hasMoved ? 0 : one.quiet + 1
+      one.chunks = source?.chunks ?? 0
+      if (one.quiet <= looksPerLimit * (source?.hasEnded ? endings : 1)) continue
+      asked.delete(one)
+      one.giveUp(new Unavailable(reason))
+    }
+  }
+  const timer = setInterval(look, (seconds * 1000) / looksPerLimit).unref()
+
+  return (call, next) => {
+    if (call.operation === 'close') clearInterval(timer)
+    if (unlimited.has(call.operation)) return next()
+    return new Promise((resolve, reject) => {
+      const giveUp = (error: Unavailable) => {
+        call.abandon(error)
+        if (call.operation !== 'appendUpload') reject(error)
+      }
+      const one = { call, quiet: 0, chunks: 0, giveUp }
+      asked.add(one)
+      next().then(
+        (result) => {
+          asked.delete(one)
+          resolve(result)
+        },
+        (error) => {
+          asked.delete(one)
+          reject(error)
+        },
+      )
+    })
+  }
+}

@@ -1,0 +1,212 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { pino } from 'pino'
+import t from 'tap'
+import type { Backend, OpenFile } from '../backends/backend.ts'
+import { type Capability, capabilities, capabilitiesOf } from '../backends/capabilities.ts'
+import { conformance } from '../backends/conformance/index.ts'
+import { Unavailable } from '../backends/errors.ts'
+import { bound } from '../backends/layers/bound.ts'
+import { callLog } from '../backends/layers/call-log.ts'
+import { circuit } from '../backends/layers/circuit.ts'
+import { around } from '../backends/layers/layer.ts'
+import { timeLimit } from '../backends/layers/time-limit.ts'
+import { posix } from '../backends/posix/index.ts'
+import { eventually, temporaryDirectory } from './server.ts'
+
+const call = { signal: new AbortController().signal }
+const log = pino({ level: 'silent' })
+const never = () => new Promise<never>(() => {})
+const all = () => [callLog(log), bound(10), circuit(log), timeLimit(60)]
+
+async function openPosix(t: { teardown(fn: () => unknown): void }): Promise<Backend> {
+  const options = { root: `${await temporaryDirectory(t)}/root`, fileMode: '0644', directoryMode: '0755' }
+  return posix.create({ options, log, idleSeconds: 240, ...call })
+}
+
+async function* once(text: string): AsyncGenerator<Buffer> {
+  yield Buffer.from(text)
+}
+
+async function drain(items: AsyncIterable<unknown>): Promise<number> {
+  let count = 0
+  for await (const _ of items) count++
+  return count
+}
+
+// What hangs keeps no process alive, and neither does the timer of the limits.
+const alive = setInterval(() => {}, 1000)
+t.teardown(() => clearInterval(alive))
+
+t.test('a backend has the same capabilities with layers around it', async (t) => {
+  const backend = await openPosix(t)
+  t.same(capabilitiesOf(around(backend, all())), capabilitiesOf(backend))
+  const able: Backend = { ...backend, ...Object.fromEntries(capabilities.map((name) => [name, never])) }
+  t.same(capabilitiesOf(around(able, all())), [...capabilities])
+  for (const absent of capabilities) {
+    const rest = capabilities.filter((name): name is Exclude<Capability, typeof absent> => name !== absent)
+    t.same(capabilitiesOf(around({ ...able, [absent]: undefined }, all())), rest)
+  }
+})
+
+t.test('a backend behaves the same with layers around it', async (t) => {
+  const options = { root: `${await temporaryDirectory(t)}/root`, fileMode: '0644', directoryMode: '0755' }
+  const open = async () => around(await posix.create({ options, log, idleSeconds: 240, ...call }), all())
+  for (const { name, run } of await conformance(open)) await t.test(name, run)
+})
+
+t.test('calls wait for their turn, in order, or until they are aborted', async (t) => {
+  const backend = await openPosix(t)
+  const asked: string[] = []
+  const answers: (() => void)[] = []
+  const stat: Backend['stat'] = async (_folder, path) => {
+    asked.push(path)
+    await new Promise<void>((resolve) => answers.push(resolve))
+    return { path, type: 'file', size: 0, modifiedAt: new Date(0) }
+  }
+  const bounded = around({ ...backend, stat }, [bound(2)])
+  const aborted = new AbortController()
+  const first = ['a', 'b', 'c'].map((path) => bounded.stat('folder', path, call))
+  const given = t.rejects(bounded.stat('folder', 'given up', aborted), { message: 'enough' })
+  const last = bounded.stat('folder', 'd', call)
+  t.same(asked, ['a', 'b'])
+  aborted.abort(new Error('enough'))
+  await given
+  for (let answered = 0; answered < 4; answered++) {
+    await eventually(async () => answers.length > answered)
+    answers[answered]!()
+  }
+  await Promise.all([...first, last])
+  t.same(asked, ['a', 'b', 'c', 'd'])
+})
+
+t.test('one turn is enough for what reads and writes on one volume, and for files that stay open', async (t) => {
+  const bounded = around(await openPosix(t), [bound(1)])
+  await bounded.createFolder('00000000-0000-4000-8000-000000000000', call)
+  const folder = '00000000-0000-4000-8000-000000000000'
+  await bounded.write(folder, 'a', once('content'), call)
+  const files = await Promise.all([1, 2, 3].map(() => bounded.read(folder, 'a', call)))
+  const writing = files.map((file, index) =>
+    bounded.write(folder, `copy-${index}`, file.chunks({ start: 0, end: 7 }), call),
+  )
+  await Promise.all(writing)
+  for (const file of files) file.close()
+  for await (const { path } of bounded.list(folder, call)) t.equal((await bounded.stat(folder, path, call)).size, 7)
+  t.equal(await drain(bounded.list(folder, call)), 4)
+})
+
+t.test('what answers after the time is closed', async (t) => {
+  const backend = await openPosix(t)
+  let closed = 0
+  let answer = (_file: OpenFile) => {}
+  const file: OpenFile = {
+    entry: { path: 'file', type: 'file', size: 7, modifiedAt: new Date(0) },
+    chunks: () => once('content'),
+    close: () => closed++,
+  }
+  const limited = around(
+    {
+      ...backend,
+      read: () =>
+        new Promise((resolve) => {
+          answer = resolve
+        }),
+    },
+    [timeLimit(0.2)],
+  )
+  await t.rejects(limited.read('folder', 'file', call), { code: 'storage_unavailable' })
+  answer(file)
+  await eventually(async () => closed === 1)
+  await limited.close()
+})
+
+t.test('a list that goes on after the time is ended, and a file closed when its reading is', async (t) => {
+  const backend = await openPosix(t)
+  const events: string[] = []
+  let goOn = () => {}
+  const pause = () =>
+    new Promise<void>((resolve) => {
+      goOn = resolve
+    })
+  const limited = around(
+    {
+      ...backend,
+      async *list() {
+        try {
+          await pause()
+          yield { path: 'a', type: 'file', size: 0, modifiedAt: new Date(0) } as const
+          events.push('went on')
+        } finally {
+          events.push('list ended')
+        }
+      },
+      async read() {
+        return {
+          entry: { path: 'a', type: 'file', size: 7, modifiedAt: new Date(0) } as const,
+          async *chunks() {
+            await pause()
+            events.push('read')
+            yield Buffer.from('content')
+          },
+          close: () => events.push('closed'),
+        }
+      },
+    },
+    [timeLimit(0.2)],
+  )
+  await t.rejects(drain(limited.list('folder', call)), { code: 'storage_unavailable' })
+  goOn()
+  await eventually(async () => events.includes('list ended'))
+  t.same(events.splice(0), ['list ended'])
+
+  const file = await limited.read('folder', 'a', call)
+  await t.rejects(drain(file.chunks({ start: 0, end: 7 })), { code: 'storage_unavailable' })
+  file.close()
+  await sleep(50)
+  t.same(events, [])
+  goOn()
+  await eventually(async () => events.includes('closed'))
+  t.same(events, ['read', 'closed'])
+  await limited.close()
+})
+
+t.test('an upload that may still be written to is not let go of', async (t) => {
+  const backend = await openPosix(t)
+  let goOn = () => {}
+  const limited = around(
+    {
+      ...backend,
+      async appendUpload(_folder, _upload, source, { signal }) {
+        await new Promise<void>((resolve) => {
+          goOn = resolve
+        })
+        for await (const _ of source);
+        signal.throwIfAborted()
+        return 7
+      },
+    },
+    [timeLimit(0.2)],
+  )
+  let settled = false
+  const appending = limited.appendUpload('folder', 'upload', once('content'), { offset: 0, ...call }).finally(() => {
+    settled = true
+  })
+  appending.catch(() => {})
+  await sleep(600)
+  t.notOk(settled)
+  goOn()
+  await t.rejects(appending, { code: 'storage_unavailable' })
+  await limited.close()
+})
+
+t.test('what a source throws is not the failure of the storage that it is written to', async (t) => {
+  const backend = around(await openPosix(t), [circuit(log)])
+  const folder = '00000000-0000-4000-8000-000000000000'
+  await backend.createFolder(folder, call)
+  const away = new Unavailable('another storage is away')
+  // biome-ignore lint/correctness/useYield: it fails before
+  async function* failing(): AsyncGenerator<Buffer> {
+    throw away
+  }
+  for (let write = 0; write < 6; write++) await t.rejects(backend.write(folder, 'file', failing(), call), away)
+  await backend.write(folder, 'file', once('content'), call)
+})
