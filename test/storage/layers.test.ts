@@ -1,17 +1,18 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { pino } from 'pino'
 import t from 'tap'
-import type { Backend, OpenFile } from '../backends/backend.ts'
-import { type Capability, capabilities, capabilitiesOf } from '../backends/capabilities.ts'
-import { conformance } from '../backends/conformance/index.ts'
-import { Unavailable } from '../backends/errors.ts'
-import { bound } from '../backends/layers/bound.ts'
-import { callLog } from '../backends/layers/call-log.ts'
-import { circuit } from '../backends/layers/circuit.ts'
-import { around } from '../backends/layers/layer.ts'
-import { timeLimit } from '../backends/layers/time-limit.ts'
-import { posix } from '../backends/posix/index.ts'
-import { eventually, temporaryDirectory } from './server.ts'
+import type { Backend, OpenFile } from '../../backends/backend.ts'
+import { type Capability, capabilities, capabilitiesOf } from '../../backends/capabilities.ts'
+import { conformance } from '../../backends/conformance/index.ts'
+import { Unavailable } from '../../backends/errors.ts'
+import { bound } from '../../backends/layers/bound.ts'
+import { callLog } from '../../backends/layers/call-log.ts'
+import { circuit } from '../../backends/layers/circuit.ts'
+import { around } from '../../backends/layers/layer.ts'
+import { timeLimit } from '../../backends/layers/time-limit.ts'
+import { parsePath } from '../../backends/path.ts'
+import { posix } from '../../backends/posix/index.ts'
+import { eventually, temporaryDirectory } from '../server.ts'
 
 const call = { signal: new AbortController().signal }
 const log = pino({ level: 'silent' })
@@ -65,9 +66,9 @@ t.test('calls wait for their turn, in order, or until they are aborted', async (
   }
   const bounded = around({ ...backend, stat }, [bound(2)])
   const aborted = new AbortController()
-  const first = ['a', 'b', 'c'].map((path) => bounded.stat('folder', path, call))
-  const given = t.rejects(bounded.stat('folder', 'given up', aborted), { message: 'enough' })
-  const last = bounded.stat('folder', 'd', call)
+  const first = ['a', 'b', 'c'].map((path) => bounded.stat('folder', parsePath(path), call))
+  const given = t.rejects(bounded.stat('folder', parsePath('given up'), aborted), { message: 'enough' })
+  const last = bounded.stat('folder', parsePath('d'), call)
   t.same(asked, ['a', 'b'])
   aborted.abort(new Error('enough'))
   await given
@@ -83,14 +84,15 @@ t.test('one turn is enough for what reads and writes on one volume, and for file
   const bounded = around(await openPosix(t), [bound(1)])
   await bounded.createFolder('00000000-0000-4000-8000-000000000000', call)
   const folder = '00000000-0000-4000-8000-000000000000'
-  await bounded.write(folder, 'a', once('content'), call)
-  const files = await Promise.all([1, 2, 3].map(() => bounded.read(folder, 'a', call)))
+  await bounded.write(folder, parsePath('a'), once('content'), call)
+  const files = await Promise.all([1, 2, 3].map(() => bounded.read(folder, parsePath('a'), call)))
   const writing = files.map((file, index) =>
-    bounded.write(folder, `copy-${index}`, file.chunks({ start: 0, end: 7 }), call),
+    bounded.write(folder, parsePath(`copy-${index}`), file.chunks({ start: 0, end: 7 }), call),
   )
   await Promise.all(writing)
   for (const file of files) file.close()
-  for await (const { path } of bounded.list(folder, call)) t.equal((await bounded.stat(folder, path, call)).size, 7)
+  for await (const { path } of bounded.list(folder, call))
+    t.equal((await bounded.stat(folder, parsePath(path), call)).size, 7)
   t.equal(await drain(bounded.list(folder, call)), 4)
 })
 
@@ -113,7 +115,7 @@ t.test('what answers after the time is closed', async (t) => {
     },
     [timeLimit(0.2)],
   )
-  await t.rejects(limited.read('folder', 'file', call), { code: 'storage_unavailable' })
+  await t.rejects(limited.read('folder', parsePath('file'), call), { code: 'storage_unavailable' })
   answer(file)
   await eventually(async () => closed === 1)
   await limited.close()
@@ -158,7 +160,7 @@ t.test('a list that goes on after the time is ended, and a file closed when its 
   await eventually(async () => events.includes('list ended'))
   t.same(events.splice(0), ['list ended'])
 
-  const file = await limited.read('folder', 'a', call)
+  const file = await limited.read('folder', parsePath('a'), call)
   await t.rejects(drain(file.chunks({ start: 0, end: 7 })), { code: 'storage_unavailable' })
   file.close()
   await sleep(50)
@@ -207,6 +209,7 @@ t.test('what a source throws is not the failure of the storage that it is writte
   async function* failing(): AsyncGenerator<Buffer> {
     throw away
   }
-  for (let write = 0; write < 6; write++) await t.rejects(backend.write(folder, 'file', failing(), call), away)
-  await backend.write(folder, 'file', once('content'), call)
+  for (let write = 0; write < 6; write++)
+    await t.rejects(backend.write(folder, parsePath('file'), failing(), call), away)
+  await backend.write(folder, parsePath('file'), once('content'), call)
 })

@@ -5,10 +5,10 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { type Server, startServer, temporaryDirectory } from './server.ts'
-import { begin, read } from './slow-client.ts'
+import { type Server, startServer, temporaryDirectory } from '../server.ts'
+import { begin, read } from '../slow-client.ts'
 
-const plugin = fileURLToPath(new URL('hanging-backend.ts', import.meta.url))
+const plugin = fileURLToPath(new URL('../hanging-backend.ts', import.meta.url))
 
 async function start(t: { teardown(fn: () => unknown): void }, more: object = {}): Promise<Server> {
   const root = join(await temporaryDirectory(t), 'root')
