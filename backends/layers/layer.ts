@@ -227,11 +227,11 @@ class WatchedFile implements OpenFile {
     return this.#file.entry
   }
 
-  chunks(range: { start: number; end: number }): AsyncIterable<Buffer> {
-    return new Iteration(this.#layer, this.#call, () => this.#file.chunks(range), 'more')
-  }
+  // Both may be taken out of the file by whoever opened it.
+  readonly chunks = (range: { start: number; end: number }): AsyncIterable<Buffer> =>
+    new Iteration(this.#layer, this.#call, () => this.#file.chunks(range), 'more')
 
-  close(): void {
+  readonly close = (): void => {
     const { abandoned } = this.#call
     // Not while the backend may still read from it: the descriptor could be another file's by then.
     if (abandoned === undefined) this.#file.close()
