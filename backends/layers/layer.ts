@@ -54,7 +54,7 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     stat: (folder, path, call) => plainly('stat', { folder, path }, call, (call) => backend.stat(folder, path, call)),
     list(folder, options) {
       const call = new BackendCall('list', { folder, path: options.path }, options.signal)
-      return new Iteration(layer, call, () => backend.list(folder, passOn(options, call)), 'answer')
+      return new Iteration(layer, call, backend.list(folder, passOn(options, call)), 'answer')
     },
     read: (folder, path, call) => opening('read', { folder, path }, call, (call) => backend.read(folder, path, call)),
     write: (folder, path, source, options) =>
@@ -148,14 +148,9 @@ function attempt<T>(run: () => Promise<T>): Promise<T> {
   }
 }
 
-/** The options of a call, with its own signal, which costs nothing where nobody looks at it. */
+/** The options of a call, with its own signal. */
 function passOn<O extends Call>(options: O, call: BackendCall): O {
-  return {
-    ...options,
-    get signal() {
-      return call.signal
-    },
-  }
+  return new Proxy<O>(options, call)
 }
 
 function unlessAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall, opened: T): T {
@@ -168,17 +163,16 @@ function unlessAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall,
 class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
   readonly #layer: Layer
   readonly #call: BackendCall
-  readonly #begin: () => AsyncIterable<T>
+  readonly #items: AsyncIterable<T>
   #step: Step
   #iterator: AsyncIterator<T> | undefined
 
-  constructor(layer: Layer, call: BackendCall, begin: () => AsyncIterable<T>, first: Step) {
+  constructor(layer: Layer, call: BackendCall, items: AsyncIterable<T>, first: Step) {
     this.#layer = layer
     this.#call = call
-    this.#begin = begin
+    this.#items = items
     this.#step = first
-    // A generator ends when what it was asked for last has come.
-    call.onAbandoned(() => this.#iterator?.return?.())
+    call.hold(this)
   }
 
   [Symbol.asyncIterator](): this {
@@ -192,25 +186,31 @@ class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
   }
 
   return(): Promise<IteratorResult<T>> {
-    return this.#layer(this.#call, this.#end, 'end')
+    return this.#layer(this.#call, () => this.#end(), 'end')
   }
 
-  readonly #ask = () =>
-    attempt(() => {
-      this.#iterator ??= this.#begin()[Symbol.asyncIterator]()
-      return this.#iterator.next()
-    })
+  /** A generator ends when what it was asked for last has come. */
+  release(): Promise<unknown> | undefined {
+    return this.#iterator?.return?.()
+  }
 
-  readonly #end = () =>
-    attempt(async (): Promise<IteratorResult<T>> => {
-      await this.#iterator?.return?.()
-      return { done: true, value: undefined }
-    })
+  readonly #ask = (): Promise<IteratorResult<T>> => {
+    try {
+      this.#iterator ??= this.#items[Symbol.asyncIterator]()
+      return this.#iterator.next()
+    } catch (error) {
+      return Promise.reject(error)
+    }
+  }
+
+  async #end(): Promise<IteratorResult<T>> {
+    await this.#iterator?.return?.()
+    return { done: true, value: undefined }
+  }
 }
 
 /** A file that was opened, whose chunks are further steps of the call that opened it. */
 class WatchedFile implements OpenFile {
-  location?: () => string | undefined
   readonly #layer: Layer
   readonly #call: BackendCall
   readonly #file: OpenFile
@@ -220,16 +220,20 @@ class WatchedFile implements OpenFile {
     this.#layer = layer
     this.#call = call
     this.#file = unlessAbandoned(call, file)
-    if (file.location !== undefined) this.location = () => file.location?.()
   }
 
   get entry() {
     return this.#file.entry
   }
 
+  get location(): (() => string | undefined) | undefined {
+    const file = this.#file
+    return file.location && (() => file.location?.())
+  }
+
   // Both may be taken out of the file by whoever opened it.
   readonly chunks = (range: { start: number; end: number }): AsyncIterable<Buffer> =>
-    new Iteration(this.#layer, this.#call, () => this.#file.chunks(range), 'more')
+    new Iteration(this.#layer, this.#call, this.#file.chunks(range), 'more')
 
   readonly close = (): void => {
     const { abandoned } = this.#call

@@ -26,7 +26,7 @@ interface Asked {
   quiet: number
   /** How many chunks of its source it had then. */
   chunks: number
-  giveUp(reason: Unavailable): void
+  reject(reason: Unavailable): void
 }
 
 /**
@@ -47,7 +47,9 @@ export function timeLimit(seconds: number): Layer {
       one.chunks = source?.chunks ?? 0
       if (one.quiet <= looksPerLimit * (source?.hasEnded ? endings : 1)) continue
       asked.delete(one)
-      one.giveUp(new Unavailable(reason))
+      const error = new Unavailable(reason)
+      one.call.abandon(error)
+      if (one.call.operation !== 'appendUpload') one.reject(error)
     }
   }
   const timer = setInterval(look, (seconds * 1000) / looksPerLimit).unref()
@@ -56,11 +58,7 @@ export function timeLimit(seconds: number): Layer {
     if (call.operation === 'close') clearInterval(timer)
     if (unlimited.has(call.operation)) return next()
     return new Promise((resolve, reject) => {
-      const giveUp = (error: Unavailable) => {
-        call.abandon(error)
-        if (call.operation !== 'appendUpload') reject(error)
-      }
-      const one = { call, quiet: 0, chunks: 0, giveUp }
+      const one = { call, quiet: 0, chunks: 0, reject }
       asked.add(one)
       next().then(
         (result) => {
