@@ -1,5 +1,5 @@
-/** What the thread that hashes a file is told: a block, whose memory is transferred with it, or that all have come. */
-export type Order = { memory: ArrayBuffer; bytes: number } | 'end'
+/** What the thread that hashes is told about one file: a block, whose memory is transferred, or that all have come. */
+export type Order = { id: number } & ({ memory: ArrayBuffer; bytes: number } | { end: true })
 
 /** What the thread answers to each order. Memory is transferred back. */
-export type Answer = { memory: ArrayBuffer } | { digest: Uint8Array }
+export type Answer = { id: number } & ({ memory: ArrayBuffer } | { digest: Uint8Array })

@@ -1,15 +1,15 @@
 import { createHash } from 'node:crypto'
 import { extname } from 'node:path'
 import { acquireBuffer, loseBuffer, mayTake, releaseBuffer } from '../../backends/buffers.ts'
-import { type Thread, ThreadPool } from '../../backends/thread-pool.ts'
+import { type Listener, type Thread, ThreadPool } from '../../backends/thread-pool.ts'
 import type { Answer, Order } from './messages.ts'
 
 /** Up to this size hashing costs less than handing the bytes to another thread. */
 const smallBytes = 4 * 1024 * 1024
 /** How many blocks of one file the thread may have before the caller has to wait. */
 const blocksAhead = 2
-/** Each hashes one file at a time; further files are hashed on the event loop. */
-const mostThreads = 4
+/** How many files the thread hashes at once; any others are hashed on the event loop. */
+const most = 4
 
 export interface Sha256 {
   /** A promise when the caller is faster than the hash. Takes the memory of a chunk where that is allowed. */
@@ -21,16 +21,21 @@ export interface Sha256 {
 }
 
 const threads = new ThreadPool<Order, Answer>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
-  usual: mostThreads,
-  most: mostThreads,
+  usual: 1,
+  most: 1,
 })
+
+/** The files that share the thread: one for each would take 16 MiB more. */
+const files = new Map<number, Listener<Answer>>()
+let lastId = 0
+let shared: Thread<Order, Answer> | undefined
 
 /**
  * SHA-256 of a file that comes in chunks. A large one is hashed on a thread beside the event loop, which is then free
  * to move bytes, and the digest is ready by the time the bytes are on the disk.
  */
 export function createSha256(expectedBytes = 0): Sha256 {
-  const thread = expectedBytes > smallBytes ? threads.acquireNow() : undefined
+  const thread = expectedBytes > smallBytes && files.size < most ? shareThread() : undefined
   return thread === undefined ? onEventLoop() : onThread(thread)
 }
 
@@ -46,7 +51,30 @@ function onEventLoop(): Sha256 {
   }
 }
 
+function shareThread(): Thread<Order, Answer> | undefined {
+  if (shared !== undefined) return shared
+  shared = threads.acquireNow()
+  shared?.take({
+    message: (answer) => files.get(answer.id)?.message(answer),
+    ended(error) {
+      shared = undefined
+      for (const file of files.values()) file.ended(error)
+      files.clear()
+    },
+  })
+  return shared
+}
+
+/** To be called when a file has all its answers. */
+function leaveThread(id: number): void {
+  files.delete(id)
+  if (files.size > 0 || shared === undefined) return
+  threads.release(shared)
+  shared = undefined
+}
+
 function onThread(thread: Thread<Order, Answer>): Sha256 {
+  const id = ++lastId
   let block: Buffer | undefined
   let filled = 0
   /** The sizes of the blocks that the thread has. */
@@ -56,14 +84,14 @@ function onThread(thread: Thread<Order, Answer>): Sha256 {
   let digest: Buffer | undefined
   let wake = () => {}
 
-  thread.take({
+  files.set(id, {
     message(answer) {
       if ('memory' in answer) {
         sent.shift()
         releaseBuffer(Buffer.from(answer.memory))
       } else {
         digest = Buffer.from(answer.digest)
-        threads.release(thread)
+        leaveThread(id)
       }
       wake()
     },
@@ -82,7 +110,7 @@ function onThread(thread: Thread<Order, Answer>): Sha256 {
   function send({ buffer, length: bytes }: Buffer): void {
     if (!(buffer instanceof ArrayBuffer)) throw new Error('shared memory does not come back')
     sent.push(buffer.byteLength)
-    thread.send({ memory: buffer, bytes }, [buffer])
+    thread.send({ id, memory: buffer, bytes }, [buffer])
   }
 
   function sendBlock(): void {
@@ -111,10 +139,9 @@ function onThread(thread: Thread<Order, Answer>): Sha256 {
     if (failure !== undefined) throw failure
   }
 
-  /** The thread is free for another file once it has answered this. */
   function end(): void {
     ended = true
-    if (failure === undefined) thread.send('end')
+    if (failure === undefined) thread.send({ id, end: true })
   }
 
   return {

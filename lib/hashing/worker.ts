@@ -1,18 +1,20 @@
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 import { parentPort } from 'node:worker_threads'
 import type { Answer, Order } from './messages.ts'
 
-// Hashes one file after the other.
-let hash = createHash('sha256')
+// Hashes the blocks of many files, each in the order in which they come.
+const hashes = new Map<number, Hash>()
 
 parentPort?.on('message', (order: Order) => {
-  if (order === 'end') {
-    answer({ digest: hash.digest() })
-    hash = createHash('sha256')
-  } else {
+  const { id } = order
+  const hash = hashes.get(id) ?? createHash('sha256')
+  if ('memory' in order) {
     const { memory, bytes } = order
-    hash.update(new Uint8Array(memory, 0, bytes))
-    answer({ memory }, [memory])
+    hashes.set(id, hash.update(new Uint8Array(memory, 0, bytes)))
+    answer({ id, memory }, [memory])
+  } else {
+    hashes.delete(id)
+    answer({ id, digest: hash.digest() })
   }
 })
 

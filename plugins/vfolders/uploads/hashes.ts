@@ -4,10 +4,10 @@ import type { Backend } from '../../../backends/backend.ts'
 import { createSha256, type Sha256 } from '../../../lib/hashing/sha256.ts'
 import type { UploadRow } from './rows.ts'
 
-/** Of the bytes so far: one that can be copied, or for an upload that comes in one go, one on a thread. */
+/** Of the bytes so far: one that can be copied, or for an upload that comes in one go, one on the thread. */
 type Running = Hash | Sha256
 
-/** The digest of the whole is made at once: until then it has a thread to itself. */
+/** The digest of the whole is made at once: until then it takes a place on the thread. */
 type Kept = Hash | Promise<Buffer>
 
 /**
