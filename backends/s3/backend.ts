@@ -1,20 +1,29 @@
+import type { FastifyBaseLogger } from 'fastify'
 import type { Backend } from '../backend.ts'
+import { Turns } from '../turns.ts'
+import { Bucket } from './bucket.ts'
+import { createClient, createPresigner, Presigner } from './client.ts'
 import { cloneFolder } from './clone.ts'
+import { Conditions } from './conditions.ts'
 import { copyEntry } from './copy.ts'
-import { presignUpload } from './direct-upload.ts'
-import { makeDirectory, putMarker, statEntry } from './directories.ts'
+import { makeDirectory, putMarker, statEntry } from './entry.ts'
 import { collectGarbage } from './garbage.ts'
-import { listEntries } from './list.ts'
+import { Keys } from './layout.ts'
+import { folderUsage, listEntries } from './list.ts'
 import { moveEntry } from './move.ts'
 import { maxParts } from './multipart.ts'
+import type { S3Options } from './options.ts'
+import { PartBuffers } from './parts.ts'
 import { openEntry } from './read.ts'
 import { removeEntry, removeTree } from './remove.ts'
-import type { Store } from './store.ts'
-import { abortUpload, appendUpload, beginUpload, completeUpload, openUpload } from './upload.ts'
-import { folderUsage } from './usage.ts'
+import { type Store, touchesPerIdle } from './store.ts'
+import { abortUpload, appendUpload, beginUpload, completeUpload, openUpload, presignUpload } from './upload.ts'
 import { writeFile } from './write.ts'
 
-export function createS3Backend(store: Store) {
+/** How often at least what is being written is touched. */
+const longestTouchMilliseconds = 30_000
+
+function createS3Backend(store: Store) {
   const { bucket, keys, buffers, presigner } = store
 
   return {
@@ -76,4 +85,22 @@ export function createS3Backend(store: Store) {
       presigner.close()
     },
   } satisfies Backend
+}
+
+export function openBackend(options: S3Options, log: FastifyBaseLogger, idleSeconds: number): Backend {
+  const client = createClient(options, log, options.idleTimeoutSeconds)
+  const patient = createClient(options, log, Math.max(options.idleTimeoutSeconds, options.copyTimeoutSeconds))
+  const bucket = new Bucket(client, patient, options.bucket, options.commandsAtOnce)
+  const keys = new Keys(options.prefix)
+  const touchMilliseconds = Math.min(longestTouchMilliseconds, (idleSeconds * 1000) / touchesPerIdle)
+  return createS3Backend({
+    bucket,
+    keys,
+    buffers: new PartBuffers(options.partBytes, options.uploadBuffers),
+    conditions: new Conditions({ bucket, keys, touchMilliseconds }, log),
+    presigner: new Presigner(createPresigner(options), options.bucket, options.endpoint === undefined),
+    copyPartBytes: options.copyPartBytes,
+    touchMilliseconds,
+    turns: new Turns(),
+  })
 }

@@ -16,8 +16,8 @@ import type { Call } from '../backend.ts'
 import { NotFound, Unavailable } from '../errors.ts'
 import { compareBytes } from '../order.ts'
 import { Pool } from '../pool.ts'
-import { StorageClock } from './clock.ts'
 import { translate } from './errors.ts'
+import { StorageClock } from './middlewares/clock.ts'
 
 export interface StoredObject {
   key: string

@@ -1,17 +1,17 @@
-import { S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
+import { GetObjectCommand, PutObjectCommand, S3Client, type S3ClientConfig } from '@aws-sdk/client-s3'
+import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
 import type { FastifyBaseLogger } from 'fastify'
-import { logCommands } from './command-log.ts'
-import { parseListings } from './list-parser.ts'
+import type { PresignOptions } from '../backend.ts'
+import { logCommands } from './middlewares/command-log.ts'
+import { parseListings } from './middlewares/list-parser.ts'
+import { shortenCopies } from './middlewares/short-copy.ts'
+import { signWithoutBody } from './middlewares/sign-without-body.ts'
 import type { S3Options } from './options.ts'
-import { shortenCopies } from './short-copy.ts'
-
-/** Commands whose body is a file's bytes. */
-const withBytes = new Set(['PutObjectCommand', 'UploadPartCommand'])
 
 /**
  * A client that retries, with jitter (the SDK's standard mode), what was answered 500, 503 or 429, timed out or lost
  * its connection. That is safe for all that this backend sends: bodies are buffers, so they can be sent again, and what
- * must not happen twice is recognized by the write's ID; see `write.ts`.
+ * must not happen twice is recognized by the write's ID; see `publish.ts`.
  */
 export function createClient(options: S3Options, log: FastifyBaseLogger, idleTimeoutSeconds: number): S3Client {
   const agent = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }
@@ -52,19 +52,42 @@ function place(options: S3Options, endpoint: string | undefined): S3ClientConfig
   }
 }
 
-/**
- * Hashing every byte with SHA-256 to sign it costs more than all else that is done with it. The CRC-32 that the SDK adds
- * tells a broken body, TLS a forged one.
- */
-function signWithoutBody(client: S3Client): void {
-  client.middlewareStack.add(
-    (next, context) => async (args) => {
-      const { request } = args
-      if (withBytes.has(String(context.commandName)) && typeof request === 'object' && request !== null) {
-        if ('headers' in request) Object.assign(request.headers ?? {}, { 'x-amz-content-sha256': 'UNSIGNED-PAYLOAD' })
-      }
-      return next(args)
-    },
-    { step: 'build', name: 'signWithoutBody' },
-  )
+/** Signs URLs, which takes no command of the storage. */
+export class Presigner {
+  readonly #client: S3Client
+  readonly #bucket: string
+  readonly #amazon: boolean
+
+  /** @param amazon says that the server is Amazon S3, which has a rule of its own for header fields */
+  constructor(client: S3Client, bucket: string, amazon: boolean) {
+    this.#client = client
+    this.#bucket = bucket
+    this.#amazon = amazon
+  }
+
+  async download(key: string, options: PresignOptions): Promise<string> {
+    const { contentType, contentDisposition, expiresInSeconds } = options
+    const command = new GetObjectCommand({
+      Bucket: this.#bucket,
+      Key: key,
+      ResponseContentType: contentType,
+      ResponseContentDisposition: this.#amazon ? latin1(contentDisposition) : contentDisposition,
+    })
+    return getSignedUrl(this.#client, command, { expiresIn: expiresInSeconds })
+  }
+
+  /** For a PUT of exactly so many bytes: the length is signed. */
+  async upload(key: string, bytes: number, expiresInSeconds: number): Promise<string> {
+    const command = new PutObjectCommand({ Bucket: this.#bucket, Key: key, ContentLength: bytes })
+    return getSignedUrl(this.#client, command, { expiresIn: expiresInSeconds })
+  }
+
+  close(): void {
+    this.#client.destroy()
+  }
+}
+
+/** Amazon S3 writes header fields in ISO-8859-1 and refuses all else; so the bytes of UTF-8 go as such characters. */
+function latin1(text: string): string {
+  return Buffer.from(text).toString('latin1')
 }

@@ -5,7 +5,7 @@ import { NotFound } from '../errors.ts'
 import type { StoredObject } from './bucket.ts'
 import { copyObject } from './copy.ts'
 import { eachInOrder } from './each.ts'
-import { isCurrent, pairs } from './pairs.ts'
+import { isCurrent, pairs } from './list.ts'
 import type { Store } from './store.ts'
 
 /** Copies under way at once: the server does the work, so it is its time to answer that is made up for. */

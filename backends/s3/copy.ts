@@ -1,12 +1,11 @@
 import type { Call, CopyOptions, Written } from '../backend.ts'
 import { AlreadyExists, IsADirectory, NotFound, PreconditionFailed, SourceChanged, Unavailable } from '../errors.ts'
 import type { StoredObject } from './bucket.ts'
-import { directoryExists, placeOf } from './directories.ts'
-import { fileEntry } from './entry.ts'
+import { directoryExists, fileEntry, placeOf } from './entry.ts'
 import { locked } from './lock.ts'
 import { Multipart, maxParts } from './multipart.ts'
+import type { Target } from './publish.ts'
 import type { Store } from './store.ts'
-import type { Target } from './write.ts'
 
 /** How often an object that changes while it is copied is copied again. */
 const attempts = 3

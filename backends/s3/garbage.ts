@@ -2,7 +2,7 @@ import { ListMultipartUploadsCommand, ListPartsCommand, type MultipartUpload } f
 import type { Amount, Call } from '../backend.ts'
 import { UploadNotFound } from '../errors.ts'
 import { decoded } from './bucket.ts'
-import { isOwn } from './keys.ts'
+import { isOwn } from './layout.ts'
 import { removeDeadLock } from './lock.ts'
 import { resumeMove } from './move.ts'
 import { abortMultipart, aliveKey } from './multipart.ts'

@@ -19,7 +19,7 @@ export const s3 = defineBackend({
       }
     }
     // Whoever has no such volume does not pay for the SDK.
-    const { openBackend } = await import('./open.ts')
+    const { openBackend } = await import('./backend.ts')
     return openBackend(options, log, idleSeconds)
   },
 })

@@ -4,9 +4,9 @@ import type { Call } from '../backend.ts'
 import { Busy, PreconditionFailed } from '../errors.ts'
 import type { Bucket, StoredObject } from './bucket.ts'
 import { attemptsOf } from './errors.ts'
+import { isOf, writeMetadata } from './layout.ts'
 import { type Store, touchesPerIdle } from './store.ts'
 import { keepTouching } from './touch.ts'
-import { isOf, writeMetadata } from './write-id.ts'
 
 const pauseMilliseconds = 50
 const patienceMilliseconds = 30_000

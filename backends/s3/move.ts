@@ -3,13 +3,13 @@ import type { Amount, Call, MoveOptions } from '../backend.ts'
 import { AlreadyExists, InvalidOperation, IsADirectory, NotFound, SourceChanged } from '../errors.ts'
 import { deletesAtOnce, type StoredObject } from './bucket.ts'
 import { copyObject } from './copy.ts'
-import { directoryExists, keepParent, placeOf, putMarker } from './directories.ts'
 import { eachInOrder } from './each.ts'
+import { directoryExists, keepParent, placeOf, putMarker } from './entry.ts'
+import { isCurrent, pairs } from './list.ts'
 import { giveBack, locked } from './lock.ts'
 import { isReplaced, type Journal, OpenJournal, unfinishedMove } from './move-journal.ts'
-import { isCurrent, pairs } from './pairs.ts'
+import type { Target } from './publish.ts'
 import type { Store } from './store.ts'
-import type { Target } from './write.ts'
 
 // S3 has no rename: a move is a copy and then a deletion, with a journal; see `move-journal.ts`.
 

@@ -15,7 +15,7 @@ import {
   type StoredObject,
   unquoted,
 } from './bucket.ts'
-import type { Keys } from './keys.ts'
+import type { Keys } from './layout.ts'
 import { keepTouching } from './touch.ts'
 
 /** Parts of one upload (Amazon S3 user guide, "Amazon S3 multipart upload limits"). */

@@ -1,5 +1,15 @@
 import type { Call } from '../backend.ts'
-import type { PartBuffers } from './part-buffers.ts'
+import { Pool } from '../pool.ts'
+
+/** The memory that parts of uploads gather in. */
+export class PartBuffers extends Pool<Buffer> {
+  readonly bytes: number
+
+  constructor(bytes: number, limit: number) {
+    super(() => Buffer.allocUnsafeSlow(bytes), limit)
+    this.bytes = bytes
+  }
+}
 
 /** What fits into so little takes none of the large buffers, so that small files do not wait for them. */
 const smallBytes = 64 * 1024

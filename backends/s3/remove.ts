@@ -1,6 +1,6 @@
 import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
 import { NotEmpty, NotFound } from '../errors.ts'
-import { keepParent } from './directories.ts'
+import { keepParent } from './entry.ts'
 import type { Store } from './store.ts'
 
 /** Batches of a thousand objects under way at once. */

@@ -1,9 +1,9 @@
 import type { Turns } from '../turns.ts'
 import type { Bucket } from './bucket.ts'
+import type { Presigner } from './client.ts'
 import type { Conditions } from './conditions.ts'
-import type { Keys } from './keys.ts'
-import type { PartBuffers } from './part-buffers.ts'
-import type { Presigner } from './presign.ts'
+import type { Keys } from './layout.ts'
+import type { PartBuffers } from './parts.ts'
 
 /** What nobody has touched for so many intervals is garbage. */
 export const touchesPerIdle = 4

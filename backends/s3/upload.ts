@@ -1,14 +1,22 @@
-import type { AppendOptions, Call, CompleteOptions, OpenFile, Written } from '../backend.ts'
+import type {
+  AppendOptions,
+  Call,
+  CompleteOptions,
+  OpenFile,
+  PresignedPart,
+  PresignUploadOptions,
+  Written,
+} from '../backend.ts'
 import { NotFound, Unavailable, UploadNotFound } from '../errors.ts'
 import type { StoredObject } from './bucket.ts'
 import { copyParts } from './copy.ts'
 import { fileEntry } from './entry.ts'
+import { isOf, writeMetadata } from './layout.ts'
 import { Multipart } from './multipart.ts'
 import { gather } from './parts.ts'
+import { completing, publish, putting, type Target } from './publish.ts'
 import { readChunks } from './read.ts'
 import type { Store } from './store.ts'
-import { completing, publish, putting, type Target } from './write.ts'
-import { isOf, writeMetadata } from './write-id.ts'
 
 // The parts of a multipart upload cannot be read again, nor cut, nor be smaller than 5 MiB; the bytes of a resumable
 // upload must allow for all of that. So they are objects of their own, segments of one size, of which only the last one
@@ -17,6 +25,9 @@ import { isOf, writeMetadata } from './write-id.ts'
 
 const nothing = Buffer.alloc(0)
 const segmentBytesName = 'segment-bytes'
+/** So many URLs are an answer that a client can still hold. */
+const mostParts = 1000
+const MiB = 1024 * 1024
 
 /** How the upload's segments are cut: by the part size of the process that began it. */
 interface Segments {
@@ -202,4 +213,22 @@ export async function abortUpload({ bucket, keys }: Store, upload: string, { sig
     )
   }
   await bucket.delete(marker, { signal })
+}
+
+/** The segments of an upload, each to be stored by its client. They take no memory here, and so are as large as need be. */
+export async function presignUpload(
+  store: Store,
+  upload: string,
+  { size, expiresInSeconds, signal }: PresignUploadOptions,
+): Promise<PresignedPart[]> {
+  const bytes = Math.max(store.buffers.bytes, Math.ceil(size / mostParts / MiB) * MiB)
+  await putUploadMarker(store, upload, bytes, { signal })
+  return Promise.all(
+    Array.from({ length: Math.ceil(size / bytes) }, async (_, index) => {
+      const start = index * bytes
+      const end = Math.min(start + bytes, size)
+      const url = await store.presigner.upload(store.keys.segment(upload, index), end - start, expiresInSeconds)
+      return { url, start, end }
+    }),
+  )
 }

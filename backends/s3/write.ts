@@ -1,21 +1,11 @@
 import { randomUUID } from 'node:crypto'
-import type { Call, WriteOptions, Written } from '../backend.ts'
-import { AlreadyExists, PreconditionFailed, SizeMismatch, Unavailable, UploadNotFound } from '../errors.ts'
-import type { Condition } from './bucket.ts'
-import { placeOf } from './directories.ts'
-import { fileEntry } from './entry.ts'
-import { attemptsOf } from './errors.ts'
-import { locked } from './lock.ts'
+import type { WriteOptions, Written } from '../backend.ts'
+import { SizeMismatch } from '../errors.ts'
+import { writeMetadata } from './layout.ts'
 import { Multipart } from './multipart.ts'
 import { gather } from './parts.ts'
+import { completing, publish, putting, type Target } from './publish.ts'
 import type { Store } from './store.ts'
-import { isOf, writeMetadata } from './write-id.ts'
-
-/** Where a file is to appear. */
-export interface Target {
-  folder: string
-  path: string
-}
 
 /** A file of one part is stored by PutObject, a larger one by a multipart upload. */
 export async function writeFile(
@@ -61,82 +51,4 @@ async function* limited(source: AsyncIterable<Buffer>, size = Number.POSITIVE_IN
     if (bytes > size) throw new SizeMismatch(`more than ${size} bytes came`)
     yield chunk
   }
-}
-
-/** Makes a file appear, under what the server keeps of a condition. */
-type Appearance = (condition: Condition, call: Call) => Promise<unknown>
-
-export function putting({ bucket, conditions }: Store, key: string, body: Buffer, id: string): Appearance {
-  return async (condition, { signal }) => {
-    const kept = await conditions.forPut(condition, { signal })
-    await bucket.put(key, body, { signal, metadata: writeMetadata(id), ...kept })
-  }
-}
-
-export function completing({ conditions }: Store, upload: Multipart): Appearance {
-  return async (condition, { signal }) => {
-    const kept = await conditions.forMultipart(condition, { signal })
-    await upload.complete({ signal, ...kept })
-  }
-}
-
-/**
- * Looks at what stands there and lets the file appear in its place.
- * @throws {AlreadyExists} @throws {PreconditionFailed} @throws {IsADirectory} @throws {NotADirectory}
- */
-export async function publish(
-  store: Store,
-  target: Target,
-  id: string,
-  { signal, ifAbsent, ifMatch }: Call & Condition,
-  appear: Appearance,
-): Promise<Written> {
-  const condition = { ...(ifAbsent && { ifAbsent }), ...(ifMatch !== undefined && { ifMatch }) }
-  const replace = () =>
-    store.turns.run(store.keys.entry(target.folder, target.path), { signal }, () =>
-      replaceIf(store, target, id, { signal, ...condition }, appear),
-    )
-  const unconditional = !ifAbsent && ifMatch === undefined
-  if (unconditional || (await store.conditions.areKept(condition, { signal }))) return replace()
-  return locked(store, store.keys.lock(target.folder, target.path), { signal }, replace)
-}
-
-async function replaceIf(
-  store: Store,
-  { folder, path }: Target,
-  id: string,
-  { signal, ...condition }: Call & Condition,
-  appear: Appearance,
-): Promise<Written> {
-  const { ifAbsent, ifMatch } = condition
-  const existing = await placeOf(store, folder, path, { signal })
-  if (ifAbsent && existing !== undefined) throw new AlreadyExists(`${path} exists already`)
-  if (ifMatch !== undefined && existing?.etag !== ifMatch) {
-    throw new PreconditionFailed('the file was changed meanwhile')
-  }
-  const key = store.keys.entry(folder, path)
-  try {
-    await appear(condition, { signal })
-  } catch (error) {
-    if (!(await hadItsEffect(store, key, id, error, signal))) throw ifAbsent ? asExisting(error, path) : error
-  }
-  const stored = await store.bucket.head(key, { signal })
-  if (stored === undefined) throw new Unavailable(`${path} was removed while it was stored`)
-  return { entry: fileEntry(path, stored), ...(existing !== undefined && { replaced: existing.size }) }
-}
-
-async function hadItsEffect(
-  { bucket }: Store,
-  key: string,
-  id: string,
-  error: unknown,
-  signal: AbortSignal,
-): Promise<boolean> {
-  if (!(error instanceof PreconditionFailed || error instanceof UploadNotFound) || attemptsOf(error) === 1) return false
-  return isOf(await bucket.head(key, { signal }), id)
-}
-
-function asExisting(error: unknown, path: string): unknown {
-  if (!(error instanceof PreconditionFailed)) return error
-  return new AlreadyExists(`${path} exists already`, { cause: error })
 }

@@ -2,7 +2,7 @@ import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { ListObjectsV2Command, S3Client } from '@aws-sdk/client-s3'
 import t from 'tap'
-import { parseListings } from '../../backends/s3/list-parser.ts'
+import { parseListings } from '../../backends/s3/middlewares/list-parser.ts'
 
 const object = (key: string, fields: string) => `<Contents><Key>${key}</Key>${fields}</Contents>`
 const time = '<LastModified>2026-11-24T10:00:01.123Z</LastModified>'

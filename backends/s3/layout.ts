@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { InvalidPath } from '../errors.ts'
+import type { DescribedObject } from './bucket.ts'
 
 /** The longest key that S3 takes, in bytes of UTF-8 (Amazon S3 user guide, "Naming Amazon S3 objects"). */
 const maxKeyBytes = 1024
@@ -85,4 +86,16 @@ export function isOwn(key: string): boolean {
 /** Names of any length make a key of one length. */
 function hashOf(names: string[]): string {
   return createHash('sha256').update(names.join('\0')).digest('hex')
+}
+
+/**
+ * Metadata of each object that is written: which write it comes from. A command whose answer was lost is sent again, and
+ * then may find that it has had its effect: its precondition fails, or its multipart upload is gone, by its own doing.
+ */
+const writeIdName = 'write'
+
+export const writeMetadata = (id: string) => ({ [writeIdName]: id })
+
+export function isOf(object: DescribedObject | undefined, id: string): boolean {
+  return object?.metadata[writeIdName] === id
 }
