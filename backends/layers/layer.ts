@@ -42,7 +42,7 @@ export function around(backend: Backend, layers: Layer[]): Backend {
   }
   const opening = (operation: Operation, names: Names, options: Call, run: (options: Call) => Promise<OpenFile>) => {
     const call = new BackendCall(operation, names, options.signal)
-    return ask(call, () => run(passOn(options, call)).then((file) => new WatchedFile(layer, call, file)))
+    return ask(call, () => run(passOn(options, call)).then((file) => watched(layer, call, file)))
   }
 
   return {
@@ -153,6 +153,7 @@ function passOn<O extends Call>(options: O, call: BackendCall): O {
   return new Proxy<O>(options, call)
 }
 
+/** What comes when nobody waits for it any more is closed. */
 function unlessAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall, opened: T): T {
   if (call.abandoned === undefined) return opened
   opened.close()
@@ -209,36 +210,18 @@ class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
   }
 }
 
-/** A file that was opened, whose chunks are further steps of the call that opened it. */
-class WatchedFile implements OpenFile {
-  readonly #layer: Layer
-  readonly #call: BackendCall
-  readonly #file: OpenFile
-
-  /** Closes the file instead when nobody waits for it any more. */
-  constructor(layer: Layer, call: BackendCall, file: OpenFile) {
-    this.#layer = layer
-    this.#call = call
-    this.#file = unlessAbandoned(call, file)
-  }
-
-  get entry() {
-    return this.#file.entry
-  }
-
-  get location(): (() => string | undefined) | undefined {
-    const file = this.#file
-    return file.location && (() => file.location?.())
-  }
-
-  // Both may be taken out of the file by whoever opened it.
-  readonly chunks = (range: { start: number; end: number }): AsyncIterable<Buffer> =>
-    new Iteration(this.#layer, this.#call, this.#file.chunks(range), 'more')
-
-  readonly close = (): void => {
-    const { abandoned } = this.#call
-    // Not while the backend may still read from it: the descriptor could be another file's by then.
-    if (abandoned === undefined) this.#file.close()
-    else abandoned.released.then(() => this.#file.close()).catch(() => {})
+/** A file that was opened: its chunks are further steps of the call that opened it. */
+function watched(layer: Layer, call: BackendCall, opened: OpenFile): OpenFile {
+  const file = unlessAbandoned(call, opened)
+  const { entry, location } = file
+  return {
+    entry,
+    chunks: (range) => new Iteration(layer, call, file.chunks(range), 'more'),
+    ...(location && { location: () => location.call(file) }),
+    close() {
+      // Not while the backend may still read from it: the descriptor could be another file's by then.
+      if (call.abandoned === undefined) file.close()
+      else call.abandoned.released.then(() => file.close()).catch(() => {})
+    },
   }
 }
