@@ -27,7 +27,7 @@ export async function cloneFolder(store: Store, from: string, to: string, option
 
   const nameOf = ({ key }: StoredObject) => key.slice(source.length)
   await eachInOrder(
-    bucket.objects({ prefix: source, after: source + done.after, signal }),
+    (call) => bucket.objects({ prefix: source, after: source + done.after, ...call }),
     copiesAtOnce,
     { signal },
     (object, call) => copyObject(store, object, copy + nameOf(object), call),

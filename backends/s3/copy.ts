@@ -1,6 +1,7 @@
 import type { Call, CopyOptions, Written } from '../backend.ts'
 import { AlreadyExists, IsADirectory, NotFound, PreconditionFailed, SourceChanged, Unavailable } from '../errors.ts'
 import type { StoredObject } from './bucket.ts'
+import { eachInOrder } from './each.ts'
 import { directoryExists, fileEntry, placeOf } from './entry.ts'
 import { locked } from './lock.ts'
 import { Multipart, maxParts } from './multipart.ts'
@@ -104,23 +105,11 @@ export interface PartSource {
 }
 
 /** Makes the parts of an upload from objects' bytes, several at once. */
-export async function copyParts(upload: Multipart, parts: PartSource[], { signal }: Call): Promise<void> {
-  const failed = new AbortController()
-  const either = AbortSignal.any([signal, failed.signal])
-  let next = 0
-  const worker = async () => {
-    while (next < parts.length) {
-      const index = next++
-      const part = parts[index]
-      if (part === undefined) return
-      await upload.copy(index + 1, part.object, { start: part.start, end: part.end, signal: either })
-    }
-  }
-  const workers = Array.from({ length: partsAtOnce }, () =>
-    worker().catch((error) => {
-      failed.abort(error)
-    }),
+export async function copyParts(upload: Multipart, parts: PartSource[], call: Call): Promise<void> {
+  await eachInOrder(
+    () => parts.entries(),
+    partsAtOnce,
+    call,
+    ([index, { object, start, end }], { signal }) => upload.copy(index + 1, object, { start, end, signal }),
   )
-  await Promise.all(workers)
-  either.throwIfAborted()
 }

@@ -13,14 +13,15 @@ interface Begun<Item, Result> {
 
 /**
  * Runs `work` on each item, several at once, and calls `done` in the order of the items, so that one position says how
- * far all of them are done.
+ * far all of them are done. When it settles none is under way any more.
+ * @param list gives the items; its signal, as that of `work`, aborts with the first failure
  */
 export async function eachInOrder<Item, Result>(
-  items: AsyncIterable<Item>,
+  list: (call: Call) => AsyncIterable<Item> | Iterable<Item>,
   atOnce: number,
   { signal }: Call,
   work: (item: Item, call: Call) => Promise<Result>,
-  done: (item: Item, result: Result) => void,
+  done: (item: Item, result: Result) => void = () => {},
 ): Promise<void> {
   const failed = new AbortController()
   const either = AbortSignal.any([signal, failed.signal])
@@ -42,7 +43,7 @@ export async function eachInOrder<Item, Result>(
   }
 
   try {
-    for await (const item of items) {
+    for await (const item of list({ signal: either })) {
       await turns.acquire(either)
       const entry: Begun<Item, Result> = { item, ended: Promise.resolve() }
       begun.push(entry)

@@ -159,7 +159,7 @@ async function moveTree(store: Store, from: string, to: string, call: Call): Pro
   const copy: Copy = async (source, call) => {
     await copyObject(store, source, to + source.key.slice(from.length), call)
   }
-  await eachInOrder(uncopied(store, from, to, call), copiesAtOnce, call, copy, () => {})
+  await eachInOrder((call) => uncopied(store, from, to, call), copiesAtOnce, call, copy)
   // What came after the first look is copied in the next.
   for (let look = 1; (await deleteCopied(store, from, to, copy, call)) > 0; look++) {
     if (look === looks) throw new SourceChanged('entries were changed in a directory each time it was moved')

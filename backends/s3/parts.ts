@@ -1,5 +1,6 @@
 import type { Call } from '../backend.ts'
 import { Pool } from '../pool.ts'
+import { eachInOrder } from './each.ts'
 
 /** The memory that parts of uploads gather in. */
 export class PartBuffers extends Pool<Buffer> {
@@ -34,6 +35,13 @@ export interface LastPart {
   bytes: number
 }
 
+interface Part {
+  index: number
+  body: Buffer
+  /** What it is a part of, if that is one of the large buffers. */
+  memory: Buffer | undefined
+}
+
 /**
  * Gathers what comes into parts and stores them, several at once, up to the last one: that is given to `finish`, when
  * the others are stored.
@@ -43,43 +51,27 @@ export async function gather<T>(
   { buffers, partBytes, store, begin, signal }: Gathering,
   finish: (last: LastPart) => Promise<T>,
 ): Promise<T> {
-  let index = begin?.index ?? 0
-  let buffer: Buffer = Buffer.allocUnsafe(0)
-  let large: Buffer | undefined
-  let filled = 0
-  let bytes = 0
-  const storing = new Set<Promise<void>>()
-  const failed = new AbortController()
+  const held = new Set<Buffer>()
+  const last: LastPart = { index: begin?.index ?? 0, body: Buffer.allocUnsafe(0), bytes: 0 }
 
-  const grow = async (wanted: number) => {
-    if (wanted <= smallBytes && large === undefined) {
-      const room = Buffer.allocUnsafe(Math.min(smallBytes, partBytes))
-      buffer.copy(room, 0, 0, filled)
-      buffer = room
-      return
+  async function* parts({ signal }: Call): AsyncGenerator<Part> {
+    let buffer = last.body
+    let memory: Buffer | undefined
+    let filled = 0
+
+    const grow = async (wanted: number) => {
+      if (wanted <= smallBytes && memory === undefined) {
+        const room = Buffer.allocUnsafe(Math.min(smallBytes, partBytes))
+        buffer.copy(room, 0, 0, filled)
+        buffer = room
+        return
+      }
+      memory = await buffers.acquire(signal)
+      held.add(memory)
+      buffer.copy(memory, 0, 0, filled)
+      buffer = memory.subarray(0, partBytes)
     }
-    large = await buffers.acquire(signal)
-    buffer.copy(large, 0, 0, filled)
-    buffer = large.subarray(0, partBytes)
-  }
 
-  const send = async () => {
-    while (storing.size >= partsAtOnce) await Promise.race(storing)
-    failed.signal.throwIfAborted()
-    const [body, memory] = [buffer.subarray(0, filled), large]
-    const stored = store(index++, body)
-      .catch((error) => failed.abort(error))
-      .finally(() => {
-        if (memory !== undefined) buffers.release(memory)
-        storing.delete(stored)
-      })
-    storing.add(stored)
-    large = undefined
-    buffer = Buffer.allocUnsafe(0)
-    filled = 0
-  }
-
-  try {
     if (begin !== undefined && begin.bytes > 0) {
       await grow(begin.bytes)
       await begin.fill(buffer.subarray(0, begin.bytes))
@@ -87,10 +79,14 @@ export async function gather<T>(
     }
     for await (const chunk of source) {
       signal.throwIfAborted()
-      failed.signal.throwIfAborted()
-      bytes += chunk.length
+      last.bytes += chunk.length
       for (let taken = 0; taken < chunk.length; ) {
-        if (filled === partBytes) await send()
+        if (filled === partBytes) {
+          yield { index: last.index++, body: buffer.subarray(0, filled), memory }
+          buffer = last.body
+          memory = undefined
+          filled = 0
+        }
         const wanted = Math.min(partBytes, filled + chunk.length - taken)
         if (wanted > buffer.length) await grow(wanted)
         const copied = chunk.copy(buffer, filled, taken)
@@ -98,12 +94,19 @@ export async function gather<T>(
         taken += copied
       }
     }
-    signal.throwIfAborted()
-    await Promise.all(storing)
-    failed.signal.throwIfAborted()
-    return await finish({ index, body: buffer.subarray(0, filled), bytes })
+    last.body = buffer.subarray(0, filled)
+  }
+
+  try {
+    await eachInOrder(parts, partsAtOnce, { signal }, async ({ index, body, memory }) => {
+      try {
+        await store(index, body)
+      } finally {
+        if (memory !== undefined && held.delete(memory)) buffers.release(memory)
+      }
+    })
+    return await finish(last)
   } finally {
-    await Promise.all(storing)
-    if (large !== undefined) buffers.release(large)
+    for (const memory of held) buffers.release(memory)
   }
 }

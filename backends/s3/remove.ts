@@ -1,5 +1,6 @@
 import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
 import { NotEmpty, NotFound } from '../errors.ts'
+import { eachInOrder } from './each.ts'
 import { keepParent } from './entry.ts'
 import type { Store } from './store.ts'
 
@@ -38,32 +39,24 @@ export async function removeTree(
   { signal, onProgress }: Call & { onProgress?: OnProgress | undefined },
 ): Promise<Amount> {
   const total = { files: 0, bytes: 0 }
-  const batches = new Set<Promise<void>>()
-  const failed = new AbortController()
-  const either = AbortSignal.any([signal, failed.signal])
-  try {
-    for await (const page of bucket.pages({ prefix, after: prefix, signal: either })) {
-      while (batches.size >= batchesAtOnce) await Promise.race(batches)
-      either.throwIfAborted()
-      const keys = page.map(({ key }) => key)
-      const batch = bucket
-        .deleteMany(keys, { signal: either })
-        .then(() => {
-          for (const { key, size } of page) {
-            if (key.endsWith('/')) continue
-            total.files++
-            total.bytes += size
-          }
-          onProgress?.({ ...total })
-        })
-        .catch((error) => failed.abort(error))
-        .finally(() => batches.delete(batch))
-      batches.add(batch)
-    }
-  } finally {
-    await Promise.all(batches)
-  }
-  either.throwIfAborted()
+  await eachInOrder(
+    (call) => bucket.pages({ prefix, after: prefix, ...call }),
+    batchesAtOnce,
+    { signal },
+    (page, call) =>
+      bucket.deleteMany(
+        page.map(({ key }) => key),
+        call,
+      ),
+    (page) => {
+      for (const { key, size } of page) {
+        if (key.endsWith('/')) continue
+        total.files++
+        total.bytes += size
+      }
+      onProgress?.({ ...total })
+    },
+  )
   await bucket.delete(prefix, { signal })
   return total
 }
