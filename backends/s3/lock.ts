@@ -22,7 +22,8 @@ const nothing = Buffer.alloc(0)
 
 /**
  * Runs `work` while nobody else, on any process, runs any under the same lock. It is an object that can be made once,
- * which takes a server that keeps `If-None-Match: *` for PutObject; with another one the work runs without.
+ * which takes a server that keeps `If-None-Match: *` for PutObject; with another one the work runs without. See
+ * docs/s3-moves.md.
  * @param work is given the ID by which `giveBack` knows the lock
  */
 export async function locked<T>(

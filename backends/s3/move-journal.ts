@@ -8,7 +8,7 @@ import type { Store } from './store.ts'
 import { keepTouching } from './touch.ts'
 
 // What of a move is under way is written down, so that the same call, or the cleanup, goes on with a move whose process
-// died, and does not take its own copies for somebody else's files.
+// died, and does not take its own copies for somebody else's files; see docs/s3-moves.md.
 
 const Place = Type.Object({ folder: Type.String(), path: Type.String() })
 const Journal = Type.Object({

@@ -11,7 +11,8 @@ import { isReplaced, type Journal, OpenJournal, unfinishedMove } from './move-jo
 import type { Target } from './publish.ts'
 import type { Store } from './store.ts'
 
-// S3 has no rename: a move is a copy and then a deletion, with a journal; see `move-journal.ts`.
+// S3 has no rename: a move is a copy and then a deletion, with a journal. docs/s3-moves.md has the steps, and what a
+// crash between any two of them leaves.
 
 const copiesAtOnce = 32
 /** How often a file that changes while it is moved is copied again. */

@@ -5,6 +5,7 @@ import { free } from '../../buffers.ts'
 /**
  * Frees what the connection reads into as soon as the HTTP parser has copied the body out of it: to the end of the body,
  * when the connection becomes another request's, or until the function that it gives is called.
+ * Bench row `s3-memory`.
  */
 export function freeReads(body: Readable): () => void {
   if (!(body instanceof IncomingMessage)) return () => {}

@@ -5,7 +5,7 @@ const withBytes = new Set(['PutObjectCommand', 'UploadPartCommand'])
 
 /**
  * Hashing every byte with SHA-256 to sign it costs more than all else that is done with it. The CRC-32 that the SDK adds
- * tells a broken body, TLS a forged one.
+ * tells a broken body, TLS a forged one. Bench row `s3-upload`.
  */
 export function signWithoutBody(client: S3Client): void {
   client.middlewareStack.add(
