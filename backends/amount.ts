@@ -8,7 +8,7 @@ export function amountOf({ type, size }: Pick<Entry, 'type' | 'size'>): Amount {
 }
 
 /** By how much a write changed the usage. */
-export function growth({ entry, replaced }: Written): Amount {
+export function growthOf({ entry, replaced }: Written): Amount {
   return { bytes: amountOf(entry).bytes - (replaced ?? 0), files: replaced === undefined ? 1 : 0 }
 }
 

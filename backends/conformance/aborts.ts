@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { parsePath } from '../path.ts'
-import { digest, inChunks, interrupted, MiB, patternBytes } from './bytes.ts'
+import { digest, inChunks, interruptHalfway, MiB, patternBytes } from './bytes.ts'
 import { type Cases, call, readRange } from './subject.ts'
 
 const aborted = { signal: AbortSignal.abort() }
@@ -16,7 +16,7 @@ export const aborts: Cases = {
     ] as const) {
       for (const path of ['dir/new', 'old']) {
         const controller = new AbortController()
-        const source = interrupted(patternBytes(bytes), () => controller.abort())
+        const source = interruptHalfway(patternBytes(bytes), () => controller.abort())
         const { signal } = controller
         await assert.rejects(subject.backend.write(subject.folder, parsePath(path), source, { signal, size }))
         assert.ok((await source.next()).done, 'the source was ended')
@@ -87,7 +87,7 @@ export const aborts: Cases = {
     const { backend, folder } = subject
     for (const path of ['dir/a', 'dir/b']) await subject.write(path, path)
     const whole = ['dir/', 'dir/a', 'dir/b']
-    const states = async (change: Promise<unknown>, before: string[], after: string[]) => {
+    const endsWhole = async (change: Promise<unknown>, before: string[], after: string[]) => {
       const done = await change.then(
         () => true,
         () => false,
@@ -95,11 +95,11 @@ export const aborts: Cases = {
       assert.deepEqual(await subject.keys(), done ? after : before)
       return done
     }
-    if (await states(backend.mkdir(folder, parsePath('new'), aborted), whole, [...whole, 'new/'])) {
+    if (await endsWhole(backend.mkdir(folder, parsePath('new'), aborted), whole, [...whole, 'new/'])) {
       await backend.remove(folder, parsePath('new'), call)
     }
     if (
-      await states(backend.move(folder, parsePath('dir/a'), parsePath('dir/c'), aborted), whole, [
+      await endsWhole(backend.move(folder, parsePath('dir/a'), parsePath('dir/c'), aborted), whole, [
         'dir/',
         'dir/b',
         'dir/c',
@@ -107,6 +107,6 @@ export const aborts: Cases = {
     ) {
       await backend.move(folder, parsePath('dir/c'), parsePath('dir/a'), call)
     }
-    await states(backend.remove(folder, parsePath('dir/a'), aborted), whole, ['dir/', 'dir/b'])
+    await endsWhole(backend.remove(folder, parsePath('dir/a'), aborted), whole, ['dir/', 'dir/b'])
   },
 }

@@ -23,7 +23,7 @@ export async function* inChunks(bytes: Buffer, chunkBytes = 65_521): AsyncGenera
 }
 
 /** Gives the first half of the bytes, calls `interrupt`, which may throw, and gives the rest. */
-export async function* interrupted(bytes: Buffer, interrupt: () => unknown): AsyncGenerator<Buffer> {
+export async function* interruptHalfway(bytes: Buffer, interrupt: () => unknown): AsyncGenerator<Buffer> {
   const half = Math.floor(bytes.length / 2)
   yield* inChunks(bytes.subarray(0, half))
   await interrupt()

@@ -6,7 +6,7 @@ import { AlreadyExists, IsADirectory, NotFound } from '../errors.ts'
 import { orderKey } from '../order.ts'
 import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
-import { call, fails, readRange, type Subject } from './subject.ts'
+import { assertFails, call, readRange, type Subject } from './subject.ts'
 
 export type CasesWith<C extends Capability> = Record<string, (subject: Subject, backend: Capable<C>) => Promise<void>>
 
@@ -40,7 +40,7 @@ export const copy: CasesWith<'copy'> = {
   'it replaces a file, unless ifAbsent says not to': async (subject, backend) => {
     await subject.write('from', 'new')
     await subject.write('to', 'the old one')
-    await fails(
+    await assertFails(
       backend.copy(subject.folder, parsePath('from'), parsePath('to'), { ...call, ifAbsent: true }),
       AlreadyExists,
     )
@@ -53,9 +53,9 @@ export const copy: CasesWith<'copy'> = {
 
   'directories and what is not there cannot be copied': async (subject, backend) => {
     await subject.write('dir/file', 'content')
-    await fails(backend.copy(subject.folder, parsePath('dir'), parsePath('to'), call), IsADirectory)
-    await fails(backend.copy(subject.folder, parsePath('dir/file'), parsePath('dir'), call), IsADirectory)
-    await fails(backend.copy(subject.folder, parsePath('missing'), parsePath('to'), call), NotFound)
+    await assertFails(backend.copy(subject.folder, parsePath('dir'), parsePath('to'), call), IsADirectory)
+    await assertFails(backend.copy(subject.folder, parsePath('dir/file'), parsePath('dir'), call), IsADirectory)
+    await assertFails(backend.copy(subject.folder, parsePath('missing'), parsePath('to'), call), NotFound)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file'])
   },
 
@@ -82,7 +82,7 @@ export const clone: CasesWith<'clone'> = {
     await makeTree(subject)
     const { checkpoints, ...cloned } = await cloneInto(subject, backend, to)
     assert.deepEqual(cloned, { files: 3, bytes: 9 * MiB + 7, changed: [], changedCount: 0 })
-    await isSameTree(subject, to)
+    await assertSameTree(subject, to)
     for (const checkpoint of checkpoints) assert.deepEqual(JSON.parse(JSON.stringify(checkpoint)), checkpoint)
   },
 
@@ -127,7 +127,7 @@ export const clone: CasesWith<'clone'> = {
     await stopped.catch((error) => assert.ok(controller.signal.aborted, error))
     const { files, bytes } = await cloneInto(subject, backend, to, { checkpoint: checkpoints.at(-1) })
     assert.deepEqual({ files, bytes }, { files: 3, bytes: 9 * MiB + 7 })
-    await isSameTree(subject, to)
+    await assertSameTree(subject, to)
   },
 }
 
@@ -275,7 +275,7 @@ async function cloneInto(subject: Subject, backend: Capable<'clone'>, to: string
 }
 
 /** Modes and modification times too, where the storage keeps what `write` was given. */
-async function isSameTree(subject: Subject, to: string): Promise<void> {
+async function assertSameTree(subject: Subject, to: string): Promise<void> {
   const source = await subject.entries({ recursive: true })
   const copied = await subject.entries({ recursive: true }, to)
   assert.deepEqual(copied.map(orderKey), source.map(orderKey))

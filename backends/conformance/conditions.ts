@@ -2,21 +2,21 @@ import assert from 'node:assert/strict'
 import { AlreadyExists, IsADirectory, PreconditionFailed } from '../errors.ts'
 import { parsePath } from '../path.ts'
 import { digest, inChunks, MiB, patternBytes } from './bytes.ts'
-import { type Cases, call, fails, type Subject } from './subject.ts'
+import { assertFails, type Cases, call, type Subject } from './subject.ts'
 
 export const conditions: Cases = {
   'ifAbsent stores what is new and replaces nothing': async (subject) => {
     const { replaced } = await subject.write('file', 'first', { ifAbsent: true })
     assert.equal(replaced, undefined)
-    await fails(subject.write('file', 'second', { ifAbsent: true }), AlreadyExists)
-    await fails(subject.write('file', '', { ifAbsent: true }), AlreadyExists)
-    await fails(subject.write('file', patternBytes(9 * MiB), { ifAbsent: true, size: undefined }), AlreadyExists)
+    await assertFails(subject.write('file', 'second', { ifAbsent: true }), AlreadyExists)
+    await assertFails(subject.write('file', '', { ifAbsent: true }), AlreadyExists)
+    await assertFails(subject.write('file', patternBytes(9 * MiB), { ifAbsent: true, size: undefined }), AlreadyExists)
     assert.equal(await subject.text('file'), 'first')
   },
 
   'ifAbsent does not replace a directory either': async (subject) => {
     await subject.backend.mkdir(subject.folder, parsePath('dir'), call)
-    await fails(subject.write('dir', 'content', { ifAbsent: true }), AlreadyExists, IsADirectory)
+    await assertFails(subject.write('dir', 'content', { ifAbsent: true }), AlreadyExists, IsADirectory)
     assert.deepEqual(await subject.keys(), ['dir/'])
   },
 
@@ -26,24 +26,24 @@ export const conditions: Cases = {
       ['small', 1000],
       ['large', 9 * MiB],
     ] as const) {
-      await oneWins(subject, path, bytes)
+      await assertOneWins(subject, path, bytes)
     }
   },
 
   'ifMatch replaces the file that has this etag, and no other': async (subject) => {
     const { etag } = (await subject.write('file', 'first')).entry
-    await fails(subject.write('file', 'second', { ifMatch: 'another' }), PreconditionFailed)
+    await assertFails(subject.write('file', 'second', { ifMatch: 'another' }), PreconditionFailed)
     assert.equal(await subject.text('file'), 'first')
     if (etag === undefined) return
     const { entry } = await subject.write('file', 'second', { ifMatch: etag })
     assert.equal(await subject.text('file'), 'second')
-    await fails(subject.write('file', 'third', { ifMatch: etag }), PreconditionFailed)
+    await assertFails(subject.write('file', 'third', { ifMatch: etag }), PreconditionFailed)
     await subject.write('file', 'third', { ifMatch: entry.etag })
     assert.equal(await subject.text('file'), 'third')
   },
 
   'ifMatch is not fulfilled by what is not there': async (subject) => {
-    await fails(subject.write('dir/file', 'content', { ifMatch: 'any' }), PreconditionFailed)
+    await assertFails(subject.write('dir/file', 'content', { ifMatch: 'any' }), PreconditionFailed)
     assert.equal((await subject.keys()).includes('dir/file'), false)
   },
 
@@ -72,7 +72,7 @@ export const conditions: Cases = {
   },
 }
 
-async function oneWins(subject: Subject, path: string, bytes: number): Promise<void> {
+async function assertOneWins(subject: Subject, path: string, bytes: number): Promise<void> {
   const contents = Array.from({ length: bytes > MiB ? 3 : 8 }, (_, index) => patternBytes(bytes, `writer ${index}`))
   const results = await Promise.allSettled(
     contents.map((content, index) => {
@@ -87,7 +87,7 @@ async function oneWins(subject: Subject, path: string, bytes: number): Promise<v
   const winners = contents.filter((_, index) => results[index]?.status === 'fulfilled')
   assert.equal(winners.length, 1, `${path}: exactly one writer wins`)
   for (const result of results) {
-    if (result.status === 'rejected') await fails(Promise.reject(result.reason), AlreadyExists)
+    if (result.status === 'rejected') await assertFails(Promise.reject(result.reason), AlreadyExists)
   }
   assert.equal(digest(await subject.bytes(path)), digest(winners[0] ?? Buffer.of()))
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { AlreadyExists, NotEmpty, NotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { type Cases, call, fails, forEach } from './subject.ts'
+import { assertFails, type Cases, call, forEach } from './subject.ts'
 
 export const directories: Cases = {
   'a directory is made with those that lead to it': async (subject) => {
@@ -17,7 +17,7 @@ export const directories: Cases = {
     await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     await subject.write('dir/file', 'content')
     for (const path of ['empty', 'dir', 'dir/file']) {
-      await fails(subject.backend.mkdir(subject.folder, parsePath(path), call), AlreadyExists)
+      await assertFails(subject.backend.mkdir(subject.folder, parsePath(path), call), AlreadyExists)
     }
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file', 'empty/'])
     assert.equal(await subject.text('dir/file'), 'content')
@@ -36,8 +36,8 @@ export const removals: Cases = {
   'a file is removed, and told what it was': async (subject) => {
     for (const path of ['file', 'file2', 'dir/file']) await subject.write(path, 'content')
     assert.deepEqual(await subject.backend.remove(subject.folder, parsePath('file'), call), { files: 1, bytes: 7 })
-    await fails(subject.stat('file'), NotFound)
-    await fails(subject.bytes('file'), NotFound)
+    await assertFails(subject.stat('file'), NotFound)
+    await assertFails(subject.bytes('file'), NotFound)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file', 'file2'])
   },
 
@@ -45,7 +45,7 @@ export const removals: Cases = {
     await subject.write('dir/file', 'content')
     for (const recursive of [false, true]) {
       for (const path of ['missing', 'dir/missing', 'di', 'missing/file']) {
-        await fails(subject.backend.remove(subject.folder, parsePath(path), { ...call, recursive }), NotFound)
+        await assertFails(subject.backend.remove(subject.folder, parsePath(path), { ...call, recursive }), NotFound)
       }
     }
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file'])
@@ -54,12 +54,12 @@ export const removals: Cases = {
   'a directory that has entries is removed only recursively': async (subject) => {
     for (const path of ['dir/a', 'dir/sub/b', 'dir-x', 'dir.txt', 'dir0']) await subject.write(path, path)
     await subject.backend.mkdir(subject.folder, parsePath('dir/empty'), call)
-    await fails(subject.backend.remove(subject.folder, parsePath('dir'), call), NotEmpty)
+    await assertFails(subject.backend.remove(subject.folder, parsePath('dir'), call), NotEmpty)
     await subject.backend.remove(subject.folder, parsePath('dir/empty'), call)
     const removed = await subject.backend.remove(subject.folder, parsePath('dir'), { ...call, recursive: true })
     assert.deepEqual(removed, { files: 2, bytes: 14 })
     assert.deepEqual(await subject.keys(), ['dir-x', 'dir.txt', 'dir0'])
-    for (const path of ['dir', 'dir/a', 'dir/sub/b']) await fails(subject.stat(path), NotFound)
+    for (const path of ['dir', 'dir/a', 'dir/sub/b']) await assertFails(subject.stat(path), NotFound)
   },
 
   'an empty directory is removed either way': async (subject) => {

@@ -64,13 +64,17 @@ export async function conformance(open: Open): Promise<ConformanceCase[]> {
   const present = capabilitiesOf(backend)
   await backend.close()
   return [
-    ...Object.entries(required).flatMap(([group, cases]) => named(group, cases, open)),
-    ...present.flatMap((capability) => named(capability, narrowed(capability), open)),
-    ...named('backend', { 'it has what its capabilities say, and nothing else': hasExactly(present), ...itself }, open),
+    ...Object.entries(required).flatMap(([group, cases]) => nameCases(group, cases, open)),
+    ...present.flatMap((capability) => nameCases(capability, narrowCases(capability), open)),
+    ...nameCases(
+      'backend',
+      { 'it has what its capabilities say, and nothing else': hasExactly(present), ...itself },
+      open,
+    ),
   ]
 }
 
-function named(group: string, cases: Cases, open: Open): ConformanceCase[] {
+function nameCases(group: string, cases: Cases, open: Open): ConformanceCase[] {
   return Object.entries(cases).map(([name, run]) => ({
     name: `${group}: ${name}`,
     run: () => Subject.with(open, run),
@@ -78,7 +82,7 @@ function named(group: string, cases: Cases, open: Open): ConformanceCase[] {
 }
 
 /** The cases of a capability, as cases of any backend. */
-function narrowed<C extends Capability>(capability: C): Cases {
+function narrowCases<C extends Capability>(capability: C): Cases {
   const cases: CasesWith<C> = optional[capability]
   return Object.fromEntries(
     Object.entries(cases).map(([name, run]) => [

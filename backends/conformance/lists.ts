@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { NotADirectory, NotFound } from '../errors.ts'
 import { compareBytes, orderKey } from '../order.ts'
 import { parsePath } from '../path.ts'
-import { type Cases, call, fails, forEach, type Subject } from './subject.ts'
+import { assertFails, type Cases, call, forEach, type Subject } from './subject.ts'
 
 export const lists: Cases = {
   'a directory is listed, or the tree below it': async (subject) => {
@@ -21,9 +21,9 @@ export const lists: Cases = {
     await subject.write('dir/file', 'content')
     for (const recursive of [false, true]) {
       for (const path of ['missing', 'dir/missing', 'di', 'dir2']) {
-        await fails(subject.keys({ path, recursive }), NotFound)
+        await assertFails(subject.keys({ path, recursive }), NotFound)
       }
-      await fails(subject.keys({ path: 'dir/file', recursive }), NotADirectory)
+      await assertFails(subject.keys({ path: 'dir/file', recursive }), NotADirectory)
     }
   },
 
@@ -77,7 +77,7 @@ export const lists: Cases = {
       const all = await subject.keys({ path: 'many', recursive })
       assert.equal(all.length, recursive ? 1201 : 1081)
       assert.deepEqual(all, all.toSorted(compareBytes))
-      assert.deepEqual(await pages(subject, { path: 'many', recursive }, 500), all)
+      assert.deepEqual(await listByPage(subject, { path: 'many', recursive }, 500), all)
     }
     assert.equal((await subject.keys({ recursive: true, after: 'many/sub/' })).length, 120)
   },
@@ -112,7 +112,7 @@ export const lists: Cases = {
   },
 }
 
-async function pages(
+async function listByPage(
   subject: Subject,
   options: { path: string; recursive: boolean },
   limit: number,

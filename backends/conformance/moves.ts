@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { AlreadyExists, InvalidOperation, IsADirectory, NotADirectory, NotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
-import { type Cases, call, fails, type Subject } from './subject.ts'
+import { assertFails, type Cases, call, type Subject } from './subject.ts'
 
 const overwrite = { overwrite: true }
 const nothing = { files: 0, bytes: 0 }
@@ -14,7 +14,7 @@ export const moves: Cases = {
     assert.deepEqual(await move(subject, 'from', 'a/b/to'), nothing)
     assert.deepEqual(await subject.keys(), ['a/', 'a/b/', 'a/b/to'])
     assert.equal(digest(await subject.bytes('a/b/to')), digest(bytes))
-    await fails(subject.stat('from'), NotFound)
+    await assertFails(subject.stat('from'), NotFound)
   },
 
   'a directory moves with all that is in it, and nothing else': async (subject) => {
@@ -27,17 +27,17 @@ export const moves: Cases = {
   },
 
   'what is not there does not move': async (subject) => {
-    await fails(move(subject, 'missing', 'to'), NotFound)
+    await assertFails(move(subject, 'missing', 'to'), NotFound)
     await subject.write('dir/file', 'content')
-    await fails(move(subject, 'dir/missing', 'to'), NotFound)
-    await fails(move(subject, 'di', 'to', overwrite), NotFound)
+    await assertFails(move(subject, 'dir/missing', 'to'), NotFound)
+    await assertFails(move(subject, 'di', 'to', overwrite), NotFound)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file'])
   },
 
   'nothing moves below a file, and what should have is where it was': async (subject) => {
     for (const path of ['file', 'from', 'dir/inside']) await subject.write(path, path)
     for (const options of [{}, overwrite]) {
-      for (const from of ['from', 'dir']) await fails(move(subject, from, 'file/below', options), NotADirectory)
+      for (const from of ['from', 'dir']) await assertFails(move(subject, from, 'file/below', options), NotADirectory)
     }
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/inside', 'file', 'from'])
     for (const path of ['file', 'from', 'dir/inside']) assert.equal(await subject.text(path), path)
@@ -46,7 +46,7 @@ export const moves: Cases = {
   'a file replaces a file only with overwrite': async (subject) => {
     await subject.write('from', 'moved')
     await subject.write('to', 'replaced')
-    await fails(move(subject, 'from', 'to'), AlreadyExists)
+    await assertFails(move(subject, 'from', 'to'), AlreadyExists)
     assert.equal(await subject.text('to'), 'replaced')
     assert.equal(await subject.text('from'), 'moved')
     assert.deepEqual(await move(subject, 'from', 'to', overwrite), { files: 1, bytes: 8 })
@@ -60,9 +60,9 @@ export const moves: Cases = {
     await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     const before = await subject.keys()
     for (const options of [{}, overwrite]) {
-      for (const to of ['other', 'empty', 'file']) await fails(move(subject, 'dir', to, options), AlreadyExists)
+      for (const to of ['other', 'empty', 'file']) await assertFails(move(subject, 'dir', to, options), AlreadyExists)
       for (const to of ['other', 'empty']) {
-        await fails(move(subject, 'file', to, options), AlreadyExists, IsADirectory)
+        await assertFails(move(subject, 'file', to, options), AlreadyExists, IsADirectory)
       }
     }
     assert.deepEqual(await subject.keys(), before)
@@ -72,7 +72,7 @@ export const moves: Cases = {
   'a directory does not move into itself': async (subject) => {
     await subject.write('dir/sub/file', 'content')
     for (const to of ['dir', 'dir/sub', 'dir/new', 'dir/sub/new/deep']) {
-      for (const options of [{}, overwrite]) await fails(move(subject, 'dir', to, options), InvalidOperation)
+      for (const options of [{}, overwrite]) await assertFails(move(subject, 'dir', to, options), InvalidOperation)
     }
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/sub/', 'dir/sub/file'])
     await move(subject, 'dir', 'dir2')

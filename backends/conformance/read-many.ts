@@ -4,7 +4,7 @@ import { NotFound, SourceChanged } from '../errors.ts'
 import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
 import type { CasesWith } from './capabilities.ts'
-import { call, fails } from './subject.ts'
+import { assertFails, call } from './subject.ts'
 
 export const readMany: CasesWith<'readMany'> = {
   'whole files are read, in the order that is asked for': async (subject, backend) => {
@@ -30,11 +30,11 @@ export const readMany: CasesWith<'readMany'> = {
     )
     await sleep(20) // The clock of a filesystem moves in steps.
     await subject.write('other', 'CONTENT')
-    await fails(backend.readMany(subject.folder, entries, call), SourceChanged)
+    await assertFails(backend.readMany(subject.folder, entries, call), SourceChanged)
     await backend.remove(subject.folder, parsePath('other'), call)
-    await fails(backend.readMany(subject.folder, entries, call), NotFound)
+    await assertFails(backend.readMany(subject.folder, entries, call), NotFound)
     await backend.mkdir(subject.folder, parsePath('other'), call)
-    await fails(backend.readMany(subject.folder, entries, call), SourceChanged)
+    await assertFails(backend.readMany(subject.folder, entries, call), SourceChanged)
     const { contents, close } = await backend.readMany(subject.folder, entries.slice(0, 1), call)
     assert.equal(contents.join(), 'content')
     close()

@@ -2,23 +2,23 @@ import assert from 'node:assert/strict'
 import { IsADirectory, NotADirectory, NotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
 import { digest, MiB, patternBytes } from './bytes.ts'
-import { bytesOf, type Cases, call, fails, readRange } from './subject.ts'
+import { assertFails, bytesOf, type Cases, call, readRange } from './subject.ts'
 
 export const reads: Cases = {
   'what is not there is not found': async (subject) => {
     await subject.write('file', 'content')
     for (const path of ['missing', 'missing/file', 'fil', 'file2']) {
-      await fails(subject.stat(path), NotFound)
-      await fails(subject.bytes(path), NotFound)
+      await assertFails(subject.stat(path), NotFound)
+      await assertFails(subject.bytes(path), NotFound)
     }
-    await fails(subject.stat('file/below'), NotFound, NotADirectory)
-    await fails(subject.bytes('file/below'), NotFound, NotADirectory)
+    await assertFails(subject.stat('file/below'), NotFound, NotADirectory)
+    await assertFails(subject.bytes('file/below'), NotFound, NotADirectory)
   },
 
   'a directory cannot be read': async (subject) => {
     await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     await subject.write('dir/file', 'content')
-    for (const path of ['empty', 'dir']) await fails(subject.bytes(path), IsADirectory)
+    for (const path of ['empty', 'dir']) await assertFails(subject.bytes(path), IsADirectory)
   },
 
   'stat tells what an entry is': async (subject) => {

@@ -118,7 +118,7 @@ export async function readRange(file: OpenFile, range: { start: number; end: num
 }
 
 /** The call must reject with an error of one of these classes. */
-export async function fails(result: Promise<unknown>, ...classes: (typeof BackendError)[]): Promise<void> {
+export async function assertFails(result: Promise<unknown>, ...classes: (typeof BackendError)[]): Promise<void> {
   const names = classes.map(({ name }) => name).join(' or ')
   const outcome = await result.then(
     () => undefined,

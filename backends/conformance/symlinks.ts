@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { AlreadyExists, BackendError, IsADirectory, NotFound, OutsideFolder } from '../errors.ts'
 import { parsePath } from '../path.ts'
 import type { CasesWith } from './capabilities.ts'
-import { call, fails } from './subject.ts'
+import { assertFails, call } from './subject.ts'
 
 export const symlink: CasesWith<'symlink'> = {
   'a symlink is stored as what it is': async (subject, backend) => {
@@ -27,8 +27,8 @@ export const symlink: CasesWith<'symlink'> = {
     await backend.symlink(subject.folder, parsePath('to-dir'), 'dir', call)
     for (const path of ['to-file', 'dir/up', 'to-dir/file']) assert.equal(await subject.text(path), 'content')
     await backend.symlink(subject.folder, parsePath('dangling'), 'missing', call)
-    await fails(subject.text('dangling'), NotFound)
-    await fails(subject.text('to-dir'), IsADirectory)
+    await assertFails(subject.text('dangling'), NotFound)
+    await assertFails(subject.text('to-dir'), IsADirectory)
   },
 
   'a listing does not follow it': async (subject, backend) => {
@@ -47,20 +47,20 @@ export const symlink: CasesWith<'symlink'> = {
       ['dir/deep', `../${outside}etc/passwd`],
     ] as const) {
       await backend.symlink(folder, parsePath(path), target, call)
-      await fails(subject.text(path), OutsideFolder)
+      await assertFails(subject.text(path), OutsideFolder)
     }
     for (const [path, target] of [
       ['root', '/'],
       ['up', outside],
     ] as const) {
       await backend.symlink(folder, parsePath(path), target, call)
-      await fails(subject.text(`${path}/etc/passwd`), OutsideFolder)
-      await fails(subject.stat(`${path}/etc/passwd`), OutsideFolder)
-      await fails(subject.keys({ path: `${path}/etc` }), OutsideFolder)
-      await fails(subject.write(`${path}/tmp/storage-proxy-conformance`, 'content'), OutsideFolder)
-      await fails(backend.mkdir(folder, parsePath(`${path}/tmp/storage-proxy-conformance`), call), OutsideFolder)
-      await fails(backend.move(folder, parsePath(`${path}/etc/passwd`), parsePath('stolen'), call), OutsideFolder)
-      await fails(backend.remove(folder, parsePath(`${path}/tmp/storage-proxy-conformance`), call), OutsideFolder)
+      await assertFails(subject.text(`${path}/etc/passwd`), OutsideFolder)
+      await assertFails(subject.stat(`${path}/etc/passwd`), OutsideFolder)
+      await assertFails(subject.keys({ path: `${path}/etc` }), OutsideFolder)
+      await assertFails(subject.write(`${path}/tmp/storage-proxy-conformance`, 'content'), OutsideFolder)
+      await assertFails(backend.mkdir(folder, parsePath(`${path}/tmp/storage-proxy-conformance`), call), OutsideFolder)
+      await assertFails(backend.move(folder, parsePath(`${path}/etc/passwd`), parsePath('stolen'), call), OutsideFolder)
+      await assertFails(backend.remove(folder, parsePath(`${path}/tmp/storage-proxy-conformance`), call), OutsideFolder)
     }
     assert.equal((await subject.keys({})).includes('stolen'), false)
   },
@@ -70,22 +70,25 @@ export const symlink: CasesWith<'symlink'> = {
     await backend.write(other, parsePath('file'), (async function* () {})(), { ...call, size: 0 })
     for (const up of ['..', '../..', '../../../..']) {
       await backend.symlink(subject.folder, parsePath('link'), `${up}/${other}/file`, call)
-      await fails(subject.text('link'), OutsideFolder, NotFound)
+      await assertFails(subject.text('link'), OutsideFolder, NotFound)
     }
   },
 
   'a loop ends with an error': async (subject, backend) => {
     await backend.symlink(subject.folder, parsePath('a'), 'b', call)
     await backend.symlink(subject.folder, parsePath('b'), 'a', call)
-    await fails(subject.text('a'), BackendError)
+    await assertFails(subject.text('a'), BackendError)
   },
 
   'the rules of write hold for it': async (subject, backend) => {
     const { folder } = subject
     await subject.write('file', 'content')
     await subject.write('dir/file', 'content')
-    await fails(backend.symlink(folder, parsePath('file'), 'dir/file', { ...call, ifAbsent: true }), AlreadyExists)
-    await fails(backend.symlink(folder, parsePath('dir'), 'file', call), IsADirectory)
+    await assertFails(
+      backend.symlink(folder, parsePath('file'), 'dir/file', { ...call, ifAbsent: true }),
+      AlreadyExists,
+    )
+    await assertFails(backend.symlink(folder, parsePath('dir'), 'file', call), IsADirectory)
     assert.equal(await subject.text('file'), 'content')
     assert.equal((await backend.symlink(folder, parsePath('file'), 'dir/file', call)).replaced, 7)
     assert.equal((await subject.stat('file')).type, 'symlink')

@@ -3,8 +3,8 @@ import { randomUUID } from 'node:crypto'
 import type { Backend } from '../backend.ts'
 import { AlreadyExists, IsADirectory, UploadNotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, inChunks, interrupted, MiB, patternBytes } from './bytes.ts'
-import { bytesOf, type Cases, call, fails, type Subject } from './subject.ts'
+import { digest, inChunks, interruptHalfway, MiB, patternBytes } from './bytes.ts'
+import { assertFails, bytesOf, type Cases, call, type Subject } from './subject.ts'
 
 export const uploads: Cases = {
   'an upload in pieces becomes a file': async (subject) => {
@@ -69,7 +69,7 @@ export const uploads: Cases = {
       const bytes = patternBytes(first + 8 * MiB)
       await append(subject, upload, bytes, [0, first])
       const failure = new Error('the client is gone')
-      const source = interrupted(bytes.subarray(first), () => {
+      const source = interruptHalfway(bytes.subarray(first), () => {
         throw failure
       })
       let durable = first
@@ -94,7 +94,7 @@ export const uploads: Cases = {
     const bytes = patternBytes(9 * MiB)
     await append(subject, upload, bytes, [0, MiB])
     const controller = new AbortController()
-    const source = interrupted(bytes.subarray(MiB), () => controller.abort())
+    const source = interruptHalfway(bytes.subarray(MiB), () => controller.abort())
     const options = { signal: controller.signal, offset: MiB }
     await assert.rejects(subject.backend.appendUpload(subject.folder, upload, source, options))
     await append(subject, upload, bytes, [MiB, bytes.length])
@@ -147,7 +147,7 @@ export const uploads: Cases = {
     await subject.write('file', 'the old one')
     const upload = await begin(subject)
     await append(subject, upload, Buffer.from('new'), [0, 3])
-    await fails(complete(subject, upload, 'file', 3, { ifAbsent: true }), AlreadyExists)
+    await assertFails(complete(subject, upload, 'file', 3, { ifAbsent: true }), AlreadyExists)
     assert.equal(await subject.text('file'), 'the old one')
     assert.equal((await readUpload(subject, upload)).toString(), 'new', 'the upload is still there')
     assert.equal((await complete(subject, upload, 'file', 3)).replaced, 11)
@@ -158,7 +158,7 @@ export const uploads: Cases = {
     await subject.write('dir/file', 'content')
     const upload = await begin(subject)
     await append(subject, upload, Buffer.from('new'), [0, 3])
-    await fails(complete(subject, upload, 'dir', 3), IsADirectory)
+    await assertFails(complete(subject, upload, 'dir', 3), IsADirectory)
     await complete(subject, upload, 'elsewhere', 3)
     assert.equal(await subject.text('elsewhere'), 'new')
     assert.equal(await subject.text('dir/file'), 'content')
@@ -168,7 +168,7 @@ export const uploads: Cases = {
     const upload = await begin(subject)
     await append(subject, upload, Buffer.from('content'), [0, 7])
     await complete(subject, upload, 'file', 7)
-    await isForgotten(subject, upload)
+    await assertForgotten(subject, upload)
     await subject.backend.abortUpload(subject.folder, upload, call)
     assert.equal(await subject.text('file'), 'content', 'aborting it then changes nothing')
   },
@@ -177,7 +177,7 @@ export const uploads: Cases = {
     const upload = await begin(subject)
     await append(subject, upload, patternBytes(6 * MiB), [0, 6 * MiB])
     await subject.backend.abortUpload(subject.folder, upload, call)
-    await isForgotten(subject, upload)
+    await assertForgotten(subject, upload)
     await subject.backend.abortUpload(subject.folder, upload, call)
     await subject.backend.abortUpload(subject.folder, randomUUID(), call)
     assert.deepEqual(await subject.keys(), [])
@@ -225,10 +225,10 @@ async function readUpload({ backend, folder }: Subject, upload: string): Promise
   return bytesOf(await backend.readUpload(folder, upload, call))
 }
 
-async function isForgotten(subject: Subject, upload: string): Promise<void> {
+async function assertForgotten(subject: Subject, upload: string): Promise<void> {
   const { backend, folder } = subject
   const source = inChunks(Buffer.from('more'))
-  await fails(backend.appendUpload(folder, upload, source, { ...call, offset: 0 }), UploadNotFound)
-  await fails(backend.readUpload(folder, upload, call), UploadNotFound)
-  await fails(complete(subject, upload, 'again', 0), UploadNotFound)
+  await assertFails(backend.appendUpload(folder, upload, source, { ...call, offset: 0 }), UploadNotFound)
+  await assertFails(backend.readUpload(folder, upload, call), UploadNotFound)
+  await assertFails(complete(subject, upload, 'again', 0), UploadNotFound)
 }

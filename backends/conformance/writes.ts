@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BackendError, IsADirectory, NotADirectory, NotFound, SizeMismatch } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, inChunks, interrupted, MiB, patternBytes } from './bytes.ts'
-import { type Cases, call, fails } from './subject.ts'
+import { digest, inChunks, interruptHalfway, MiB, patternBytes } from './bytes.ts'
+import { assertFails, type Cases, call } from './subject.ts'
 
 /** Crosses the part sizes that multipart uploads commonly have: 5, 8 and 16 MiB. */
 const large = () => patternBytes(17 * MiB + 3)
@@ -22,8 +22,8 @@ export const writes: Cases = {
   'nothing is stored below a file': async (subject) => {
     await subject.write('file', 'content')
     for (const path of ['file/below', 'file/far/below']) {
-      await fails(subject.write(path, 'more'), NotADirectory)
-      await fails(subject.backend.mkdir(subject.folder, parsePath(path), call), NotADirectory)
+      await assertFails(subject.write(path, 'more'), NotADirectory)
+      await assertFails(subject.backend.mkdir(subject.folder, parsePath(path), call), NotADirectory)
     }
     assert.deepEqual(await subject.keys(), ['file'])
     assert.equal(await subject.text('file'), 'content')
@@ -73,7 +73,7 @@ export const writes: Cases = {
   'a directory is not replaced': async (subject) => {
     await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
     await subject.write('dir/file', 'content')
-    for (const path of ['empty', 'dir']) await fails(subject.write(path, 'content'), IsADirectory)
+    for (const path of ['empty', 'dir']) await assertFails(subject.write(path, 'content'), IsADirectory)
     assert.deepEqual(await subject.keys(), ['dir/', 'dir/file', 'empty/'])
   },
 
@@ -88,7 +88,7 @@ export const writes: Cases = {
       [9 * MiB, 6 * MiB],
     ] as const) {
       for (const path of ['dir/new', 'old']) {
-        await fails(subject.write(path, patternBytes(bytes), { size }), SizeMismatch)
+        await assertFails(subject.write(path, patternBytes(bytes), { size }), SizeMismatch)
       }
     }
     assert.deepEqual(await subject.keys(), ['old'], 'nothing is visible')
@@ -104,7 +104,7 @@ export const writes: Cases = {
         ended = true
       }
     }
-    await fails(
+    await assertFails(
       subject.backend.write(subject.folder, parsePath('file'), endless(), { ...call, size: 100_000 }),
       SizeMismatch,
     )
@@ -121,7 +121,7 @@ export const writes: Cases = {
       [12 * MiB, undefined],
     ] as const) {
       for (const path of ['dir/new', 'old']) {
-        const source = interrupted(patternBytes(bytes), () => {
+        const source = interruptHalfway(patternBytes(bytes), () => {
           throw failure
         })
         const writing = subject.backend.write(subject.folder, parsePath(path), source, { ...call, size })
@@ -135,7 +135,7 @@ export const writes: Cases = {
   'a write that fails leaves no garbage': async ({ backend, folder }) => {
     await backend.collectGarbage({ ...call, idleSeconds: 0 })
     for (const bytes of [10, 12 * MiB]) {
-      const source = interrupted(patternBytes(bytes), () => {
+      const source = interruptHalfway(patternBytes(bytes), () => {
         throw new Error('the client is gone')
       })
       await assert.rejects(backend.write(folder, parsePath('file'), source, { ...call }))
@@ -183,7 +183,7 @@ export const writes: Cases = {
 
   'writing goes on while garbage is collected': async (subject) => {
     const bytes = patternBytes(12 * MiB)
-    const source = interrupted(bytes, () => subject.backend.collectGarbage({ ...call, idleSeconds: 3600 }))
+    const source = interruptHalfway(bytes, () => subject.backend.collectGarbage({ ...call, idleSeconds: 3600 }))
     await subject.backend.write(subject.folder, parsePath('file'), source, { ...call })
     assert.equal(digest(await subject.bytes('file')), digest(bytes))
   },
@@ -191,7 +191,7 @@ export const writes: Cases = {
   'what is stored is no garbage': async (subject) => {
     await subject.write('dir/file', 'content')
     await subject.backend.mkdir(subject.folder, parsePath('empty'), call)
-    await fails(
+    await assertFails(
       subject.backend.write(subject.folder, parsePath('short'), inChunks(Buffer.alloc(10)), { ...call, size: 11 }),
       SizeMismatch,
     )

@@ -29,19 +29,19 @@ export function circuit(log: FastifyBaseLogger): Layer {
     return false
   }
 
-  const succeeded = () => {
+  const noteSuccess = () => {
     failures = 0
     if (retryAt === undefined) return
     retryAt = undefined
     log.info('the storage is back')
   }
 
-  const failed = (error: unknown) => {
+  const noteFailure = (error: unknown) => {
     if (error instanceof Unavailable) reason = error.message
     else if (isLate(error)) reason = 'it does not answer in time'
     else {
       // An answer of the storage is a sign of life; an aborted call says nothing.
-      if (error instanceof BackendError) succeeded()
+      if (error instanceof BackendError) noteSuccess()
       return
     }
     if (++failures < failuresToOpen) return
@@ -56,12 +56,12 @@ export function circuit(log: FastifyBaseLogger): Layer {
     if (step === 'answer' && isShut()) return Promise.reject(new Unavailable(`the storage is away: ${reason}`))
     return next().then(
       (result) => {
-        succeeded()
+        noteSuccess()
         return result
       },
       (error) => {
         // What a source throws may be the failure of another storage.
-        if (call.source?.failure?.error !== error) failed(error)
+        if (call.source?.failure?.error !== error) noteFailure(error)
         throw error
       },
     )

@@ -15,11 +15,11 @@ export type Layer = <T>(call: BackendCall, next: () => Promise<T>, step: Step) =
  * is to know about the members of a backend; a layer knows calls and their steps.
  */
 export function around(backend: Backend, layers: Layer[]): Backend {
-  const layer = composed(layers)
+  const layer = composeLayers(layers)
   const { readMany, copy, clone, usage, symlink, capacity, presign, presignUpload, mount } = backend
 
   const ask = <T>(call: BackendCall, run: () => Promise<T>) => layer(call, () => attempt(run), 'answer')
-  const plainly = <O extends Call, T>(
+  const pass = <O extends Call, T>(
     operation: Operation,
     names: Names,
     options: O,
@@ -28,7 +28,7 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     const call = new BackendCall(operation, names, options.signal)
     return ask(call, () => run(passOn(options, call)))
   }
-  const storing = <O extends Call, T>(
+  const store = <O extends Call, T>(
     operation: Operation,
     names: Names,
     chunks: AsyncIterable<Buffer>,
@@ -40,88 +40,87 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     call.source = source
     return ask(call, () => run(source, passOn(options, call)))
   }
-  const opening = (operation: Operation, names: Names, options: Call, run: (options: Call) => Promise<OpenFile>) => {
+  const open = (operation: Operation, names: Names, options: Call, run: (options: Call) => Promise<OpenFile>) => {
     const call = new BackendCall(operation, names, options.signal)
-    return ask(call, () => run(passOn(options, call)).then((file) => watched(layer, call, file)))
+    return ask(call, () => run(passOn(options, call)).then((file) => watchFile(layer, call, file)))
   }
 
   return {
     limits: backend.limits,
     createFolder: (folder, call) =>
-      plainly('createFolder', { folder }, call, (call) => backend.createFolder(folder, call)),
+      pass('createFolder', { folder }, call, (call) => backend.createFolder(folder, call)),
     removeFolder: (folder, options) =>
-      plainly('removeFolder', { folder }, options, (options) => backend.removeFolder(folder, options)),
-    stat: (folder, path, call) => plainly('stat', { folder, path }, call, (call) => backend.stat(folder, path, call)),
+      pass('removeFolder', { folder }, options, (options) => backend.removeFolder(folder, options)),
+    stat: (folder, path, call) => pass('stat', { folder, path }, call, (call) => backend.stat(folder, path, call)),
     list(folder, options) {
       const call = new BackendCall('list', { folder, path: options.path }, options.signal)
       return new Iteration(layer, call, backend.list(folder, passOn(options, call)), 'answer')
     },
-    read: (folder, path, call) => opening('read', { folder, path }, call, (call) => backend.read(folder, path, call)),
+    read: (folder, path, call) => open('read', { folder, path }, call, (call) => backend.read(folder, path, call)),
     write: (folder, path, source, options) =>
-      storing('write', { folder, path }, source, options, (source, options) =>
+      store('write', { folder, path }, source, options, (source, options) =>
         backend.write(folder, path, source, options),
       ),
     beginUpload: (folder, upload, call) =>
-      plainly('beginUpload', { folder, upload }, call, (call) => backend.beginUpload(folder, upload, call)),
+      pass('beginUpload', { folder, upload }, call, (call) => backend.beginUpload(folder, upload, call)),
     appendUpload: (folder, upload, source, options) =>
-      storing('appendUpload', { folder, upload }, source, options, (source, options) =>
+      store('appendUpload', { folder, upload }, source, options, (source, options) =>
         backend.appendUpload(folder, upload, source, options),
       ),
     readUpload: (folder, upload, call) =>
-      opening('readUpload', { folder, upload }, call, (call) => backend.readUpload(folder, upload, call)),
+      open('readUpload', { folder, upload }, call, (call) => backend.readUpload(folder, upload, call)),
     completeUpload: (folder, upload, path, options) =>
-      plainly('completeUpload', { folder, upload, path }, options, (options) =>
+      pass('completeUpload', { folder, upload, path }, options, (options) =>
         backend.completeUpload(folder, upload, path, options),
       ),
     abortUpload: (folder, upload, call) =>
-      plainly('abortUpload', { folder, upload }, call, (call) => backend.abortUpload(folder, upload, call)),
-    mkdir: (folder, path, call) =>
-      plainly('mkdir', { folder, path }, call, (call) => backend.mkdir(folder, path, call)),
+      pass('abortUpload', { folder, upload }, call, (call) => backend.abortUpload(folder, upload, call)),
+    mkdir: (folder, path, call) => pass('mkdir', { folder, path }, call, (call) => backend.mkdir(folder, path, call)),
     move: (folder, path, target, options) =>
-      plainly('move', { folder, path, target, toFolder: options.toFolder }, options, (options) =>
+      pass('move', { folder, path, target, toFolder: options.toFolder }, options, (options) =>
         backend.move(folder, path, target, options),
       ),
     remove: (folder, path, options) =>
-      plainly('remove', { folder, path }, options, (options) => backend.remove(folder, path, options)),
-    collectGarbage: (options) => plainly('collectGarbage', {}, options, (options) => backend.collectGarbage(options)),
-    health: (call) => plainly('health', {}, call, (call) => backend.health(call)),
+      pass('remove', { folder, path }, options, (options) => backend.remove(folder, path, options)),
+    collectGarbage: (options) => pass('collectGarbage', {}, options, (options) => backend.collectGarbage(options)),
+    health: (call) => pass('health', {}, call, (call) => backend.health(call)),
     close: () => ask(new BackendCall('close', {}), () => backend.close()),
     ...(readMany && {
       readMany(folder, entries, options) {
         const call = new BackendCall('readMany', { folder }, options.signal)
         const read = () => readMany.call(backend, folder, entries, passOn(options, call))
-        return ask(call, () => read().then((files) => unlessAbandoned(call, files)))
+        return ask(call, () => read().then((files) => closeIfAbandoned(call, files)))
       },
     }),
     ...(copy && {
       copy: (folder, path, target, options) =>
-        plainly('copy', { folder, path, target, toFolder: options.toFolder }, options, (options) =>
+        pass('copy', { folder, path, target, toFolder: options.toFolder }, options, (options) =>
           copy.call(backend, folder, path, target, options),
         ),
     }),
     ...(clone && {
       clone: (folder, toFolder, options) =>
-        plainly('clone', { folder, toFolder }, options, (options) => clone.call(backend, folder, toFolder, options)),
+        pass('clone', { folder, toFolder }, options, (options) => clone.call(backend, folder, toFolder, options)),
     }),
     ...(usage && {
-      usage: (folder, call) => plainly('usage', { folder }, call, (call) => usage.call(backend, folder, call)),
+      usage: (folder, call) => pass('usage', { folder }, call, (call) => usage.call(backend, folder, call)),
     }),
     ...(symlink && {
       symlink: (folder, path, target, options) =>
-        plainly('symlink', { folder, path, target }, options, (options) =>
+        pass('symlink', { folder, path, target }, options, (options) =>
           symlink.call(backend, folder, path, target, options),
         ),
     }),
     ...(capacity && {
-      capacity: (call) => plainly('capacity', {}, call, (call) => capacity.call(backend, call)),
+      capacity: (call) => pass('capacity', {}, call, (call) => capacity.call(backend, call)),
     }),
     ...(presign && {
       presign: (folder, path, options) =>
-        plainly('presign', { folder, path }, options, (options) => presign.call(backend, folder, path, options)),
+        pass('presign', { folder, path }, options, (options) => presign.call(backend, folder, path, options)),
     }),
     ...(presignUpload && {
       presignUpload: (folder, upload, options) =>
-        plainly('presignUpload', { folder, upload }, options, (options) =>
+        pass('presignUpload', { folder, upload }, options, (options) =>
           presignUpload.call(backend, folder, upload, options),
         ),
     }),
@@ -131,7 +130,7 @@ export function around(backend: Backend, layers: Layer[]): Backend {
   } satisfies Backend
 }
 
-function composed(layers: Layer[]): Layer {
+function composeLayers(layers: Layer[]): Layer {
   const innermost: Layer = (_call, next) => next()
   return layers.reduceRight<Layer>(
     (inner, outer) => (call, next, step) => outer(call, () => inner(call, next, step), step),
@@ -154,7 +153,7 @@ function passOn<O extends Call>(options: O, call: BackendCall): O {
 }
 
 /** What comes when nobody waits for it any more is closed. */
-function unlessAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall, opened: T): T {
+function closeIfAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall, opened: T): T {
   if (call.abandoned === undefined) return opened
   opened.close()
   throw call.abandoned.reason
@@ -211,8 +210,8 @@ class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
 }
 
 /** A file that was opened: its chunks are further steps of the call that opened it. */
-function watched(layer: Layer, call: BackendCall, opened: OpenFile): OpenFile {
-  const file = unlessAbandoned(call, opened)
+function watchFile(layer: Layer, call: BackendCall, opened: OpenFile): OpenFile {
+  const file = closeIfAbandoned(call, opened)
   const { entry, location } = file
   return {
     entry,

@@ -7,7 +7,7 @@ import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
 import { createDirectories, createDirectory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
 import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
-import { errnoOf, translated } from './errno.ts'
+import { errnoOf, translateErrors } from './errno.ts'
 import { close } from './files.ts'
 import { collectGarbage } from './garbage.ts'
 import { locationOf, openInside } from './inside.ts'
@@ -19,7 +19,7 @@ import { readChunks, smallFileBytes } from './read.ts'
 import { removeEntry, removeFolder, syncDirectory } from './remove.ts'
 import { createSmallFileReader } from './small-files.ts'
 import { abortUpload, appendUpload, beginUpload, completeUpload, openUpload } from './upload.ts'
-import { folderUsage } from './usage.ts'
+import { countFolder } from './usage.ts'
 import { copyEntry, createSymlink, writeFile } from './write.ts'
 
 export function createPosixBackend(layout: Layout, ownership: Ownership) {
@@ -47,9 +47,9 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
       const parent = await openDirectory(root, names.slice(0, -1))
       try {
         const location = parent.at(names.at(-1) ?? '')
-        const entry = toEntry(path, await translated(path, () => lstat(location)))
+        const entry = toEntry(path, await translateErrors(path, () => lstat(location)))
         if (entry === undefined) throw new NotAFile(`${path} is a socket, a FIFO or a device`)
-        return await translated(path, () => withTarget(entry, location))
+        return await translateErrors(path, () => withTarget(entry, location))
       } finally {
         parent.close()
       }
@@ -69,10 +69,10 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
       const { root, names } = place(folder, path)
       const location = join(root, ...names)
       const small = await readSmall(location)
-      if (small !== undefined) return readFile(small, path, location)
+      if (small !== undefined) return toReadFile(small, path, location)
       const fd = await openInside(root, names)
       try {
-        return { ...openFile(fd, path, regularFile(fd, path)), location: () => locationOf(fd, root) }
+        return { ...toOpenFile(fd, path, statRegularFile(fd, path)), location: () => locationOf(fd, root) }
       } catch (error) {
         close(fd)
         throw error
@@ -89,7 +89,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     async readUpload(_folder, upload) {
       const fd = await openUpload(layout, upload)
-      return openFile(fd, upload, regularFile(fd, upload))
+      return toOpenFile(fd, upload, statRegularFile(fd, upload))
     },
 
     completeUpload: (folder, upload, path, options) => completeUpload(place(folder, path), upload, options),
@@ -100,7 +100,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     clone: (from, to, options) => cloneFolder(layout, from, to, options),
 
-    usage: (folder, call) => folderUsage(layout, folder, call),
+    usage: (folder, call) => countFolder(layout, folder, call),
 
     symlink: (folder, path, target, options) => createSymlink(place(folder, path), target, options),
 
@@ -108,7 +108,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
       const { root, names } = place(folder, path)
       const parent = await createDirectories(root, names.slice(0, -1), ownership)
       try {
-        await translated(path, () => createDirectory(parent, names.at(-1) ?? '', ownership))
+        await translateErrors(path, () => createDirectory(parent, names.at(-1) ?? '', ownership))
       } finally {
         parent.close()
       }
@@ -125,7 +125,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     async health() {
       for (const place of [join(layout.root, 'folders'), layout.staging, layout.uploads, layout.trash]) {
-        await translated(`the volume's directory ${basename(place)}`, () =>
+        await translateErrors(`the volume's directory ${basename(place)}`, () =>
           access(place, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK),
         )
       }
@@ -134,7 +134,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     async capacity() {
       // Not the root, which is still there, on another disk, when the volume is unmounted.
       const place = layout.staging
-      const { bsize, blocks, bavail } = await translated('the volume', () => statfs(place)).catch((error) => {
+      const { bsize, blocks, bavail } = await translateErrors('the volume', () => statfs(place)).catch((error) => {
         if (error instanceof NotFound) throw new Unavailable('the root of the volume is gone', { cause: error })
         throw error
       })
@@ -149,7 +149,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
   } satisfies Backend
 }
 
-function openFile(fd: number, path: string, entry: Entry): OpenFile {
+function toOpenFile(fd: number, path: string, entry: Entry): OpenFile {
   return {
     entry,
     chunks: ({ start, end }) => readChunks(fd, path, start, end),
@@ -159,9 +159,9 @@ function openFile(fd: number, path: string, entry: Entry): OpenFile {
 }
 
 /** A file that was opened, read and closed. */
-function readFile({ attributes, content }: SmallFile, path: string, location: string) {
+function toReadFile({ attributes, content }: SmallFile, path: string, location: string) {
   return {
-    entry: fileEntry(path, attributes),
+    entry: toFileEntry(path, attributes),
     async *chunks({ start, end }: { start: number; end: number }) {
       if (end > start) yield content.subarray(start, end)
     },
@@ -174,11 +174,11 @@ function readFile({ attributes, content }: SmallFile, path: string, location: st
 }
 
 /** The attributes of a file that was opened this moment are in memory, so fstat(2) needs no thread. */
-function regularFile(fd: number, path: string): Entry {
-  return fileEntry(path, fs.fstatSync(fd))
+function statRegularFile(fd: number, path: string): Entry {
+  return toFileEntry(path, fs.fstatSync(fd))
 }
 
-function fileEntry(path: string, attributes: Attributes): Entry {
+function toFileEntry(path: string, attributes: Attributes): Entry {
   const entry = toEntry(path, attributes)
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   if (entry?.type !== 'file') throw new NotAFile(`${path} is a socket, a FIFO or a device`)

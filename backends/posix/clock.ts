@@ -2,7 +2,7 @@ import { open, unlink } from 'node:fs/promises'
 import type { Layout } from './layout.ts'
 
 /** The storage's own clock in milliseconds, since on a network filesystem it is what an entry's times are taken from. */
-export async function storageTime(layout: Layout): Promise<number> {
+export async function readStorageTime(layout: Layout): Promise<number> {
   const path = layout.newStaging()
   const handle = await open(path, 'wx', 0o600)
   try {

@@ -4,7 +4,7 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { Cloned, CloneOptions } from '../backend.ts'
 import { runTask } from './bulk/task.ts'
-import { storageTime } from './clock.ts'
+import { readStorageTime } from './clock.ts'
 import { openDirectory } from './directory.ts'
 import { flush } from './flush.ts'
 import type { Layout } from './layout.ts'
@@ -34,12 +34,12 @@ export async function cloneFolder(layout: Layout, from: string, to: string, opti
       const share = () => ({ fds: [source.fd, copy.fd], base: '' })
       const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
       const earlier = Value.Check(Checkpoint, options.checkpoint) ? options.checkpoint : undefined
-      const since = earlier?.bootId === bootId ? earlier.since : await storageTime(layout)
+      const since = earlier?.bootId === bootId ? earlier.since : await readStorageTime(layout)
       const before = earlier?.flushedBefore ?? 0
       onCheckpoint({ bootId, since, flushedBefore: before })
 
       const checkpoint = async () => {
-        const flushedBefore = await storageTime(layout)
+        const flushedBefore = await readStorageTime(layout)
         await flush(layout.folder(to), signal)
         onCheckpoint({ bootId, since, flushedBefore })
       }

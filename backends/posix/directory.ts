@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { NotFound } from '../errors.ts'
-import { errnoOf, translated } from './errno.ts'
+import { errnoOf, translateErrors } from './errno.ts'
 import { close, fchmod, fchown, fsync } from './files.ts'
 import { openInside, openStep, pathOf } from './inside.ts'
 
@@ -31,7 +31,7 @@ export class Directory {
   }
 
   /** Opens a directory in this one, unless it is a symlink. */
-  async child(name: string): Promise<Directory> {
+  async openChild(name: string): Promise<Directory> {
     return new Directory(await openStep(this.at(name)))
   }
 
@@ -62,7 +62,7 @@ export async function createDirectories(root: string, names: string[], ownership
     const parent = directory
     try {
       const path = names.slice(0, index + 1)
-      await translated(path.join('/'), () => createDirectory(parent, name, ownership)).catch((error) => {
+      await translateErrors(path.join('/'), () => createDirectory(parent, name, ownership)).catch((error) => {
         if (errnoOf(error.cause) !== 'EEXIST') throw error
       })
       directory = await openDirectory(root, path)
@@ -81,7 +81,7 @@ export async function createDirectory(parent: Directory, name: string, ownership
 
 /** Gives a directory the owner and the mode of what is created. */
 export async function ownDirectory(parent: Directory, name: string, ownership: Ownership): Promise<void> {
-  const directory = await parent.child(name)
+  const directory = await parent.openChild(name)
   try {
     await setOwnership(directory.fd, ownership, ownership.directoryMode)
   } finally {

@@ -50,7 +50,7 @@ export function isGone(error: unknown): boolean {
 }
 
 /** Runs `operation`, of which an error in `errnos` gives undefined. */
-export function unless<T>(errnos: string[], operation: () => T): T | undefined {
+export function ignoreErrors<T>(errnos: string[], operation: () => T): T | undefined {
   try {
     return operation()
   } catch (error) {
@@ -68,7 +68,7 @@ export function translate(error: unknown, path: string): unknown {
 }
 
 /** Runs `operation`, which concerns the entry `path`, with its system errors translated. */
-export async function translated<T>(path: string, operation: () => Promise<T>): Promise<T> {
+export async function translateErrors<T>(path: string, operation: () => Promise<T>): Promise<T> {
   try {
     return await operation()
   } catch (error) {

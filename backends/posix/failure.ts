@@ -10,7 +10,7 @@ export interface Failure {
   sourceChanged: boolean
 }
 
-export function thrown({ message, path, errno, sourceChanged }: Failure): unknown {
+export function toError({ message, path, errno, sourceChanged }: Failure): unknown {
   if (sourceChanged) return new SourceChanged(message)
   const error = new Error(message)
   return errno === undefined ? error : translate(Object.assign(error, { code: errno }), path || 'the vfolder')

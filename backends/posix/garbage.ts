@@ -1,7 +1,7 @@
 import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Amount, Call } from '../backend.ts'
-import { storageTime } from './clock.ts'
+import { readStorageTime } from './clock.ts'
 import type { Layout } from './layout.ts'
 import { removeTrees } from './remove.ts'
 
@@ -13,7 +13,7 @@ export async function collectGarbage(
   layout: Layout,
   { idleSeconds, signal }: Call & { idleSeconds: number },
 ): Promise<Amount> {
-  const oldest = (await storageTime(layout)) - idleSeconds * 1000
+  const oldest = (await readStorageTime(layout)) - idleSeconds * 1000
   const idle: string[] = []
   for (const name of await readdir(layout.staging)) {
     const stats = await lstat(join(layout.staging, name)).catch(() => undefined)

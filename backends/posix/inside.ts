@@ -2,7 +2,7 @@ import fs from 'node:fs'
 import { join } from 'node:path'
 import { NotFound, OutsideFolder, Unavailable } from '../errors.ts'
 import { maxPathBytes } from '../path.ts'
-import { errnoOf, translated } from './errno.ts'
+import { errnoOf, translateErrors } from './errno.ts'
 import { close, open } from './files.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
@@ -36,7 +36,7 @@ const toFolders = '../../..'
 /** Opens `names` below `root`, following symlinks that stay inside. The caller closes the descriptor. */
 export async function openInside(root: string, names: string[], flags = O_RDONLY | O_NONBLOCK): Promise<number> {
   try {
-    return await translated(names.join('/') || 'the vfolder', () => openBelow(root, names, flags))
+    return await translateErrors(names.join('/') || 'the vfolder', () => openBelow(root, names, flags))
   } catch (error) {
     // An unmounted volume must not look like one whose files are gone.
     if (error instanceof NotFound && !fs.existsSync(join(root, toFolders))) {
@@ -121,7 +121,7 @@ function openByNamesSync(root: string, names: string[], flags: number): number {
 
 /** Only names lead down. */
 function locate(root: string, names: string[]): string {
-  if (names.includes('..')) throw leadsOut(names)
+  if (names.includes('..')) throw toOutsideFolder(names)
   return [root, ...names].join('/')
 }
 
@@ -148,10 +148,10 @@ function assertInside(fd: number, root: string, names: string[]): void {
   if (location === root || location.startsWith(`${root}/`)) return
   // The vfolder was removed after the open: its directory has moved.
   if (!fs.existsSync(root)) throw new NotFound(`${names.join('/')} does not exist`)
-  throw leadsOut(names)
+  throw toOutsideFolder(names)
 }
 
-function leadsOut(names: string[]): OutsideFolder {
+function toOutsideFolder(names: string[]): OutsideFolder {
   return new OutsideFolder(`${names.join('/')} leads out of the vfolder`)
 }
 

@@ -3,7 +3,7 @@ import type { Call, Entry, ListOptions } from '../backend.ts'
 import { compareBytes, orderKey, sortBytes } from '../order.ts'
 import type { Directory } from './directory.ts'
 import { type Attributes, toEntry, withTarget } from './entry.ts'
-import { errnoOf, isGone, translated } from './errno.ts'
+import { errnoOf, isGone, translateErrors } from './errno.ts'
 import { lstatMany } from './many/index.ts'
 
 /** How many names of one directory are kept in memory. A larger directory is read again for each such batch. */
@@ -63,7 +63,7 @@ function begin(directory: Directory, prefix: string, options: ListOptions): Leve
 
 /** A directory that vanished, or became something else, after it was listed has no contents to tell. */
 async function openChild(parent: Level, { path }: Entry): Promise<Directory | undefined> {
-  return parent.directory.child(path.slice(path.lastIndexOf('/') + 1)).catch((error) => {
+  return parent.directory.openChild(path.slice(path.lastIndexOf('/') + 1)).catch((error) => {
     if (isGone(error)) return undefined
     throw error
   })
@@ -80,7 +80,7 @@ async function* listLevel(
     inside === undefined || compareBytes(key, inside) > 0 || (key.endsWith('/') && inside.startsWith(key))
   let batch: { keys: string[]; complete: boolean }
   do {
-    batch = await nextKeys(directory, wanted, signal)
+    batch = await readNextKeys(directory, wanted, signal)
     yield* describe(directory, prefix, batch.keys, { signal })
     const last = batch.keys.at(-1) ?? ''
     wanted = (key) => compareBytes(key, last) > 0
@@ -88,7 +88,7 @@ async function* listLevel(
 }
 
 /** The first of the wanted names, each as its order key in this directory, and whether they are all. */
-async function nextKeys(
+async function readNextKeys(
   directory: Directory,
   wanted: (key: string) => boolean,
   signal: AbortSignal,
@@ -130,8 +130,8 @@ async function* describe(directory: Directory, prefix: string, keys: string[], c
 /** What is there by those names and of that kind now. */
 async function entriesOf(directory: Directory, prefix: string, keys: string[], call: Call): Promise<Entry[]> {
   const names = keys.map((key) => key.replace(/\/$/, ''))
-  return translated(prefix, async () => {
-    const looked = await lookAt(directory, names, call)
+  return translateErrors(prefix, async () => {
+    const looked = await lstatEach(directory, names, call)
     const entries = names.flatMap((name, index) => {
       const attributes = looked[index]
       const entry = attributes && toEntry(prefix + name, attributes)
@@ -139,17 +139,17 @@ async function entriesOf(directory: Directory, prefix: string, keys: string[], c
     })
     if (!entries.some(({ type }) => type === 'symlink')) return entries
     const location = ({ path }: Entry) => directory.at(path.slice(prefix.length))
-    const whole = await Promise.all(entries.map((entry) => unlessReplaced(withTarget(entry, location(entry)))))
+    const whole = await Promise.all(entries.map((entry) => ignoreReplaced(withTarget(entry, location(entry)))))
     return whole.filter((entry) => entry !== undefined)
   })
 }
 
-async function lookAt(directory: Directory, names: string[], call: Call): Promise<(Attributes | undefined)[]> {
+async function lstatEach(directory: Directory, names: string[], call: Call): Promise<(Attributes | undefined)[]> {
   if (names.length > fewNames) return lstatMany(directory.fd, names, call)
-  return Promise.all(names.map((name) => unlessGone(lstat(directory.at(name)))))
+  return Promise.all(names.map((name) => ignoreGone(lstat(directory.at(name)))))
 }
 
-async function unlessGone<T>(looking: Promise<T>): Promise<T | undefined> {
+async function ignoreGone<T>(looking: Promise<T>): Promise<T | undefined> {
   try {
     return await looking
   } catch (error) {
@@ -159,9 +159,9 @@ async function unlessGone<T>(looking: Promise<T>): Promise<T | undefined> {
 }
 
 /** A symlink that is something else by now cannot be read (readlink(2), EINVAL). */
-async function unlessReplaced(reading: Promise<Entry>): Promise<Entry | undefined> {
+async function ignoreReplaced(reading: Promise<Entry>): Promise<Entry | undefined> {
   try {
-    return await unlessGone(reading)
+    return await ignoreGone(reading)
   } catch (error) {
     if (errnoOf(error) === 'EINVAL') return undefined
     throw error

@@ -5,7 +5,7 @@ import type { Amount, MoveOptions } from '../backend.ts'
 import { AlreadyExists, InvalidOperation, IsADirectory, NotAFile } from '../errors.ts'
 import { createDirectories, type Directory, openDirectory } from './directory.ts'
 import { amountOf, toEntry } from './entry.ts'
-import { errnoOf, translated } from './errno.ts'
+import { errnoOf, translateErrors } from './errno.ts'
 import type { Place } from './layout.ts'
 
 export function moveEntry(from: Place, to: Place, options: MoveOptions): Promise<Amount> {
@@ -26,12 +26,12 @@ async function move(
   let toParent: Directory | undefined
   try {
     const source = fromParent.at(from[from.length - 1] ?? '')
-    const stats = await translated(fromPath, () => lstat(source))
+    const stats = await translateErrors(fromPath, () => lstat(source))
     if (toEntry(fromPath, stats) === undefined) throw new NotAFile(`${fromPath} is a socket, a FIFO or a device`)
     const parent = await createDirectories(toRoot, to.slice(0, -1), ownership)
     toParent = parent
     const target = parent.at(to[to.length - 1] ?? '')
-    return await translated(toPath, async () => {
+    return await translateErrors(toPath, async () => {
       const replaced = stats.isDirectory()
         ? await renameDirectory(source, target, toPath)
         : options.overwrite

@@ -40,7 +40,7 @@ export async function publish(
     // Nobody waits for it, and what is left of it the cleanup removes.
     if (replaced?.aside !== undefined) unlink(replaced.aside).catch(() => {})
     const stats = fd === undefined ? await lstat(target) : await fstat(fd)
-    return { entry: storedEntry(path, stats), ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
+    return { entry: toStoredEntry(path, stats), ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
   } finally {
     directory.close()
   }
@@ -89,7 +89,7 @@ async function setAside(target: string, layout: Layout): Promise<string | undefi
   )
 }
 
-function storedEntry(path: string, stats: Stats): Entry {
+function toStoredEntry(path: string, stats: Stats): Entry {
   const entry = toEntry(path, stats)
   if (entry === undefined) throw new Error(`a file that was just written has mode ${stats.mode.toString(8)}`)
   return entry

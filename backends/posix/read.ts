@@ -1,6 +1,6 @@
 import { acquireBuffer, releaseBuffer } from '../buffers.ts'
 import { Unavailable } from '../errors.ts'
-import { translated } from './errno.ts'
+import { translateErrors } from './errno.ts'
 import { read } from './files.ts'
 
 /** Up to this size a buffer of its own costs less than the pool. */
@@ -53,7 +53,7 @@ async function* readAhead(fd: number, path: string, start: number, end: number):
 async function fill(fd: number, path: string, buffer: Buffer, position: number): Promise<Buffer> {
   let filled = 0
   while (filled < buffer.length) {
-    const { bytesRead } = await translated(path, () =>
+    const { bytesRead } = await translateErrors(path, () =>
       read(fd, buffer, filled, buffer.length - filled, position + filled),
     )
     if (bytesRead === 0) throw new Unavailable(`${path} became shorter while it was read`)

@@ -7,7 +7,7 @@ import type { News } from './bulk/messages.ts'
 import { runTask, type TaskOptions } from './bulk/task.ts'
 import { openDirectory } from './directory.ts'
 import { amountOf } from './entry.ts'
-import { errnoOf, translated } from './errno.ts'
+import { errnoOf, translateErrors } from './errno.ts'
 import type { Layout } from './layout.ts'
 
 /** Two threads leave each other the directories that they share; whoever holds one open may go on making entries. */
@@ -22,7 +22,7 @@ export async function removeEntry(
   const parent = await openDirectory(root, names.slice(0, -1))
   const target = parent.at(names[names.length - 1] ?? '')
   try {
-    return await translated(names.join('/'), async () => {
+    return await translateErrors(names.join('/'), async () => {
       const removed = await layout.inTurn([{ root, names }], { signal }, () => unlinkFile(target))
       if (removed !== undefined) {
         await parent.sync()

@@ -33,7 +33,7 @@ export async function store(
   let given = 0
   let flushedAt = performance.now()
   let writing: Promise<void> = Promise.resolve()
-  const syncing = backgroundSync(fd, (bytes) => onDurable?.(position + bytes))
+  const syncing = createBackgroundSync(fd, (bytes) => onDurable?.(position + bytes))
 
   const begin = async (chunk: Buffer) => {
     const start = given
@@ -89,7 +89,7 @@ export async function store(
 }
 
 /** Flushes in the background, one flush at a time. Linux tells of a failed one once, so it is kept for `done`. */
-function backgroundSync(fd: number, onDurable: (bytes: number) => void) {
+function createBackgroundSync(fd: number, onDurable: (bytes: number) => void) {
   let writtenBytes = 0
   let syncedBytes = 0
   let running: Promise<void> | undefined

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import type { AppendOptions, CompleteOptions, Written } from '../backend.ts'
 import { UploadNotFound } from '../errors.ts'
 import { openDirectory } from './directory.ts'
-import { errnoOf, translated } from './errno.ts'
+import { errnoOf, translateErrors } from './errno.ts'
 import { close, fstat, fsync, ftruncate, open } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 import { publish } from './publish.ts'
@@ -12,7 +12,7 @@ import { store } from './store.ts'
 const { O_CREAT, O_NOFOLLOW, O_RDONLY, O_RDWR } = fs.constants
 
 export async function beginUpload(layout: Layout, upload: string): Promise<void> {
-  await translated(`the upload ${upload}`, async () => {
+  await translateErrors(`the upload ${upload}`, async () => {
     close(await open(layout.upload(upload), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600))
     const uploads = await openDirectory(layout.uploads, [])
     try {
@@ -38,7 +38,7 @@ export async function appendUpload(
   source: AsyncIterable<Buffer>,
   { offset, signal, onDurable }: AppendOptions,
 ): Promise<number> {
-  return translated(`the upload ${upload}`, async () => {
+  return translateErrors(`the upload ${upload}`, async () => {
     const fd = await openUpload(layout, upload, O_RDWR)
     try {
       // What is behind was never told of: its call did not come to its end.
@@ -54,7 +54,7 @@ export async function appendUpload(
 
 export async function completeUpload(place: Place, upload: string, options: CompleteOptions): Promise<Written> {
   const { size, ...publishing } = options
-  return translated(place.names.join('/'), async () => {
+  return translateErrors(place.names.join('/'), async () => {
     const fd = await openUpload(place.layout, upload, O_RDWR)
     try {
       if ((await fstat(fd)).size > size) await ftruncate(fd, size)
@@ -66,5 +66,5 @@ export async function completeUpload(place: Place, upload: string, options: Comp
 }
 
 export async function abortUpload(layout: Layout, upload: string): Promise<void> {
-  await translated(`the upload ${upload}`, () => rm(layout.upload(upload), { force: true }))
+  await translateErrors(`the upload ${upload}`, () => rm(layout.upload(upload), { force: true }))
 }

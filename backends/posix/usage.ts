@@ -4,7 +4,7 @@ import { runTask } from './bulk/task.ts'
 import { openDirectory } from './directory.ts'
 import type { Layout } from './layout.ts'
 
-export async function folderUsage(layout: Layout, folder: string, { signal }: Call): Promise<Amount> {
+export async function countFolder(layout: Layout, folder: string, { signal }: Call): Promise<Amount> {
   const root = layout.folder(folder)
   const directory = await openDirectory(root, [])
   try {

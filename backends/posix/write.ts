@@ -3,7 +3,7 @@ import { copyFile, lstat, readlink, rm, symlink } from 'node:fs/promises'
 import type { CopyOptions, WriteOptions, Written } from '../backend.ts'
 import { IsADirectory, NotAFile, SizeMismatch } from '../errors.ts'
 import { openDirectory } from './directory.ts'
-import { translated } from './errno.ts'
+import { translateErrors } from './errno.ts'
 import { close, fstat, open } from './files.ts'
 import { pathOf } from './inside.ts'
 import type { Place } from './layout.ts'
@@ -36,7 +36,7 @@ export async function copyEntry({ root, names: from }: Place, place: Place, opti
   const parent = await openDirectory(root, from.slice(0, -1))
   try {
     const source = parent.at(from[from.length - 1] ?? '')
-    const stats = await translated(fromPath, () => lstat(source))
+    const stats = await translateErrors(fromPath, () => lstat(source))
     if (stats.isDirectory()) throw new IsADirectory(`${fromPath} is a directory`)
     if (stats.isSymbolicLink()) return await copySymlink(place, source, options)
     return await copyContents(place, source, options)
@@ -79,7 +79,7 @@ async function stage(
   fill: (staging: string) => Promise<number | undefined>,
 ): Promise<Written> {
   const staging = place.layout.newStaging()
-  return translated(place.names.join('/'), async () => {
+  return translateErrors(place.names.join('/'), async () => {
     let fd: number | undefined
     try {
       fd = await fill(staging)

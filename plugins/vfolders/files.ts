@@ -1,4 +1,4 @@
-import { add, amountOf, atLeastNothing, growth, nothing, subtract } from '../../backends/amount.ts'
+import { add, amountOf, atLeastNothing, growthOf, nothing, subtract } from '../../backends/amount.ts'
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
 import { hasCapability } from '../../backends/capabilities.ts'
 import { AlreadyExists, NotFound } from '../../backends/errors.ts'
@@ -161,7 +161,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       const options = { signal, ifAbsent: !overwrite, toFolder: target.id }
       const copyAll = async (done: Amount) => {
         const copyFile = async (fromPath: EntryPath, toPath: EntryPath) =>
-          add(done, growth(await copying.copy(id, fromPath, toPath, options)))
+          add(done, growthOf(await copying.copy(id, fromPath, toPath, options)))
         if (source.type === 'directory') await copyTree(from, to, target, copyFile, signal)
         else await copyFile(from, to)
       }

@@ -1,4 +1,4 @@
-import { amountOf, growth, nothing } from '../../backends/amount.ts'
+import { amountOf, growthOf, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, WriteOptions, Written } from '../../backends/backend.ts'
 import { BackendError, IsADirectory, NotFound, Unavailable } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
@@ -75,7 +75,7 @@ export function createUpload(
 
       try {
         const written = await backend.write(folder, path, metered(), writing)
-        await room.settle(growth(written))
+        await room.settle(growthOf(written))
         return { path, size: written.entry.size, ...verified, ...written }
       } finally {
         hash.end()

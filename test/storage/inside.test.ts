@@ -11,7 +11,7 @@ import {
   NotFound,
   OutsideFolder,
 } from '../../backends/errors.ts'
-import { translate, translated } from '../../backends/posix/errno.ts'
+import { translate, translateErrors } from '../../backends/posix/errno.ts'
 import { openInside, openInsideSync, openStep, openStepSync } from '../../backends/posix/inside.ts'
 import { eventually, temporaryDirectory } from '../server.ts'
 
@@ -23,7 +23,7 @@ const noSymlink = O_RDONLY | O_NONBLOCK | O_NOFOLLOW
 const variants = {
   async: {
     open: openInside,
-    step: (location: string) => translated(location, () => openStep(location)),
+    step: (location: string) => translateErrors(location, () => openStep(location)),
   },
   sync: {
     open: async (...args: Parameters<typeof openInsideSync>) =>

@@ -1,11 +1,11 @@
 import fs from 'node:fs'
-import { gone, unless } from '../errno.ts'
+import { gone, ignoreErrors } from '../errno.ts'
 import { Copier, setAttributes, setDirectoryAttributes } from './copy.ts'
 import { at, entriesOf, isEmpty, lstat, openDirectory } from './directories.ts'
 import type { Durable } from './messages.ts'
 import { remove } from './remove.ts'
-import { about, Restless, type Run } from './run.ts'
-import { sameTime } from './times.ts'
+import { Restless, type Run, withPath } from './run.ts'
+import { isSameTime } from './times.ts'
 import { type Level, type Operation, walk } from './walk.ts'
 
 const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
@@ -19,9 +19,9 @@ export function clone(run: Run, durable: Durable): Operation {
   const modes = new Map<Level, number>()
   return {
     open(parent, name) {
-      const source = unless(gone, () => openDirectory(parent.fd, name))
+      const source = ignoreErrors(gone, () => openDirectory(parent.fd, name))
       if (source === undefined) {
-        run.changed(parent.path(name))
+        run.tellChanged(parent.path(name))
         return undefined
       }
       try {
@@ -87,7 +87,7 @@ class Cloning {
         } else if (entry.isFile()) this.#copyFile(level, name, isNew)
         else if (entry.isSymbolicLink()) this.#copySymlink(level, name, isNew)
       } catch (error) {
-        throw about(error, level.path(name))
+        throw withPath(error, level.path(name))
       }
     }
     return subdirectories
@@ -102,11 +102,11 @@ class Cloning {
 
   #copyFile(level: Level, name: string, isNew: boolean): void {
     for (let attempt = 0; attempt < attempts; attempt++) {
-      const fd = unless(gone, () => fs.openSync(at(level.fd, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK))
+      const fd = ignoreErrors(gone, () => fs.openSync(at(level.fd, name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK))
       try {
         const stats = fd === undefined ? undefined : fs.fstatSync(fd)
         if (fd === undefined || !stats?.isFile()) {
-          this.#run.changed(level.path(name))
+          this.#run.tellChanged(level.path(name))
           return
         }
         const isDone = !isNew && this.#isDone(level, name, stats)
@@ -139,9 +139,9 @@ class Cloning {
 
   #copySymlink(level: Level, name: string, isNew: boolean): void {
     const stats = lstat(level.fd, name)
-    const target = unless([...gone, 'EINVAL'], () => fs.readlinkSync(at(level.fd, name), { encoding: 'buffer' }))
+    const target = ignoreErrors([...gone, 'EINVAL'], () => fs.readlinkSync(at(level.fd, name), { encoding: 'buffer' }))
     if (target === undefined || !stats?.isSymbolicLink()) {
-      this.#run.changed(level.path(name))
+      this.#run.tellChanged(level.path(name))
       return
     }
     if (!isNew) this.#removeTree(level, name)
@@ -157,7 +157,7 @@ class Cloning {
     const { before, since } = this.#durable
     const durable = stats.ctimeMs < before || stats.ctimeMs >= since
     // The time of the source is set last, so a file that has it is whole.
-    const same = stats.isFile() && stats.size === source.size && sameTime(stats.mtimeMs, source.mtimeMs)
+    const same = stats.isFile() && stats.size === source.size && isSameTime(stats.mtimeMs, source.mtimeMs)
     if (durable && same) return true
     this.#removeTree(level, name)
     return false
@@ -174,10 +174,10 @@ class Cloning {
 
   #removeTree({ copy }: Level, name: string): void {
     if (!lstat(copy, name)?.isDirectory()) {
-      unless(['ENOENT'], () => fs.unlinkSync(at(copy, name)))
+      ignoreErrors(['ENOENT'], () => fs.unlinkSync(at(copy, name)))
       return
     }
-    const run = this.#run.aside()
+    const run = this.#run.createAside()
     walk(remove(run), { fds: [openDirectory(copy, '.')], names: [name], base: '' }, run)
   }
 }

@@ -1,8 +1,8 @@
 import fs from 'node:fs'
-import { gone, unless } from '../errno.ts'
+import { gone, ignoreErrors } from '../errno.ts'
 import { entriesOf, lstat, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
-import { sameTime } from './times.ts'
+import { isSameTime } from './times.ts'
 import type { Operation } from './walk.ts'
 
 /**
@@ -14,7 +14,7 @@ export function compare(run: Run): Operation {
     open(parent, name) {
       const fds: number[] = []
       for (const directory of parent.fds) {
-        const fd = unless(gone, () => openDirectory(directory, name))
+        const fd = ignoreErrors(gone, () => openDirectory(directory, name))
         if (fd !== undefined) fds.push(fd)
       }
       if (fds.length === 2) return fds
@@ -25,15 +25,15 @@ export function compare(run: Run): Operation {
 
     enter(level) {
       const { fd, copy } = level
-      if (!sameTime(fs.fstatSync(fd).mtimeMs, fs.fstatSync(copy).mtimeMs)) {
-        run.changed(level.prefix.slice(0, -1) || '.')
+      if (!isSameTime(fs.fstatSync(fd).mtimeMs, fs.fstatSync(copy).mtimeMs)) {
+        run.tellChanged(level.prefix.slice(0, -1) || '.')
       }
       const subdirectories: string[] = []
       for (const entry of entriesOf(fd)) {
         run.check()
         if (entry.isDirectory()) subdirectories.push(entry.name)
         else if (entry.isFile() && differ(lstat(fd, entry.name), lstat(copy, entry.name))) {
-          run.changed(level.path(entry.name))
+          run.tellChanged(level.path(entry.name))
         }
       }
       return subdirectories
@@ -44,5 +44,5 @@ export function compare(run: Run): Operation {
 /** Whether both are files that are not the same; one that is missing came or went. */
 function differ(source: fs.Stats | undefined, copy: fs.Stats | undefined): boolean {
   if (!source?.isFile() || !copy?.isFile()) return false
-  return source.size !== copy.size || !sameTime(source.mtimeMs, copy.mtimeMs)
+  return source.size !== copy.size || !isSameTime(source.mtimeMs, copy.mtimeMs)
 }

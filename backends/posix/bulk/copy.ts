@@ -1,5 +1,5 @@
 import fs from 'node:fs'
-import { errnoOf, unless } from '../errno.ts'
+import { errnoOf, ignoreErrors } from '../errno.ts'
 import { pathOf } from '../inside.ts'
 import { at } from './directories.ts'
 
@@ -49,7 +49,7 @@ export class Copier {
       const errno = errnoOf(error) ?? ''
       if (!doesNotShare.includes(errno)) throw error
       if (neverShares.includes(errno)) this.#shares = false
-      unless(['ENOENT'], () => fs.unlinkSync(target))
+      ignoreErrors(['ENOENT'], () => fs.unlinkSync(target))
       return false
     }
   }
@@ -98,7 +98,7 @@ function writeFully(fd: number, bytes: Buffer, position: number): void {
 /** Gives an entry that is no directory the owner, mode and modification time of another; the time last. */
 export function setAttributes(directory: number, name: string, stats: fs.Stats): void {
   const path = at(directory, name)
-  const owned = mayFail(() => fs.lchownSync(path, stats.uid, stats.gid))
+  const owned = tryChown(() => fs.lchownSync(path, stats.uid, stats.gid))
   if (!stats.isSymbolicLink() && (stats.mode & setId) !== 0) {
     // A change of owner takes these bits away, and without it they would give rights of another owner.
     fs.chmodSync(path, stats.mode & (owned ? permissions : permissions & ~setId))
@@ -108,13 +108,13 @@ export function setAttributes(directory: number, name: string, stats: fs.Stats):
 
 /** The same for an open directory. */
 export function setDirectoryAttributes(fd: number, stats: fs.Stats, mode: number): void {
-  mayFail(() => fs.fchownSync(fd, stats.uid, stats.gid))
+  tryChown(() => fs.fchownSync(fd, stats.uid, stats.gid))
   fs.fchmodSync(fd, mode & permissions)
   fs.futimesSync(fd, stats.atimeMs / 1000, stats.mtimeMs / 1000)
 }
 
 /** Only root may give files away. */
-function mayFail(chown: () => void): boolean {
+function tryChown(chown: () => void): boolean {
   try {
     chown()
     return true

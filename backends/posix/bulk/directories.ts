@@ -11,16 +11,16 @@ const ascii = /^[\x00-\x7f]*$/
 
 /** The path of an entry of an open directory. */
 export function at(fd: number, name: string): string | Buffer {
-  return rawPath(`${pathOf(fd)}/${name}`)
+  return toRawPath(`${pathOf(fd)}/${name}`)
 }
 
 /** A path in `encoding` as system calls take it. */
-export function rawPath(path: string): string | Buffer {
+export function toRawPath(path: string): string | Buffer {
   return ascii.test(path) ? path : Buffer.from(path, encoding)
 }
 
 /** The name as people read it. */
-export function readable(name: string): string {
+export function toReadable(name: string): string {
   return ascii.test(name) ? name : Buffer.from(name, encoding).toString()
 }
 

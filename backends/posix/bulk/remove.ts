@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import { amountOf } from '../entry.ts'
-import { errnoOf, unless } from '../errno.ts'
+import { errnoOf, ignoreErrors } from '../errno.ts'
 import { at, entriesOf, lstat, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import type { Level, Operation } from './walk.ts'
@@ -14,8 +14,8 @@ export function remove(run: Run): Operation {
   const unlink = (fd: number, name: string) => {
     const stats = lstat(fd, name)
     // EISDIR: it has become a directory, which another walk removes (unlink(2)).
-    const removed = unless(['ENOENT', 'EISDIR'], () => {
-      inWritable(fd, () => fs.unlinkSync(at(fd, name)))
+    const removed = ignoreErrors(['ENOENT', 'EISDIR'], () => {
+      withWriteAccess(fd, () => fs.unlinkSync(at(fd, name)))
       return true
     })
     if (!removed || stats === undefined) return
@@ -47,17 +47,17 @@ export function remove(run: Run): Operation {
 
     leave({ name }: Level, parent) {
       if (parent === undefined) return
-      const removed = unless(['ENOTEMPTY', 'EEXIST'], () => {
-        unless(['ENOENT'], () => inWritable(parent.fd, () => fs.rmdirSync(at(parent.fd, name))))
+      const removed = ignoreErrors(['ENOTEMPTY', 'EEXIST'], () => {
+        ignoreErrors(['ENOENT'], () => withWriteAccess(parent.fd, () => fs.rmdirSync(at(parent.fd, name))))
         return true
       })
-      if (!removed) run.left()
+      if (!removed) run.countLeft()
     },
   }
 }
 
 /** An owner may have taken the permission to write in a directory from all, and so from this process too. */
-function inWritable(fd: number, operation: () => void): void {
+function withWriteAccess(fd: number, operation: () => void): void {
   try {
     operation()
   } catch (error) {

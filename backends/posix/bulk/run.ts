@@ -29,7 +29,7 @@ class EntryError extends Error {
 export class Run {
   readonly #state: Int32Array
   readonly #isAside: boolean
-  #news: News = nothingNew()
+  #news: News = createNews()
   #toldAt = performance.now()
   #restedAt = performance.now()
   #checks = 0
@@ -40,7 +40,7 @@ export class Run {
   }
 
   /** For work on the side, which stops with this one but is not counted, told or shared. */
-  aside(): Run {
+  createAside(): Run {
     return new Run(this.#state, true)
   }
 
@@ -63,12 +63,12 @@ export class Run {
     this.#news.bytes += bytes
   }
 
-  changed(path: string): void {
+  tellChanged(path: string): void {
     if (this.#news.changed.length < changedPaths) this.#news.changed.push(path)
     this.#news.changedCount++
   }
 
-  left(): void {
+  countLeft(): void {
     this.#news.left++
   }
 
@@ -85,20 +85,20 @@ export class Run {
     }
   }
 
-  done(error?: unknown): void {
+  finish(error?: unknown): void {
     const failure = error === undefined || error instanceof Stopped ? undefined : failureOf(error)
     send({ kind: 'done', news: this.#news, ...(failure && { failure }) })
   }
 
   #tell(): void {
     send({ kind: 'news', news: this.#news })
-    this.#news = nothingNew()
+    this.#news = createNews()
     this.#toldAt = performance.now()
   }
 }
 
 /** Adds to an error which entry it is about, where that is not known yet. */
-export function about(error: unknown, path: string): unknown {
+export function withPath(error: unknown, path: string): unknown {
   return error instanceof Stopped || error instanceof EntryError ? error : new EntryError(path, error)
 }
 
@@ -112,7 +112,7 @@ function failureOf(error: unknown): Failure {
   }
 }
 
-function nothingNew(): News {
+function createNews(): News {
   return { files: 0, bytes: 0, changed: [], changedCount: 0, left: 0 }
 }
 

@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import { pathOf } from '../inside.ts'
-import { encoding, rawPath } from './directories.ts'
+import { encoding, toRawPath } from './directories.ts'
 
 /** A directory that changed less than this ago could change again without another change time. */
 const settledMilliseconds = 2000
@@ -8,7 +8,7 @@ const settledMilliseconds = 2000
 /**
  * The path by which the kernel knows an open directory. Through it an entry is found in half the time that the way
  * through /proc takes, but not surely in that directory, since users may swap the directories that lead to it. A swap
- * sets the change time of the directory in which it is done, so afterwards `held` says whether there was one.
+ * sets the change time of the directory in which it is done, so afterwards `hasHeld` says whether there was one.
  */
 export class Shortcut {
   readonly #path: string
@@ -32,10 +32,10 @@ export class Shortcut {
   }
 
   at(name: string): string | Buffer {
-    return rawPath(`${this.#path}/${name}`)
+    return toRawPath(`${this.#path}/${name}`)
   }
 
-  held(): boolean {
+  hasHeld(): boolean {
     try {
       return this.#versions === this.#read()
     } catch {
@@ -49,7 +49,7 @@ export class Shortcut {
     const versions: string[] = []
     let last: bigint | undefined
     for (let end = this.#root.length; end >= 0; end = this.#nextEnd(end)) {
-      const stats = fs.lstatSync(rawPath(this.#path.slice(0, end)), { bigint: true })
+      const stats = fs.lstatSync(toRawPath(this.#path.slice(0, end)), { bigint: true })
       if (!stats.isDirectory() || Date.now() - Number(stats.ctimeMs) < settledMilliseconds) return undefined
       versions.push(`${stats.dev}:${stats.ino}:${stats.ctimeNs}`)
       last = stats.ino

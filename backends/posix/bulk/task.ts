@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import type { Call, OnProgress } from '../../backend.ts'
-import { thrown } from '../failure.ts'
+import { toError } from '../failure.ts'
 import { pathOf } from '../inside.ts'
 import { watchLoad } from './load.ts'
 import { type FromThread, givesWay, idle, type News, type Share, stopped, type Work } from './messages.ts'
@@ -103,7 +103,7 @@ class Task {
     if (message.kind === 'done') {
       this.#running--
       this.#idle.push(thread)
-      if (message.failure !== undefined) this.#fail(thrown(message.failure))
+      if (message.failure !== undefined) this.#fail(toError(message.failure))
       if (this.#shares.length === 0) Atomics.add(this.#state, idle, 1)
     }
     this.#next()

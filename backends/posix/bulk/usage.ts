@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import type { Amount } from '../../backend.ts'
-import { gone, unless } from '../errno.ts'
+import { gone, ignoreErrors } from '../errno.ts'
 import { at, entriesOf, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import { Shortcut } from './shortcut.ts'
@@ -12,7 +12,7 @@ const fewFiles = 64
 const orUndefined = { throwIfNoEntry: false } as const
 
 /** Counts files and symlinks, and the bytes of files. */
-export function usage(run: Run, { root }: { root: string }): Operation {
+export function countUsage(run: Run, { root }: { root: string }): Operation {
   const countEntries = (fd: number, mayShorten: boolean) => {
     const amount: Amount = { files: 0, bytes: 0 }
     const subdirectories: string[] = []
@@ -23,19 +23,19 @@ export function usage(run: Run, { root }: { root: string }): Operation {
       if (entry.isFile()) {
         if (mayShorten && ++looked === fewFiles) shortcut = new Shortcut(fd, root)
         const path = shortcut?.isUsable ? shortcut.at(entry.name) : at(fd, entry.name)
-        const stats = unless(gone, () => fs.lstatSync(path, orUndefined))
+        const stats = ignoreErrors(gone, () => fs.lstatSync(path, orUndefined))
         if (!stats?.isFile()) continue
         amount.files++
         amount.bytes += stats.size
       } else if (entry.isDirectory()) subdirectories.push(entry.name)
       else if (entry.isSymbolicLink()) amount.files++
     }
-    return !shortcut?.isUsable || shortcut.held() ? { amount, subdirectories } : undefined
+    return !shortcut?.isUsable || shortcut.hasHeld() ? { amount, subdirectories } : undefined
   }
 
   return {
     open(parent, name) {
-      const fd = unless(gone, () => openDirectory(parent.fd, name))
+      const fd = ignoreErrors(gone, () => openDirectory(parent.fd, name))
       return fd === undefined ? undefined : [fd]
     },
 

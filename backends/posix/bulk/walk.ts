@@ -1,9 +1,9 @@
 import fs from 'node:fs'
 import { Unavailable } from '../../errors.ts'
 import { pathOf } from '../inside.ts'
-import { readable } from './directories.ts'
+import { toReadable } from './directories.ts'
 import type { Share } from './messages.ts'
-import { about, type Run } from './run.ts'
+import { type Run, withPath } from './run.ts'
 
 const { O_DIRECTORY, O_RDONLY } = fs.constants
 
@@ -60,7 +60,7 @@ export class Level {
   get prefix(): string {
     const names: string[] = []
     let level: Level = this
-    for (; level.parent !== undefined; level = level.parent) names.push(readable(level.name))
+    for (; level.parent !== undefined; level = level.parent) names.push(toReadable(level.name))
     return (
       level.#base +
       names
@@ -71,20 +71,20 @@ export class Level {
   }
 
   path(name: string): string {
-    return this.prefix + readable(name)
+    return this.prefix + toReadable(name)
   }
 
   /** Gives the descriptors back for a while. */
   suspend(): void {
     if (!this.isOpen) return
-    this.#identities = this.#fds.map(identity)
+    this.#identities = this.#fds.map(identityOf)
     this.close()
   }
 
   /** Opens the directory again, as the one that `child` is in, which is only right where nobody moved the child. */
   resume(child: Level): void {
     for (const fd of child.#fds) this.#fds.push(fs.openSync(`${pathOf(fd)}/..`, O_RDONLY | O_DIRECTORY))
-    const same = this.#fds.every((fd, index) => identity(fd) === this.#identities?.[index])
+    const same = this.#fds.every((fd, index) => identityOf(fd) === this.#identities?.[index])
     if (!same) throw new Unavailable('a directory was moved while it was worked on')
     this.#identities = undefined
   }
@@ -95,7 +95,7 @@ export class Level {
   }
 }
 
-function identity(fd: number): string {
+function identityOf(fd: number): string {
   const { dev, ino } = fs.fstatSync(fd, { bigint: true })
   return `${dev}:${ino}`
 }
@@ -105,7 +105,7 @@ export function walk(operation: Operation, share: Share, run: Run): void {
   const root = new Level(share.fds, '', share.base)
   const levels = [root]
   try {
-    root.names = share.names ?? entering(operation, root)
+    root.names = share.names ?? enter(operation, root)
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
       run.check()
       if (run.anotherWaits()) shareWork(levels, run)
@@ -116,7 +116,7 @@ export function walk(operation: Operation, share: Share, run: Run): void {
       }
       const parent = level.parent
       if (parent !== undefined && !parent.isOpen) parent.resume(level)
-      if (parent !== undefined || share.names === undefined) leaving(operation, level, parent)
+      if (parent !== undefined || share.names === undefined) leave(operation, level, parent)
       levels.pop()
       level.close()
     }
@@ -132,26 +132,26 @@ function descend(operation: Operation, levels: Level[], parent: Level, name: str
     if (fds === undefined) return
     child = new Level(fds, name, parent)
   } catch (error) {
-    throw about(error, parent.path(name))
+    throw withPath(error, parent.path(name))
   }
   levels.push(child)
   levels.at(-1 - openLevels)?.suspend()
-  child.names = entering(operation, child)
+  child.names = enter(operation, child)
 }
 
-function entering(operation: Operation, level: Level): string[] {
+function enter(operation: Operation, level: Level): string[] {
   try {
     return operation.enter(level)
   } catch (error) {
-    throw about(error, level.prefix.slice(0, -1))
+    throw withPath(error, level.prefix.slice(0, -1))
   }
 }
 
-function leaving(operation: Operation, level: Level, parent: Level | undefined): void {
+function leave(operation: Operation, level: Level, parent: Level | undefined): void {
   try {
     operation.leave?.(level, parent)
   } catch (error) {
-    throw about(error, level.prefix.slice(0, -1))
+    throw withPath(error, level.prefix.slice(0, -1))
   }
 }
 

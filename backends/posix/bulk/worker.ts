@@ -7,7 +7,7 @@ import { compare } from './compare.ts'
 import type { ToThread, Work } from './messages.ts'
 import { remove } from './remove.ts'
 import { Run } from './run.ts'
-import { usage } from './usage.ts'
+import { countUsage } from './usage.ts'
 import { type Operation, walk } from './walk.ts'
 
 /** Behind the threads that serve requests. On Linux a priority is that of one thread (setpriority(2), NOTES). */
@@ -18,17 +18,17 @@ setPriority(Number(basename(fs.readlinkSync('/proc/thread-self'))), niceness)
 parentPort?.on('message', ({ work, share, state }: ToThread) => {
   const run = new Run(state)
   try {
-    walk(operation(work, run), share, run)
-    run.done()
+    walk(createOperation(work, run), share, run)
+    run.finish()
   } catch (error) {
-    run.done(error)
+    run.finish(error)
   }
 })
 
-function operation(work: Work, run: Run): Operation {
+function createOperation(work: Work, run: Run): Operation {
   switch (work.kind) {
     case 'usage':
-      return usage(run, work)
+      return countUsage(run, work)
     case 'remove':
       return remove(run)
     case 'clone':

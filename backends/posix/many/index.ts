@@ -2,7 +2,7 @@ import { extname } from 'node:path'
 import type { Call, Entry, WholeFiles } from '../../backend.ts'
 import { type Thread, ThreadPool } from '../../thread-pool.ts'
 import type { Attributes } from '../entry.ts'
-import { thrown } from '../failure.ts'
+import { toError } from '../failure.ts'
 import { attributes, type FromThread, type ToThread } from './messages.ts'
 
 // Each of the system calls for a small file costs less than a trip to a thread; so one trip is for many of them.
@@ -45,7 +45,7 @@ export interface SmallFile {
 export async function readSmallTogether(locations: string[]): Promise<(SmallFile | undefined)[]> {
   const thread = threads.acquireNow()
   if (thread === undefined) return []
-  const answer = await answerOf(thread, { kind: 'small', locations }).catch(() => undefined)
+  const answer = await askThread(thread, { kind: 'small', locations }).catch(() => undefined)
   if (answer?.kind !== 'done') return []
   const numbers = new Float64Array(answer.result, 0, locations.length * attributes.length)
   let start = numbers.byteLength
@@ -59,13 +59,13 @@ export async function readSmallTogether(locations: string[]): Promise<(SmallFile
 
 async function ask(question: ToThread, signal: AbortSignal): Promise<ArrayBuffer> {
   signal.throwIfAborted()
-  const answer = await answerOf(await threads.acquire(signal), question)
+  const answer = await askThread(await threads.acquire(signal), question)
   signal.throwIfAborted()
-  if (answer.kind === 'failed') throw thrown(answer.failure)
+  if (answer.kind === 'failed') throw toError(answer.failure)
   return answer.result
 }
 
-function answerOf(thread: Thread<ToThread, FromThread>, question: ToThread): Promise<FromThread> {
+function askThread(thread: Thread<ToThread, FromThread>, question: ToThread): Promise<FromThread> {
   const { promise, resolve, reject } = Promise.withResolvers<FromThread>()
   thread.take({
     message: (answer) => {

@@ -1,5 +1,5 @@
 import fs from 'node:fs'
-import { gone, unless } from '../errno.ts'
+import { gone, ignoreErrors } from '../errno.ts'
 import { pathOf } from '../inside.ts'
 import { attributes } from './messages.ts'
 
@@ -7,7 +7,7 @@ export function lstatNames({ fd, names }: { fd: number; names: string[] }): Arra
   const result = new Float64Array(names.length * attributes.length)
   for (const [index, name] of names.entries()) {
     const location = `${pathOf(fd)}/${name}`
-    const stats = unless(gone, () => fs.lstatSync(location, { throwIfNoEntry: false }))
+    const stats = ignoreErrors(gone, () => fs.lstatSync(location, { throwIfNoEntry: false }))
     if (stats === undefined) continue
     for (const [offset, attribute] of attributes.entries()) {
       result[index * attributes.length + offset] = stats[attribute]

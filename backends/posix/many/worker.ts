@@ -6,14 +6,14 @@ import { readSmallFiles } from './read-small.ts'
 
 parentPort?.on('message', (question: ToThread) => {
   try {
-    const result = answerOf(question)
+    const result = answer(question)
     send({ kind: 'done', result }, [result])
   } catch (error) {
     send({ kind: 'failed', failure: failureOf(error) })
   }
 })
 
-function answerOf(question: ToThread): ArrayBuffer {
+function answer(question: ToThread): ArrayBuffer {
   switch (question.kind) {
     case 'read':
       return readFiles(question.root, question.files)

@@ -1,5 +1,5 @@
 import type { FastifyInstance } from 'fastify'
-import { growth, nothing } from '../../../backends/amount.ts'
+import { growthOf, nothing } from '../../../backends/amount.ts'
 import type { Amount, Backend } from '../../../backends/backend.ts'
 import { UploadNotFound } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
@@ -36,7 +36,7 @@ export async function completeUpload(
       await withdraw()
       throw error
     })
-    const by = written === undefined ? await afterCrash(backend, path, row, signal) : growth(written)
+    const by = written === undefined ? await afterCrash(backend, path, row, signal) : growthOf(written)
     const done = await db.transaction().execute(async (trx) => {
       const done = await trx
         .updateTable('uploads')
