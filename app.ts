@@ -24,7 +24,7 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
     clientErrorHandler: handleClientError,
     return503OnClosing: false,
     routerOptions: { maxParamLength: 16 * 1024 },
-    ...timeouts(settings),
+    ...timeoutsOf(settings),
   })
 
   await app.register(config, { config: settings })
@@ -41,7 +41,7 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
 }
 
 /** A transfer may take hours as long as bytes move; what stands still, or never gets to the point, is cut. */
-function timeouts({ idleTimeoutSeconds, headersTimeoutSeconds }: Config) {
+function timeoutsOf({ idleTimeoutSeconds, headersTimeoutSeconds }: Config) {
   return {
     connectionTimeout: idleTimeoutSeconds * 1000,
     keepAliveTimeout: Math.min(idleTimeoutSeconds, 65) * 1000,

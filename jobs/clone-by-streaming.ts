@@ -51,12 +51,12 @@ export async function cloneByStreaming(from: VolumeFolder, to: VolumeFolder, opt
     onProgress({ files: done.files, bytes: done.bytes })
     onCheckpoint({ ...done })
   }
-  for await (const path of differences(from, to, signal)) tellChanged(path)
+  for await (const path of findDifferences(from, to, signal)) tellChanged(path)
   return { files: done.files, bytes: done.bytes, changed, changedCount }
 }
 
 /** What came, went or was written to after it was copied: both listings side by side. */
-async function* differences(from: VolumeFolder, to: VolumeFolder, signal: AbortSignal): AsyncGenerator<string> {
+async function* findDifferences(from: VolumeFolder, to: VolumeFolder, signal: AbortSignal): AsyncGenerator<string> {
   const all = { recursive: true, signal }
   const copies = to.volume.backend.list(to.folder, all)[Symbol.asyncIterator]()
   try {

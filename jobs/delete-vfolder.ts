@@ -51,11 +51,11 @@ export default fp(
       const stuck = await listDeleting(app.database, volumes, app.jobs.selectFolders('delete-vfolder'))
       for (const id of stuck) {
         const last = await app.jobs.latest('delete-vfolder', id)
-        await withRequestId(() => app.database.transaction().execute((trx) => again(id, trx)), last?.requestId)()
+        await withRequestId(() => app.database.transaction().execute((trx) => queueAgain(id, trx)), last?.requestId)()
       }
     }
 
-    async function again(id: string, trx: Database): Promise<void> {
+    async function queueAgain(id: string, trx: Database): Promise<void> {
       // By now another one of that ID may be there.
       if (await beginDeletion(trx, id, 'deleting')) await app.vfolders.startDeletion(id, trx)
     }

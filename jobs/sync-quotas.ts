@@ -43,10 +43,12 @@ export default fp(
         async run({ folder, checkpoint, signal, progress, save }) {
           const logFailure = createFailureLog(app)
           const state = { ...(isCheckpoint.Check(checkpoint) ? checkpoint : nothingYet) }
-          for await (const vfolder of folder === null ? ready(app, state.after) : [await app.vfolders.get(folder)]) {
+          for await (const vfolder of folder === null
+            ? listReady(app, state.after)
+            : [await app.vfolders.get(folder)]) {
             signal.throwIfAborted()
             const started = performance.now()
-            const { counted, drift } = await sync(app, vfolder.id, signal).catch((err) => {
+            const { counted, drift } = await syncVfolder(app, vfolder.id, signal).catch((err) => {
               if (folder !== null || signal.aborted) throw err
               // One that cannot be counted must not keep the others from it.
               logFailure(err, vfolder)
@@ -101,7 +103,7 @@ function createFailureLog({ log }: FastifyInstance) {
   }
 }
 
-async function* ready(app: FastifyInstance, after: string) {
+async function* listReady(app: FastifyInstance, after: string) {
   let position = after
   for (;;) {
     const vfolders = await app.vfolders.list({ limit: page, ...(position !== '' && { after: position }) })
@@ -112,7 +114,7 @@ async function* ready(app: FastifyInstance, after: string) {
   }
 }
 
-async function sync(
+async function syncVfolder(
   app: FastifyInstance,
   id: string,
   signal: AbortSignal,

@@ -27,7 +27,7 @@ const member = new RegExp(
  * bytes. Algorithms that are not known are passed over.
  * @throws {Problem} `invalid_header`
  */
-export function expectedDigests(headers: Record<string, string | string[] | undefined>): Expected[] {
+export function readExpectedDigests(headers: Record<string, string | string[] | undefined>): Expected[] {
   return ['content-digest', 'repr-digest'].flatMap((header) => {
     const value = headers[header]
     if (value === undefined) return []

@@ -135,17 +135,17 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   return {
     host: values.HOST,
     port: values.PORT,
-    managerListener: managerListener(values),
-    publicUrl: publicUrl(values.PUBLIC_URL),
+    managerListener: managerListenerOf(values),
+    publicUrl: parsePublicUrl(values.PUBLIC_URL),
     dataDir,
     volumes: parseVolumes(volumes, dataDir),
     volumesVariable: volumes.name,
     backendPlugins: values.BACKEND_PLUGINS.split(',')
       .map((module) => module.trim())
       .filter(Boolean),
-    managerTokens: managerTokens(readVariable(env, 'MANAGER_TOKENS')),
-    signingKeys: secrets(readVariable(env, 'SIGNING_KEYS'), 32),
-    corsOrigins: corsOrigins(values.CORS_ORIGINS),
+    managerTokens: parseManagerTokens(readVariable(env, 'MANAGER_TOKENS')),
+    signingKeys: parseSecrets(readVariable(env, 'SIGNING_KEYS'), 32),
+    corsOrigins: parseCorsOrigins(values.CORS_ORIGINS),
     logLevel: values.LOG_LEVEL,
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
     maxTransfers: values.MAX_TRANSFERS ?? Number.POSITIVE_INFINITY,
@@ -187,7 +187,7 @@ function readVariable(env: NodeJS.ProcessEnv, name: string): Setting {
   }
 }
 
-function secrets({ name, text }: Setting, minLength: number): string[] | undefined {
+function parseSecrets({ name, text }: Setting, minLength: number): string[] | undefined {
   const items = text?.split(',').map((item) => item.trim())
   if (items?.some((item) => item.length < minLength)) {
     throw new ConfigError(`${name} must have at least ${minLength} characters in each of its values`)
@@ -195,8 +195,8 @@ function secrets({ name, text }: Setting, minLength: number): string[] | undefin
   return items
 }
 
-function managerTokens(setting: Setting): string[] | undefined {
-  const tokens = secrets(setting, 16)
+function parseManagerTokens(setting: Setting): string[] | undefined {
+  const tokens = parseSecrets(setting, 16)
   // Any other character cannot be sent in an Authorization header, or splits it.
   if (tokens?.every((token) => /^[!-~]+$/.test(token)) === false) {
     throw new ConfigError(`${setting.name} must have visible ASCII characters only, and commas between its values`)
@@ -204,7 +204,7 @@ function managerTokens(setting: Setting): string[] | undefined {
   return tokens
 }
 
-function managerListener(values: Static<typeof Environment>): Config['managerListener'] {
+function managerListenerOf(values: Static<typeof Environment>): Config['managerListener'] {
   if (values.MANAGER_PORT === undefined) {
     if (values.MANAGER_HOST !== undefined) throw new ConfigError('MANAGER_HOST must be set together with MANAGER_PORT')
     return undefined
@@ -212,7 +212,7 @@ function managerListener(values: Static<typeof Environment>): Config['managerLis
   return { host: values.MANAGER_HOST ?? values.HOST, port: values.MANAGER_PORT }
 }
 
-function publicUrl(text: string | undefined): string | undefined {
+function parsePublicUrl(text: string | undefined): string | undefined {
   if (text === undefined) return undefined
   const url = URL.parse(text)
   if (url === null || !/^https?:$/.test(url.protocol) || /[?#@]/.test(text)) {
@@ -221,7 +221,7 @@ function publicUrl(text: string | undefined): string | undefined {
   return url.href.replace(/\/+$/, '')
 }
 
-function corsOrigins(text: string): Config['corsOrigins'] {
+function parseCorsOrigins(text: string): Config['corsOrigins'] {
   if (text === '*') return '*'
   const origins = text.split(',').map((origin) => origin.trim())
   if (origins.some((origin) => URL.parse(origin)?.origin !== origin)) {

@@ -42,13 +42,13 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         name: `volume:${volume.name}`,
         ...(await app.volumes.health(volume)),
       }))
-      const checks = [{ name: 'database', ...(await databaseHealth()) }, ...(await Promise.all(volumes))]
+      const checks = [{ name: 'database', ...(await checkDatabase()) }, ...(await Promise.all(volumes))]
       const ready = checks.every(({ healthy }) => healthy)
       return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'unavailable', checks })
     },
   )
 
-  async function databaseHealth(): Promise<Health> {
+  async function checkDatabase(): Promise<Health> {
     return app.database.health().then(
       () => ({ healthy: true }),
       (error: Error) => ({ healthy: false, reason: error.message }),

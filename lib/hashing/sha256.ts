@@ -36,10 +36,10 @@ let shared: Thread<Order, Answer> | undefined
  */
 export function createSha256(expectedBytes = 0): Sha256 {
   const thread = expectedBytes > smallBytes && files.size < most ? shareThread() : undefined
-  return thread === undefined ? onEventLoop() : onThread(thread)
+  return thread === undefined ? hashOnEventLoop() : hashOnThread(thread)
 }
 
-function onEventLoop(): Sha256 {
+function hashOnEventLoop(): Sha256 {
   const hash = createHash('sha256')
   return {
     update(chunk) {
@@ -73,7 +73,7 @@ function leaveThread(id: number): void {
   shared = undefined
 }
 
-function onThread(thread: Thread<Order, Answer>): Sha256 {
+function hashOnThread(thread: Thread<Order, Answer>): Sha256 {
   const id = ++lastId
   let block: Buffer | undefined
   let filled = 0
@@ -134,7 +134,7 @@ function onThread(thread: Thread<Order, Answer>): Sha256 {
     }
   }
 
-  async function caughtUp(): Promise<void> {
+  async function catchUp(): Promise<void> {
     while (sent.length > blocksAhead && failure === undefined) await answered()
     if (failure !== undefined) throw failure
   }
@@ -147,7 +147,7 @@ function onThread(thread: Thread<Order, Answer>): Sha256 {
   return {
     update(chunk) {
       if (failure === undefined) add(chunk)
-      return sent.length > blocksAhead || failure !== undefined ? caughtUp() : undefined
+      return sent.length > blocksAhead || failure !== undefined ? catchUp() : undefined
     },
     async digest() {
       if (failure === undefined) sendBlock()

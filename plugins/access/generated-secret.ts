@@ -10,7 +10,7 @@ const minLength = 32
  * Reads a secret from `file`, which only its owner may read, and makes one of 256 bits on the first start. Processes
  * that start at once end up with the same secret: the first link(2) wins.
  */
-export async function generatedSecret(file: string): Promise<string> {
+export async function readOrGenerateSecret(file: string): Promise<string> {
   const secret = (await readIfPresent(file)) ?? (await generate(file))
   if (secret.length < minLength) {
     throw new ConfigError(`${file} must have at least ${minLength} characters; without it a new one is generated`)

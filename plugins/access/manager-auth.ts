@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { Problem } from '../../lib/problems.ts'
-import { generatedSecret } from './generated-secret.ts'
+import { readOrGenerateSecret } from './generated-secret.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -37,7 +37,7 @@ function createManagerAuth(tokens: string[]) {
 export default fp(
   async (app) => {
     const file = join(app.config.dataDir, 'manager-token')
-    const tokens = app.config.managerTokens ?? [await generatedSecret(file)]
+    const tokens = app.config.managerTokens ?? [await readOrGenerateSecret(file)]
     if (app.config.managerTokens === undefined) app.log.info({ file }, 'the manager token is in this file')
     app.decorate('requireManager', createManagerAuth(tokens))
   },

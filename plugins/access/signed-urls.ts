@@ -6,7 +6,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { LruMap as Cache } from 'toad-cache'
 import { Problem } from '../../lib/problems.ts'
-import { generatedSecret } from './generated-secret.ts'
+import { readOrGenerateSecret } from './generated-secret.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -72,7 +72,7 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
     sign(permission: Permission): string {
       const payload = encode(permission).toString('base64url')
       const signed = `${signingKey.id}.${payload}`
-      return `${signed}.${mac(signingKey, signed).toString('base64url')}`
+      return `${signed}.${computeMac(signingKey, signed).toString('base64url')}`
     },
 
     /**
@@ -116,7 +116,7 @@ function decode(payload: Buffer): unknown {
   return JSON.parse(json.toString())
 }
 
-function mac(key: Key, signed: string): Buffer {
+function computeMac(key: Key, signed: string): Buffer {
   return createHmac('sha256', key.secret).update(signed).digest()
 }
 
@@ -125,7 +125,7 @@ function verifyMac(keys: Key[], token: string): Permission | undefined {
   const key = keys.find((candidate) => candidate.id === id)
   if (key === undefined || payload === undefined || given === undefined || rest.length > 0) return undefined
   // Compared as text: several texts in base64url stand for the same bytes, and only one of them was given out.
-  const expected = Buffer.from(mac(key, `${id}.${payload}`).toString('base64url'))
+  const expected = Buffer.from(computeMac(key, `${id}.${payload}`).toString('base64url'))
   const received = Buffer.from(given)
   if (received.length !== expected.length || !timingSafeEqual(received, expected)) return undefined
   const permission = decode(Buffer.from(payload, 'base64url'))
@@ -136,7 +136,10 @@ function verifyMac(keys: Key[], token: string): Permission | undefined {
 export default fp(
   async (app) => {
     const { signingKeys, dataDir } = app.config
-    app.decorate('signedUrls', createSignedUrls(signingKeys ?? [await generatedSecret(join(dataDir, 'signing-key'))]))
+    app.decorate(
+      'signedUrls',
+      createSignedUrls(signingKeys ?? [await readOrGenerateSecret(join(dataDir, 'signing-key'))]),
+    )
   },
   { name: 'signed-urls', dependencies: ['config'] },
 )

@@ -63,11 +63,11 @@ const frameworkCodes: Record<string, ProblemCode> = {
 const frameworkDetails: Record<string, (request: FastifyRequest) => string> = {
   FST_ERR_BAD_URL: () => 'The path of the URL must be percent-encoded UTF-8.',
   FST_ERR_CTP_BODY_TOO_LARGE: ({ routeOptions }) => `The body is over the limit of ${routeOptions.bodyLimit} bytes.`,
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: expectedMediaType,
-  FST_INVALID_MULTIPART_CONTENT_TYPE: expectedMediaType,
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: expectedMediaTypeOf,
+  FST_INVALID_MULTIPART_CONTENT_TYPE: expectedMediaTypeOf,
 }
 
-function expectedMediaType({ routeOptions: { schema, config } }: FastifyRequest): string {
+function expectedMediaTypeOf({ routeOptions: { schema, config } }: FastifyRequest): string {
   const takesAny = config.readsBody && schema?.consumes === undefined
   const types = takesAny ? 'a well-formed media type' : (schema?.consumes ?? ['application/json']).join(' or ')
   return `Content-Type must be ${types}.`
@@ -75,12 +75,12 @@ function expectedMediaType({ routeOptions: { schema, config } }: FastifyRequest)
 
 /** As `toProblem`, but knows Fastify's errors and those of its plugins too. */
 export function toRequestProblem(error: unknown, request: FastifyRequest): Problem {
-  return (isFastifyError(error) && frameworkProblem(error, request)) || toProblem(error)
+  return (isFastifyError(error) && toFrameworkProblem(error, request)) || toProblem(error)
 }
 
-function frameworkProblem(error: FastifyError, request: FastifyRequest): Problem | undefined {
+function toFrameworkProblem(error: FastifyError, request: FastifyRequest): Problem | undefined {
   if (error instanceof Problem || error instanceof BackendError) return undefined
-  if (error.validation !== undefined) return validationProblem(error)
+  if (error.validation !== undefined) return toValidationProblem(error)
   const code = frameworkCodes[error.code]
   const detail = frameworkDetails[error.code]?.(request) ?? error.message
   if (code !== undefined) return new Problem(code, detail, { cause: error })
@@ -93,12 +93,12 @@ function isFastifyError(error: unknown): error is FastifyError {
 }
 
 /** Names the field, as the caller wrote it, and the rule. */
-function validationProblem(error: FastifyError): Problem {
+function toValidationProblem(error: FastifyError): Problem {
   const [first] = error.validation ?? []
   const path = (first?.instancePath ?? '').slice(1).replaceAll('/', '.').replace('*', 'path')
   const { missingProperty, additionalProperty } = first?.params ?? {}
   const field = [path, missingProperty ?? additionalProperty].filter(Boolean).join('.')
-  const allowed = allowedValues(error)
+  const allowed = allowedValuesOf(error)
   const broken = allowed.length > 0 ? `must be one of ${allowed.join(', ')}` : (first?.message ?? 'must be valid')
   const rule = additionalProperty === undefined ? broken : 'is not a known field'
   const part = error.validationContext ?? 'request'
@@ -108,7 +108,7 @@ function validationProblem(error: FastifyError): Problem {
 }
 
 /** Where one of several literals is expected, each of them is reported as not met. */
-function allowedValues({ validation: [first, ...others] = [] }: FastifyError): unknown[] {
+function allowedValuesOf({ validation: [first, ...others] = [] }: FastifyError): unknown[] {
   if (first?.keyword !== 'const') return []
   const alike = others.filter(({ keyword, instancePath }) => keyword === 'const' && instancePath === first.instancePath)
   return [first, ...alike].map(({ params }) => params.allowedValue)

@@ -15,7 +15,7 @@ export function createLoggers(level: string): Loggers {
   const options = { level, serializers: { req, res, busboyOptions, err: pino.stdSerializers.err } }
   const destination: DestinationStream = process.stdout.isTTY
     ? pino.transport({ target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } })
-    : turnByTurn(process.stdout.fd)
+    : createTurnStream(process.stdout.fd)
   // A child itself, since its children cost less to make than those of a root logger. Options cost as well, even empty
   // ones.
   const requests = pino(options, destination).child({})
@@ -52,7 +52,7 @@ class RequestLines extends LogController {
  * Writes the lines of one turn of the event loop together, synchronously at its end: a system call a line is a tenth of
  * what a small request costs. A process that is killed loses the lines of its last turn at most.
  */
-function turnByTurn(fd: number) {
+function createTurnStream(fd: number) {
   const destination = pino.destination({ fd, sync: true })
   let lines = ''
   const flushSync = () => {
@@ -91,12 +91,12 @@ const behindUpload = /(\/upload\/(?:tus|direct)\/[^/?&]+\/)[^?&]+/g
 
 /** Hides tokens, also where a client encoded one unusually: a reader of the log could do what it permits. */
 export function withoutToken(url: string): string {
-  if (!url.includes('%')) return redacted(url)
-  const [asWritten, plain] = [redacted(url), redacted(decoded(url))]
-  return decoded(asWritten) === plain ? asWritten : plain
+  if (!url.includes('%')) return hideTokens(url)
+  const [asWritten, plain] = [hideTokens(url), hideTokens(decode(url))]
+  return decode(asWritten) === plain ? asWritten : plain
 }
 
-function redacted(url: string): string {
+function hideTokens(url: string): string {
   return url
     .replace(tokenQuery, '$1[redacted]')
     .replace(signedToken, '[redacted]')
@@ -104,6 +104,6 @@ function redacted(url: string): string {
 }
 
 /** Decodes only ASCII, which is all that a token has, but also what was encoded more than once. */
-function decoded(url: string): string {
+function decode(url: string): string {
   return url.replace(/%(?:25)*([2-7][\da-f])/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
 }

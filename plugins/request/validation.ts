@@ -38,11 +38,11 @@ const text = createAjv('array')
 const compile: FastifySchemaCompiler<object> = ({ schema, httpPart }) => {
   const isBody = httpPart === 'body'
   const validate = (isBody ? body : text).compile(schema)
-  return (value) => validate(value) || { error: (validate.errors ?? []).map((error) => reworded(error, isBody)) }
+  return (value) => validate(value) || { error: (validate.errors ?? []).map((error) => reword(error, isBody)) }
 }
 
 /** Says what to do where Ajv only says what did not fit. */
-function reworded(error: ErrorObject, isBody: boolean): ErrorObject {
+function reword(error: ErrorObject, isBody: boolean): ErrorObject {
   const { keyword, params, data } = error
   if (keyword === 'format' && params.format === 'uuid') return { ...error, message: 'must be a UUID in lower case' }
   const isRepeated = !isBody && keyword === 'type' && Array.isArray(data)

@@ -52,7 +52,7 @@ export default fp(
   async (app) => {
     const timetable = createTimetable()
 
-    async function* pieces(request: FastifyRequest, chunks: AsyncIterable<Buffer>, rate: Rate, end?: AbortSignal) {
+    async function* pace(request: FastifyRequest, chunks: AsyncIterable<Buffer>, rate: Rate, end?: AbortSignal) {
       const signal = end === undefined ? request.abortSignal : AbortSignal.any([request.abortSignal, end])
       const pieceBytes = Math.ceil(rate.bytesPerSecond * pieceSeconds)
       for await (const chunk of chunks) {
@@ -69,7 +69,7 @@ export default fp(
     }
 
     app.decorateRequest('paced', function (this: FastifyRequest, chunks, rate, end) {
-      return rate === undefined ? chunks : pieces(this, chunks, rate, end)
+      return rate === undefined ? chunks : pace(this, chunks, rate, end)
     })
   },
   { name: 'pacing', dependencies: ['connection-abort', 'connection-idle'] },

@@ -29,7 +29,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   const { backend } = volume
 
   /** Runs what changes the usage of this vfolder, and counts the change even of what fails half way. */
-  async function counted<T>(
+  async function runCounted<T>(
     wanted: Amount,
     change: (done: Amount) => Promise<T>,
     on = vfolder,
@@ -131,19 +131,21 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
 
     async move(from: EntryPath, to: EntryPath, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
       if (target === vfolder) {
-        await counted(nothing, async (done) => subtract(done, await backend.move(id, from, to, { overwrite, signal })))
+        await runCounted(nothing, async (done) =>
+          subtract(done, await backend.move(id, from, to, { overwrite, signal })),
+        )
       } else {
         requireSameVolume(target)
         const moved = await amountIn(from, await backend.stat(id, from, { signal }), signal)
         const wanted = { ...moved }
         if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
-        const arriving = async (arrived: Amount) => {
+        const moveIn = async (arrived: Amount) => {
           const replaced = await backend.move(id, from, to, { overwrite, signal, toFolder: target.id })
           add(arrived, moved)
           subtract(arrived, replaced)
         }
-        await counted(nothing, async (left) => {
-          await counted(atLeastNothing(wanted), arriving, target, { from: id })
+        await runCounted(nothing, async (left) => {
+          await runCounted(atLeastNothing(wanted), moveIn, target, { from: id })
           subtract(left, moved)
         })
       }
@@ -167,7 +169,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       }
       const wanted = await amountIn(from, source, signal)
       if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
-      await counted(atLeastNothing(wanted), copyAll, target)
+      await runCounted(atLeastNothing(wanted), copyAll, target)
       return backend.stat(target.id, to, { signal })
     },
 
@@ -177,7 +179,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
      */
     async remove(paths: EntryPath[], options: { recursive: boolean; signal: AbortSignal }) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
-      await counted(nothing, async (done) => {
+      await runCounted(nothing, async (done) => {
         for (const path of paths) {
           try {
             subtract(done, await backend.remove(id, path, options))

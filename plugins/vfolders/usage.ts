@@ -30,16 +30,16 @@ export interface Sync {
  * @throws {Problem} `vfolder_not_found` when it is gone meanwhile
  */
 export async function putUsageRight(app: FastifyInstance, folder: string, count: () => Promise<Amount>): Promise<Sync> {
-  let before = await look(app, folder)
+  let before = await readCounters(app, folder)
   for (let attempt = 1; ; attempt++) {
     const counted = await count()
-    const after = await look(app, folder)
+    const after = await readCounters(app, folder)
     const rested = !before.busy && !after.busy && before.revision === after.revision
     if (rested && (await setUsage(app.database, folder, counted, after.revision))) {
       return { counted, drift: difference(counted, after.usage), exact: true }
     }
     if (attempt === counts) {
-      if (between(before, counted, after)) return { counted, drift: nothing, exact: false }
+      if (isBetween(before, counted, after)) return { counted, drift: nothing, exact: false }
       if (!(await setUsage(app.database, folder, counted))) throw vfolderNotFound(folder)
       return { counted, drift: difference(counted, after.usage), exact: false }
     }
@@ -48,13 +48,16 @@ export async function putUsageRight(app: FastifyInstance, folder: string, count:
 }
 
 /** In this order: a reservation that ends in between has changed the revision, and so the count does not stand. */
-async function look({ database, quotas }: FastifyInstance, folder: string): Promise<Counters & { busy: boolean }> {
+async function readCounters(
+  { database, quotas }: FastifyInstance,
+  folder: string,
+): Promise<Counters & { busy: boolean }> {
   const counters = await findCounters(database, folder)
   if (counters === undefined) throw vfolderNotFound(folder)
   return { ...counters, busy: await quotas.hasReservations(folder) }
 }
 
-function between(before: Counters, counted: Amount, after: Counters): boolean {
+function isBetween(before: Counters, counted: Amount, after: Counters): boolean {
   return (['files', 'bytes'] as const).every((unit) => {
     const least = Math.min(before.usage[unit], after.usage[unit])
     const most = Math.max(before.usage[unit] + before.reserved[unit], after.usage[unit] + after.reserved[unit])

@@ -39,7 +39,7 @@ function createVfolders(app: FastifyInstance) {
     const cached = cache.get(id)
     if (cached !== undefined) return cached
     const vfolder = await get(id)
-    if (vfolder.state === 'cloning') throw cloning(id)
+    if (vfolder.state === 'cloning') throw vfolderCloning(id)
     if (vfolder.state !== 'ready') throw vfolderNotFound(id)
     cache.set(id, vfolder)
     return vfolder
@@ -55,13 +55,13 @@ function createVfolders(app: FastifyInstance) {
   }
 
   /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */
-  async function cloneJob({ id, state }: Vfolder, source: string): Promise<Job> {
-    if (state === 'deleting') throw exists(id, 'and is being deleted')
+  async function getCloneJob({ id, state }: Vfolder, source: string): Promise<Job> {
+    if (state === 'deleting') throw vfolderExists(id, 'and is being deleted')
     // Not the newest of that ID: that may have made an earlier vfolder.
     const maker = await rows.findCloneJob(db, id)
     const found = maker === undefined ? undefined : await app.jobs.find(maker)
     if (found !== undefined && isPayload.Check(found.payload) && found.payload.source === source) return found.job
-    throw exists(id, 'already')
+    throw vfolderExists(id, 'already')
   }
 
   /** The directory of a vfolder that was deleted while it was made would be nobody's. */
@@ -95,7 +95,7 @@ function createVfolders(app: FastifyInstance) {
       const created = await rows.create(db, input)
       const existing = await rows.find(db, input.id)
       if (existing?.volume !== input.volume.name || existing.state === 'deleting') {
-        throw exists(
+        throw vfolderExists(
           input.id,
           existing?.state === 'deleting' ? 'and is being deleted' : `on volume ${existing?.volume}`,
         )
@@ -108,7 +108,7 @@ function createVfolders(app: FastifyInstance) {
       await rows.finishCreation(db, input.id)
       const vfolder = await rows.find(db, input.id)
       if (vfolder === undefined) await forgetLate(input)
-      if (vfolder === undefined || vfolder.state === 'deleting') throw exists(input.id, 'and is being deleted')
+      if (vfolder === undefined || vfolder.state === 'deleting') throw vfolderExists(input.id, 'and is being deleted')
       return { vfolder, created }
     },
 
@@ -127,7 +127,7 @@ function createVfolders(app: FastifyInstance) {
     async remove(id: string): Promise<Job> {
       const vfolder = await rows.find(db, id)
       if (vfolder === undefined) throw vfolderNotFound(id)
-      if (vfolder.state === 'cloning') throw cloning(id)
+      if (vfolder.state === 'cloning') throw vfolderCloning(id)
       const job = await db.transaction().execute((trx) => startDeletion(id, trx))
       cache.delete(id)
       if (job === undefined) throw vfolderNotFound(id)
@@ -143,10 +143,10 @@ function createVfolders(app: FastifyInstance) {
      */
     async clone(source: Vfolder, input: NewVfolder, signal: AbortSignal): Promise<{ job: Job; vfolder: Vfolder }> {
       const { id } = input
-      if (source.state !== 'ready') throw cloning(source.id)
+      if (source.state !== 'ready') throw vfolderCloning(source.id)
       if (id === source.id) throw new Problem('invalid_operation', 'A vfolder cannot be cloned onto itself.')
       const existing = await rows.find(db, id)
-      if (existing !== undefined) return { job: await cloneJob(existing, source.id), vfolder: existing }
+      if (existing !== undefined) return { job: await getCloneJob(existing, source.id), vfolder: existing }
       const wanted = { bytes: source.usage.bytes, files: source.usage.files }
       if (input.volume.name !== source.volume) await refuseWithoutSpace(input.volume, wanted.bytes, signal)
       const job = await db.transaction().execute(async (trx) => {
@@ -157,7 +157,7 @@ function createVfolders(app: FastifyInstance) {
         return job
       })
       const vfolder = await get(id)
-      return { job: job ?? (await cloneJob(vfolder, source.id)), vfolder }
+      return { job: job ?? (await getCloneJob(vfolder, source.id)), vfolder }
     },
 
     /** A vfolder and its volume, for work that reads. @throws {Problem} `vfolder_not_found` or `vfolder_cloning` */
@@ -181,11 +181,11 @@ async function refuseWithoutSpace({ name, backend }: Volume, bytes: number, sign
   })
 }
 
-function exists(id: string, how: string): Problem {
+function vfolderExists(id: string, how: string): Problem {
   return new Problem('vfolder_exists', `The vfolder ${id} exists ${how}.`)
 }
 
-function cloning(id: string): Problem {
+function vfolderCloning(id: string): Problem {
   return new Problem('vfolder_cloning', `The vfolder ${id} is not whole yet; the job that makes it can be cancelled.`)
 }
 

@@ -7,7 +7,7 @@ import { formOptions, storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
 import { guardUploads, permissionOf, TokenQuery } from './scopes.ts'
-import { uploadLimit } from './upload-limit.ts'
+import { uploadLimitOf } from './upload-limit.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   guardUploads(app)
@@ -36,7 +36,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const permission = permissionOf(request)
       reply.beginTransfer()
       const files = await app.vfolders.files(folder)
-      const options = { directory, maxBytes: uploadLimit(app.config, permission), rate: rateOf(permission) }
+      const options = { directory, maxBytes: uploadLimitOf(app.config, permission), rate: rateOf(permission) }
       return reply.code(201).send({ files: await storeForm(files, request, reply, options) })
     },
   )

@@ -4,7 +4,7 @@ import { Type } from '@sinclair/typebox'
 import type { Entry } from '../../backends/backend.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
-import { expectedDigests } from '../../lib/digests.ts'
+import { readExpectedDigests } from '../../lib/digests.ts'
 import { Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { bytesBody, requestBody } from '../../plugins/request/openapi-document.ts'
@@ -14,7 +14,7 @@ import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
 import { guardUploads, permissionOf, TokenQuery } from './scopes.ts'
-import { announcedLength, uploadLimit } from './upload-limit.ts'
+import { announcedLengthOf, uploadLimitOf } from './upload-limit.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   guardUploads(app)
@@ -45,11 +45,11 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       reply.beginTransfer()
       const { headers, abortSignal: signal } = request
       const files = await app.vfolders.files(folder)
-      const size = announcedLength(headers)
-      const digests = expectedDigests(headers)
+      const size = announcedLengthOf(headers)
+      const digests = readExpectedDigests(headers)
       refusePart(headers)
       refuseCoding(headers)
-      const conditions = await preconditions(files, path, headers, signal)
+      const conditions = await checkPreconditions(files, path, headers, signal)
 
       async function* body() {
         reply.willReadBody()
@@ -59,9 +59,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
       const upload = files.upload({ bytes: size ?? 0, partly: size === undefined })
       try {
-        const maxBytes = uploadLimit(app.config, permission)
+        const maxBytes = uploadLimitOf(app.config, permission)
         const options = { maxBytes, digests, signal, ...conditions, ...(size !== undefined && { size }) }
-        const stored = await upload.write(path, body(), options).catch(asFailedPrecondition)
+        const stored = await upload.write(path, body(), options).catch(throwFailedPrecondition)
         if (stored.entry.etag !== undefined) reply.header('etag', `"${stored.entry.etag}"`)
         return reply.code(stored.replaced === undefined ? 201 : 200).send(stored)
       } finally {
@@ -89,7 +89,7 @@ function refusePart(headers: IncomingHttpHeaders): void {
 }
 
 /** Refuses what cannot succeed before a byte is sent; what is left to be decided when the file appears is returned. */
-async function preconditions(
+async function checkPreconditions(
   files: VfolderFiles,
   path: EntryPath,
   headers: IncomingHttpHeaders,
@@ -102,23 +102,25 @@ async function preconditions(
   })
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   const etag = entry?.etag === undefined ? undefined : `"${entry.etag}"`
-  if (ifMatch !== undefined && (entry === undefined || !matches(ifMatch, etag, 'strong'))) throw failed(path, entry)
+  if (ifMatch !== undefined && (entry === undefined || !matches(ifMatch, etag, 'strong')))
+    throw preconditionFailed(path, entry)
   const modified = entry && isModifiedSince(ifUnmodifiedSince, entry.modifiedAt)
-  if (ifMatch === undefined && modified) throw failed(path, entry)
-  if (ifNoneMatch !== undefined && entry !== undefined && matches(ifNoneMatch, etag, 'weak')) throw failed(path, entry)
+  if (ifMatch === undefined && modified) throw preconditionFailed(path, entry)
+  if (ifNoneMatch !== undefined && entry !== undefined && matches(ifNoneMatch, etag, 'weak'))
+    throw preconditionFailed(path, entry)
   return {
     ...(ifNoneMatch?.trim() === '*' && { ifAbsent: true }),
     ...((ifMatch !== undefined || modified === false) && entry?.etag !== undefined && { ifMatch: entry.etag }),
   }
 }
 
-function failed(path: string, entry: Entry | undefined): Problem {
+function preconditionFailed(path: string, entry: Entry | undefined): Problem {
   const found = entry === undefined ? 'does not exist' : 'exists'
   return new Problem('precondition_failed', `${path} ${found}, which is not what the request expects.`)
 }
 
 /** Somebody else was faster, after the first look. */
-function asFailedPrecondition(error: unknown): never {
+function throwFailedPrecondition(error: unknown): never {
   if (!(error instanceof AlreadyExists)) throw error
   throw new Problem('precondition_failed', error.message, { cause: error })
 }

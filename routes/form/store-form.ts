@@ -34,14 +34,14 @@ export async function storeForm(
   const stored: StoredFile[] = []
   const { abortSignal: signal } = request
   const outline = followOutline(request)
-  const parts = formFiles(request, outline)
+  const parts = readFormFiles(request, outline)
   let upload: Upload | undefined
   try {
     reply.willReadBody()
     for await (const part of parts) {
       const target = targetOf(part, directory)
       upload ??= files.upload({ bytes: outline.announcedBytes(), partly: true })
-      const { path, size, sha256 } = await upload.write(target, request.paced(contents(part, signal), rate), {
+      const { path, size, sha256 } = await upload.write(target, request.paced(readContent(part, signal), rate), {
         maxBytes,
         signal,
       })
@@ -57,16 +57,16 @@ export async function storeForm(
 }
 
 /** The files of a form as they come; anything else in it is refused. */
-async function* formFiles(request: FastifyRequest, outline: Outline): AsyncGenerator<MultipartFile> {
+async function* readFormFiles(request: FastifyRequest, outline: Outline): AsyncGenerator<MultipartFile> {
   let read = 0
   try {
     for await (const part of request.parts()) {
-      if (part.type === 'field') throw refused('validation_failed', part, 'is not a file; a file needs a filename')
+      if (part.type === 'field') throw toRefusal('validation_failed', part, 'is not a file; a file needs a filename')
       read++
       if (part.filename) yield part
-      else if (!(await isEmpty(part))) throw refused('validation_failed', part, 'must have a filename')
+      else if (!(await isEmpty(part))) throw toRefusal('validation_failed', part, 'must have a filename')
     }
-    if (read !== outline.parts()) throw passedOver(outline.parts(), read)
+    if (read !== outline.parts()) throw partsPassedOver(outline.parts(), read)
   } catch (error) {
     throw asMultipartProblem(error)
   }
@@ -78,12 +78,12 @@ async function isEmpty({ file }: MultipartFile): Promise<boolean> {
   return true
 }
 
-function passedOver(parts: number, files: number): Problem {
+function partsPassedOver(parts: number, files: number): Problem {
   const rule = 'each needs Content-Disposition: form-data in a well-formed header of at most 80 KB'
   return new Problem('malformed_multipart', `Of the ${parts} parts of the form ${files} can be read; ${rule}.`)
 }
 
-function refused(code: ProblemCode, { fieldname: field }: Multipart, rule: string): Problem {
+function toRefusal(code: ProblemCode, { fieldname: field }: Multipart, rule: string): Problem {
   return new Problem(code, `body ${field} ${rule}`, { members: { field, rule, in: 'body' } })
 }
 
@@ -95,15 +95,15 @@ function targetOf(part: MultipartFile, directory: EntryPath | undefined): EntryP
   const name = part.filename.replaceAll('%22', '"').replaceAll('%0D', '\r').replaceAll('%0A', '\n')
   // The parser has put U+FFFD where it met other bytes.
   const rule = name.includes('\ufffd') ? 'must be valid UTF-8' : brokenRule(name)
-  if (rule !== undefined) throw refused('invalid_path', part, `filename ${rule}`)
+  if (rule !== undefined) throw toRefusal('invalid_path', part, `filename ${rule}`)
   if (directory === undefined) return parsePath(name)
   const path = `${directory}/${name}`
   const ruleOfPath = brokenRule(path)
-  if (ruleOfPath !== undefined) throw refused('invalid_path', part, `filename with the path before it ${ruleOfPath}`)
+  if (ruleOfPath !== undefined) throw toRefusal('invalid_path', part, `filename with the path before it ${ruleOfPath}`)
   return parsePath(path)
 }
 
-async function* contents({ file }: MultipartFile, signal: AbortSignal): AsyncGenerator<Buffer> {
+async function* readContent({ file }: MultipartFile, signal: AbortSignal): AsyncGenerator<Buffer> {
   addAbortSignal(signal, file)
   try {
     for await (const chunk of file) yield chunk

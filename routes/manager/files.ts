@@ -17,7 +17,7 @@ const Target = Type.Object(
 
 /** Routes that change entries, and one that describes an entry. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
-  const otherVfolder = async (id: string, other: string) => (other === id ? undefined : app.vfolders.open(other))
+  const openOther = async (id: string, other: string) => (other === id ? undefined : app.vfolders.open(other))
 
   app.get(
     '/folders/:id/files/stat',
@@ -65,7 +65,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     async ({ params, body: { from, to, toFolder = params.id, overwrite }, abortSignal: signal }) => {
       const files = await app.vfolders.files(params.id)
-      return files.move(from, to, { overwrite, signal, target: await otherVfolder(params.id, toFolder) })
+      return files.move(from, to, { overwrite, signal, target: await openOther(params.id, toFolder) })
     },
   )
 
@@ -82,7 +82,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     async ({ params, body: { from, to, toFolder = params.id, overwrite }, abortSignal: signal }, reply) => {
       const files = await app.vfolders.files(params.id)
-      const target = await otherVfolder(params.id, toFolder)
+      const target = await openOther(params.id, toFolder)
       const entry = await files.copy(from, to, { overwrite, signal, target })
       return reply.code(201).send(entry)
     },

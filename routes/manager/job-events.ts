@@ -41,17 +41,17 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const signal = AbortSignal.any([abortSignal, closing.signal])
       return reply
         .headers({ 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
-        .send(Readable.from(events(params.id, last, signal), { objectMode: false }))
+        .send(Readable.from(watchJob(params.id, last, signal), { objectMode: false }))
     },
   )
 
-  async function* events(id: string, last: string | undefined, signal: AbortSignal): AsyncGenerator<string> {
+  async function* watchJob(id: string, last: string | undefined, signal: AbortSignal): AsyncGenerator<string> {
     let told = last
     let toldAt = performance.now()
     while (!signal.aborted) {
       const { job, version } = await app.jobs.watch(id)
       if (String(version) !== told) {
-        yield event(job, version)
+        yield toEvent(job, version)
         told = String(version)
         toldAt = performance.now()
       } else if (performance.now() - toldAt > commentMilliseconds) {
@@ -67,7 +67,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 export default routes
 
 /** HTML, section "Server-sent events". */
-function event(job: Job, version: number): string {
+function toEvent(job: Job, version: number): string {
   const name = hasEnded(job) ? job.state : 'progress'
   return `id: ${version}\nevent: ${name}\ndata: ${JSON.stringify(job)}\n\n`
 }

@@ -54,10 +54,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         ...(cursor !== undefined && { after: fromCursor(cursor) }),
       }
       if (prefersNdjson(headers.accept)) {
-        const listing = await started(files.list(options))
-        return reply.type(ndjson).send(Readable.from(lines(listing), { objectMode: false, highWaterMark: 256 * 1024 }))
+        const listing = await awaitFirst(files.list(options))
+        return reply
+          .type(ndjson)
+          .send(Readable.from(toLines(listing), { objectMode: false, highWaterMark: 256 * 1024 }))
       }
-      return page(files.list(options), limit)
+      return readPage(files.list(options), limit)
     },
   )
 }
@@ -77,7 +79,7 @@ function prefersNdjson(accept = ''): boolean {
   return named > 0 && named >= (qualities.get(other) ?? 0)
 }
 
-async function page(listing: AsyncIterable<BackendEntry>, limit: number) {
+async function readPage(listing: AsyncIterable<BackendEntry>, limit: number) {
   const entries: BackendEntry[] = []
   for await (const entry of listing) {
     const last = entries.at(-1)
@@ -88,7 +90,7 @@ async function page(listing: AsyncIterable<BackendEntry>, limit: number) {
 }
 
 /** Waits for the first entry, so that a directory that cannot be listed is still answered with a problem. */
-async function started<T>(listing: AsyncIterable<T>): Promise<AsyncIterable<T>> {
+async function awaitFirst<T>(listing: AsyncIterable<T>): Promise<AsyncIterable<T>> {
   const iterator = listing[Symbol.asyncIterator]()
   let next: IteratorResult<T> | undefined = await iterator.next()
   return {
@@ -104,7 +106,7 @@ async function started<T>(listing: AsyncIterable<T>): Promise<AsyncIterable<T>> 
 }
 
 /** Gives many lines at once: a chunk for each entry would cost more than the entry itself. */
-async function* lines(listing: AsyncIterable<BackendEntry>): AsyncGenerator<string> {
+async function* toLines(listing: AsyncIterable<BackendEntry>): AsyncGenerator<string> {
   let text = ''
   for await (const entry of listing) {
     text += `${JSON.stringify(entry)}\n`

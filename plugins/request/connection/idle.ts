@@ -36,9 +36,9 @@ export default fp(
 
     // After a process was suspended or busy, its timers fire before it gets the bytes that the kernel has for it.
     app.server.on('timeout', (socket: Socket) => {
-      const before = movedOn(socket)
+      const before = progressOf(socket)
       setImmediate(() => {
-        if (movedOn(socket) === before) endIdle(socket)
+        if (progressOf(socket) === before) endIdle(socket)
         else socket.setTimeout(app.server.timeout)
       })
     })
@@ -47,6 +47,6 @@ export default fp(
 )
 
 /** Changes when bytes come and when a write begins or ends, but not when a part of a write has gone out. */
-function movedOn({ bytesRead, bytesWritten, writableLength }: Socket): string {
+function progressOf({ bytesRead, bytesWritten, writableLength }: Socket): string {
   return `${bytesRead} ${bytesWritten} ${writableLength}`
 }

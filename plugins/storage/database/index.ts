@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import fp from 'fastify-plugin'
 import { Kysely, Migrator, sql } from 'kysely'
 import { migrations } from './migrations.ts'
-import { sqliteDialect } from './sqlite.ts'
+import { createSqliteDialect } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
 declare module 'fastify' {
@@ -15,7 +15,7 @@ declare module 'fastify' {
  * The service's own state: vfolders, not files. Queries are written with Kysely; only `sqlite.ts` speaks to the driver.
  */
 function createDatabase(file: string) {
-  const db = new Kysely<Tables>({ dialect: sqliteDialect(file) })
+  const db = new Kysely<Tables>({ dialect: createSqliteDialect(file) })
   let tables: string[] = []
   return Object.assign(db, {
     async migrate(): Promise<void> {

@@ -8,7 +8,7 @@ import { DatabaseBusy } from './busy.ts'
 const lockMilliseconds = 2000
 
 /** Gives Kysely, which expects better-sqlite3, Node's own SQLite instead: that needs no native addon. */
-export function sqliteDialect(file: string): Dialect {
+export function createSqliteDialect(file: string): Dialect {
   mkdirSync(dirname(file), { recursive: true })
   const database = new DatabaseSync(file, { timeout: lockMilliseconds })
   database.exec('PRAGMA journal_mode = WAL')
@@ -34,11 +34,11 @@ export function sqliteDialect(file: string): Dialect {
 }
 
 function adapt(statement: StatementSync) {
-  const inputs = (parameters: readonly unknown[]) => parameters.map(toInput)
+  const toInputs = (parameters: readonly unknown[]) => parameters.map(toInput)
   return {
     reader: statement.columns().length > 0,
-    all: (parameters: readonly unknown[]) => ask(() => statement.all(...inputs(parameters))),
-    run: (parameters: readonly unknown[]) => ask(() => statement.run(...inputs(parameters))),
+    all: (parameters: readonly unknown[]) => ask(() => statement.all(...toInputs(parameters))),
+    run: (parameters: readonly unknown[]) => ask(() => statement.run(...toInputs(parameters))),
     iterate: (): never => {
       throw new Error('no statement of the service is streamed')
     },

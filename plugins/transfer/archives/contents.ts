@@ -63,7 +63,7 @@ interface Group {
 async function* groupsOf(files: VfolderFiles, members: AsyncIterable<Member>): AsyncGenerator<Group> {
   let group: Member[] = []
   let bytes = 0
-  const taken = (): Group => {
+  const takeGroup = (): Group => {
     const fullness = Math.max(group.length / groupMembers, bytes / groupBytes)
     const whole = { members: group, weight: Math.max(fullness, 1 / smallFilesAhead) / groupsAhead }
     group = []
@@ -73,16 +73,16 @@ async function* groupsOf(files: VfolderFiles, members: AsyncIterable<Member>): A
   for await (const member of members) {
     const { type, size } = member.entry
     if (files.readMany === undefined || !isSmall(member.entry)) {
-      if (group.length > 0) yield taken()
+      if (group.length > 0) yield takeGroup()
       yield { members: [member], weight: weightOf(member.entry) }
       continue
     }
     const memberBytes = type === 'file' ? size : 0
-    if (group.length === groupMembers || bytes + memberBytes > groupBytes) yield taken()
+    if (group.length === groupMembers || bytes + memberBytes > groupBytes) yield takeGroup()
     group.push(member)
     bytes += memberBytes
   }
-  if (group.length > 0) yield taken()
+  if (group.length > 0) yield takeGroup()
 }
 
 function weightOf(entry: Entry): number {
@@ -102,7 +102,7 @@ async function load(files: VfolderFiles, members: Member[], signal: AbortSignal)
   }
   const listed = members.map(({ entry }) => entry).filter(({ type }) => type === 'file')
   const { contents, close } = await readSmall(files, listed, signal)
-  const content = (entry: Entry) => (entry.type === 'file' ? contents.shift() : undefined) ?? ofNoFile(entry)
+  const content = (entry: Entry) => (entry.type === 'file' ? contents.shift() : undefined) ?? contentOfNoFile(entry)
   return { loaded: members.map((member) => ({ ...member, content: content(member.entry) })), close }
 }
 
@@ -119,7 +119,7 @@ function begin(chunks: AsyncGenerator<Buffer>): { content: AsyncGenerator<Buffer
   return { content: content(), close: () => chunks.return(undefined) }
 }
 
-function ofNoFile({ target = '' }: Entry): Buffer {
+function contentOfNoFile({ target = '' }: Entry): Buffer {
   return Buffer.from(target)
 }
 

@@ -7,7 +7,7 @@ import { asHeader, contentDisposition } from '../downloads/content-disposition.t
 import { stream } from '../downloads/stream.ts'
 import { compress } from './compress.ts'
 import { type Loaded, loadContents } from './contents.ts'
-import { exactly, lengthOf } from './length.ts'
+import { checkLength, lengthOf } from './length.ts'
 import { assertPresent, type Member, membersOf, watchDirectories } from './members.ts'
 import type { Selection } from './selection.ts'
 import { createTarLength, packTar } from './tar.ts'
@@ -85,7 +85,7 @@ async function sendArchive(
 
   const members = watchDirectories(files, membersOf(files, selection, signal), signal)
   const packed = pack(loadContents(files, members, signal))
-  const chunks = total === undefined ? packed : exactly(total, packed)
+  const chunks = total === undefined ? packed : checkLength(total, packed)
   return stream(this, this.request.paced(chunks, options.rate), 'the archive could not be completed')
 }
 

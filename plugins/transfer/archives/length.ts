@@ -24,7 +24,7 @@ export async function lengthOf(
  * Passes on chunks that have to be so many bytes in all.
  * @throws {SourceChanged} before the first byte too much, or at the end when some are missing
  */
-export async function* exactly(length: number, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
+export async function* checkLength(length: number, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
   let sent = 0
   const changed = () => new SourceChanged('entries came, went or changed while they were packed')
   for await (const chunk of chunks) {

@@ -36,7 +36,7 @@ export function evaluatePreconditions(
  */
 export function isModifiedSince(header: string | undefined, lastModified: Date): boolean | undefined {
   const since = parseDate(header)
-  return since === undefined ? undefined : seconds(lastModified) > since
+  return since === undefined ? undefined : toSeconds(lastModified) > since
 }
 
 /** The `Range` of a request, unless its `If-Range` says that it is meant for other bytes than these. */
@@ -52,8 +52,8 @@ export function applicableRange(headers: IncomingHttpHeaders, validators: Valida
  */
 function rangeApplies(ifRange: string, validators: Validators): boolean {
   if (ifRange.startsWith('"')) return ifRange === validators.etag
-  const modified = seconds(validators.lastModified)
-  return parseDate(ifRange) === modified && modified < seconds(new Date())
+  const modified = toSeconds(validators.lastModified)
+  return parseDate(ifRange) === modified && modified < toSeconds(new Date())
 }
 
 /** Whether an `If-Match` or `If-None-Match` matches this etag, by one of its tags or by `*`. */
@@ -64,7 +64,7 @@ export function matches(header: string, etag: string | undefined, comparison: 's
   return tags.some((tag) => tag === etag || (comparison === 'weak' && tag === `W/${etag}`))
 }
 
-function seconds(date: Date): number {
+function toSeconds(date: Date): number {
   return Math.floor(date.getTime() / 1000)
 }
 

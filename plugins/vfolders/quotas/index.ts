@@ -7,7 +7,7 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { count, findCounters, giveBack, vfolderNotFound } from '../rows.ts'
-import { available, setAside, units } from './limits.ts'
+import { findAvailable, setAside, units } from './limits.ts'
 import { covers, missingAhead } from './room.ts'
 import { createQuotaScopes } from './scopes.ts'
 
@@ -64,7 +64,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
       let createdAt: string | undefined
       await db.transaction().execute(async (trx) => {
         if (partly) {
-          const room = await available(trx, vfolder)
+          const room = await findAvailable(trx, vfolder)
           for (const unit of units) held[unit] = Math.max(0, Math.min(wanted[unit], room[unit]))
         }
         await insert(trx, held)

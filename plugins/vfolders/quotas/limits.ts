@@ -41,19 +41,19 @@ async function refuseOverScope(trx: Database, scope: string, wanted: Amount): Pr
 }
 
 /** How much room there is, for who takes less than wanted. @throws {Problem} `vfolder_not_found` */
-export async function available(on: Database, vfolder: string): Promise<Amount> {
+export async function findAvailable(on: Database, vfolder: string): Promise<Amount> {
   const counters = await vfolders.findCounters(on, vfolder)
   if (counters === undefined) throw vfolderNotFound(vfolder)
   const { quota, quotaScope, usage, reserved } = counters
-  const room = left(quota, sum(usage, reserved))
+  const room = leftOf(quota, sum(usage, reserved))
   const limits = quotaScope === null ? undefined : await findScope(on, quotaScope)
   if (quotaScope === null || limits === undefined) return room
   const ofScope = await vfolders.sumOfScope(on, quotaScope)
-  const inScope = left(limits, sum(ofScope.usage, ofScope.reserved))
+  const inScope = leftOf(limits, sum(ofScope.usage, ofScope.reserved))
   return { bytes: Math.min(room.bytes, inScope.bytes), files: Math.min(room.files, inScope.files) }
 }
 
-function left(quota: Quota, taken: Amount): Amount {
+function leftOf(quota: Quota, taken: Amount): Amount {
   return {
     bytes: Math.max(0, maximumOf(quota, 'bytes') - taken.bytes),
     files: Math.max(0, maximumOf(quota, 'files') - taken.files),

@@ -1,7 +1,7 @@
 import { atLeastNothing, difference } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import type { Database } from '../../storage/database/tables.ts'
-import { available } from './limits.ts'
+import { findAvailable } from './limits.ts'
 
 /** How much more is asked for when what was set aside is used up: as much as that, within these bounds. */
 const smallestStep = 1024 * 1024
@@ -26,6 +26,6 @@ export async function missingAhead(trx: Database, vfolder: string, held: Amount,
   const { bytes, files } = missing(held, needed)
   const step = Math.min(largestStep, Math.max(smallestStep, held.bytes))
   if (bytes === 0 || bytes >= step) return { bytes, files }
-  const room = await available(trx, vfolder)
+  const room = await findAvailable(trx, vfolder)
   return { bytes: Math.max(bytes, Math.min(step, room.bytes)), files }
 }

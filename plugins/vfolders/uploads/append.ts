@@ -85,7 +85,7 @@ export async function appendBytes(
     if ((failure === undefined && !interrupted) || (checksum === undefined && !overrun)) {
       checksum?.verify()
       const change = { offset: stored, expires_at: expiryOf(app) }
-      if (!(await setOffset(app, row, change))) throw failure ?? taken()
+      if (!(await setOffset(app, row, change))) throw failure ?? uploadTaken()
       Object.assign(row, change)
       counted = true
       // On the thread only whole.
@@ -93,7 +93,7 @@ export async function appendBytes(
       if (kept) hashes.keep(id, stored, hash)
     }
     if (failure !== undefined) throw failure
-    if (interrupted) throw taken()
+    if (interrupted) throw uploadTaken()
   } finally {
     if (!kept) forgetHash(hash)
     if (!counted) await discard(app, backend, row)
@@ -113,7 +113,7 @@ async function discard(app: FastifyInstance, backend: Backend, row: UploadRow): 
   }
 }
 
-function taken(): Problem {
+function uploadTaken(): Problem {
   return new Problem('upload_interrupted', 'Another request goes on with this upload.')
 }
 

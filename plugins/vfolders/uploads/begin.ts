@@ -5,7 +5,7 @@ import type { UploadRow } from './rows.ts'
  * Does what an upload needs of the storage to begin. When that fails its room is free at once, and the cleanup removes
  * what there is of it: the storage may be away for longer.
  */
-export async function begun<T>(
+export async function beginOrFreeRoom<T>(
   { database, quotas }: FastifyInstance,
   { id, vfolder, reserved_bytes: bytes, reserved_files: files }: UploadRow,
   work: () => Promise<T>,

@@ -7,7 +7,7 @@ import { roomFor } from '../quotas/room.ts'
 import { amountAt } from '../write.ts'
 import type { createHashes } from './hashes.ts'
 import { coverRoom } from './room.ts'
-import { notFound, type UploadRow } from './rows.ts'
+import { type UploadRow, uploadNotFound } from './rows.ts'
 
 /**
  * Makes the file of an upload that has all its bytes, and settles its room, once: what happens on the storage is
@@ -36,7 +36,7 @@ export async function completeUpload(
       await withdraw()
       throw error
     })
-    const by = written === undefined ? await afterCrash(backend, path, row, signal) : growthOf(written)
+    const by = written === undefined ? await findOutcome(backend, path, row, signal) : growthOf(written)
     const done = await db.transaction().execute(async (trx) => {
       const done = await trx
         .updateTable('uploads')
@@ -45,7 +45,7 @@ export async function completeUpload(
         .where('state', '=', 'completing')
         .returningAll()
         .executeTakeFirst()
-      if (done === undefined) throw notFound()
+      if (done === undefined) throw uploadNotFound()
       await quotas.settleAside(trx, vfolder, { bytes: row.reserved_bytes, files: row.reserved_files }, by)
       return done
     })
@@ -83,8 +83,8 @@ export async function completeUpload(
 }
 
 /** What a completion that was announced has changed, when it was not seen to its end. */
-async function afterCrash(backend: Backend, path: EntryPath, row: UploadRow, signal: AbortSignal): Promise<Amount> {
+async function findOutcome(backend: Backend, path: EntryPath, row: UploadRow, signal: AbortSignal): Promise<Amount> {
   const entry = await backend.stat(row.vfolder, path, { signal })
-  if (entry.type !== 'file' || entry.size !== row.offset) throw notFound()
+  if (entry.type !== 'file' || entry.size !== row.offset) throw uploadNotFound()
   return { bytes: entry.size - row.replaced_bytes, files: 1 - row.replaced_files }
 }

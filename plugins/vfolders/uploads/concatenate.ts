@@ -5,7 +5,7 @@ import { appendBytes } from './append.ts'
 import { completeUpload } from './complete.ts'
 import type { createHashes } from './hashes.ts'
 import type { createLocks, Lock } from './locks.ts'
-import { checked, isWhole, type Named, type NewUpload, newToken, notFound, type UploadRow } from './rows.ts'
+import { isWhole, type Named, type NewUpload, newToken, requireUpload, type UploadRow, uploadNotFound } from './rows.ts'
 
 interface Concatenation {
   app: FastifyInstance
@@ -28,18 +28,18 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
   const { signal: never } = new AbortController()
 
   /** The final upload of these parts, which is begun when there is none. */
-  async function finalOf(upload: NewFinal, parts: Named[]): Promise<string> {
+  async function findOrCreateFinal(upload: NewFinal, parts: Named[]): Promise<string> {
     const taken: Lock[] = []
     try {
       const rows: UploadRow[] = []
       // In one order, so that no two requests wait for a part that the other one has.
       for (const { id, token } of parts.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
-        checked(await find(id), token)
+        requireUpload(await find(id), token)
         taken.push(await locks.take(id))
-        rows.push(usable(checked(await find(id), token), upload.permission))
+        rows.push(requireUsable(requireUpload(await find(id), token), upload.permission))
       }
       const bound = rows.find(({ final }) => final !== null)?.final ?? null
-      if (bound === null) return (await create(finalUpload(upload, rows), rows)).id
+      if (bound === null) return (await create(toFinalUpload(upload, rows), rows)).id
       const begun = await find(bound)
       if (begun?.parts === upload.parts && begun.path === upload.permission.path) return begun.id
       throw new Problem('upload_finished', 'A part belongs to another file.')
@@ -48,10 +48,10 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
     }
   }
 
-  async function make(final: UploadRow, parts: Named[], lock: Lock): Promise<void> {
+  async function makeFile(final: UploadRow, parts: Named[], lock: Lock): Promise<void> {
     if (final.state === 'open') {
       try {
-        await join(final, parts, lock)
+        await joinParts(final, parts, lock)
       } catch (error) {
         await giveUp(final)
         throw error
@@ -60,7 +60,7 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
     await completeUpload(app, hashes, final, never)
   }
 
-  async function join(final: UploadRow, parts: Named[], lock: Lock): Promise<void> {
+  async function joinParts(final: UploadRow, parts: Named[], lock: Lock): Promise<void> {
     const { vfolder, id } = final
     const { volume } = await app.vfolders.open(vfolder)
     const { backend } = volume
@@ -130,13 +130,13 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
      * @throws {Problem} `upload_incomplete`, `upload_finished`, `file_too_large`, `quota_exceeded`, `upload_interrupted`
      */
     async concatenate(upload: NewFinal, parts: Named[], signal: AbortSignal) {
-      const id = await finalOf(upload, parts)
+      const id = await findOrCreateFinal(upload, parts)
       const lock = await locks.await(id, signal)
-      if (lock === undefined) throw failed()
+      if (lock === undefined) throw concatenationFailed()
       try {
         const final = await find(id)
-        if (final === undefined) throw failed()
-        if (final.state !== 'finished') await make(final, parts, lock)
+        if (final === undefined) throw concatenationFailed()
+        if (final.state !== 'finished') await makeFile(final, parts, lock)
         await freeParts(final)
         // The newest request is right, and the token of the one before is not known any more.
         const { token, hash } = newToken()
@@ -150,17 +150,17 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
 }
 
 /** For who has waited. */
-function failed(): Problem {
+function concatenationFailed(): Problem {
   return new Problem('upload_interrupted', 'Another request could not make the file of these parts.')
 }
 
-function usable(row: UploadRow, { folder }: Permission): UploadRow {
-  if (row.kind !== 'partial' || row.vfolder !== folder) throw notFound()
+function requireUsable(row: UploadRow, { folder }: Permission): UploadRow {
+  if (row.kind !== 'partial' || row.vfolder !== folder) throw uploadNotFound()
   if (row.size === row.offset) return row
   throw new Problem('upload_incomplete', `A part has ${row.offset} of ${row.size ?? 'unknown many'} bytes.`)
 }
 
-function finalUpload(upload: NewFinal, parts: UploadRow[]): NewUpload {
+function toFinalUpload(upload: NewFinal, parts: UploadRow[]): NewUpload {
   const size = parts.reduce((sum, { offset }) => sum + offset, 0)
   return { ...upload, kind: 'final', size }
 }

@@ -10,21 +10,21 @@ import { roomFor } from '../quotas/room.ts'
 import { find as findVfolder } from '../rows.ts'
 import { replaceableAt } from '../write.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
-import { begun } from './begin.ts'
+import { beginOrFreeRoom } from './begin.ts'
 import { completeUpload } from './complete.ts'
 import { createConcatenation } from './concatenate.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
 import { expiryOf } from './progress.ts'
 import {
-  checked,
   findLeftovers,
   isWhole,
   type Named,
   type NewUpload,
   newToken,
-  notFound,
+  requireUpload,
   type UploadRow,
+  uploadNotFound,
 } from './rows.ts'
 
 declare module 'fastify' {
@@ -44,13 +44,13 @@ function createUploads(app: FastifyInstance) {
     return db.selectFrom('uploads').selectAll().where('id', '=', id).executeTakeFirst()
   }
 
-  /** @throws {Problem} as `checked` does */
+  /** @throws {Problem} as `requireUpload` does */
   async function get({ id, token }: Named): Promise<UploadRow> {
-    return checked(await find(id), token)
+    return requireUpload(await find(id), token)
   }
 
   /** Runs `work` on an upload that nobody else changes meanwhile. */
-  async function locked<T>(named: Named, work: (row: UploadRow, lock: Lock) => Promise<T>): Promise<T> {
+  async function withLock<T>(named: Named, work: (row: UploadRow, lock: Lock) => Promise<T>): Promise<T> {
     await get(named)
     const lock = await locks.take(named.id)
     try {
@@ -139,7 +139,7 @@ function createUploads(app: FastifyInstance) {
         .returningAll()
         .executeTakeFirstOrThrow()
     })
-    if (kind !== 'final') await begun(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
+    if (kind !== 'final') await beginOrFreeRoom(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
     return { id, token, row }
   }
 
@@ -158,7 +158,7 @@ function createUploads(app: FastifyInstance) {
       if (row.process === null && (row.state === 'finished' || !isWhole(row))) return row
       // Who makes a file of parts would let go of it, and all would begin again.
       if (row.kind === 'final' && row.state === 'open') return row
-      return locked(named, async (row) => {
+      return withLock(named, async (row) => {
         if (row.state === 'finished' || !isWhole(row)) return row
         return completeUpload(app, hashes, row, signal)
       })
@@ -170,10 +170,10 @@ function createUploads(app: FastifyInstance) {
      * `checksum_mismatch` or `upload_interrupted`
      */
     append(named: Named, append: Append & { size: number | undefined }): Promise<UploadRow> {
-      return locked(named, async (row, lock) => {
+      return withLock(named, async (row, lock) => {
         if (row.state === 'finished' || row.kind === 'final')
           throw new Problem('upload_finished', 'Nothing can follow.')
-        if (row.kind === 'direct') throw notFound()
+        if (row.kind === 'direct') throw uploadNotFound()
         if (append.offset !== row.offset) {
           const members = { offset: row.offset }
           throw new Problem('upload_offset_mismatch', `The upload goes on from ${row.offset}.`, { members })
@@ -194,14 +194,14 @@ function createUploads(app: FastifyInstance) {
       const backend = requireCapability(volume, 'presignUpload')
       const maxBytes = Math.min(upload.maxBytes, backend.limits.maxFileBytes)
       const named = await create({ ...upload, maxBytes, kind: 'direct', metadata: undefined })
-      const presigned = () => backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
-      return { ...named, parts: await begun(app, named.row, presigned) }
+      const presign = () => backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
+      return { ...named, parts: await beginOrFreeRoom(app, named.row, presign) }
     },
 
     /** Makes a file of what a client has sent to the storage. @throws {Problem} `upload_incomplete` */
     completeDirect(named: Named): Promise<UploadRow> {
-      return locked(named, async (row) => {
-        if (row.kind !== 'direct') throw notFound()
+      return withLock(named, async (row) => {
+        if (row.kind !== 'direct') throw uploadNotFound()
         if (row.state === 'finished') return row
         if (row.state === 'open') await takeStock(row)
         return completeUpload(app, hashes, row, signal)
@@ -210,7 +210,7 @@ function createUploads(app: FastifyInstance) {
 
     /** Ends an upload that will not go on; of one that was completed the file stays. @throws {Problem} `upload_locked` */
     remove(named: Named): Promise<void> {
-      return locked(named, async (row) => {
+      return withLock(named, async (row) => {
         if (row.final === null || row.state === 'finished') return drop(row)
         throw new Problem('upload_locked', 'A file is being made of it.')
       })

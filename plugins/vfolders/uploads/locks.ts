@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { Problem } from '../../../lib/problems.ts'
-import { notFound } from './rows.ts'
+import { uploadNotFound } from './rows.ts'
 
 export interface Lock {
   /** Aborts when somebody else wants to go on with the upload. */
@@ -84,7 +84,7 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
       .set({ wanted: 1 })
       .where('id', '=', id)
       .executeTakeFirstOrThrow()
-    if (numUpdatedRows === 0n) throw notFound()
+    if (numUpdatedRows === 0n) throw uploadNotFound()
   }
 
   async function isWanted(id: string): Promise<boolean> {

@@ -39,17 +39,18 @@ export function rateOfUpload({ rate_key: key, bytes_per_second: bytesPerSecond }
 }
 
 /** @throws {Problem} `token_required`, `upload_not_found` or `upload_expired` */
-export function checked(row: UploadRow | undefined, token: string | undefined): UploadRow {
+export function requireUpload(row: UploadRow | undefined, token: string | undefined): UploadRow {
   if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
   // Who has not the token must not learn whether there is such an upload.
-  if (row === undefined || !timingSafeEqual(Buffer.from(row.token_hash), Buffer.from(hashOf(token)))) throw notFound()
+  if (row === undefined || !timingSafeEqual(Buffer.from(row.token_hash), Buffer.from(hashOf(token))))
+    throw uploadNotFound()
   if (row.expires_at <= Date.now()) {
     throw new Problem('upload_expired', `The upload has expired at ${new Date(row.expires_at).toISOString()}.`)
   }
   return row
 }
 
-export function notFound(): Problem {
+export function uploadNotFound(): Problem {
   return new Problem('upload_not_found', 'There is no such upload, or not any more.')
 }
 

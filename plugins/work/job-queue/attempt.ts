@@ -54,7 +54,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
       .where('attempts', '=', row.attempts)
       .executeTakeFirstOrThrow()
 
-  async function look(): Promise<void> {
+  async function saveAndLook(): Promise<void> {
     const set = unsaved
     unsaved = {}
     if (Object.keys(set).length > 0) {
@@ -83,7 +83,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     await updateHeld(db, { ...unsaved, ...set, state: 'queued', process: null })
   }
 
-  async function failed(error: unknown): Promise<void> {
+  async function handleFailure(error: unknown): Promise<void> {
     const problem = toProblem(error)
     const text = JSON.stringify({ code: problem.code, detail: problem.message })
     const failures = row.failures + 1
@@ -120,7 +120,9 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
   async function work(): Promise<void> {
     const started = performance.now()
     log.info({ kind: kind.kind, folder: row.vfolder, attempt: row.attempts }, 'job started')
-    const looking = repeat(look, lookMilliseconds, (err) => log.error({ err }, 'the job could not save its progress'))
+    const looking = repeat(saveAndLook, lookMilliseconds, (err) =>
+      log.error({ err }, 'the job could not save its progress'),
+    )
     let outcome: { result: Record<string, unknown> | undefined } | { error: unknown }
     try {
       if (row.failures >= maxFailures) throw new Problem('job_abandoned', 'Each process that ran it died.')
@@ -136,7 +138,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
       await end('succeeded', { error: null, ...(result && { result: JSON.stringify(result) }) }, result)
       log.info({ ...duration, ...(result && { result }) }, 'job succeeded')
     } else if (stopped === undefined) {
-      await failed(outcome.error)
+      await handleFailure(outcome.error)
     } else if (stopped === 'cancelled') {
       await end('cancelled', {})
       log.info(duration, 'job cancelled')

@@ -6,7 +6,7 @@ import { bodyOf } from '../../../plugins/transfer/body.ts'
 import type { Named } from '../../../plugins/vfolders/uploads/rows.ts'
 import { problemResponses } from '../../schemas.ts'
 import { guardCreation, permissionOf, TokenQuery } from '../scopes.ts'
-import { announcedLength, uploadLimit } from '../upload-limit.ts'
+import { announcedLengthOf, uploadLimitOf } from '../upload-limit.ts'
 import { checksumOf, concatOf, lengthOf, metadataOf, requireMediaType, uploadMediaType } from './headers.ts'
 import { describeProgress } from './upload.ts'
 
@@ -38,7 +38,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
       const checksum = checksumOf(headers)
       const upload = {
         permission,
-        maxBytes: uploadLimit(app.config, permission),
+        maxBytes: uploadLimitOf(app.config, permission),
         metadata: metadataOf(headers),
       }
       const locate = ({ id, token }: Named) =>
@@ -50,7 +50,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
         return describeProgress(locate(final), await app.uploads.get(final)).send()
       }
       const size = lengthOf(headers)
-      const bytes = announcedLength(headers)
+      const bytes = announcedLengthOf(headers)
       if (bytes !== 0) {
         requireMediaType(headers)
         reply.beginTransfer()

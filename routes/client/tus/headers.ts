@@ -9,14 +9,14 @@ export const tusExtensions =
   'creation,creation-with-upload,creation-defer-length,checksum,expiration,termination,concatenation'
 export const uploadMediaType = 'application/offset+octet-stream'
 
-function text(headers: IncomingHttpHeaders, name: string): string | undefined {
+function readText(headers: IncomingHttpHeaders, name: string): string | undefined {
   const value = headers[name.toLowerCase()]
   if (Array.isArray(value)) throw invalidHeader(name, 'must be given once')
   return value
 }
 
-function integer(headers: IncomingHttpHeaders, name: string): number | undefined {
-  const value = text(headers, name)
+function readInteger(headers: IncomingHttpHeaders, name: string): number | undefined {
+  const value = readText(headers, name)
   if (value === undefined) return undefined
   const number = Number(value)
   if (!/^\d+$/.test(value) || !Number.isSafeInteger(number)) throw invalidHeader(name, 'must be a number of bytes')
@@ -35,17 +35,18 @@ export function requireMediaType(headers: IncomingHttpHeaders): void {
 }
 
 export function offsetOf(headers: IncomingHttpHeaders): number {
-  const offset = integer(headers, 'Upload-Offset')
+  const offset = readInteger(headers, 'Upload-Offset')
   if (offset === undefined) throw invalidHeader('Upload-Offset', 'must be given')
   return offset
 }
 
-export const declaredLength = (headers: IncomingHttpHeaders): number | undefined => integer(headers, 'Upload-Length')
+export const declaredLengthOf = (headers: IncomingHttpHeaders): number | undefined =>
+  readInteger(headers, 'Upload-Length')
 
 /** The length of a new upload; undefined when it is to follow. */
 export function lengthOf(headers: IncomingHttpHeaders): number | undefined {
-  const length = declaredLength(headers)
-  const defer = text(headers, 'Upload-Defer-Length')
+  const length = declaredLengthOf(headers)
+  const defer = readText(headers, 'Upload-Defer-Length')
   if (defer !== undefined && defer !== '1') throw invalidHeader('Upload-Defer-Length', 'must be 1')
   if ((length === undefined) === (defer === undefined)) {
     throw invalidHeader('Upload-Length', 'must be given, or else Upload-Defer-Length')
@@ -57,7 +58,7 @@ const pair = /^ *([!-+\--~]+)(?: ((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-
 
 /** Given back as it came, so only checked. */
 export function metadataOf(headers: IncomingHttpHeaders): string | undefined {
-  const metadata = text(headers, 'Upload-Metadata')
+  const metadata = readText(headers, 'Upload-Metadata')
   if (metadata === undefined || metadata === '') return undefined
   const keys = metadata.split(',').map((item) => pair.exec(item)?.[1])
   if (keys.includes(undefined))
@@ -67,7 +68,7 @@ export function metadataOf(headers: IncomingHttpHeaders): string | undefined {
 }
 
 export function checksumOf(headers: IncomingHttpHeaders): Checksum | undefined {
-  const value = text(headers, 'Upload-Checksum')
+  const value = readText(headers, 'Upload-Checksum')
   if (value === undefined) return undefined
   const [algorithm = '', base64 = '', ...rest] = value.split(' ')
   const expected = Buffer.from(base64, 'base64')
@@ -84,7 +85,7 @@ export type Concat = { kind: 'whole' | 'partial' } | { kind: 'final'; parts: Nam
 
 /** What a new upload is in a concatenation. The URLs of its parts carry their own tokens. */
 export function concatOf(headers: IncomingHttpHeaders): Concat {
-  const value = text(headers, 'Upload-Concat')
+  const value = readText(headers, 'Upload-Concat')
   if (value === undefined) return { kind: 'whole' }
   if (value === 'partial') return { kind: 'partial' }
   const urls = /^final;(.+)$/.exec(value)?.[1]?.trim().split(/ +/) ?? []

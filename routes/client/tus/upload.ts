@@ -5,8 +5,8 @@ import { bodyOf } from '../../../plugins/transfer/body.ts'
 import { rateOfUpload, type UploadRow } from '../../../plugins/vfolders/uploads/rows.ts'
 import { problemResponses, Uuid } from '../../schemas.ts'
 import { guardBegunUploads, TokenQuery, uploadOf } from '../scopes.ts'
-import { announcedLength } from '../upload-limit.ts'
-import { checksumOf, declaredLength, offsetOf, requireMediaType, uploadMediaType } from './headers.ts'
+import { announcedLengthOf } from '../upload-limit.ts'
+import { checksumOf, declaredLengthOf, offsetOf, requireMediaType, uploadMediaType } from './headers.ts'
 
 export const uploadUrl = '/tus/:upload'
 export const uploadConfig = { readsBody: true, mayMissAnswer: true }
@@ -50,8 +50,8 @@ export async function patch(request: FastifyRequest, reply: FastifyReply): Promi
   reply.beginTransfer()
   const row = await server.uploads.append(upload, {
     offset: offsetOf(headers),
-    size: declaredLength(headers),
-    bytes: announcedLength(headers),
+    size: declaredLengthOf(headers),
+    bytes: announcedLengthOf(headers),
     checksum: checksumOf(headers),
     read(end) {
       reply.willReadBody()
