@@ -15,7 +15,7 @@ import vfolders from './plugins/vfolders/index.ts'
 import work from './plugins/work/index.ts'
 import routes from './routes/index.ts'
 
-/** The whole service, chapter by chapter: what stands further down may use what stands above it. */
+/** The whole service, chapter by chapter: a chapter may use those above it. */
 export async function buildApp(settings: Config, loggers: Loggers): Promise<FastifyInstance> {
   const app = Fastify({
     ...loggers,
@@ -40,7 +40,9 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
   return app
 }
 
-/** A transfer may take hours as long as bytes move; what stands still, or never gets to the point, is cut. */
+/**
+ * A transfer may take hours as long as bytes move; a connection that stands still, or never sends its headers, is cut.
+ */
 function timeoutsOf({ idleTimeoutSeconds, headersTimeoutSeconds }: Config) {
   return {
     connectionTimeout: idleTimeoutSeconds * 1000,

@@ -9,14 +9,14 @@ process.env.UV_THREADPOOL_SIZE ??= '16'
 /** Loads the configuration, listens, and closes gracefully on SIGTERM and SIGINT. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env)
-  // Loaded only now, so that a variable that does not fit is told at once.
+  // Loaded only now, so that a wrong variable is reported at once.
   const { buildApp } = await import('./app.ts')
   const loggers = createLoggers(config.logLevel)
   const { loggerInstance: logger } = loggers
   const app = await buildApp(config, loggers)
   const grace = config.shutdownTimeoutSeconds * 1000
 
-  // The process is ended for sure a little after the running transfers were.
+  // The process ends for sure, a little after the running transfers are cut.
   const close = async ({ signal, err }: { signal?: string; err?: Error }) => {
     if (err) logger.fatal({ err }, 'the service ends because of an error')
     else logger.info({ signal }, 'the service closes')

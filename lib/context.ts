@@ -19,7 +19,7 @@ export function currentRequestId(): string | undefined {
   return storage.getStore()?.request_id
 }
 
-/** The fields that follow the work which the calling code does; undefined outside of any. */
+/** The context of the work that the calling code does; undefined outside of any work. */
 export function currentContext(): LogContext | undefined {
   return storage.getStore()
 }

@@ -24,7 +24,7 @@ const member = new RegExp(
 
 /**
  * Reads `Content-Digest` and `Repr-Digest` (RFC 9530): for a body that is stored as it comes, both are about the same
- * bytes. Algorithms that are not known are passed over.
+ * bytes. Unknown algorithms are ignored.
  * @throws {Problem} `invalid_header`
  */
 export function readExpectedDigests(headers: Record<string, string | string[] | undefined>): Expected[] {
@@ -51,7 +51,9 @@ function parseMember(header: string, text: string): Expected[] {
   return [{ header, algorithm: known.algorithm, value }]
 }
 
-/** Hashes bytes on their way: SHA-256 always, and what else was announced. The caller must `end` it. */
+/**
+ * Hashes bytes on their way: always with SHA-256, and with each algorithm that was announced. The caller must `end` it.
+ */
 export function createDigests(expected: Expected[] = [], expectedBytes?: number) {
   const sha256 = createSha256(expectedBytes)
   const sha512 = expected.some(({ algorithm }) => algorithm === 'sha512') ? createHash('sha512') : undefined

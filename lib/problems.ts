@@ -106,7 +106,7 @@ export class Problem extends Error {
 /** Where a request breaks a rule. */
 export type RequestPart = 'body' | 'headers' | 'params' | 'querystring'
 
-/** A field that breaks a rule; both are told to people as well as to programs. */
+/** A field that breaks a rule; the text tells both to people, the members to programs. */
 export function invalid(part: RequestPart, field: string, rule: string): Problem {
   return new Problem('validation_failed', `${part} ${field} ${rule}`, { members: { field, rule, in: part } })
 }
@@ -117,7 +117,7 @@ export function invalidHeader(name: string, rule: string): Problem {
   return new Problem('invalid_header', `${name} ${rule}.`, { members })
 }
 
-/** Gives every error its code; what nobody foresaw is an `internal_error`, and says nothing more to the caller. */
+/** Gives every error its code; an unforeseen error is an `internal_error`, which tells the caller nothing more. */
 export function toProblem(error: unknown): Problem {
   if (error instanceof Problem) return error
   if (error instanceof BackendError && isProblemCode(error.code)) {
@@ -131,7 +131,7 @@ export function toProblem(error: unknown): Problem {
   })
 }
 
-/** The same problem with more to tell, such as what was done before it. */
+/** The same problem with further members, such as what was done before it. */
 export function withMembers(problem: Problem, members: Record<string, unknown>): Problem {
   const { code, message, headers, members: own, cause = problem } = problem
   return new Problem(code, message, { cause, headers, members: { ...own, ...members } })

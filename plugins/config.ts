@@ -19,7 +19,7 @@ const Seconds = (value: number, description: string) =>
 
 const levels = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent']
 
-/** The variables, their types, rules and defaults, but for those that can be a file too; see `readVariable`. */
+/** The variables, their types, rules and defaults, except those that can be given as a file too; see `readVariable`. */
 const Environment = Type.Object({
   HOST: Type.String({ default: '127.0.0.1' }),
   PORT: Type.Integer({ minimum: 0, maximum: 65535, default: 6021 }),
@@ -60,7 +60,7 @@ const HandOverShape = Type.Object(
   { additionalProperties: false },
 )
 
-/** How a front server that reaches the files of a volume itself is told to send one. */
+/** How to tell a front server, which reaches the files of a volume itself, to send one. */
 export type HandOver = Static<typeof HandOverShape>
 
 const VolumesShape = Type.Record(
@@ -160,7 +160,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
   }
 }
 
-/** Says in words what a schema found. */
+/** Says in words which rule of the schema is broken. */
 export function explainRule(name: string, error: ErrorObject | undefined): string {
   const { instancePath = '', message = 'is not valid', params = {}, propertyName } = error ?? {}
   const { allowedValues = [], additionalProperty = '' } = params

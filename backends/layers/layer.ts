@@ -152,7 +152,7 @@ function passOn<O extends Call>(options: O, call: BackendCall): O {
   return new Proxy<O>(options, call)
 }
 
-/** What comes when nobody waits for it any more is closed. */
+/** Closes what comes when nobody waits for it any more. */
 function closeIfAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall, opened: T): T {
   if (call.abandoned === undefined) return opened
   opened.close()

@@ -1,5 +1,5 @@
-/** What the thread that hashes is told about one file: a block, whose memory is transferred, or that all have come. */
+/** A message to the hashing thread about one file: a block, whose memory is transferred, or the end. */
 export type Order = { id: number } & ({ memory: ArrayBuffer; bytes: number } | { end: true })
 
-/** What the thread answers to each order. Memory is transferred back. */
+/** The thread's answer to each order, which transfers the memory back. */
 export type Answer = { id: number } & ({ memory: ArrayBuffer } | { digest: Uint8Array })

@@ -3,7 +3,7 @@ import { link, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { ConfigError } from '../config.ts'
 
-/** A file that a full disk, or somebody's hand, left empty must not become a secret that everybody knows. */
+/** An empty file, left by a full disk or made by hand, must not become a secret that everybody knows. */
 const minLength = 32
 
 /**

@@ -28,7 +28,7 @@ export function handleClientError(this: FastifyInstance, error: Error & { code?:
   else answer(socket, new Problem(code, detail), id)
 }
 
-/** Node tells nobody else of a CONNECT, and would close its connection without an answer. */
+/** Without a listener Node would close the connection of a CONNECT without an answer. */
 function handleConnect(app: FastifyInstance, request: IncomingMessage, socket: Duplex): void {
   const id = requestIdOf(request)
   const problem = routeNotFound(request)

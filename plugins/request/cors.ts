@@ -3,7 +3,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { requestIdHeader } from './request-id.ts'
 
-/** Where signed URLs lead to, each a scope of its own. */
+/** The paths that signed URLs lead to; each is a scope of its own. */
 export const clientPrefixes = ['/download/', '/upload/'] as const
 
 const exposedHeaders = [
@@ -52,7 +52,7 @@ export default fp(
       methods: ['GET', 'HEAD', 'PUT', 'POST', 'PATCH', 'DELETE'],
       exposedHeaders,
       maxAge: 86_400,
-      // An OPTIONS that is no preflight is a fair question too.
+      // An OPTIONS that is no preflight is answered too.
       strictPreflight: false,
     })
   },

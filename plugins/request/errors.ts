@@ -59,7 +59,7 @@ const frameworkCodes: Record<string, ProblemCode> = {
   FST_PROTO_VIOLATION: 'malformed_multipart',
 }
 
-/** Where Fastify says too little, or repeats the URL and with it a token. */
+/** For cases in which Fastify says too little, or repeats the URL and with it a token. */
 const frameworkDetails: Record<string, (request: FastifyRequest) => string> = {
   FST_ERR_BAD_URL: () => 'The path of the URL must be percent-encoded UTF-8.',
   FST_ERR_CTP_BODY_TOO_LARGE: ({ routeOptions }) => `The body is over the limit of ${routeOptions.bodyLimit} bytes.`,
@@ -118,7 +118,7 @@ export function routeNotFound({ method, url = '' }: Pick<IncomingMessage, 'metho
   return new Problem('route_not_found', `There is nothing at ${method} ${withoutToken(url.split('?')[0] ?? '')}.`)
 }
 
-/** What is no failure of the service, though its status says so. */
+/** Codes that are no failure of the service, though their status says so. */
 const refusals: ProblemCode[] = [
   'quota_exceeded',
   'capability_missing',
@@ -126,7 +126,7 @@ const refusals: ProblemCode[] = [
   'transfer_coding_unsupported',
 ]
 
-/** For scopes too, whose hooks then run for what is not found below their prefix. */
+/** Scopes set it too, so that their hooks run for unknown paths below their prefix. */
 export function handleNotFound(request: FastifyRequest): never {
   throw routeNotFound(request)
 }
@@ -135,7 +135,7 @@ function handleError(error: unknown, request: FastifyRequest, reply: FastifyRepl
   const problem = toRequestProblem(error, request)
   const { status } = problems[problem.code]
   const log = { err: problem.cause ?? problem, code: problem.code }
-  // "request aborted" says it all: what the abort broke is no failure of its own.
+  // "request aborted" says it all: an error that follows from the abort is no failure of its own.
   if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
   else if (status >= 500 && !refusals.includes(problem.code)) request.log.error(log, problem.message)
   else logRefusal(problem, request.log)
@@ -150,7 +150,7 @@ export function logRefusal(problem: Problem, log: FastifyBaseLogger): void {
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { status } = problems[problem.code]
   letPagesRead(request, reply)
-  // Headers of the answer that could not be given would describe this one wrongly.
+  // The headers of the answer that failed would describe this one wrongly.
   for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
     reply.removeHeader(name)
   }

@@ -5,7 +5,7 @@ import { traceIdOf } from './request-id.ts'
 
 /** What Fastify logs with. */
 export interface Loggers {
-  /** Its lines carry the context that they are logged in; those of a request's logger carry what is bound to that. */
+  /** Its lines carry the context that they are logged in; lines of a request's logger carry the fields bound to it. */
   loggerInstance: FastifyBaseLogger
   logController: LogController
 }
@@ -21,7 +21,7 @@ export function createLoggers(level: string): Loggers {
   const requests = pino(options, destination).child({})
   const loggerInstance: FastifyBaseLogger = pino({ ...options, ...contextLogging }, destination)
   const { child } = loggerInstance
-  // Not by Fastify's `childLoggerFactory`: Fastify inspects what that makes, again for each request.
+  // Not by Fastify's `childLoggerFactory`: Fastify inspects the logger that it makes, again for each request.
   Object.assign(loggerInstance, {
     child(this: FastifyBaseLogger, bindings: Bindings, given?: ChildLoggerOptions) {
       if (!(fastifyRequestId in bindings)) return child.call(this, bindings, given)
@@ -32,10 +32,10 @@ export function createLoggers(level: string): Loggers {
   return { loggerInstance, logController: new RequestLines() }
 }
 
-/** Bound by Fastify alone, and so the mark of a request's own logger. */
+/** Only Fastify binds this field, so it marks a request's own logger. */
 const fastifyRequestId = 'Fastify: request ID'
 
-/** Fastify's own lines about a request. What all of them carry is bound before the first one. */
+/** Fastify's own lines about a request. The fields that all of them carry are bound before the first one. */
 class RequestLines extends LogController {
   constructor() {
     super({ requestIdLogLabel: fastifyRequestId })
@@ -49,8 +49,8 @@ class RequestLines extends LogController {
 }
 
 /**
- * Writes the lines of one turn of the event loop together, synchronously at its end: a system call a line is a tenth of
- * what a small request costs. A process that is killed loses the lines of its last turn at most.
+ * Writes the lines of one turn of the event loop together, synchronously at its end: one system call for each line
+ * would be a tenth of the cost of a small request. A process that is killed loses the lines of its last turn at most.
  */
 function createTurnStream(fd: number) {
   const destination = pino.destination({ fd, sync: true })
@@ -79,7 +79,7 @@ function res({ statusCode }: FastifyReply) {
   return { statusCode }
 }
 
-/** What @fastify/multipart logs at level `trace`, without the headers of the request, which have its token. */
+/** The fields that @fastify/multipart logs at level `trace`, without the request's headers, which have its token. */
 function busboyOptions({ limits }: { limits: object }) {
   return { limits }
 }
@@ -89,7 +89,7 @@ const signedToken = /[\w-]{8}\.[\w-]{40,}\.[\w-]{43}/g
 /** The token of an upload looks like a name, so it is hidden where a client may have put it: behind the upload's ID. */
 const behindUpload = /(\/upload\/(?:tus|direct)\/[^/?&]+\/)[^?&]+/g
 
-/** Hides tokens, also where a client encoded one unusually: a reader of the log could do what it permits. */
+/** Hides tokens, also unusually encoded ones: a reader of the log could do what a token permits. */
 export function withoutToken(url: string): string {
   if (!url.includes('%')) return hideTokens(url)
   const [asWritten, plain] = [hideTokens(url), hideTokens(decode(url))]
@@ -103,7 +103,7 @@ function hideTokens(url: string): string {
     .replace(behindUpload, '$1[redacted]')
 }
 
-/** Decodes only ASCII, which is all that a token has, but also what was encoded more than once. */
+/** Decodes only ASCII, which is all that a token has, even when it was encoded more than once. */
 function decode(url: string): string {
   return url.replace(/%(?:25)*([2-7][\da-f])/gi, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)))
 }

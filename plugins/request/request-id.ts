@@ -36,7 +36,7 @@ export function contextOf(request: IncomingMessage, id: string): LogContext {
   return traceId === undefined ? { request_id: id } : { request_id: id, trace_id: traceId }
 }
 
-/** Says so when the caller gave an ID that was not taken, but does not quote it: it may be anything. */
+/** Warns when the caller's ID was replaced, without quoting that: it may be anything. */
 export function warnIfReplaced({ headers }: IncomingMessage, id: string, log: FastifyBaseLogger): void {
   const given = headers[requestIdHeader]
   if (given === undefined || given === id) return
@@ -55,7 +55,7 @@ export default fp(
   async (app) => {
     app.addHook('onRequest', (request, _reply, done) => {
       warnIfReplaced(request.raw, request.id, request.log)
-      // Not `run`: that costs twice as much, and Node itself ends it with the event that brought the request.
+      // Not `run`, which costs twice as much; Node itself ends this context with the event that brought the request.
       enterContext(contextOf(request.raw, request.id))
       done()
     })

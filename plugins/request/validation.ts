@@ -58,12 +58,12 @@ function isJson(text: string): boolean {
   }
 }
 
-/** For a body that is JSON, and yet Fastify's parser refuses it. */
+/** The problem of a body that is JSON but that Fastify's parser refuses. */
 function refusedMember(): Problem {
   return invalid('body', '__proto__', 'must be absent, and so must a constructor with a prototype')
 }
 
-/** Node takes the first one and ignores any others, of which a proxy in front may have taken one. */
+/** Node takes the first Host header and ignores the others, but a proxy in front may have taken another one. */
 function countHosts({ rawHeaders }: IncomingMessage): number {
   let hosts = 0
   for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === 'host') hosts++

@@ -50,7 +50,7 @@ async function register(app: FastifyInstance, name: string): Promise<string[]> {
   return app.backends.types().slice(before)
 }
 
-/** The same plugin, but what it throws synchronously becomes a rejection; Fastify would let it end the process. */
+/** The same plugin, but its synchronous errors become rejections; Fastify would let them end the process. */
 function rejectOnThrow(plugin: FastifyPluginAsync): FastifyPluginAsync {
   const { length: _, ...properties } = Object.getOwnPropertyDescriptors(plugin)
   return Object.defineProperties(async (app, options) => plugin(app, options), properties)
@@ -62,7 +62,7 @@ function pluginError(module: string, what: string, cause?: unknown): ConfigError
   return new ConfigError(`BACKEND_PLUGINS has ${module}, which ${what}${why}`, { cause })
 }
 
-/** The kinds of storage that others wrote, from the modules that the configuration names. */
+/** Loads the kinds of storage that others wrote, from the modules that the configuration names. */
 export default fp(
   async (app) => {
     for (const module of app.config.backendPlugins) {

@@ -42,7 +42,7 @@ function createRegistry() {
   }
 }
 
-/** The kinds of storage that volumes can be of; each backend's own plugin registers one. */
+/** The kinds of storage that a volume can have; each backend's own plugin registers one. */
 export default fp(
   async (app) => {
     const registry = createRegistry()

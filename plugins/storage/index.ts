@@ -10,7 +10,7 @@ export interface StorageOptions {
   backends: FastifyPluginAsync[]
 }
 
-/** What is remembered, and where the bytes are. */
+/** The state of the service, and where the bytes are. */
 export default fp(
   async (app: FastifyInstance, { backends: builtIn }: StorageOptions) => {
     await app.register(database)

@@ -31,15 +31,15 @@ export interface Volume {
 
 export type Health = { healthy: true } | { healthy: false; reason: string }
 
-/** A storage that takes longer to say that it is well is not. */
+/** A storage that takes longer to report its health counts as unhealthy. */
 const healthTimeoutMilliseconds = 3000
 
-/** How long a call may move nothing: longer than an NFS server that was restarted lets its clients wait, mostly 90 s. */
+/** How long a call may move nothing: longer than clients wait for a restarted NFS server, mostly 90 s. */
 const usualTimeoutSeconds = 120
 /** Calls under way on a volume: far more than disks or servers work on at once. */
 const usualMaxCalls = 1000
 
-/** Longer than a live client goes without sending. A backend that lets one wait touches what it has of it by itself. */
+/** Longer than a live client pauses. A backend that makes a client wait touches that client's staged bytes itself. */
 export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
   return 2 * idleTimeoutSeconds
 }
@@ -64,7 +64,7 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   return {
     all: (): Volume[] => [...volumes.values()],
 
-    /** The volume for who names none: the one called `default`, else the first. */
+    /** The volume for callers that name none: the one called `default`, else the first. */
     default: volumes.get('default') ?? first,
 
     /** @throws {Problem} `volume_not_found` */
@@ -90,7 +90,7 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
 }
 
 interface BackendConfig {
-  /** Those of the backend itself. */
+  /** The options of the backend itself. */
   options: Record<string, unknown>
   timeoutSeconds: number | undefined
   maxCalls: number | undefined
@@ -117,8 +117,8 @@ async function createBackend(
     checkBackend(type, backend)
     const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds
     const isLogged = app.config.logLevel === 'debug' || app.config.logLevel === 'trace'
-    // Who waits for a turn is not late, and is refused when its turn comes to find the storage away; what is late counts
-    // for the circuit.
+    // A call that waits for its turn is not late, and is refused if the storage is away when its turn comes. A late
+    // call counts for the circuit.
     return around(backend, [
       ...(isLogged ? [callLog(log)] : []),
       bound(maxCalls),

@@ -28,7 +28,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   const { id, volume, reserve } = vfolder
   const { backend } = volume
 
-  /** Runs what changes the usage of this vfolder, and counts the change even of what fails half way. */
+  /** Runs a `change` of the usage of this vfolder, and counts what it has done even if it fails half way. */
   async function runCounted<T>(
     wanted: Amount,
     change: (done: Amount) => Promise<T>,
@@ -44,7 +44,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     }
   }
 
-  /** What the entry at a path has in it. */
+  /** The amount of an entry with all that is in it. */
   async function amountIn(path: EntryPath, entry: Entry, signal: AbortSignal): Promise<Amount> {
     if (entry.type !== 'directory') return amountOf(entry)
     const total = { ...nothing }
@@ -71,7 +71,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     }
   }
 
-  /** Where a symlink leads on the way, two paths do not tell whether one directory is inside the other. */
+  /** With a symlink on the way, two paths do not tell whether one directory is inside the other. */
   async function refuseSymlinkOnTheWay(folder: string, path: EntryPath, signal: AbortSignal): Promise<void> {
     for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
       const ancestor = parsePath(path.slice(0, end))
@@ -174,7 +174,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     },
 
     /**
-     * Removes what is there; a path that is not there needs no removing. The first error ends it, and has `deleted` and
+     * Removes entries; a path that does not exist is no error. The first error ends the removal, and has `deleted` and
      * `missing` with what was done before.
      */
     async remove(paths: EntryPath[], options: { recursive: boolean; signal: AbortSignal }) {

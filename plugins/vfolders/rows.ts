@@ -89,13 +89,13 @@ export async function rememberCloneJob(trx: Database, id: string, job: string): 
   await trx.updateTable('vfolders').set({ clone_job: job }).where('id', '=', id).execute()
 }
 
-/** The job that made it, when one did. */
+/** The job that made the vfolder, if one did. */
 export async function findCloneJob(on: Database, id: string): Promise<string | undefined> {
   const row = await on.selectFrom('vfolders').select('clone_job').where('id', '=', id).executeTakeFirst()
   return row?.clone_job ?? undefined
 }
 
-/** Lets everybody use a clone that is whole; what was set aside for it is what it has now. */
+/** Lets everybody use a clone that is whole; the room set aside for it becomes its usage. */
 export async function finishClone(trx: Database, id: string, usage: Amount): Promise<void> {
   await trx
     .updateTable('vfolders')
@@ -112,7 +112,7 @@ export async function finishClone(trx: Database, id: string, usage: Amount): Pro
     .execute()
 }
 
-/** Lets it vanish, whatever its state or out of one alone. @returns whether there is such a vfolder */
+/** Makes a vfolder vanish, from any state or only `from` one. @returns whether there is such a vfolder */
 export async function beginDeletion(trx: Database, id: string, from?: Row['state']): Promise<boolean> {
   let update = trx.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id)
   if (from !== undefined) update = update.where('state', '=', from)
@@ -120,7 +120,7 @@ export async function beginDeletion(trx: Database, id: string, from?: Row['state
   return numUpdatedRows > 0n
 }
 
-/** Those that vanish on one of these volumes, but for some. */
+/** The vfolders in deletion on one of these volumes, except `but`. */
 export async function listDeleting(on: Database, volumes: string[], but: Expression<string>): Promise<string[]> {
   const rows = await on
     .selectFrom('vfolders')
@@ -132,7 +132,7 @@ export async function listDeleting(on: Database, volumes: string[], but: Express
   return rows.map(({ id }) => id)
 }
 
-/** Forgets one that vanishes. @returns whether it was there */
+/** Forgets a vfolder in deletion. @returns whether it was there */
 export async function forget(trx: Database, id: string): Promise<boolean> {
   const { numDeletedRows } = await trx
     .deleteFrom('vfolders')
@@ -149,7 +149,7 @@ export interface Counters {
   quotaScope: string | null
   usage: Amount
   reserved: Amount
-  /** Counts what changed the usage, or may be about to. */
+  /** Counts the changes of the usage, also those that may be about to happen. */
   revision: number
   /** Tells it from an earlier one of that ID. */
   createdAt: string
@@ -157,7 +157,7 @@ export interface Counters {
 
 type CounterColumn = 'usage_bytes' | 'usage_files' | 'reserved_bytes' | 'reserved_files'
 
-/** What may be too large for an integer that the driver reads, until it is refused. */
+/** Until a change is refused, a counter may be too large for an integer that the driver reads. */
 function asDouble(column: CounterColumn) {
   return sql<number>`cast(${sql.ref(column)} as double precision)`
 }
@@ -180,7 +180,9 @@ export async function findCounters(on: Database, id: string): Promise<Counters |
   return row && toCounters(row)
 }
 
-/** Sets room aside, whether there is that much or not. @returns the counters after it, unless the vfolder vanishes */
+/**
+ * Sets room aside without checking that there is enough. @returns the counters after it, unless the vfolder vanishes
+ */
 export async function reserve(trx: Database, id: string, by: Amount): Promise<Counters | undefined> {
   const update = addReserved(trx, id, by).where('state', '!=', 'deleting')
   const row = await update.returning(counterColumns).executeTakeFirst()
@@ -219,7 +221,7 @@ export async function count(trx: Database, id: string, by: Amount): Promise<void
     .execute()
 }
 
-/** Takes over what was counted on the storage; with a revision only if that is the one still. @returns whether it did */
+/** Takes over the count of the storage; with a `revision` only if that is current. @returns whether it did */
 export async function setUsage(on: Database, id: string, usage: Amount, revision?: number): Promise<boolean> {
   let update = on
     .updateTable('vfolders')
@@ -275,7 +277,7 @@ function toRow({ id, volume, quota, quotaScope, metadata }: NewVfolder): Omit<In
   }
 }
 
-/** What is nested deeper than the call stack is read, but cannot be written. */
+/** JSON that is nested deeper than the call stack can be read, but not written. */
 function asText(metadata: Record<string, unknown>): string {
   try {
     return JSON.stringify(metadata)

@@ -6,7 +6,7 @@ import { type Counters, findCounters, setUsage, vfolderNotFound } from './rows.t
 /** How often a vfolder whose usage changes during the count is counted again. */
 const counts = 3
 
-/** What a vfolder really has, by the storage's own count where it has one. */
+/** Counts what a vfolder really has, by the storage's own count where it has one. */
 export async function countUsage(backend: Backend, folder: string, signal: AbortSignal): Promise<Amount> {
   if (backend.usage !== undefined) return backend.usage(folder, { signal })
   const total = { files: 0, bytes: 0 }
@@ -25,8 +25,8 @@ export interface Sync {
 }
 
 /**
- * Sets the counters of a vfolder to what is counted. A change during the count may be in it or not, so it is counted
- * again; and where the vfolder does not come to rest, a count that the changes alone can explain changes nothing.
+ * Sets the counters of a vfolder to what is counted. The count may or may not include a change that happens meanwhile,
+ * so the vfolder is counted again. If it never rests, a difference that the changes alone can explain changes nothing.
  * @throws {Problem} `vfolder_not_found` when it is gone meanwhile
  */
 export async function putUsageRight(app: FastifyInstance, folder: string, count: () => Promise<Amount>): Promise<Sync> {
@@ -47,7 +47,7 @@ export async function putUsageRight(app: FastifyInstance, folder: string, count:
   }
 }
 
-/** In this order: a reservation that ends in between has changed the revision, and so the count does not stand. */
+/** In this order: a reservation that ends in between changes the revision, so the count does not stand. */
 async function readCounters(
   { database, quotas }: FastifyInstance,
   folder: string,

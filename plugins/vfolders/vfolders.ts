@@ -57,14 +57,14 @@ function createVfolders(app: FastifyInstance) {
   /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */
   async function getCloneJob({ id, state }: Vfolder, source: string): Promise<Job> {
     if (state === 'deleting') throw vfolderExists(id, 'and is being deleted')
-    // Not the newest of that ID: that may have made an earlier vfolder.
+    // Not the newest job of that ID, which may have made an earlier vfolder.
     const maker = await rows.findCloneJob(db, id)
     const found = maker === undefined ? undefined : await app.jobs.find(maker)
     if (found !== undefined && isPayload.Check(found.payload) && found.payload.source === source) return found.job
     throw vfolderExists(id, 'already')
   }
 
-  /** The directory of a vfolder that was deleted while it was made would be nobody's. */
+  /** The directory of a vfolder that is deleted while it is made would belong to nobody. */
   async function forgetLate(input: NewVfolder): Promise<void> {
     await db.transaction().execute(async (trx) => {
       if (await rows.create(trx, input, 'deleting')) await startDeletion(input.id, trx)
@@ -72,8 +72,8 @@ function createVfolders(app: FastifyInstance) {
   }
 
   /**
-   * Lets a vfolder vanish, with the job that frees its bytes; whoever comes second is given the first one's job, of which
-   * a later vfolder of that ID could become the prey.
+   * Makes a vfolder vanish, and queues the job that frees its bytes. A second call gets the first one's job: a second
+   * job could delete a later vfolder of the same ID.
    * @returns undefined when there is no such vfolder
    */
   async function startDeletion(id: string, trx: Database): Promise<Job | undefined> {
@@ -102,7 +102,7 @@ function createVfolders(app: FastifyInstance) {
       }
       if (existing.state !== 'creating') return { vfolder: existing, created }
       await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
-        // A deletion may take away what is being made.
+        // A deletion may remove the vfolder while it is made.
         if ((await rows.find(db, input.id))?.state === 'creating') throw error
       })
       await rows.finishCreation(db, input.id)
@@ -112,7 +112,7 @@ function createVfolders(app: FastifyInstance) {
       return { vfolder, created }
     },
 
-    /** By ID, after the given one. */
+    /** In the order of their IDs, after the given one. */
     list: (options: Parameters<typeof rows.list>[1]): Promise<Vfolder[]> => rows.list(db, options),
 
     async update(id: string, change: Parameters<typeof rows.change>[2]): Promise<Vfolder> {
@@ -171,7 +171,7 @@ function createVfolders(app: FastifyInstance) {
   }
 }
 
-/** A storage that is too small is told before the first byte, where it says its size. */
+/** Refuses what does not fit before the first byte, where the storage tells its size. */
 async function refuseWithoutSpace({ name, backend }: Volume, bytes: number, signal: AbortSignal): Promise<void> {
   const capacity = await backend.capacity?.({ signal })
   if (capacity === undefined || capacity.availableBytes >= bytes) return

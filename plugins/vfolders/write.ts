@@ -20,10 +20,10 @@ export interface UploadOptions extends Pick<WriteOptions, 'size' | 'ifAbsent' | 
   digests?: Expected[]
 }
 
-/** What is to come, as far as that is known before the first byte. */
+/** What is about to come, as far as it is known before the first byte. */
 export interface Announced {
   bytes: number
-  /** Begin also when there is only room for a part of it: the number is an upper bound. */
+  /** Begins even when there is room for only a part of it: the number is an upper bound. */
   partly: boolean
 }
 
@@ -63,12 +63,12 @@ export function createUpload(
           if (bytes > limit) throw tooLarge(path, limit)
           await room.cover(roomFor(bytes, replaced))
           yield chunk
-          // Now, since its memory may go to the thread that hashes.
+          // Only now, since the memory of the chunk may go to the hashing thread.
           const hashed = hash.update(chunk)
           if (hashed !== undefined) await hashed
         }
         verified = await hash.verified()
-        // What it replaces may have changed meanwhile; from here to the replacing it is a moment.
+        // The file that it replaces may have changed meanwhile; from here to the replacement it takes only a moment.
         await room.cover(roomFor(bytes, await amountAt(backend, folder, path, signal)))
         await room.confirm()
       }
@@ -93,7 +93,7 @@ function tooLarge(path: string, limit: number): Problem {
   return new Problem('file_too_large', `${path} is over the limit of ${limit} bytes.`, { members })
 }
 
-/** What stands at a path and would be replaced. What cannot be replaced is refused later, by the backend itself. */
+/** The amount at a path that would be replaced. The backend itself refuses, later, what cannot be replaced. */
 export async function amountAt(
   backend: Backend,
   folder: string,
@@ -107,8 +107,8 @@ export async function amountAt(
 }
 
 /**
- * The same, before all the bytes are sent: what cannot be replaced is refused now.
- * @throws {IsADirectory} and what else `stat` throws, but not that nothing is there
+ * The same, but refuses what cannot be replaced now, before all the bytes are sent.
+ * @throws {IsADirectory} and whatever `stat` throws except {NotFound}
  */
 export async function replaceableAt(
   backend: Backend,

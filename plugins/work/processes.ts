@@ -13,9 +13,9 @@ declare module 'fastify' {
 const beatsPerLease = 5
 
 /**
- * Which processes of the service are alive: those that have a row. A process counts up its `beat`; the others watch, and
- * delete the row of one whose beat stood still for a whole lease by their own monotonic clock, so that no wall clock,
- * and no hand that sets one back, can make a dead process live or a living one dead.
+ * Which processes of the service are alive: those that have a row. A process counts up its `beat`; the others watch,
+ * and delete the row of one whose beat stood still for a whole lease by their own monotonic clock, so that setting a
+ * wall clock cannot make a dead process live or a living one dead.
  */
 async function createProcess(app: FastifyInstance) {
   const { database: db, config } = app

@@ -8,7 +8,7 @@ declare module 'fastify' {
   interface FastifyInstance {
     /**
      * Runs `task` at the start and then every `seconds`, never twice at once, each time under a request ID of its own.
-     * Of all processes one runs it: the first one that comes, for as long as it lives. A run that fails is logged, and
+     * One of all processes runs it: the first one that comes, for as long as it lives. A run that fails is logged, and
      * the next one tries again.
      */
     schedule(name: string, seconds: number, task: (signal: AbortSignal) => Promise<void>): void
@@ -32,7 +32,7 @@ export default fp(
       }
     }
 
-    /** Whoever has the lease may be dead already; that shows within a lease's time. */
+    /** The holder of the lease may be dead already, which shows within the time of a lease. */
     function standBy(name: string, task: (signal: AbortSignal) => Promise<void>): void {
       const milliseconds = app.config.leaseSeconds * 1000 + 1000
       clearTimeout(standingBy.get(name))
@@ -55,7 +55,7 @@ export default fp(
       )
     })
 
-    // Not onClose, by which time what the tasks use may be closed.
+    // Not in onClose: by then, what the tasks use may be closed.
     app.addHook('preClose', async () => {
       closing.abort(new Error('the service closes'))
       scheduler.stop()

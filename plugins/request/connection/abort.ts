@@ -73,7 +73,8 @@ export default fp(
 
     app.decorate('abortRequests', () => {
       aborting = true
-      // The work is aborted before its connection is, since an error of that would look like a failure of the work.
+      // The work is aborted before the connection, since an error of the connection would look like a failure of the
+      // work.
       for (const [request, context] of running) abort(request, context, 'the service closes')
       for (const request of running.keys()) breakOff(request)
       app.server.closeAllConnections()
@@ -92,7 +93,8 @@ function abort(request: FastifyRequest, context: LogContext | undefined, reason:
 }
 
 /**
- * Resets the connection of an HTTP/1.0 client, which would take its mere end for that of a response without a length.
+ * Resets the connection of an HTTP/1.0 client, which would take a mere close for the end of a response without a
+ * length.
  */
 function breakOff({ raw }: FastifyRequest): void {
   if (raw.httpVersion === '1.0') raw.socket.resetAndDestroy()

@@ -16,7 +16,7 @@ export function end(request: FastifyRequest, reply: FastifyReply): void {
 
 export interface RunningRequest {
   request: FastifyRequest
-  /** All of the request has come. */
+  /** The whole request has arrived. */
   complete: boolean
   /** The service is reading its body. */
   reading: boolean

@@ -2,7 +2,7 @@ import type { FastifyRequest } from 'fastify'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** The client may miss an early answer, since its next request is told the same. */
+    /** It does no harm when the client misses an early answer, since its next request gets the same one. */
     mayMissAnswer?: boolean
   }
 }
@@ -13,7 +13,7 @@ const drainMilliseconds = 30_000
 const shortDrainMilliseconds = 1000
 
 /**
- * Reads on what a client still sends after its answer. It does not read the answer yet; closing the connection now
+ * Reads what a client still sends after its answer. The client does not read the answer yet; closing the connection now
  * would reset it, and the answer would be lost (RFC 9112, section 9.6).
  */
 export function drain({ raw, log, routeOptions, server }: FastifyRequest): void {

@@ -2,12 +2,12 @@ import fp from 'fastify-plugin'
 
 declare module 'fastify' {
   interface FastifyInstance {
-    /** Resolves when the handlers of all requests have come to their end, also of those whose client is gone. */
+    /** Resolves when the handlers of all requests have ended, also those whose client is gone. */
     requestsSettled(): Promise<unknown>
   }
 }
 
-/** Knows which handlers still run, which Fastify does not wait for when it closes and their client is gone. */
+/** Knows which handlers still run: when Fastify closes, it does not wait for those whose client is gone. */
 export default fp(
   async (app) => {
     const running = new Set<unknown>()

@@ -4,10 +4,10 @@ import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlit
 import { type Dialect, SqliteDialect } from 'kysely'
 import { DatabaseBusy } from './busy.ts'
 
-/** How long to wait for a lock of another process; all of this process stands still meanwhile. */
+/** How long to wait for a lock of another process; the whole process stands still meanwhile. */
 const lockMilliseconds = 2000
 
-/** Gives Kysely, which expects better-sqlite3, Node's own SQLite instead: that needs no native addon. */
+/** Lets Kysely, which expects better-sqlite3, use Node's own SQLite, which needs no native addon. */
 export function createSqliteDialect(file: string): Dialect {
   mkdirSync(dirname(file), { recursive: true })
   const database = new DatabaseSync(file, { timeout: lockMilliseconds })

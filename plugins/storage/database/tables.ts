@@ -23,7 +23,7 @@ export interface Tables {
     usage_synced_at: string | null
     reserved_bytes: Generated<number>
     reserved_files: Generated<number>
-    /** Counts what changed the usage, or may be about to. */
+    /** Counts the changes of the usage, also those that may be about to happen. */
     revision: Generated<number>
     metadata: string
     /** The job that made it. */
@@ -45,7 +45,7 @@ export interface Tables {
     request_id: string
     created_at: string
   }
-  /** Resumable uploads, and for a while those that ended well. */
+  /** Resumable uploads, and for a while the finished ones. */
   uploads: {
     id: string
     vfolder: string
@@ -59,7 +59,7 @@ export interface Tables {
      * storage itself.
      */
     kind: 'whole' | 'partial' | 'final' | 'direct'
-    /** Null while the client has not said it. */
+    /** Null until the client says it. */
     size: number | null
     /** The bytes before it are durable. */
     offset: number

@@ -17,7 +17,7 @@ export class Batch {
     return this.#position
   }
 
-  /** Takes `pieces`, of which only copies are kept; yields what has to go out now. */
+  /** Takes `pieces`, but keeps only copies of them; yields the chunks that have to go out now. */
   *add(...pieces: Buffer[]): Generator<Buffer> {
     for (const piece of pieces) {
       this.#position += piece.length

@@ -4,8 +4,8 @@ import { centralHeader, endOfDirectory, type ZipRecord } from './zip-records.ts'
 const blockBytes = 256 * 1024
 
 /**
- * The headers that a zip ends with, kept until then. As they are they take about a hundred bytes a member; names in
- * order have much in common, so block by block they are compressed to about a fifth.
+ * The headers that a zip ends with, kept until then. Each takes about a hundred bytes; sorted names have much in
+ * common, so they are compressed, block by block, to about a fifth.
  */
 export class CentralDirectory {
   readonly #blocks: Buffer[] = []

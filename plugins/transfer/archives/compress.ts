@@ -1,6 +1,6 @@
 import type { Transform } from 'node:stream'
 
-/** What `transform` makes of the chunks. It is done with a chunk before it asks for the next one. */
+/** Yields what `transform` makes of the chunks. It is done with a chunk before it asks for the next one. */
 export async function* compress(chunks: AsyncIterable<Buffer>, transform: Transform): AsyncGenerator<Buffer> {
   const feeding = feed(chunks, transform)
   feeding.catch((error) => transform.destroy(error))

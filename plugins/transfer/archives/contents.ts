@@ -21,12 +21,12 @@ const groupsAhead = 2
 
 /** A member with its bytes. */
 export interface Loaded extends Member {
-  /** All of a small file, or a large one in chunks; a symlink's is its target, a directory's is empty. */
+  /** A small file as a whole, a large one in chunks; the target of a symlink; nothing for a directory. */
   content: Buffer | AsyncIterable<Buffer>
 }
 
 /**
- * Content by content, each valid until the next one is asked for.
+ * Loads content by content; each is valid until the next one is asked for.
  * @throws {SourceChanged} when a file is not what was listed, or changes while it is read
  */
 export async function* loadContents(

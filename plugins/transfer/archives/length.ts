@@ -2,12 +2,12 @@ import { SourceChanged } from '../../../backends/errors.ts'
 import type { Member } from './members.ts'
 
 /**
- * How many members are looked at for the sake of a `Content-Length`: it gives a progress bar and a sure end, but the
- * client waits for it, and each entry is looked at once more than needed.
+ * The most members that are looked at to find a `Content-Length`. It gives a progress bar and a sure end, but the
+ * client waits for it, and each entry is looked at once more.
  */
 const maxMembers = 10_000
 
-/** What the meter says of all the members; undefined when they are too many. */
+/** The length that the meter finds for all members; undefined when they are too many. */
 export async function lengthOf(
   members: AsyncIterable<Member>,
   meter: { add(member: Member): void; total(): number },
@@ -21,7 +21,7 @@ export async function lengthOf(
 }
 
 /**
- * Passes on chunks that have to be so many bytes in all.
+ * Passes on chunks, which must have exactly `length` bytes in all.
  * @throws {SourceChanged} before the first byte too much, or at the end when some are missing
  */
 export async function* checkLength(length: number, chunks: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

@@ -26,7 +26,7 @@ export function pathsOf({ path, names }: Selection): EntryPath[] | undefined {
   return path === '' ? undefined : [parsePath(path)]
 }
 
-/** How much of a path is not repeated in the archive: what leads to the one entry, or to the selected ones. */
+/** The length of the part of a path that is not repeated in the archive: the directories above the selection. */
 export function commonLength({ path, names }: Selection): number {
   if (path === '') return 0
   return names === undefined ? path.lastIndexOf('/') + 1 : path.length + 1

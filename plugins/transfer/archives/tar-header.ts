@@ -81,7 +81,7 @@ function fitsNumber(number: number): boolean {
   return number >= 0 && number <= maxNumber
 }
 
-/** Only in ASCII does a name mean the same to every reader. */
+/** Only an ASCII name means the same to every reader. */
 function fitsText(text: string): boolean {
   return text.length <= maxText && /^[\0-\x7f]*$/.test(text)
 }

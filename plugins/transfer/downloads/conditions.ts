@@ -47,7 +47,7 @@ export function applicableRange(headers: IncomingHttpHeaders, validators: Valida
 
 /**
  * Whether a `Range` still applies (RFC 9110, section 13.1.5): only if the file still has the bytes that the client has
- * a part of. A date proves that only when the second is over in which the file could change again unnoticed (section
+ * a part of. A date proves that only once the second is over in which the file could change again unnoticed (section
  * 8.8.2.2).
  */
 function rangeApplies(ifRange: string, validators: Validators): boolean {

@@ -27,7 +27,8 @@ export interface ReserveOptions {
 function createQuotas({ database: db, processes, log }: FastifyInstance) {
   return {
     /**
-     * Sets room aside in a vfolder that one job alone works on, and that ends with it; less when `wanted` is negative.
+     * Sets room aside in a vfolder that only one job works on, until that job ends. Gives some back when `wanted` is
+     * negative.
      * @throws {Problem} `quota_exceeded`
      */
     setAside,
@@ -45,16 +46,18 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
 
     scopes: createQuotaScopes(db),
 
-    /** Ends what was set aside for an upload, and counts what came of it, as one with what else `trx` does. */
+    /**
+     * Ends what was set aside for an upload and counts the result, in one transaction with the other changes of `trx`.
+     */
     async settleAside(trx: Database, vfolder: string, aside: Amount, by: Amount = nothing): Promise<void> {
       await giveBack(trx, vfolder, aside)
       if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
     },
 
     /**
-     * Sets room aside for work on a vfolder, so that whatever runs at the same time cannot take it; with nothing wanted
-     * it only tells that the usage is about to change. With `partly` what there is will do, and more is asked for when
-     * it is used up. What comes `from` another vfolder changes nothing for a scope that both are in. The caller must
+     * Sets room aside for work on a vfolder, so that nothing else can take it meanwhile; with nothing wanted it only
+     * notes that the usage is about to change. With `partly` less room will do, and more is asked for when it is used
+     * up. An amount that comes `from` another vfolder changes nothing for a scope that both are in. The caller must
      * `end` what it was given.
      * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
      */
@@ -119,12 +122,12 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
           if (row === undefined) await db.transaction().execute((trx) => insert(trx, held))
         },
 
-        /** Counts what has changed on the storage, out of what was set aside as far as that goes. */
+        /** Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. */
         async settle(by: Amount): Promise<void> {
           const used = { bytes: 0, files: 0 }
           for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
           await db.transaction().execute(async (trx) => {
-            // Gone when this process was taken for dead, and then it has been given back.
+            // The row is gone when this process was taken for dead; the room has been given back then.
             const { numUpdatedRows } = await trx
               .updateTable('reservations')
               .set((eb) => ({ bytes: eb('bytes', '-', used.bytes), files: eb('files', '-', used.files) }))
@@ -146,7 +149,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
       }
     },
 
-    /** Whether work is under way that may change the usage. Each that begins or ends changes the revision. */
+    /** Whether work is under way that may change the usage. Its beginning and its end each change the revision. */
     async hasReservations(vfolder: string): Promise<boolean> {
       const query = db.selectFrom('reservations').select('id').where('vfolder', '=', vfolder)
       return (await query.limit(1).executeTakeFirst()) !== undefined
@@ -178,7 +181,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
   }
 }
 
-/** Limits of vfolders and of their owners, which hold whatever happens at the same time. */
+/** Limits of vfolders and of their owners. They hold also for work that happens at the same time. */
 export default fp(
   async (app) => {
     app.decorate('quotas', createQuotas(app))

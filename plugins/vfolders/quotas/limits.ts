@@ -8,13 +8,13 @@ import { findScope, holdScope } from './scopes.ts'
 
 export const units = ['bytes', 'files'] as const
 
-/** Where there is no limit, no more than a number can count. */
+/** Stands for no limit: the most that a number can count. */
 const maximumOf = (quota: Quota, unit: (typeof units)[number]): number => quota[unit] ?? Number.MAX_SAFE_INTEGER
 
 /**
- * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. Adding first
- * and looking then takes the locks of both rows, in this order, before anything is decided; a refusal undoes it with the
- * transaction. The scope need not have room for what comes `from` another of its vfolders.
+ * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. It adds first
+ * and checks then, which locks both rows, in this order, before it decides; a refusal undoes the addition with the
+ * transaction. The scope needs no room for what comes `from` another of its vfolders.
  * @returns when the vfolder was created, which tells it from an earlier one of that ID
  * @throws {Problem} `quota_exceeded` or `vfolder_not_found`
  */
@@ -40,7 +40,7 @@ async function refuseOverScope(trx: Database, scope: string, wanted: Amount): Pr
   refuseOver({ limit: 'quotaScope', name: scope, quota, usage, reserved: difference(reserved, wanted), wanted })
 }
 
-/** How much room there is, for who takes less than wanted. @throws {Problem} `vfolder_not_found` */
+/** How much room there is, for callers that also take less than they want. @throws {Problem} `vfolder_not_found` */
 export async function findAvailable(on: Database, vfolder: string): Promise<Amount> {
   const counters = await vfolders.findCounters(on, vfolder)
   if (counters === undefined) throw vfolderNotFound(vfolder)
@@ -69,7 +69,7 @@ interface Claim {
   wanted: Amount
 }
 
-/** What takes no room is never refused: who is over a limit must be able to get below it. */
+/** A change that takes no room is never refused: a vfolder over its limit must be able to get below it. */
 function refuseOver({ limit, name, quota, usage, reserved, wanted }: Claim): void {
   for (const unit of units) {
     const maximum = maximumOf(quota, unit)

@@ -7,7 +7,7 @@ import { findAvailable } from './limits.ts'
 const smallestStep = 1024 * 1024
 const largestStep = 64 * 1024 * 1024
 
-/** What a file of so many bytes takes more than the one that it replaces. */
+/** How much more a file of so many bytes takes than the one that it replaces. */
 export function roomFor(bytes: number, replaced: Amount): Amount {
   return atLeastNothing({ bytes: bytes - replaced.bytes, files: 1 - replaced.files })
 }
@@ -16,12 +16,12 @@ export function covers(held: Amount, needed: Amount): boolean {
   return needed.bytes <= held.bytes && needed.files <= held.files
 }
 
-/** What of `needed` is not held yet. */
+/** The part of `needed` that is not held yet. */
 export function missing(held: Amount, needed: Amount): Amount {
   return atLeastNothing(difference(needed, held))
 }
 
-/** The same, and some of what will be needed after it, as far as there is room. @throws {Problem} `vfolder_not_found` */
+/** The same, and some more for what follows, as far as there is room. @throws {Problem} `vfolder_not_found` */
 export async function missingAhead(trx: Database, vfolder: string, held: Amount, needed: Amount): Promise<Amount> {
   const { bytes, files } = missing(held, needed)
   const step = Math.min(largestStep, Math.max(smallestStep, held.bytes))

@@ -49,7 +49,7 @@ export async function findScope(on: Database, scope: string): Promise<Quota | un
   return row && toQuota(row)
 }
 
-/** The same, which stay as they are until the transaction ends. */
+/** The same, and keeps them as they are until the transaction ends. */
 export async function holdScope(trx: Database, scope: string): Promise<Quota | undefined> {
   const update = trx.updateTable('quota_scopes').set({ scope }).where('scope', '=', scope)
   const row = await update.returningAll().executeTakeFirst()

@@ -14,7 +14,7 @@ import { coverRoom } from './room.ts'
 import type { UploadRow } from './rows.ts'
 
 export interface Append {
-  /** Where the client believes to go on. */
+  /** The offset at which the client means to go on. */
   offset: number
   /** How many bytes it sends, when it says so. */
   bytes: number | undefined
@@ -24,9 +24,10 @@ export interface Append {
 }
 
 /**
- * Stores bytes of an upload. What ends them early, a client that goes away, a limit or the storage, is told after those
- * that are durable are counted, since the client goes on from there. With a checksum they count all or not at all. Where
- * more come than may, none count: those that fit are not what the client means, and could be taken for the file.
+ * Stores bytes of an upload. If a client that goes away, a limit or the storage ends them early, the durable ones are
+ * counted before the error is thrown, since the client goes on from there. With a checksum all bytes count or none. If
+ * more come than are allowed, none count: those that fit are not what the client means, and could be taken for the
+ * file.
  */
 export async function appendBytes(
   app: FastifyInstance,
@@ -38,7 +39,7 @@ export async function appendBytes(
   const { id, vfolder } = row
   const { volume } = await app.vfolders.open(vfolder)
   const { backend } = volume
-  // Not the request's: what came is flushed also when the client is gone.
+  // Not the request's signal: the bytes that came are flushed also when the client is gone.
   const { signal } = new AbortController()
   const limit = row.size ?? row.max_bytes
   if (offset + (bytes ?? 0) > limit) throw tooLarge(limit)
@@ -61,7 +62,7 @@ export async function appendBytes(
         end += chunk.length
         yield chunk
         checksum?.update(chunk)
-        // At last, since its memory may go to the thread that hashes.
+        // Last, since the memory of the chunk may go to the hashing thread.
         const hashed = hash?.update(chunk)
         if (hashed instanceof Promise) await hashed
       }
@@ -88,7 +89,7 @@ export async function appendBytes(
       if (!(await setOffset(app, row, change))) throw failure ?? uploadTaken()
       Object.assign(row, change)
       counted = true
-      // On the thread only whole.
+      // A hash on the thread cannot be copied, so it is kept only once it is whole.
       kept = stored === end && (hash instanceof Hash || stored === row.size)
       if (kept) hashes.keep(id, stored, hash)
     }
@@ -105,7 +106,7 @@ async function discard(app: FastifyInstance, backend: Backend, row: UploadRow): 
   const { id, vfolder, offset } = row
   const { signal } = new AbortController()
   try {
-    // What another process has told of by now must stay.
+    // Bytes that another process has reported by now must stay.
     if (!(await setOffset(app, row, { offset }))) return
     await backend.appendUpload(vfolder, id, Readable.from([]), { offset, signal })
   } catch (err) {

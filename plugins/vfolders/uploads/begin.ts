@@ -2,8 +2,8 @@ import type { FastifyInstance } from 'fastify'
 import type { UploadRow } from './rows.ts'
 
 /**
- * Does what an upload needs of the storage to begin. When that fails its room is free at once, and the cleanup removes
- * what there is of it: the storage may be away for longer.
+ * Begins an upload on the storage. When that fails its room is freed at once, and the cleanup removes the rest later:
+ * the storage may be away for longer.
  */
 export async function beginOrFreeRoom<T>(
   { database, quotas }: FastifyInstance,

@@ -10,8 +10,8 @@ import { coverRoom } from './room.ts'
 import { type UploadRow, uploadNotFound } from './rows.ts'
 
 /**
- * Makes the file of an upload that has all its bytes, and settles its room, once: what happens on the storage is
- * announced in the row before, so that after a crash the next one who comes finds out how far it got.
+ * Makes the file of an upload that has all its bytes, and settles its room, exactly once: the row announces the change
+ * of the storage before it happens, so that after a crash the next caller finds out how far it got.
  */
 export async function completeUpload(
   app: FastifyInstance,
@@ -58,7 +58,7 @@ export async function completeUpload(
   }
 
   async function announce(): Promise<void> {
-    // The bytes of a direct one never came by here, and are not fetched for their hash.
+    // The bytes of a direct upload never passed through here, and are not fetched for their hash.
     const sha256 = row.kind === 'direct' ? null : await hashes.digest(row, backend, signal)
     const replaced = await amountAt(backend, vfolder, path, signal)
     await coverRoom(app, row, roomFor(size, replaced))
@@ -71,7 +71,7 @@ export async function completeUpload(
       .execute()
   }
 
-  /** Nobody had begun to make the file, and its bytes are lost: what stands at its path is not of this upload. */
+  /** Nobody had begun to make the file, and its bytes are lost: an entry at its path is not from this upload. */
   async function withdraw(): Promise<void> {
     await db
       .updateTable('uploads')
@@ -82,7 +82,7 @@ export async function completeUpload(
   }
 }
 
-/** What a completion that was announced has changed, when it was not seen to its end. */
+/** Finds out what an announced completion has changed, when its end was not seen. */
 async function findOutcome(backend: Backend, path: EntryPath, row: UploadRow, signal: AbortSignal): Promise<Amount> {
   const entry = await backend.stat(row.vfolder, path, { signal })
   if (entry.type !== 'file' || entry.size !== row.offset) throw uploadNotFound()

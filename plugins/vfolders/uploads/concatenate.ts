@@ -19,15 +19,15 @@ interface Concatenation {
 export type NewFinal = Omit<NewUpload, 'kind' | 'size'> & { parts: string }
 
 /**
- * Final uploads. Parts belong to theirs from its first moment on, and so the same request finds it again: it waits while
- * another request makes the file, goes on after a crash, and is told of a file that is there already.
+ * Final uploads. The parts belong to their final upload from its first moment on, so a repeated request finds it again:
+ * it waits while another request makes the file, goes on after a crash, and is told of a file that is there already.
  */
 export function createConcatenation({ app, hashes, locks, find, create }: Concatenation) {
   const { database: db, quotas } = app
   // The file is made also when the client does not wait for it any more.
   const { signal: never } = new AbortController()
 
-  /** The final upload of these parts, which is begun when there is none. */
+  /** Finds the final upload of these parts, or begins one. */
   async function findOrCreateFinal(upload: NewFinal, parts: Named[]): Promise<string> {
     const taken: Lock[] = []
     try {
@@ -79,7 +79,7 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
         }
       }
     }
-    // A crash may have come before the storage was told of it.
+    // A crash may have come before the upload was begun on the storage.
     await backend.beginUpload(vfolder, id, { signal: never })
     if (isWhole(final)) return
     await appendBytes(app, hashes, final, lock, { offset: 0, bytes: final.size ?? 0, read: bytes })
@@ -126,8 +126,9 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
 
     /**
      * Makes one file of the parts, in order.
-     * @param signal ends the waiting for another request that makes it
-     * @throws {Problem} `upload_incomplete`, `upload_finished`, `file_too_large`, `quota_exceeded`, `upload_interrupted`
+     * @param signal ends the wait for another request that makes the file
+     * @throws {Problem} `upload_incomplete`, `upload_finished`, `file_too_large`, `quota_exceeded`,
+     * `upload_interrupted`
      */
     async concatenate(upload: NewFinal, parts: Named[], signal: AbortSignal) {
       const id = await findOrCreateFinal(upload, parts)
@@ -149,7 +150,7 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
   }
 }
 
-/** For who has waited. */
+/** Told to requests that waited for another one's concatenation. */
 function concatenationFailed(): Problem {
   return new Problem('upload_interrupted', 'Another request could not make the file of these parts.')
 }

@@ -4,10 +4,10 @@ import type { Backend } from '../../../backends/backend.ts'
 import { createSha256, type Sha256 } from '../../../lib/hashing/sha256.ts'
 import type { UploadRow } from './rows.ts'
 
-/** Of the bytes so far: one that can be copied, or for an upload that comes in one go, one on the thread. */
+/** The hash of the bytes so far. One on the thread, for an upload that comes in one go, cannot be copied. */
 type Running = Hash | Sha256
 
-/** The digest of the whole is made at once: until then it takes a place on the thread. */
+/** The digest of a whole upload is made at once, since the hash has a place on the thread until then. */
 type Kept = Hash | Promise<Buffer>
 
 /**
@@ -18,9 +18,9 @@ export function createHashes() {
   const running = new Cache<{ offset: number; hash: Kept }>(1000)
 
   return {
-    /** A hash to go on with, that leaves the one kept as it is; undefined when there is none for this offset. */
+    /** A hash to go on with, apart from the one that is kept; undefined when there is none for this offset. */
     at({ id, kind, size }: UploadRow, offset: number, bytes: number | undefined): Running | undefined {
-      // Only of the final one is there a file.
+      // Only the final upload becomes a file.
       if (kind === 'partial') return undefined
       if (offset === 0) return bytes === size ? createSha256(bytes) : createHash('sha256')
       const kept = running.get(id)
@@ -49,7 +49,7 @@ export function createHashes() {
   }
 }
 
-/** For bytes that will not count. */
+/** Called for bytes that will not count. */
 export function forgetHash(hash: Running | undefined): void {
   if (hash !== undefined && !(hash instanceof Hash)) hash.forget()
 }

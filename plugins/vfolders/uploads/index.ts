@@ -60,7 +60,9 @@ function createUploads(app: FastifyInstance) {
     }
   }
 
-  /** Ends an upload, and its parts with it. The bytes first: a row without bytes is found again, but not the reverse. */
+  /**
+   * Ends an upload and its parts. The bytes go first: a row without bytes is found again, bytes without a row are not.
+   */
   async function drop(row: UploadRow): Promise<void> {
     const vfolder = await findVfolder(db, row.vfolder)
     const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
@@ -83,7 +85,7 @@ function createUploads(app: FastifyInstance) {
   }
 
   /**
-   * Begins an upload in room that is set aside for it; a final one takes over that of its parts, and they are its own
+   * Begins an upload and sets room aside for it. A final upload takes over the room of its parts, which belong to it
    * from now on.
    * @throws {Problem} `file_too_large`, `quota_exceeded`; {BackendError} when there cannot be a file of that name
    */
@@ -156,7 +158,7 @@ function createUploads(app: FastifyInstance) {
     async settled(named: Named): Promise<UploadRow> {
       const row = await get(named)
       if (row.process === null && (row.state === 'finished' || !isWhole(row))) return row
-      // Who makes a file of parts would let go of it, and all would begin again.
+      // Taking the lock would interrupt a running concatenation, which would start over.
       if (row.kind === 'final' && row.state === 'open') return row
       return withLock(named, async (row) => {
         if (row.state === 'finished' || !isWhole(row)) return row
@@ -208,7 +210,7 @@ function createUploads(app: FastifyInstance) {
       })
     },
 
-    /** Ends an upload that will not go on; of one that was completed the file stays. @throws {Problem} `upload_locked` */
+    /** Ends an upload that will not go on; the file of a completed one stays. @throws {Problem} `upload_locked` */
     remove(named: Named): Promise<void> {
       return withLock(named, async (row) => {
         if (row.final === null || row.state === 'finished') return drop(row)
@@ -229,8 +231,8 @@ function createUploads(app: FastifyInstance) {
     },
 
     /**
-     * Ends what has expired or has no vfolder any more, and completes what a process that died had begun to. Parts end
-     * with their final upload.
+     * Ends uploads that have expired or lost their vfolder, and completes those that a dead process had begun to
+     * complete. Parts end with their final upload.
      */
     async cleanUp(): Promise<void> {
       for (const id of await findLeftovers(db)) {
@@ -247,7 +249,7 @@ function createUploads(app: FastifyInstance) {
     },
   }
 
-  /** Finds out whether all bytes are there that were announced. */
+  /** Finds out whether all announced bytes are there. */
   async function takeStock(row: UploadRow): Promise<void> {
     const { volume } = await app.vfolders.open(row.vfolder)
     const upload = await volume.backend.readUpload(row.vfolder, row.id, { signal })

@@ -9,14 +9,14 @@ export interface Lock {
   release(): Promise<void>
 }
 
-/** How often the holder looks whether another process wants the upload, and that one whether it may have it. */
+/** How often the holder looks whether another process wants the upload, and the other one whether it is free. */
 const pollMilliseconds = 250
-/** A holder that is asked has to flush what it has; after so long the one who asks gives up. */
+/** A holder that is asked first has to flush its bytes; after so long the asking process gives up. */
 const patienceMilliseconds = 30_000
 
 /**
- * Lets one request at a time write to an upload, over all processes. The newest one is right: its client has given up on
- * the connection of the one before, which the service may not have noticed yet. So the holder is asked to let go.
+ * Lets one request at a time write to an upload, over all processes. The newest one wins: its client has given up on
+ * the connection before, which the service may not have noticed yet. So the holder is asked to let go.
  */
 export function createLocks({ database: db, processes, log }: FastifyInstance) {
   const held = new Map<string, { asked: AbortController; released: Promise<void> }>()
@@ -96,8 +96,8 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
     tryTake,
 
     /**
-     * Takes an upload that nobody is to let go of, once who has it has come to the end. Undefined when it is gone then;
-     * rejects when `signal` aborts.
+     * Takes an upload once its holder has ended, without asking it to let go. Undefined when the upload is gone by
+     * then; rejects when `signal` aborts.
      */
     async await(id: string, signal: AbortSignal): Promise<Lock | undefined> {
       for (;;) {
@@ -111,7 +111,7 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
     },
 
     /**
-     * Takes an upload, and asks who has it to let go.
+     * Takes an upload, and asks its holder to let go.
      * @throws {Problem} `upload_locked` when that does not help, or `upload_not_found`
      */
     async take(id: string): Promise<Lock> {

@@ -1,13 +1,13 @@
 import type { FastifyInstance } from 'fastify'
 import type { UploadRow } from './rows.ts'
 
-/** How often it is written down what of an upload is durable. */
+/** How often the durable offset of an upload is written down. */
 const intervalMilliseconds = 5000
 
 /**
- * Writes down how far an upload has come, unless another process has it by now: this one may have stood still, and was
+ * Writes down how far an upload has come, unless another process has it by now: this one may have stood still and been
  * taken for dead.
- * @returns whether this process has it still
+ * @returns whether this process still has it
  */
 export async function setOffset(
   app: FastifyInstance,
@@ -29,8 +29,8 @@ export function expiryOf(app: FastifyInstance): number {
 }
 
 /**
- * What is durable of an append that is under way, and counts should that not come to its end.
- * @param below what is at this offset or behind it is not written down before the end
+ * Follows the durable bytes of a running append. They count even if it does not come to its end.
+ * @param below no offset from here on is written down before the end
  */
 export function createProgress(app: FastifyInstance, row: UploadRow, below: number) {
   let offset = row.offset

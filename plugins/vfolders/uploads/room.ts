@@ -5,8 +5,8 @@ import type { UploadRow } from './rows.ts'
 
 /**
  * Sets more room aside for an upload until `needed` is covered. It belongs to the upload and not to a process: it is
- * written down in the upload's own row, and ends with that.
- * @param ahead also for what follows, which the client has not told
+ * written down in the upload's own row, and ends with the row.
+ * @param ahead also for the bytes that follow, whose number the client has not told
  * @throws {Problem} `quota_exceeded`
  */
 export async function coverRoom(app: FastifyInstance, row: UploadRow, needed: Amount, ahead = false): Promise<void> {

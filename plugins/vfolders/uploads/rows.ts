@@ -12,7 +12,7 @@ export interface NewUpload {
   permission: Permission
   maxBytes: number
   kind: UploadRow['kind']
-  /** Undefined: the client says it later. */
+  /** Undefined when the client says it later. */
   size: number | undefined
   metadata: string | undefined
   parts?: string
@@ -33,7 +33,7 @@ function hashOf(token: string): string {
   return createHash('sha256').update(token).digest('hex')
 }
 
-/** The rate of the signed URL that the upload was begun by, which it shares with all else that the URL moves. */
+/** The rate of the signed URL that began the upload, shared with all else that the URL moves. */
 export function rateOfUpload({ rate_key: key, bytes_per_second: bytesPerSecond }: UploadRow): Rate | undefined {
   return key === null || bytesPerSecond === null ? undefined : { key, bytesPerSecond }
 }
@@ -41,7 +41,7 @@ export function rateOfUpload({ rate_key: key, bytes_per_second: bytesPerSecond }
 /** @throws {Problem} `token_required`, `upload_not_found` or `upload_expired` */
 export function requireUpload(row: UploadRow | undefined, token: string | undefined): UploadRow {
   if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
-  // Who has not the token must not learn whether there is such an upload.
+  // A caller without the token must not learn whether the upload exists.
   if (row === undefined || !timingSafeEqual(Buffer.from(row.token_hash), Buffer.from(hashOf(token))))
     throw uploadNotFound()
   if (row.expires_at <= Date.now()) {
@@ -54,12 +54,12 @@ export function uploadNotFound(): Problem {
   return new Problem('upload_not_found', 'There is no such upload, or not any more.')
 }
 
-/** All bytes are there, and become a file. */
+/** Whether all bytes are there, and become a file. */
 export function isWhole({ kind, size, offset }: UploadRow): boolean {
   return kind !== 'partial' && size === offset
 }
 
-/** What has expired or has no vfolder any more, and what a process that died may have left half done. */
+/** Uploads that have expired or lost their vfolder, and those that a dead process may have left half done. */
 export async function findLeftovers(db: Database): Promise<string[]> {
   const parts = db.selectFrom('uploads as parts').where('parts.state', '=', 'open')
   const finalsWithBytes = parts.where('parts.final', 'is not', null).select('parts.final')

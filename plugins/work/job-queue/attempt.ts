@@ -5,7 +5,7 @@ import { Problem, problems, toProblem } from '../../../lib/problems.ts'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import type { Attempt, JobEnd, JobKind, JobRow } from './job.ts'
 
-/** How often a running job is looked at: for what it has to save, and whether somebody cancelled it. */
+/** How often a running job saves its progress and finds out whether it was cancelled. */
 const lookMilliseconds = 500
 
 /** Failures in a row, without a step forward in between, after which a job has failed. */
@@ -43,7 +43,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     controller.abort(new Error(`the job was stopped: ${reason}`))
   }
 
-  /** Only as long as this very attempt holds the job. */
+  /** Changes the row only as long as this very attempt holds the job. */
   const updateHeld = (on: Database, set: object) =>
     on
       .updateTable('jobs')
@@ -70,7 +70,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     else if (current.cancel_requested !== 0) stop('cancelled')
   }
 
-  /** Ends the attempt, and with it whatever changes together with it. */
+  /** Ends the attempt, and makes the changes that belong to its end. */
   async function end(state: JobEnd, set: object, result?: Record<string, unknown>): Promise<void> {
     await db.transaction().execute(async (trx) => {
       const finished = { ...unsaved, ...set, state, process: null, finished_at: new Date().toISOString() }
@@ -111,7 +111,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
       const text = JSON.stringify(checkpoint)
       if (text === row.checkpoint) return
       row.checkpoint = text
-      // A step forward: what failed before it is forgiven.
+      // After a step forward, earlier failures do not count.
       row.failures = 0
       Object.assign(unsaved, { checkpoint: text, failures: 0 })
     },

@@ -3,7 +3,10 @@ import { sql } from 'kysely'
 import type { Database } from '../../storage/database/tables.ts'
 import type { JobRow } from './job.ts'
 
-/** No attempt is put off for longer; what is due later than that was written by a clock that has been set back since. */
+/**
+ * The longest that an attempt is put off. A job due later than that was written by a clock that has been set back
+ * since.
+ */
 const longestDelayMilliseconds = 60_000
 
 export interface Claim {
@@ -54,7 +57,7 @@ export async function claimJobs(
         state: 'running',
         process: processes.id,
         attempts: eb('attempts', '+', 1),
-        // Nobody wrote down how an attempt ended whose process died.
+        // A process that died did not write down how its attempt ended.
         failures: candidate.failures + (candidate.state === 'running' ? 1 : 0),
         started_at: sql<string>`coalesce(started_at, ${new Date(now).toISOString()})`,
         version: eb('version', '+', 1),

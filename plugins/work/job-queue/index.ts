@@ -16,7 +16,7 @@ declare module 'fastify' {
   }
 }
 
-/** How long a job that another process queued may lie before this one finds it. */
+/** How long a job that another process queued may wait until this one finds it. */
 const pollMilliseconds = 1000
 
 const endStates = jobStates.filter((state) => hasEnded({ state }))
@@ -55,7 +55,7 @@ function createJobQueue(app: FastifyInstance) {
     if (closing) attempt.stop('closing')
   }
 
-  /** Looks for work now. Outside of any request's context: each attempt has that of its own job. */
+  /** Looks for work now. It runs outside of any request's context: each attempt has the context of its own job. */
   const look = withRequestId(async () => {
     try {
       await claim()
@@ -109,7 +109,7 @@ function createJobQueue(app: FastifyInstance) {
         })
         .returningAll()
         .executeTakeFirstOrThrow()
-      // By then the transaction that it may be a part of is committed, or the next look finds it.
+      // The transaction may not be committed by then, but the next look finds the job.
       setTimeout(wake, 5).unref()
       return toJob(row)
     },
@@ -235,7 +235,7 @@ export default fp(
       jobs.open()
       app.schedule('delete-old-jobs', Math.min(app.config.jobRetentionSeconds, 3600), () => jobs.deleteOld())
     })
-    // Not onClose, by which time what the jobs use may be closed.
+    // Not in onClose: by then, what the jobs use may be closed.
     app.addHook('preClose', () => jobs.close())
   },
   { name: 'job-queue', dependencies: ['config', 'database', 'processes', 'scheduler'] },

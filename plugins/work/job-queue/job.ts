@@ -73,11 +73,11 @@ export interface JobKind<Payload extends TSchema = TSchema> {
   /** Whether it may be ended half done. */
   cancellable: boolean
   /**
-   * Does the work, or goes on with it: an attempt may follow one that ended at any instant. A typed error that names the
-   * caller's doing ends the job; any other is tried again. What it returns is the job's `result`.
+   * Does the work, or goes on with it: an attempt may follow one that ended at any instant. A typed error that is the
+   * caller's doing ends the job; after any other it is tried again. The returned value is the job's `result`.
    */
   run(attempt: Attempt<Static<Payload>>): Promise<Record<string, unknown> | undefined>
-  /** Changes what has to change together with the job's end, in the same transaction. */
+  /** Makes the changes that belong to the job's end, in the same transaction. */
   ended?(job: EndedJob<Static<Payload>>, end: JobEnd, db: Database): Promise<void>
 }
 
