@@ -5,13 +5,13 @@ export interface AheadOptions<Item, Result> extends Call {
   ahead: number
   /** How much an item is of that; absent: each is 1. */
   weigh?(item: Item): number
-  /** Gives back what nobody takes any more. */
+  /** Gives back a result that nobody takes any more. */
   drop?(result: Result): unknown
 }
 
 /**
- * Runs `work` on the items, several at once, and gives the results in the order of the items. When one fails, or nobody
- * takes more of them, those begun behind it are aborted, and have ended by the time that this ends.
+ * Runs `work` on the items, several at once, and gives the results in the order of the items. When one fails, or the
+ * caller takes no more, those begun after it are aborted, and this ends only once they have ended.
  */
 export async function* workAhead<Item, Result>(
   items: AsyncIterable<Item>,

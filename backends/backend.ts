@@ -50,8 +50,9 @@ export interface Backend {
 
   /**
    * Stores a file, replacing one of that name, and creates the directories that lead to it. When it resolves the bytes
-   * are durable; a reader sees the old file or the new one, never a part. A chunk of `source` is the backend's, to read,
-   * until it asks for the next one; then its memory is used again or gone. What `source` throws is passed on as it is.
+   * are durable; a reader sees the old file or the new one, never a part. The backend may read a chunk of `source`
+   * until it asks for the next one; then the memory of the chunk is used again or gone. An error of `source` is passed
+   * on as it is.
    * @throws {AlreadyExists} with `ifAbsent`, decided in the same step that makes the file appear
    * @throws {PreconditionFailed} with `ifMatch`, when what would be replaced does not have that etag; decided in the
    * same step where the storage can, otherwise right before it
@@ -62,15 +63,15 @@ export interface Backend {
   write(folder: string, path: EntryPath, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written>
 
   /**
-   * Makes ready to take the bytes of a resumable upload, which belong to no entry yet. Nothing but the calls below
-   * removes them, and only one of them is running at a time for one upload. Doing it twice is doing it once.
+   * Prepares for the bytes of a resumable upload, which belong to no entry yet. Only the calls below remove them, and
+   * only one of these calls runs at a time for one upload. A second call changes nothing.
    */
   beginUpload(folder: string, upload: string, call: Call): Promise<void>
 
   /**
-   * Stores what `source` gives from `offset` on, in the place of what is there behind `offset`. When it resolves, to the
-   * new offset, all bytes before that are durable; when it rejects, those before `offset` still are, and those before
-   * what `onDurable` was told last. The chunks are as those of `write`.
+   * Stores the bytes of `source` from `offset` on, and replaces what is there behind `offset`. It resolves to the new
+   * offset, and all bytes before that are durable. When it rejects, the bytes before `offset` still are, and so are
+   * those before the last offset given to `onDurable`. The chunks are as those of `write`.
    * @throws {UploadNotFound}
    * @throws {NoSpace}
    */
@@ -81,7 +82,7 @@ export interface Backend {
 
   /**
    * Makes a file of the first `size` bytes of an upload, by the rules of `write`, and forgets the upload. When it
-   * rejects the upload is there as before, or, after a crash, a file already.
+   * rejects, the upload is there as before; after a crash it may be a file already.
    * @throws {UploadNotFound} when it was completed or aborted before
    */
   completeUpload(folder: string, upload: string, path: EntryPath, options: CompleteOptions): Promise<Written>
@@ -110,20 +111,20 @@ export interface Backend {
   remove(folder: string, path: EntryPath, options: RemoveOptions): Promise<Amount>
 
   /**
-   * Frees what dead writers left behind: staged bytes not written to for `idleSeconds`. The service gives what it gave to
-   * `create`.
+   * Frees what dead writers left behind: staged bytes not written to for `idleSeconds`, which is the number that
+   * `create` got.
    */
   collectGarbage(options: Call & { idleSeconds: number }): Promise<Amount>
 
-  /** Rejects with a sentence that says why when the storage cannot serve now. */
+  /** Rejects when the storage cannot serve now, with a sentence that says why. */
   health(call: Call): Promise<void>
 
   close(): Promise<void>
 
   /**
-   * The bytes of whole files, as they were listed: faster than by one `read` each, and for small ones, since all are in
-   * memory at once. The caller must `close` what it was given.
-   * @throws {SourceChanged} when a file is not what its entry tells any more
+   * The bytes of whole files, as they were listed. This is faster than a `read` for each, and meant for small files,
+   * since all are in memory at once. The caller must `close` what it was given.
+   * @throws {SourceChanged} when a file is no longer what its entry says
    * @throws {NotFound}
    */
   readMany?(folder: string, entries: Entry[], call: Call): Promise<WholeFiles>
@@ -137,7 +138,7 @@ export interface Backend {
    * Copies all entries of the vfolder `from` into `to`, which exists, is empty or has what an earlier call left, and is
    * used by nobody else. Their bytes do not pass through the service; modes, modification times, symlinks, empty
    * directories and holes are kept. When it resolves the copy is durable. A file is copied as it was at one moment or
-   * the call fails; entries that came, went or changed meanwhile are told in the result.
+   * the call fails; the result names entries that came, went or changed meanwhile.
    * @throws {SourceChanged} when a file changed each time it was copied
    * @throws {NoSpace}
    * @throws {AccessDenied} naming the entry
@@ -154,15 +155,15 @@ export interface Backend {
   capacity?(call: Call): Promise<Capacity>
 
   /**
-   * A URL by which anybody reads the file from the storage itself, with ranges, until it expires. It is for one file and
-   * for reading only. Whether the file is there is not looked at.
+   * A URL by which anybody reads the file from the storage itself, with ranges, until it expires. It is for one file
+   * and for reading only. Nobody checks whether the file is there.
    */
   presign?(folder: string, path: EntryPath, options: PresignOptions): Promise<string>
 
   /**
    * Lets clients send the bytes of an upload, which was begun and has none yet, to the storage itself: each part by one
    * PUT of exactly its bytes, in any order, and again where one failed. The service appends nothing to such an upload;
-   * the rest is as with any other, so `readUpload` tells how many bytes are there from the first on.
+   * the rest is as with any other, so `readUpload` tells how many bytes there are without a gap from the first one on.
    */
   presignUpload?(folder: string, upload: string, options: PresignUploadOptions): Promise<PresignedPart[]>
 
@@ -180,7 +181,7 @@ export interface Call {
 }
 
 export interface Entry {
-  /** As it is in the storage, where users may have made it longer than a path can be. */
+  /** As it is in the storage. Users may have made it longer than a path can be. */
   path: string
   type: 'file' | 'directory' | 'symlink'
   /** Bytes of a file, 0 of a directory, bytes of a symlink's target. */
@@ -188,7 +189,7 @@ export interface Entry {
   modifiedAt: Date
   /** Permission bits of a file or directory, where the storage keeps them. */
   mode?: number
-  /** Where a symlink leads, as it is written in it. */
+  /** The target of a symlink, as it is stored. */
   target?: string
   /** Of files only: a strong validator without quotes (RFC 9110, section 8.8.1): other bytes, other tag. */
   etag?: string
@@ -221,7 +222,7 @@ export interface OpenFile {
 export interface WholeFiles {
   /** In the order of the entries. They belong to the caller until it closes. */
   contents: Buffer[]
-  /** Closing twice is closing once. */
+  /** A second call does nothing. */
   close(): void
 }
 
@@ -239,8 +240,9 @@ export interface WriteOptions extends Call {
 export interface AppendOptions extends Call {
   offset: number
   /**
-   * To be told, where the storage knows it before the end, that all bytes before this offset are durable. What was told
-   * counts should the call fail or the process die; without it only what was there before does.
+   * To be called, where the storage knows it before the end, with an offset before which all bytes are durable. Should
+   * the call fail or the process die, the bytes before the last such offset count; without one, only those from before
+   * the call.
    */
   onDurable?(offset: number): void
 }
@@ -282,14 +284,14 @@ export interface PresignedPart {
   end: number
 }
 
-/** Told from time to time how much of the whole is done. */
+/** Called from time to time with how much of the whole is done. */
 export type OnProgress = (done: Amount) => void
 
 export interface CloneOptions extends Call {
   onProgress: OnProgress
-  /** What the last call of `onCheckpoint` was given, when an earlier call of `clone` did not come to its end. */
+  /** The value that `onCheckpoint` got last, when an earlier call of `clone` did not come to its end. */
   checkpoint?: unknown
-  /** Given a value that JSON can hold, from which a later call goes on. */
+  /** Called with a value that JSON can hold, from which a later call can go on. */
   onCheckpoint: (checkpoint: unknown) => void
 }
 

@@ -1,7 +1,7 @@
 /**
- * The memory that downloads read into and uploads gather in. A large buffer makes a fast stream, but a client that does
- * not go on holds on to its two, so the large ones are limited: when all are out, a stream gets small ones, and a large
- * one again for a later chunk once others have given theirs back.
+ * The memory that downloads read into and uploads gather in. A large buffer makes a fast stream, but a stalled client
+ * keeps its two, so the large ones are limited: when all are out, a stream gets small ones, and a large one again for a
+ * later chunk once others have given theirs back.
  */
 const largeBytes = 1024 * 1024
 const smallBytes = 64 * 1024
@@ -11,7 +11,7 @@ const large: Buffer[] = []
 const small: Buffer[] = []
 let largeMade = 0
 
-/** A small one for who holds it for long. */
+/** `small` is for holders that keep it for long. */
 export function acquireBuffer(wanted: 'large' | 'small' = 'large'): Buffer {
   const free = wanted === 'large' ? large.pop() : undefined
   if (free !== undefined) return free
@@ -24,7 +24,7 @@ export function acquireBuffer(wanted: 'large' | 'small' = 'large'): Buffer {
 
 const givable = new WeakSet<Buffer>()
 
-/** Says of a large buffer that whoever is given it may take its memory, and gives that back by `releaseBuffer`. */
+/** Lets the receiver of a large buffer take its memory, and give that back by `releaseBuffer`. */
 export function allowTaking(buffer: Buffer): Buffer {
   if (buffer.length === largeBytes) givable.add(buffer)
   return buffer
@@ -35,21 +35,21 @@ export function mayTake(buffer: Buffer): boolean {
   return givable.has(buffer)
 }
 
-/** Of one whose memory was taken nothing is left. */
+/** A buffer whose memory was taken has nothing left. */
 export function releaseBuffer(buffer: Buffer): void {
   givable.delete(buffer)
   if (buffer.length === largeBytes) large.push(buffer)
   else if (buffer.length === smallBytes && small.length < largeLimit) small.push(buffer)
 }
 
-/** Says of the memory of a buffer that it went with the thread that had it: another one may be made in its place. */
+/** Counts a buffer as lost whose memory went with the thread that had it: another one may be made in its place. */
 export function loseBuffer(bytes: number): void {
   if (bytes === largeBytes) largeMade--
 }
 
 /**
- * Frees the memory of a chunk that nobody else has a part of, at once: tens of MiB of it would pile up before the garbage
- * collector saw a reason to.
+ * Frees the memory of a chunk at once, of which nobody else has a part: otherwise tens of MiB would pile up before the
+ * garbage collector saw a reason to run.
  */
 export function free({ buffer, byteLength }: Buffer): void {
   if (buffer instanceof ArrayBuffer && buffer.byteLength === byteLength) buffer.transfer(0)

@@ -8,8 +8,8 @@ export interface CreateContext<Options> {
   /** Aborts when the service closes. */
   signal: AbortSignal
   /**
-   * What nobody has touched for so long is garbage: what is at work touches its own oftener. A client that sends nothing
-   * is cut off after half of that, but not while it is the backend that lets it wait.
+   * Bytes that nobody has touched for so long are garbage: live work touches its own more often. A client that sends
+   * nothing is cut off after half of that time, but not while the backend makes it wait.
    */
   idleSeconds: number
 }
@@ -21,8 +21,8 @@ export interface BackendDefinition<Options extends TSchema = TSchema> {
   /** Checked before `create` is called; a member it does not know is refused. */
   options: Options
   /**
-   * How long a call on a volume may move nothing, where its configuration does not say. 0, no limit, is for a backend
-   * that limits the time of whatever it asks its storage for.
+   * How long a call may move nothing, unless the volume's configuration says it. 0, no limit, is for a backend that
+   * limits the time of all its requests to the storage.
    */
   timeoutSeconds?: number
   /** @throws when the storage cannot be used; the service then does not start */

@@ -28,7 +28,7 @@ export class AlreadyExists extends BackendError {
   readonly code = 'entry_exists'
 }
 
-/** What stands there is not what the caller expects to replace. */
+/** The entry is not the one that the caller expects to replace. */
 export class PreconditionFailed extends BackendError {
   readonly code = 'precondition_failed'
 }
@@ -85,7 +85,7 @@ export class QuotaExceeded extends BackendError {
   readonly code = 'quota_exceeded'
 }
 
-/** What was to be copied did not rest for as long as that takes. */
+/** The source did not rest for as long as its copy takes. */
 export class SourceChanged extends BackendError {
   readonly code = 'source_changed'
 }
@@ -100,7 +100,7 @@ export class Unavailable extends BackendError {
   readonly code = 'storage_unavailable'
 }
 
-/** Another writer of the same file does not come to its end. It may later; the storage is well. */
+/** Another writer of the same file does not come to its end, but may later. The storage is well. */
 export class Busy extends BackendError {
   readonly code = 'entry_busy'
 }

@@ -1,4 +1,7 @@
-/** So many things of one kind, made when they are first needed and used again. Who finds none waits for one, in turn. */
+/**
+ * A limited number of things of one kind, made when first needed and used again. A caller that finds none waits its
+ * turn.
+ */
 export class Pool<T> {
   readonly #make: () => T
   readonly #limit: number

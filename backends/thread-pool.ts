@@ -62,7 +62,7 @@ export class Thread<To, From> {
 export interface ThreadPoolOptions {
   /** So many are started as soon as there is work for them. */
   usual: number
-  /** So many once somebody has waited for long: the volume that the others work on may hang. */
+  /** So many once a caller has waited for long: the volume that the other threads work on may hang. */
   most: number
 }
 

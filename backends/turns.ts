@@ -2,8 +2,8 @@ import type { Call } from './backend.ts'
 import { Pool } from './pool.ts'
 
 /**
- * Lets what this process does about one key go one after the other: neither S3 nor rename(2) tells what was replaced, so
- * of several at once each would count what it had seen before. Other processes are not kept from that.
+ * Runs the work of this process on one key one after the other: neither S3 nor rename(2) tells what was replaced, so of
+ * several at once each would count what it had seen before. Other processes are not held back.
  */
 export class Turns {
   readonly #keys = new Map<string, { turn: Pool<true>; users: number }>()

@@ -55,7 +55,7 @@ export async function cloneByStreaming(from: VolumeFolder, to: VolumeFolder, opt
   return { files: done.files, bytes: done.bytes, changed, changedCount }
 }
 
-/** What came, went or was written to after it was copied: both listings side by side. */
+/** Yields the entries that came, went or were written to after they were copied, by both listings side by side. */
 async function* findDifferences(from: VolumeFolder, to: VolumeFolder, signal: AbortSignal): AsyncGenerator<string> {
   const all = { recursive: true, signal }
   const copies = to.volume.backend.list(to.folder, all)[Symbol.asyncIterator]()
@@ -77,7 +77,7 @@ async function* findDifferences(from: VolumeFolder, to: VolumeFolder, signal: Ab
   }
 }
 
-/** A storage that does not keep modification times gives a copy that of its own making. */
+/** A storage that does not keep modification times gives a copy the time at which it was made. */
 function differ(source: Entry, copy: Entry): boolean {
   if (source.type !== 'file') return source.target !== copy.target
   return source.size !== copy.size || source.modifiedAt > copy.modifiedAt
@@ -112,7 +112,7 @@ async function copyEntry(
   throw new SourceChanged(`${path} changed each time it was copied`)
 }
 
-/** A file that an earlier attempt stored after its last checkpoint; a file is stored whole or not at all. */
+/** Whether an earlier attempt stored the file after its last checkpoint; a file is stored whole or not at all. */
 async function isThere(
   { volume, folder }: VolumeFolder,
   path: EntryPath,
@@ -149,7 +149,7 @@ async function copyFile(
   const after = await from.volume.backend.stat(from.folder, path, { signal }).catch((error) => {
     if (!(error instanceof NotFound)) throw error
   })
-  // What failed because the file changed is not a failure of the storage.
+  // A copy that failed because the file changed is no failure of the storage.
   if (after !== undefined && (after.etag !== etag || after.size !== size)) return false
   if (failure !== undefined) throw failure.error
   return true

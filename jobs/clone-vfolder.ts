@@ -49,7 +49,7 @@ async function clone(app: FastifyInstance, source: Vfolder, target: Vfolder, att
   await to.backend.createFolder(target.id, { signal })
 
   const total = await countUsage(from.backend, source.id, signal)
-  // The counters of the source, by which room was set aside, may have drifted.
+  // Room was set aside by the counters of the source, which may have drifted.
   await app.quotas.setAsideExactly(target.id, total)
   const options = { signal, checkpoint, onCheckpoint: save, onProgress: (done: Amount) => progress(done, total) }
   options.onProgress({ files: 0, bytes: 0 })

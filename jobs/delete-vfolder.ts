@@ -56,7 +56,7 @@ export default fp(
     }
 
     async function queueAgain(id: string, trx: Database): Promise<void> {
-      // By now another one of that ID may be there.
+      // Another vfolder of that ID may be there by now.
       if (await beginDeletion(trx, id, 'deleting')) await app.vfolders.startDeletion(id, trx)
     }
 

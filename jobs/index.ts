@@ -4,7 +4,7 @@ import cloneVfolder from './clone-vfolder.ts'
 import deleteVfolder from './delete-vfolder.ts'
 import syncQuotas from './sync-quotas.ts'
 
-/** The work on vfolders that takes its time. */
+/** The work on vfolders that takes longer than a request. */
 export default fp(
   async (app) => {
     await app.register(cleanupExpiredUploads)

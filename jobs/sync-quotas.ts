@@ -36,7 +36,7 @@ export default fp(
       defineJob({
         kind: 'sync-quotas',
         payload: Type.Object({}),
-        // One over all vfolders takes its time; the second place is for single ones.
+        // A sync of all vfolders takes long; the second place is for single ones.
         concurrency: 2,
         cancellable: true,
 
@@ -50,7 +50,7 @@ export default fp(
             const started = performance.now()
             const { counted, drift } = await syncVfolder(app, vfolder.id, signal).catch((err) => {
               if (folder !== null || signal.aborted) throw err
-              // One that cannot be counted must not keep the others from it.
+              // A vfolder that cannot be counted must not keep the others from it.
               logFailure(err, vfolder)
               state.failed++
               return { counted: nothing, drift: nothing }
@@ -90,7 +90,9 @@ export default fp(
   },
 )
 
-/** Logs why a vfolder could not be counted; of a volume that is not configured once, however many vfolders it has. */
+/**
+ * Logs why a vfolder could not be counted; only once for a volume that is not configured, however many vfolders it has.
+ */
 function createFailureLog({ log }: FastifyInstance) {
   const told = new Set<string>()
   return (err: unknown, { id, volume }: Vfolder) => {

@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import { Bytes } from './schemas.ts'
 
-/** What is answered about a file that was uploaded. */
+/** The answer about a file that was uploaded. */
 export const StoredFileBody = Type.Object({
   path: Type.String(),
   size: Bytes,

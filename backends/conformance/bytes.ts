@@ -10,8 +10,8 @@ export function patternBytes(length: number, seed = 'storage-proxy'): Buffer {
 }
 
 /**
- * Gives bytes in chunks of a size that divides nothing; the memory of each is used again, as whoever keeps it finds. Who
- * takes them may only read.
+ * Gives bytes in chunks of an odd size, and uses the memory of each again, so that a backend that keeps a chunk is
+ * found out. The backend may only read them.
  */
 export async function* inChunks(bytes: Buffer, chunkBytes = 65_521): AsyncGenerator<Buffer> {
   const memory = Buffer.alloc(chunkBytes)

@@ -6,7 +6,7 @@ import { orderKey } from '../order.ts'
 import { parsePath } from '../path.ts'
 import { inChunks } from './bytes.ts'
 
-/** What the suite is given: makes a backend; when called again, another one over the same storage. */
+/** Makes a backend for the suite; when called again, another one over the same storage. */
 export type Open = () => Promise<Backend>
 
 export type Case = (subject: Subject) => Promise<void>
@@ -43,7 +43,7 @@ export class Subject {
       await backend.createFolder(folder, call)
       await run(subject)
     } catch (error) {
-      // What the case found counts, not that removing the rest of it failed too.
+      // The failure of the case counts, not that removing its rest failed too.
       await subject.#end().catch(() => {})
       throw error
     }
@@ -95,7 +95,7 @@ export class Subject {
     return Array.fromAsync(this.backend.list(folder, { ...call, ...options, ...inside }))
   }
 
-  /** What the order of a listing is by: paths, those of directories with a trailing `/`. */
+  /** The keys that a listing is sorted by: paths, those of directories with a trailing `/`. */
   async keys(options: Listing = { recursive: true }, folder = this.folder): Promise<string[]> {
     return (await this.entries(options, folder)).map(orderKey)
   }

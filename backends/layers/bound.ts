@@ -3,9 +3,9 @@ import type { Operation } from './call.ts'
 import type { Layer } from './layer.ts'
 
 /**
- * The calls that wait for nothing but the storage, and end by themselves. Not bounded are those that take bytes, which
- * wait for their source: that may be a file on the same volume, or a slow client; nor those that may wait for such a one,
- * as a change of a file may for its writer; nor `health`, since a storage that has much to do is well.
+ * The calls that wait for nothing but the storage, and end by themselves. Calls that take bytes are not bounded, since
+ * they wait for their source: a file on the same volume, or a slow client. Nor are calls that may wait for such a call,
+ * as a change of a file may wait for its writer; nor is `health`, since a busy storage is well.
  */
 const bounded = new Set<Operation>([
   'createFolder',
@@ -21,9 +21,10 @@ const bounded = new Set<Operation>([
 ])
 
 /**
- * Lets so many calls be under way at once; the others wait, in order, or until their signal aborts. A list and an opened
- * file count only while they are asked for an entry or a chunk. So whoever has a turn waits for nobody who needs one, and
- * nothing can hold up all turns for ever: a clone that reads and writes on one volume takes turns for its reads alone.
+ * Lets so many calls be under way at once; the others wait, in order, or until their signal aborts. A list and an
+ * opened file count only while they are asked for an entry or a chunk. So a call that has a turn never waits for a call
+ * that needs one, and nothing can hold up all turns for ever: a clone that reads and writes on one volume takes turns
+ * for its reads alone.
  */
 export function bound(maxCalls: number): Layer {
   const turns = new Pool<true>(() => true, maxCalls)
@@ -41,7 +42,7 @@ export function bound(maxCalls: number): Layer {
     )
 
   return (call, next, step) => {
-    // What ends only frees something.
+    // An `end` only frees something.
     if (step === 'end' || !bounded.has(call.operation)) return next()
     const turn = turns.take()
     return turn === undefined ? turns.acquire(call.signal).then((turn) => inTurn(turn, next)) : inTurn(turn, next)

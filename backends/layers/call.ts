@@ -11,7 +11,7 @@ export interface Names {
   upload?: string | undefined
 }
 
-/** What a call is at work with, to be let go of as soon as the backend does. */
+/** Something that a call works with, to be released as soon as the backend lets go of it. */
 interface Held {
   release(): Promise<unknown> | undefined
 }
@@ -20,7 +20,7 @@ interface Held {
 export class BackendCall {
   readonly operation: Operation
   readonly names: Names
-  /** What it stores, of a call that takes bytes. */
+  /** The bytes that the call stores, if it takes any. */
   source: Source | undefined
   readonly #given: AbortSignal | undefined
   #own: AbortController | undefined
@@ -34,7 +34,7 @@ export class BackendCall {
     this.#given = signal
   }
 
-  /** Aborts with the signal that the caller gave, and when the call is abandoned. Made when it is asked for: few are. */
+  /** Aborts with the signal that the caller gave, and when the call is abandoned. Made on demand: few calls need it. */
   get signal(): AbortSignal {
     if (this.#signal === undefined) {
       const own = new AbortController()
@@ -65,8 +65,8 @@ export class BackendCall {
   }
 
   /**
-   * The options that the backend is given are those of the caller behind a proxy, whose handler this is: so the signal is
-   * the call's own, and costs nothing where nobody looks at it, as when a small file is read (bench row `download-4k`).
+   * The backend gets the caller's options behind a proxy with this handler: so the signal is the call's own, and costs
+   * nothing where nobody looks at it, as when a small file is read (bench row `download-4k`).
    */
   get<O extends object>(options: O, member: string | symbol): unknown {
     return member === 'signal' ? this.signal : Reflect.get(options, member)
@@ -79,7 +79,7 @@ export class Source implements AsyncIterable<Buffer>, AsyncIterator<Buffer> {
   isAwaited = false
   chunks = 0
   hasEnded = false
-  /** What the source itself threw: no failure of the backend. */
+  /** An error of the source itself, which is no failure of the backend. */
   failure: { error: unknown } | undefined
   readonly #call: BackendCall
   readonly #chunks: AsyncIterable<Buffer>

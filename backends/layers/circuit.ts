@@ -3,18 +3,18 @@ import { BackendError, Unavailable } from '../errors.ts'
 import type { Operation } from './call.ts'
 import type { Layer } from './layer.ts'
 
-/** So many calls in a row must find the storage away before it is taken to be. */
+/** After so many calls in a row that find the storage away, it counts as away. */
 const failuresToOpen = 5
-/** Then calls fail at once for so long, before one of them tries again. */
+/** How long calls then fail at once, before one of them tries again. */
 const restMilliseconds = 5000
 
 /** Calls that need no storage, or must end whatever it does. */
 const passing = new Set<Operation>(['close', 'mount', 'presign'])
 
 /**
- * Spares callers the wait for a storage that is away: after some calls in a row that rejected with `Unavailable`, or ran
- * out of the time that their signal gave them, as `health` soon does, all others do so at once and say why. From time to
- * time one call is let through, and when that finds the storage back, so are all.
+ * Spares callers the wait for a storage that is away: after some calls in a row that rejected with `Unavailable`, or
+ * ran out of the time that their signal gave them, as `health` soon does, all others reject at once and say why. From
+ * time to time one call is let through; when it finds the storage back, all are.
  */
 export function circuit(log: FastifyBaseLogger): Layer {
   let failures = 0
@@ -51,7 +51,7 @@ export function circuit(log: FastifyBaseLogger): Layer {
 
   return (call, next, step) => {
     if (passing.has(call.operation) || step === 'end') return next()
-    // A file that changes while it is read is told of as `Unavailable`, too.
+    // A file that changes while it is read is reported as `Unavailable` too.
     if (step === 'more' && call.operation !== 'list') return next()
     if (step === 'answer' && isShut()) return Promise.reject(new Unavailable(`the storage is away: ${reason}`))
     return next().then(

@@ -2,8 +2,8 @@ import type { Backend, Call, OpenFile, WholeFiles } from '../backend.ts'
 import { BackendCall, type Names, type Operation, Source } from './call.ts'
 
 /**
- * What the backend is asked for: the answer to a call, which of a list is its first entry; `more`, a further entry, or a
- * chunk of a file that was opened; or the `end`, when the caller takes no more.
+ * A step of a call: its `answer`, which for a list is the first entry; `more`, which is a further entry or a chunk of
+ * an opened file; or the `end`, when the caller takes no more.
  */
 export type Step = 'answer' | 'more' | 'end'
 
@@ -11,8 +11,8 @@ export type Step = 'answer' | 'more' | 'end'
 export type Layer = <T>(call: BackendCall, next: () => Promise<T>, step: Step) => Promise<T>
 
 /**
- * Puts layers around a backend, the outermost first. A capability that is absent stays absent. Here stands all that there
- * is to know about the members of a backend; a layer knows calls and their steps.
+ * Puts layers around a backend, the outermost first. A capability that is absent stays absent. Only this file knows the
+ * members of a backend; a layer knows calls and their steps.
  */
 export function around(backend: Backend, layers: Layer[]): Backend {
   const layer = composeLayers(layers)
@@ -138,7 +138,7 @@ function composeLayers(layers: Layer[]): Layer {
   )
 }
 
-/** A backend that throws rejects. */
+/** Makes a rejection of what a backend throws. */
 function attempt<T>(run: () => Promise<T>): Promise<T> {
   try {
     return Promise.resolve(run())
@@ -159,7 +159,7 @@ function closeIfAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall
   throw call.abandoned.reason
 }
 
-/** What is iterated over, each step of which goes through the layers. */
+/** An iteration, each step of which goes through the layers. */
 class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
   readonly #layer: Layer
   readonly #call: BackendCall
@@ -189,7 +189,7 @@ class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
     return this.#layer(this.#call, () => this.#end(), 'end')
   }
 
-  /** A generator ends when what it was asked for last has come. */
+  /** A generator ends only once the item that it was asked for last has come. */
   release(): Promise<unknown> | undefined {
     return this.#iterator?.return?.()
   }

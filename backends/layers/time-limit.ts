@@ -2,7 +2,7 @@ import { Unavailable } from '../errors.ts'
 import type { BackendCall, Operation } from './call.ts'
 import type { Layer } from './layer.ts'
 
-/** Nothing tells how far these are, and they may take as long as there is something to do. */
+/** Nothing tells how far these calls are, and they may take as long as their work does. */
 const unlimited = new Set<Operation>([
   'removeFolder',
   'completeUpload',
@@ -17,7 +17,7 @@ const unlimited = new Set<Operation>([
 ])
 /** How often within the limit all calls are looked at. */
 const looksPerLimit = 8
-/** What was given whole is flushed, or put together, in silence: that may take so many times as long. */
+/** Once all bytes have come they are flushed, or put together, in silence, which may take so many times as long. */
 const endings = 10
 
 interface Asked {
@@ -30,9 +30,9 @@ interface Asked {
 }
 
 /**
- * Ends what moves nothing for so long, with `Unavailable`, and aborts its signal. Only the time in which the backend is
- * asked for something counts: neither that of a slow reader, nor that of a slow source. One timer looks at all calls, and
- * counts its looks, so that a process that was suspended takes nobody for late.
+ * Ends a call that moves nothing for so long, with `Unavailable`, and aborts its signal. Only the time counts in which
+ * the backend is asked for something, not that of a slow reader or a slow source. One timer looks at all calls, and
+ * counts its looks, so that a process that was suspended takes no call for late.
  *
  * `appendUpload` only has its signal aborted: while it may still write, nobody else must go on with the upload.
  */

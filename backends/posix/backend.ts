@@ -23,8 +23,8 @@ import { countFolder } from './usage.ts'
 import { copyEntry, createSymlink, writeFile } from './write.ts'
 
 export function createPosixBackend(layout: Layout, ownership: Ownership) {
-  // A path that comes here keeps the rules already, by its type. They are asked once more, as the last line: types do not
-  // hold back JavaScript, and where `..` came through, what is above the vfolder would be renamed or removed.
+  // A path that comes here keeps the rules already, by its type. They are checked once more, as the last line of
+  // defence: types do not hold back JavaScript, and a `..` would rename or remove what is above the vfolder.
   const place = (folder: string, path: string): Place => ({
     layout,
     ownership,
@@ -153,7 +153,7 @@ function toOpenFile(fd: number, path: string, entry: Entry): OpenFile {
   return {
     entry,
     chunks: ({ start, end }) => readChunks(fd, path, start, end),
-    // The last close of a removed file frees its blocks, which for a large one is not done in passing.
+    // The last close of a removed file frees its blocks, which takes a while for a large one.
     close: () => (entry.size <= smallFileBytes ? fs.closeSync(fd) : close(fd)),
   }
 }
@@ -186,7 +186,7 @@ function toFileEntry(path: string, attributes: Attributes): Entry {
 }
 
 async function createFolder(root: string, ownership: Ownership): Promise<void> {
-  // Not recursively: a volume whose root is gone, such as an unmounted one, must not be made anew on another disk.
+  // Not recursively: a volume whose root is gone, such as an unmounted one, must not be created on another disk.
   for (const directory of [dirname(dirname(root)), dirname(root)]) {
     await mkdir(directory).catch((cause) => {
       if (errnoOf(cause) === 'ENOENT') throw new Unavailable('the root of the volume is gone', { cause })
@@ -197,7 +197,7 @@ async function createFolder(root: string, ownership: Ownership): Promise<void> {
   try {
     await createDirectory(parent, basename(root), ownership).catch(async (error) => {
       if (errnoOf(error) !== 'EEXIST') throw error
-      // A crash may have come between its making and these.
+      // A crash may have come between the making of the directory and these.
       await ownDirectory(parent, basename(root), ownership)
       await parent.sync()
     })

@@ -1,7 +1,7 @@
 import { open, unlink } from 'node:fs/promises'
 import type { Layout } from './layout.ts'
 
-/** The storage's own clock in milliseconds, since on a network filesystem it is what an entry's times are taken from. */
+/** The storage's own clock in milliseconds, since a network filesystem takes the times of entries from it. */
 export async function readStorageTime(layout: Layout): Promise<number> {
   const path = layout.newStaging()
   const handle = await open(path, 'wx', 0o600)

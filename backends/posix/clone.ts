@@ -13,11 +13,11 @@ const checkpointMilliseconds = 10_000
 const changedPaths = 100
 
 /**
- * What a later attempt may rely on. A file that was not flushed is only whole as long as the machine that wrote it did
- * not start anew: its size and times may have come to the disk without its bytes.
+ * What a later attempt may rely on. A file that was not flushed is whole only until the machine that wrote it restarts:
+ * its size and times may have reached the disk without its bytes.
  */
 const Checkpoint = Type.Object({
-  /** Names the time from one start of the machine to the next. */
+  /** Identifies the time from one start of the machine to the next. */
   bootId: Type.String(),
   /** When the first attempt of this `bootId` began, by the storage's clock in milliseconds. */
   since: Type.Number(),

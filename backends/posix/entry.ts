@@ -23,7 +23,7 @@ export function toEntry(path: string, attributes: Attributes): Entry | undefined
   }
 }
 
-/** What is counted in the usage: of a socket, a FIFO or a device nothing. */
+/** What counts in the usage: nothing for a socket, a FIFO or a device. */
 export function amountOf(stats: fs.Stats): Amount {
   if (stats.isFile()) return { files: 1, bytes: stats.size }
   return { files: stats.isSymbolicLink() ? 1 : 0, bytes: 0 }

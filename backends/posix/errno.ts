@@ -41,15 +41,15 @@ export function errnoOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
 }
 
-/** The entry is not there, or not what it was, any more. */
+/** The entry is no longer there, or no longer what it was. */
 export const gone = ['ENOENT', 'ENOTDIR', 'ELOOP']
 
-/** Whether an error says that the entry is not there, or not what it was, any more. */
+/** Whether an error says that the entry is no longer there, or no longer what it was. */
 export function isGone(error: unknown): boolean {
   return gone.includes(errnoOf(error) ?? '')
 }
 
-/** Runs `operation`, of which an error in `errnos` gives undefined. */
+/** Runs `operation`, and gives undefined for an error in `errnos`. */
 export function ignoreErrors<T>(errnos: string[], operation: () => T): T | undefined {
   try {
     return operation()

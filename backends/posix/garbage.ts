@@ -6,8 +6,9 @@ import type { Layout } from './layout.ts'
 import { removeTrees } from './remove.ts'
 
 /**
- * Frees what was staged but not written to for `idleSeconds`: a live writer writes more often than that, since an idle
- * connection is cut sooner. The trash is not garbage: whoever removes a vfolder goes on until its bytes are free.
+ * Frees staged bytes that were not written to for `idleSeconds`: a live writer writes more often than that, since an
+ * idle connection is cut sooner. The trash is not garbage: the job that removes a vfolder goes on until its bytes are
+ * free.
  */
 export async function collectGarbage(
   layout: Layout,

@@ -7,9 +7,9 @@ import { close, open } from './files.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
 
-// Whatever is opened in a vfolder is opened here. Users may swap what leads to it at any moment, so nothing is decided by
-// a look before: it is opened, and then the kernel is asked where that is. Each way is here twice, for the event loop and
-// for threads, whose system calls are waited for; test/storage/inside.test.ts holds both to the same.
+// Every entry of a vfolder is opened here. Users may swap what leads to it at any moment, so a check beforehand decides
+// nothing: the entry is opened first, and then the kernel is asked where that is. Each way is here twice, for the event
+// loop and, with synchronous system calls, for threads; test/storage/inside.test.ts holds both to the same.
 
 /** Shorter for the kernel than `/proc/self`, which is a symlink. */
 const descriptors = `/proc/${process.pid}/fd`
@@ -66,7 +66,9 @@ async function openBelow(root: string, names: string[], flags: number): Promise<
   }
 }
 
-/** What `openInside` does, with the errors of the system as they are: on the way out of a thread others lose their class. */
+/**
+ * The same as `openInside`, but leaves system errors as they are: others lose their class on the way out of a thread.
+ */
 export function openInsideSync(root: string, names: string[], flags = O_RDONLY | O_NONBLOCK): number {
   const location = locate(root, names)
   if (isTooLong(location)) return openByNamesSync(root, names, flags)
@@ -88,8 +90,8 @@ export function openInsideSync(root: string, names: string[], flags = O_RDONLY |
 }
 
 /**
- * Opens what the kernel takes no path for, since `PATH_MAX` counts the volume's root and a NUL too, and for which it
- * tells none either: name by name, each in the directory before it, and through no symlink.
+ * Opens an entry whose path is too long for the kernel, since `PATH_MAX` counts the volume's root and a NUL too: name
+ * by name, each in the directory before it, and through no symlink. The kernel tells no path for it either.
  */
 async function openByNames(root: string, names: string[], flags: number): Promise<number> {
   let directory = await openStep(root)
@@ -134,7 +136,10 @@ function isDirect(names: string[]): boolean {
   return names.length <= 1
 }
 
-/** Whether what was not opened may be a symlink, to be followed: ELOOP of open(2), or ENOTDIR with O_DIRECTORY. */
+/**
+ * Whether an entry that could not be opened may be a symlink, to be followed: ELOOP of open(2), or ENOTDIR with
+ * O_DIRECTORY.
+ */
 function leadsOn(error: unknown, flags: number): boolean {
   return (flags & O_NOFOLLOW) === 0 && ['ELOOP', 'ENOTDIR'].includes(errnoOf(error) ?? '')
 }

@@ -61,7 +61,7 @@ function begin(directory: Directory, prefix: string, options: ListOptions): Leve
   return { directory, windows: listLevel(directory, prefix, options), entries: [].values() }
 }
 
-/** A directory that vanished, or became something else, after it was listed has no contents to tell. */
+/** A directory that vanished, or became something else, after it was listed counts as empty. */
 async function openChild(parent: Level, { path }: Entry): Promise<Directory | undefined> {
   return parent.directory.openChild(path.slice(path.lastIndexOf('/') + 1)).catch((error) => {
     if (isGone(error)) return undefined
@@ -69,7 +69,7 @@ async function openChild(parent: Level, { path }: Entry): Promise<Directory | un
   })
 }
 
-/** Window by window, what is in a directory. */
+/** Yields the entries of a directory, window by window. */
 async function* listLevel(
   directory: Directory,
   prefix: string,
@@ -127,7 +127,7 @@ async function* describe(directory: Directory, prefix: string, keys: string[], c
   }
 }
 
-/** What is there by those names and of that kind now. */
+/** The entries that have those names, and are of that kind, now. */
 async function entriesOf(directory: Directory, prefix: string, keys: string[], call: Call): Promise<Entry[]> {
   const names = keys.map((key) => key.replace(/\/$/, ''))
   return translateErrors(prefix, async () => {

@@ -81,7 +81,7 @@ async function renameOver(source: string, moved: Stats, target: string, path: st
   const stats = await lstat(target).catch(() => undefined)
   if (stats?.isDirectory()) throw new IsADirectory(`${path} is a directory`)
   await rename(source, target)
-  // Of two links of one file rename(2) leaves both.
+  // rename(2) keeps both of two links to one file.
   if (stats !== undefined && stats.ino === moved.ino && stats.dev === moved.dev) await unlink(source)
   return stats === undefined ? nothing : amountOf(stats)
 }

@@ -7,7 +7,7 @@ import { amountOf, toEntry } from './entry.ts'
 import { fstat, fsync, futimes } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 
-/** Where to free a file takes longer than to give it another name: 0.2 s for 512 MiB on ext4. */
+/** From this size on a file takes longer to free than to rename: 0.2 s for 512 MiB on ext4. */
 const largeBytes = 16 * 1024 * 1024
 
 export type PublishOptions = Omit<WriteOptions, 'size'>
@@ -37,7 +37,7 @@ export async function publish(
       ifAbsent ? linkNew(staging, target) : replace(staging, target, layout, ifMatch),
     )
     await directory.sync()
-    // Nobody waits for it, and what is left of it the cleanup removes.
+    // Nobody waits for it, and the cleanup removes what is left of it.
     if (replaced?.aside !== undefined) unlink(replaced.aside).catch(() => {})
     const stats = fd === undefined ? await lstat(target) : await fstat(fd)
     return { entry: toStoredEntry(path, stats), ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
@@ -78,8 +78,8 @@ async function replace(
 }
 
 /**
- * Gives a file one more name, so that what takes its first one does not free it: rename(2) would do so before it returns.
- * Its etag changes by that (link(2) sets the change time), which is seen only where the rename then fails.
+ * Gives a file one more name, so that the rename(2) that replaces its first one does not free it before it returns.
+ * That changes its etag (link(2) sets the change time), which shows only where the rename then fails.
  */
 async function setAside(target: string, layout: Layout): Promise<string | undefined> {
   const aside = layout.newStaging()

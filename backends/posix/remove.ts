@@ -10,7 +10,10 @@ import { amountOf } from './entry.ts'
 import { errnoOf, translateErrors } from './errno.ts'
 import type { Layout } from './layout.ts'
 
-/** Two threads leave each other the directories that they share; whoever holds one open may go on making entries. */
+/**
+ * How often a tree is walked. Two threads leave each other the directories that they share, and a user who holds one
+ * open may go on making entries.
+ */
 const walks = 10
 
 export async function removeEntry(

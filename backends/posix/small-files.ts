@@ -3,7 +3,7 @@ import { smallFilesAtOnce } from './many/messages.ts'
 
 /** So many files make a trip to a thread worth more than one trip for each system call. */
 const worthwhile = 4
-/** Nobody waits longer: a file may hang that has nothing to do with the others. */
+/** The longest wait for a group: one of the files may hang, which has nothing to do with the others. */
 const patienceMilliseconds = 10
 
 interface Asked {
@@ -13,7 +13,7 @@ interface Asked {
 
 /**
  * Reads small files together that are asked for in the same turn of the event loop, or while others are read, as under
- * load. Gives undefined where that is not worth while or not as simple as that: then whoever asks finds out by itself.
+ * load. Gives undefined where that is not worth while or not that simple; then the caller reads the file itself.
  */
 export function createSmallFileReader(): (location: string) => Promise<SmallFile | undefined> {
   const asked: Asked[] = []

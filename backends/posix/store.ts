@@ -3,7 +3,7 @@ import { acquireBuffer, releaseBuffer } from '../buffers.ts'
 import { SizeMismatch } from '../errors.ts'
 import { fdatasync, write } from './files.ts'
 
-/** What is gathered waits no longer than this: by its last write the cleanup tells a slow upload from a dead one. */
+/** Gathered bytes wait no longer than this: the cleanup tells a slow upload from a dead one by its last write. */
 const gatherMilliseconds = 1000
 /** A chunk of so many bytes is written as it is. */
 const directBytes = 256 * 1024
@@ -15,12 +15,12 @@ interface StoreOptions extends Call {
   position?: number
   /** How many bytes may come. */
   maxBytes?: number
-  /** Told up to where the file is on the disk, also before this fails. */
+  /** Called with how much of the file is on the disk, also before this fails. */
   onDurable?(position: number): void
 }
 
 /**
- * Writes what comes into a file; while one buffer is written, the next one is filled. Gives the number of bytes.
+ * Writes a source into a file; while one buffer is written, the next one is filled. Gives the number of bytes.
  * @throws {SizeMismatch} when more than `maxBytes` come
  */
 export async function store(
@@ -88,7 +88,7 @@ export async function store(
   return given
 }
 
-/** Flushes in the background, one flush at a time. Linux tells of a failed one once, so it is kept for `done`. */
+/** Flushes in the background, one flush at a time. Linux reports a failed one only once, so it is kept for `done`. */
 function createBackgroundSync(fd: number, onDurable: (bytes: number) => void) {
   let writtenBytes = 0
   let syncedBytes = 0

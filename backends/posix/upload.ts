@@ -41,7 +41,7 @@ export async function appendUpload(
   return translateErrors(`the upload ${upload}`, async () => {
     const fd = await openUpload(layout, upload, O_RDWR)
     try {
-      // What is behind was never told of: its call did not come to its end.
+      // The bytes behind were never reported: their call did not come to its end.
       if ((await fstat(fd)).size > offset) await ftruncate(fd, offset)
       const stored = await store(fd, source, { position: offset, signal, ...(onDurable && { onDurable }) })
       await fsync(fd)

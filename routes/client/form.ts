@@ -12,7 +12,7 @@ import { uploadLimitOf } from './upload-limit.ts'
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   guardUploads(app)
 
-  // A form and nothing else: JSON would be read first, and refused for what it says.
+  // Only forms are parsed: JSON would be read first, and refused for its content instead of its type.
   app.removeAllContentTypeParsers()
   await app.register(multipart, formOptions)
 

@@ -8,7 +8,7 @@ import put from './put.ts'
 import { requireGuards } from './scopes.ts'
 import tus from './tus/index.ts'
 
-/** Of the routes of `cors` and `tus/discover.ts`, which tell what is supported and nothing of what is stored. */
+/** The paths of `cors` and `tus/discover.ts`, whose routes tell what is supported and nothing of what is stored. */
 const open = ['OPTIONS /download/*', 'OPTIONS /upload/*', 'OPTIONS /upload/tus', 'OPTIONS /upload/tus/:upload']
 
 /** What a signed URL leads to. No token but the URL's own; pages of other origins may use it. */

@@ -19,7 +19,7 @@ import { announcedLengthOf, uploadLimitOf } from './upload-limit.ts'
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   guardUploads(app)
 
-  // Whatever the body is, it is stored as it comes, and nothing here may read it before.
+  // The body is stored as it comes, whatever its type, and nothing here may read it before.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 
@@ -73,7 +73,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
 export default routes
 
-/** The file would be something else than what the request means: it is stored as it comes, and given out as it is. */
+/** Bodies are stored and given out as they come, so a coded one would not become the file that the request means. */
 function refuseCoding(headers: IncomingHttpHeaders): void {
   const coding = headers['content-encoding']
   if (coding === undefined || coding === 'identity') return
@@ -88,7 +88,7 @@ function refusePart(headers: IncomingHttpHeaders): void {
   throw new Problem('invalid_header', 'A PUT stores a whole file: Content-Range must be absent.', { members })
 }
 
-/** Refuses what cannot succeed before a byte is sent; what is left to be decided when the file appears is returned. */
+/** Refuses, before a byte is sent, what cannot succeed; returns the conditions to decide when the file appears. */
 async function checkPreconditions(
   files: VfolderFiles,
   path: EntryPath,

@@ -56,7 +56,7 @@ export function guardUploads(app: FastifyInstance): void {
   })
 }
 
-/** Signed uploads to a path that only the token says. */
+/** Signed uploads to a path that stands only in the token. */
 export function guardCreation(app: FastifyInstance): void {
   guard<WithToken>(app, async (request) => {
     permit(request, app.signedUrls.permission(request.query.token, 'upload'))
@@ -79,7 +79,7 @@ function permit(request: FastifyRequest, permission: Permission): void {
   setOriginRequestId(request, permission.requestId)
 }
 
-/** After the check of the schema, which a wrong URL is refused by whatever its token. */
+/** Runs after the check of the schema, so that a wrong URL is refused whatever its token. */
 function guard<Route extends RouteGenericInterface>(
   app: FastifyInstance,
   verify: (request: FastifyRequest<Route>) => Promise<void>,

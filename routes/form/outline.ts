@@ -5,7 +5,7 @@ const endOfHeaders = Buffer.from('\r\n\r\n')
 /** Longer headers of a part are refused by the parser. */
 const longestHeaders = 128 * 1024
 
-/** What the parser does not tell of a form: it passes over some parts without a word, and knows no sizes beforehand. */
+/** What the parser does not tell about a form: it skips some parts silently, and knows no sizes beforehand. */
 export interface Outline {
   /** How many parts have begun. */
   parts(): number
@@ -49,7 +49,7 @@ function countDelimiters(delimiter: Buffer) {
   // The first delimiter may stand at the very beginning.
   let tail: Buffer = Buffer.from('\r\n')
 
-  /** Gives whether the last delimiter is in these bytes. One that is not whole there is found with the next ones. */
+  /** Gives whether the last delimiter is in these bytes. One that is not whole there is found with the next bytes. */
   const findIn = (bytes: Buffer): boolean => {
     for (let at = bytes.indexOf(delimiter); at >= 0; at = bytes.indexOf(delimiter, at + 1)) {
       if (at + length > bytes.length) return false

@@ -9,7 +9,7 @@ import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import type { StoredFile, Upload } from '../../plugins/vfolders/write.ts'
 import { followOutline, type Outline } from './outline.ts'
 
-/** Of @fastify/multipart, in the scope of a route that stores a form. */
+/** Options of @fastify/multipart, in the scope of a route that stores a form. */
 export const formOptions: FastifyMultipartBaseOptions = {
   preservePath: true,
   // The sizes of files are limited where they are stored: a limit here would cut a file short without an error.

@@ -58,7 +58,7 @@ class Cloning {
   readonly #run: Run
   readonly #durable: Durable
   readonly #copier: Copier
-  /** Of the file that is being copied, what was counted already. */
+  /** How much of the file that is being copied was counted already. */
   #counted = 0
 
   constructor(run: Run, durable: Durable) {

@@ -18,7 +18,7 @@ export function compare(run: Run): Operation {
         if (fd !== undefined) fds.push(fd)
       }
       if (fds.length === 2) return fds
-      // It came or went, which the time of the directory that it is in tells.
+      // It came or went, as the time of its directory tells.
       for (const fd of fds) fs.closeSync(fd)
       return undefined
     },

@@ -8,7 +8,7 @@ const { COPYFILE_EXCL, COPYFILE_FICLONE_FORCE, O_CREAT, O_EXCL, O_WRONLY } = fs.
 /** Up to this size a file is copied by one call, which cannot be interrupted. */
 const oneCallBytes = 16 * 1024 * 1024
 const chunkBytes = 1024 * 1024
-/** Holes are kept in pieces of this size; that of a block on most filesystems is a divisor. */
+/** Holes are kept in pieces of this size; the block size of most filesystems divides it. */
 const holeBytes = 64 * 1024
 
 /** The filesystem shares no blocks at all, and so will not for the next file (ioctl_ficlone(2)). */
@@ -20,7 +20,7 @@ const permissions = 0o7777
 const setId = 0o6000
 const zeros = Buffer.alloc(holeBytes)
 
-/** Makes files of the bytes of others. */
+/** Copies files. */
 export class Copier {
   readonly #onChunk: (bytes: number) => void
   #shares = true

@@ -1,9 +1,9 @@
 import fs from 'node:fs'
 import { openStepSync, pathOf } from '../inside.ts'
 
-// What `Directory` does, with system calls that are waited for and names that may be no UTF-8.
+// The same as `Directory`, but with synchronous system calls and names that may be no UTF-8.
 
-/** Of names of entries: every byte is one character, so that names that are no UTF-8 are kept. */
+/** The encoding of names: every byte is one character, so that names that are no UTF-8 are kept. */
 export const encoding = 'latin1'
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII

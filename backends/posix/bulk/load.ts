@@ -4,7 +4,7 @@ const intervalMilliseconds = 100
 /** The share of its time for which the event loop is at work when requests keep it busy. */
 const busyUtilization = 0.5
 
-/** Tells, until the function that it returns is called, whether requests keep this process busy. */
+/** Tells whether requests keep this process busy, until the returned function is called. */
 export function watchLoad(tell: (isBusy: boolean) => void): () => void {
   let last = performance.eventLoopUtilization()
   const timer = setInterval(() => {

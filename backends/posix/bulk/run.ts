@@ -25,7 +25,7 @@ class EntryError extends Error {
   }
 }
 
-/** What one thread has to tell about its share of a task, and what it is told. */
+/** What one thread reports about its share of a task, and what it is told. */
 export class Run {
   readonly #state: Int32Array
   readonly #isAside: boolean
@@ -97,7 +97,7 @@ export class Run {
   }
 }
 
-/** Adds to an error which entry it is about, where that is not known yet. */
+/** Adds the path of its entry to an error that does not have one yet. */
 export function withPath(error: unknown, path: string): unknown {
   return error instanceof Stopped || error instanceof EntryError ? error : new EntryError(path, error)
 }

@@ -57,7 +57,8 @@ class Task {
     this.#next()
     const more = setTimeout(() => this.#joinMore(), smallMilliseconds)
     const unwatch = watchLoad((isBusy) => {
-      // A clone is waited for, and what removes more slowly than others fill leaves no room.
+      // Only a count gives way: somebody waits for a clone, and a removal that is slower than the writers would fill
+      // the volume.
       Atomics.store(this.#state, givesWay, isBusy && this.#work.kind === 'usage' ? 1 : 0)
     })
     try {

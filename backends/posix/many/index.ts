@@ -5,7 +5,7 @@ import type { Attributes } from '../entry.ts'
 import { toError } from '../failure.ts'
 import { attributes, type FromThread, type ToThread } from './messages.ts'
 
-// Each of the system calls for a small file costs less than a trip to a thread; so one trip is for many of them.
+// A system call for a small file costs less than a trip to a thread, so one trip does many of them.
 
 const threads = new ThreadPool<ToThread, FromThread>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
   usual: 1,
@@ -41,7 +41,7 @@ export interface SmallFile {
   content: Buffer
 }
 
-/** Gives undefined for what is no small file that is reached without a symlink, and for all when no thread is free. */
+/** Gives undefined for all but small files that are reached without a symlink, and for all when no thread is free. */
 export async function readSmallTogether(locations: string[]): Promise<(SmallFile | undefined)[]> {
   const thread = threads.acquireNow()
   if (thread === undefined) return []

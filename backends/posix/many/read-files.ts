@@ -8,7 +8,10 @@ import type { Listed } from './messages.ts'
 
 const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
 
-/** What tells that there is no such file any more, but a directory, a symlink, a socket or a FIFO, there or above. */
+/**
+ * The errors that tell that the file is gone, or that it or what is above it is now a directory, symlink, socket or
+ * FIFO.
+ */
 const otherKind = new Set(['EISDIR', 'ENOTDIR', 'ELOOP', 'ENXIO', 'EAGAIN'])
 
 class Changed extends Error {}
@@ -53,7 +56,7 @@ function read(root: string, { path, etag }: Listed, into: Buffer): void {
       if (bytesRead === 0) throw new Changed()
       filled += bytesRead
     }
-    // Not before: so it also tells of what changed while it was read.
+    // Only now, so that it also tells of a change during the read.
     const stats = fs.fstatSync(fd)
     if (!stats.isFile() || etagOf(stats) !== etag) throw new Changed()
   } finally {
@@ -61,7 +64,7 @@ function read(root: string, { path, etag }: Listed, into: Buffer): void {
   }
 }
 
-/** A file that was listed is no symlink, and what leads out of the vfolder by now is not where it was listed. */
+/** A listed file is no symlink, and a path that now leads out of the vfolder no longer leads to it. */
 function openListed(root: string, path: string): number {
   try {
     return openInsideSync(root, path.split('/'), O_RDONLY | O_NONBLOCK | O_NOFOLLOW)

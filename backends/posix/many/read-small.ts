@@ -10,7 +10,7 @@ const patienceMilliseconds = 5
 
 const content = Buffer.allocUnsafeSlow(smallFilesAtOnce * smallFileBytes)
 
-/** What is no small file that is reached without a symlink stays as if it were not there. */
+/** Anything but a small file that is reached without a symlink counts as missing. */
 export function readSmallFiles(locations: string[]): ArrayBuffer {
   const start = performance.now()
   const numbers = new Float64Array(locations.length * attributes.length)

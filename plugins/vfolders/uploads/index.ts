@@ -60,9 +60,7 @@ function createUploads(app: FastifyInstance) {
     }
   }
 
-  /**
-   * Ends an upload and its parts. The bytes go first: a row without bytes is found again, bytes without a row are not.
-   */
+  /** Ends an upload and its parts. Bytes go first: a row without bytes is found again, bytes without a row are not. */
   async function drop(row: UploadRow): Promise<void> {
     const vfolder = await findVfolder(db, row.vfolder)
     const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]

@@ -13,7 +13,9 @@ import { describeProgress } from './upload.ts'
 export default async function routes(app: FastifyInstance): Promise<void> {
   guardCreation(app)
 
-  /** Ends an upload whose client never learns its URL, and would begin another one in the room that this one has. */
+  /**
+   * Ends an upload whose client never learns its URL: the client would begin another one, which needs this one's room.
+   */
   async function giveUp(named: Named): Promise<void> {
     await app.uploads.remove(named).catch((err) => app.log.info({ err, upload_id: named.id }, 'upload not given up'))
   }

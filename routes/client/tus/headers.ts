@@ -28,7 +28,7 @@ export function requireVersion(headers: IncomingHttpHeaders): void {
   throw new Problem('tus_version_unsupported', `Tus-Resumable must be ${tusVersion}.`)
 }
 
-/** Whether a body of an upload is there. @throws {Problem} `unsupported_media_type` */
+/** Requires the media type of an upload's body. @throws {Problem} `unsupported_media_type` */
 export function requireMediaType(headers: IncomingHttpHeaders): void {
   if (headers['content-type'] === uploadMediaType) return
   throw new Problem('unsupported_media_type', `Content-Type must be ${uploadMediaType}.`)
@@ -56,7 +56,7 @@ export function lengthOf(headers: IncomingHttpHeaders): number | undefined {
 
 const pair = /^ *([!-+\--~]+)(?: ((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?))? *$/
 
-/** Given back as it came, so only checked. */
+/** It is given back as it came, so it is only checked. */
 export function metadataOf(headers: IncomingHttpHeaders): string | undefined {
   const metadata = readText(headers, 'Upload-Metadata')
   if (metadata === undefined || metadata === '') return undefined
