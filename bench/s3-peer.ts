@@ -11,8 +11,8 @@ import type { S3Server } from '../test/ceph/index.ts'
 import { seconds } from './row.ts'
 import { s3Client } from './s3-client.ts'
 
-// What a Node program does that speaks to the S3 server itself, in a process of its own: one GET; one multipart upload,
-// whose parts are in memory already; or a listing.
+// The work of a Node program that speaks to the S3 server itself, in a process of its own: one GET; one multipart
+// upload, whose parts are in memory already; or a listing.
 
 /** Answered with the seconds that it took. */
 export type Order = { server: S3Server } & (

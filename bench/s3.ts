@@ -13,7 +13,7 @@ export interface S3Bench {
   /** Its only volume is a part of the bucket. */
   service: Service
   server: S3Server
-  /** What the keys of the volume begin with. */
+  /** The prefix of the volume's keys. */
   prefix: string
   client: S3Client
   /** The key of a file. */

@@ -19,7 +19,7 @@ export interface Service {
   /** Where the vfolder's files are. */
   directoryOf(folder: string): Promise<string>
   signDownloads(folder: string, paths: string[]): Promise<string[]>
-  /** Of all that is in the vfolder. */
+  /** For all that is in the vfolder. */
   signArchive(folder: string, archive: string): Promise<string>
   signUploads(folder: string, paths: string[]): Promise<string[]>
   authorization: string

@@ -3,8 +3,8 @@ import { Unavailable } from '../backends/errors.ts'
 import { posix } from '../backends/posix/index.ts'
 
 /**
- * The posix backend of somebody else, whose storage does not answer where a path says so, like a mount whose server is
- * gone: it does not even look at the signal, but for telling of it. What is said of `away` is that the storage is away.
+ * A posix backend by somebody else, whose storage does not answer for some paths, like a mount whose server is gone: it
+ * ignores the signal, and only logs it. For the path `away` it says that the storage is away.
  */
 export default async (app: FastifyInstance) => {
   app.backends.register({

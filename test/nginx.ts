@@ -9,7 +9,7 @@ interface Teardown {
   teardown(fn: () => unknown): void
 }
 
-/** What a page of the documentation tells to write into nginx's `http` block. */
+/** The part of nginx's `http` block that a page of the documentation gives. */
 export async function documentedConfiguration(page: string): Promise<string> {
   const text = await readFile(new URL(`../docs/${page}`, import.meta.url), 'utf8')
   const [, block] = /^```nginx\n(.*?)^```$/ms.exec(text) ?? []

@@ -24,7 +24,7 @@ export class Posix {
     return { id, path: this.layout.folder(id) }
   }
 
-  /** Clones, and tells what it was told meanwhile. */
+  /** Clones, and gives the progress and the checkpoints that it was told. */
   async clone(from: string, to: string, checkpoint?: unknown, signal = call.signal) {
     const checkpoints: unknown[] = []
     const progress: number[] = []
@@ -37,7 +37,7 @@ export class Posix {
     return { cloned, checkpoints, progress }
   }
 
-  /** What this process goes on to hold open below the root of the volume; a close takes its time. */
+  /** The files that this process holds open below the root of the volume, after it has had time to close them. */
   async openFiles(): Promise<string[]> {
     await eventually(() => this.#openFiles().length === 0, 2000).catch(() => {})
     return this.#openFiles()

@@ -8,7 +8,9 @@ import { allNeeds, isTool, leftOutVariable, missing, type Need, needsOf, package
 
 const inCi = process.env.CI === 'true'
 
-/** What `npm run test:quick` runs: of every part of the service what is quick, and needs no server of others. */
+/**
+ * The files that `npm run test:quick` runs: the quick ones for each part of the service, which need no other server.
+ */
 const quickFiles = [
   'faults/early-answers',
   'http/archive-signing',

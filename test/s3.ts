@@ -37,7 +37,7 @@ export async function startBackendThrough(
   return { backend, proxy, folder, open }
 }
 
-/** Of all files in a vfolder. */
+/** The paths of all files in a vfolder. */
 export async function paths(backend: Backend, folder: string): Promise<string[]> {
   const found: string[] = []
   for await (const { path, type } of backend.list(folder, { ...call, recursive: true })) {

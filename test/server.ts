@@ -224,7 +224,7 @@ export function formOf(files: Record<string, string | Uint8Array<ArrayBuffer>>):
   return form
 }
 
-/** What the order of a listing is by. */
+/** The key that a listing is sorted by. */
 export function keyOf({ path, type }: Answer): string {
   return type === 'directory' ? `${path}/` : path
 }

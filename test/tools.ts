@@ -36,7 +36,7 @@ const isRoot = process.getuid?.() === 0
 /** Runs a command with mounts of its own, which end with it. */
 export const withOwnMounts = isRoot ? ['unshare', '--mount'] : ['unshare', '--map-root-user', '--mount']
 
-/** What tests need the machine to allow, each with a command that tries it. */
+/** The rights that tests need on the machine, each with a command that tries it. */
 const trials = {
   'loop devices': isRoot ? ['losetup', '--find'] : ['false'],
   'mounts of its own': [...withOwnMounts, 'mount', '-t', 'tmpfs', 'none', '/tmp'],
@@ -44,7 +44,7 @@ const trials = {
 
 export type Need = Tool | keyof typeof trials
 
-/** What an S3 server of our own consists of. */
+/** The programs of an S3 server of our own. */
 const cephPrograms = [
   'ceph',
   'ceph-authtool',
@@ -72,7 +72,7 @@ export const namedS3Server =
 
 const anyS3Server = namedS3Server === undefined ? cephPrograms : []
 
-/** The files whose tests all need a tool. Where only some do, the test itself says so, by `needing`. */
+/** The files whose tests all need a tool. If only some tests do, they say so themselves, by `needing`. */
 export const needsOfFiles: Record<string, readonly Need[]> = {
   'archive-large': ['bsdtar', 'curl', 'python3', 'unzip'],
   'behind-nginx': ['nginx'],
@@ -96,7 +96,7 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   'tus-browser': ['chromium'],
 }
 
-/** What the tests of a file all need. */
+/** The needs of all tests of a file. */
 export function needsOf(file: string): readonly Need[] {
   return needsOfFiles[basename(file, '.test.ts')] ?? []
 }
@@ -138,7 +138,7 @@ function isExecutable(path: string): boolean {
   }
 }
 
-/** Where the tests that are left out are written down, a line each, for the end of the run. */
+/** The variable with the path of a file that lists the left out tests, a line each, for the end of the run. */
 export const leftOutVariable = 'TESTS_LEFT_OUT'
 
 /**

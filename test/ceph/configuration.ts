@@ -6,8 +6,8 @@ interface Places {
 }
 
 /**
- * A ceph.conf for a cluster that is small, quick and gone when it ends. What is deleted is freed within seconds, not
- * hours: it is memory.
+ * A ceph.conf for a cluster that is small, quick and gone when it ends. Deleted objects are freed within seconds, not
+ * hours, since they take up memory.
  */
 export function configuration({ directory, fsid, monPort, s3Port }: Places): string {
   return `

@@ -40,7 +40,7 @@ t.test('a directory that is swapped with a symlink all the time leads nowhere ou
   const files = await server.files()
   const outside = join(server.dataDir, 'outside')
   await mkdir(join(outside, 'sub'), { recursive: true })
-  // Of the names that are inside, so that every operation would find its file there.
+  // It has the names that are inside, so that every operation would find its file there.
   for (const name of ['file', 'victim', 'sub/victim']) await writeFile(join(outside, name), 'SECRET')
   await files.upload({ 'dir/file': 'inside', 'dir/sub/file': 'inside' })
   await symlink(outside, join(files.mount, 'link'))

@@ -16,7 +16,7 @@ async function start(t: { teardown(fn: () => unknown): void }, more: object = {}
   return startServer(t, { env: { VOLUMES, BACKEND_PLUGINS: plugin } })
 }
 
-/** That the answer tells, in time, that the storage is silent. */
+/** Checks that the answer says, in time, that the storage is silent. */
 async function silent(t: Test, name: string, asking: () => Promise<Response>): Promise<void> {
   const started = performance.now()
   const response = await asking()

@@ -234,7 +234,7 @@ t.test('kill -9 in the middle of one long PATCH takes only its end', async (t) =
   await assertNothingLeft(t, next, files.folder)
 })
 
-/** What uploads take up of the volume. */
+/** How much of the volume uploads take up. */
 async function stagedBytes({ dataDir }: Server): Promise<number> {
   const uploads = join(dataDir, 'volumes/default/uploads')
   const sizes = (await readdir(uploads)).map(async (name) => (await stat(join(uploads, name))).size)

@@ -51,7 +51,7 @@ t.test('large archives', async (t) => {
     await rm(file)
   })
 
-  // What its header holds is what makes it another one than that of a smaller file.
+  // Its header differs from that of a smaller file.
   await t.test('a tar of a file over 8 GiB', async (t) => {
     const { folder, mount } = await server.files()
     await sparseFile(join(mount, 'a.bin'), 512)

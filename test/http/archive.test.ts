@@ -21,7 +21,7 @@ const types: Record<string, string> = {
   'tar.gz': 'application/gzip',
   'tar.zst': 'application/zstd',
 }
-/** What unpacks each, and the one that reads it from a pipe. */
+/** The programs that unpack each format, and the one that reads it from a pipe. */
 const unpackers: Record<string, string[][]> = {
   zip: [
     ['unzip', '-q'],

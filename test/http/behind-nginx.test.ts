@@ -13,7 +13,7 @@ async function startWithHandOver(t: Test, handOver: object, more: Record<string,
   return { root, server, files: await server.files() }
 }
 
-/** That of the documentation, with the places of this test. */
+/** The configuration of the documentation, with the places of this test. */
 async function configuration(root: string, service: string, listen: string): Promise<string> {
   return (await documentedConfiguration('behind-nginx.md'))
     .replaceAll('/srv/files', root)
@@ -175,7 +175,7 @@ t.test('downloads that nginx sends', async (t) => {
       const { pathname, search } = new URL(await server.sign(files.folder, path))
       answers.push((await fetch(server.url + pathname + search)).headers.get('x-accel-redirect')!)
     }
-    // What the service said before the swap is what nginx acts on after it, so one that always says it stands in.
+    // After the swap nginx acts on what the service said before it, so a stub that always says it stands in.
     const service = `127.0.0.1:${await freePort()}`
     const listen = `127.0.0.1:${await freePort()}`
     const locations = answers.map((to, at) => `location /${at} { add_header X-Accel-Redirect "${to}"; return 200; }`)

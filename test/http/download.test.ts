@@ -9,7 +9,7 @@ import { needing } from '../tools.ts'
 
 const run = promisify(execFile)
 
-/** What HTTP clients read byte by byte, and some servers write as UTF-8. */
+/** Decodes a header that some servers write as UTF-8 and HTTP clients read byte by byte. */
 function utf8(header: string | null): string {
   return Buffer.from(header ?? '', 'latin1').toString()
 }

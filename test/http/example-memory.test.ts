@@ -52,7 +52,7 @@ t.test('backend-memory is built, passes the suite and serves files, outside of t
     { path: 'dir/파일.txt', size: 15 },
   ])
 
-  // What its limit is the client learns before it sends a byte.
+  // The client learns the limit before it sends a byte.
   const { url, tusUrl } = await signUpload(server, folder, 'large')
   const { status, answer } = await putAfterAsking(url, 1001)
   t.match([status, answer], [413, /"code":"file_too_large".*"maxBytes":1000/])

@@ -14,7 +14,9 @@ const bytes = (length: number): Uint8Array<ArrayBuffer> => new Uint8Array(random
 
 const has = (body: Buffer, part: Uint8Array) => body.includes(Buffer.from(part))
 
-/** That `work`, which moves so many bytes, takes the time that the rate gives it; a busy machine may need more. */
+/**
+ * Checks that `work`, which moves so many bytes, takes the time that the rate gives it; a busy machine may need more.
+ */
 async function assertPaced(t: Test, what: string, moved: number, work: () => Promise<unknown>): Promise<void> {
   const started = performance.now()
   await work()

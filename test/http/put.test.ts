@@ -33,7 +33,7 @@ async function put(url: string, body: string | Uint8Array<ArrayBuffer>, headers:
   return { status: response.status, headers: response.headers, answer }
 }
 
-/** What is sent comes in chunks: without Content-Length. */
+/** The body is sent in chunks: without Content-Length. */
 async function putChunked(url: string, chunks: Uint8Array[], headers: Record<string, string> = {}): Promise<Response> {
   const body = new ReadableStream({
     start(controller) {

@@ -246,7 +246,7 @@ t.test('an upload whose room was given away while its process stood still', asyn
   const database = openDatabase(server.dataDir)
   t.teardown(() => database.close())
   await eventually(() => database.prepare('SELECT * FROM reservations').all().length === 1)
-  // What the cleanup of another process does once this one has not shown itself for too long.
+  // The cleanup of another process does this once this one has not shown itself for too long.
   database.exec('DELETE FROM reservations; UPDATE vfolders SET reserved_bytes = 0, reserved_files = 0')
   t.equal((await put(files, 'quick', 1000)).status, 201)
   upload.end('x'.repeat(500))

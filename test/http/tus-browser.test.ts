@@ -35,7 +35,7 @@ function block(index: number, words: number) {
 const page = (endpoint: string) => `<!doctype html><script src="/tus.js"></script><script>
   ${block}
   const end = (how) => fetch('/end', { method: 'POST', body: how })
-  // On the browser's disk, as a file that somebody chose would be.
+  // It is on the browser's disk, as a file that somebody chose would be.
   async function makeFile() {
     const handle = await (await navigator.storage.getDirectory()).getFileHandle('a', { create: true })
     const writable = await handle.createWritable()

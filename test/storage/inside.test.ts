@@ -51,7 +51,7 @@ type Expected = string | typeof BackendError
 interface Case {
   path: string
   flags?: number
-  /** What the file has in it; of a directory its name is enough. */
+  /** The content of the file; for a directory its name is enough. */
   expected: Expected
   prepare?: (tree: Tree) => void
   /** Done after the open, right before the kernel is asked where that is. */
@@ -203,7 +203,7 @@ const cases: Record<string, Case> = {
     expected: NotADirectory,
   },
 
-  // Where no symlink is wanted at the end.
+  // For calls that want no symlink at the end.
   'a symlink where none is wanted': {
     path: 'l',
     flags: noSymlink,
@@ -256,7 +256,7 @@ const cases: Record<string, Case> = {
     expected: NotADirectory,
   },
 
-  // What changes after the open.
+  // Changes after the open.
   'a directory that is swapped with a symlink out': {
     path: 'a/file',
     prepare: linkOut('l'),

@@ -34,7 +34,7 @@ async function drain(items: AsyncIterable<unknown>): Promise<number> {
   return count
 }
 
-// What hangs keeps no process alive, and neither does the timer of the limits.
+// A hanging call keeps no process alive, and neither does the timer of the limits.
 const alive = setInterval(() => {}, 1000)
 t.teardown(() => clearInterval(alive))
 

@@ -10,7 +10,7 @@ t.test('where an open file of a posix volume is', async (t) => {
   await mkdir(join(root, 'dir'))
   const place = join(root, 'dir/file')
 
-  /** What `change` does to a file that is open makes of its location. */
+  /** The location of an open file after `change`. */
   async function after(change: () => Promise<unknown>, opened = 'dir/file'): Promise<string | undefined> {
     await writeFile(place, 'content')
     const file = await posix.backend.read(id, parsePath(opened))

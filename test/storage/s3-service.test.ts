@@ -13,7 +13,7 @@ import { needing } from '../tools.ts'
 const large = new Uint8Array(patternBytes(11 * MiB))
 const sha256 = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex')
 
-/** A service with two S3 volumes, of which one redirects, and a posix one; and the bucket past the service. */
+/** A service with two S3 volumes, one of which redirects, and a posix one; and the bucket past the service. */
 async function start(t: { teardown(fn: () => unknown): void }, env: Record<string, string> = {}) {
   const [volume, redirecting] = [await s3Volume(), await s3Volume()]
   const root = await temporaryDirectory(t)

@@ -29,7 +29,7 @@ async function makeTree(root: string): Promise<string[]> {
 const opened = (posix: Posix, id: string, path: string): Promise<OpenFile | Error> =>
   posix.backend.read(id, parsePath(path)).catch((error: Error) => error)
 
-/** What there is to see of a file, or why not. */
+/** Everything that can be seen of a file, or the error that hides it. */
 async function seen(file: OpenFile | Error): Promise<unknown> {
   if (file instanceof Error) return [errnoOf(file), file.message]
   const { entry } = file

@@ -6,7 +6,7 @@ import t from 'tap'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const database = 'plugins/storage/database/'
 
-/** Where the statements on a table stand: in one file, or in one folder. */
+/** The one file or folder that has the statements on a table. */
 const owners: Record<string, string> = {
   vfolders: 'plugins/vfolders/rows.ts',
   quota_scopes: 'plugins/vfolders/quotas/scopes.ts',
@@ -17,7 +17,7 @@ const owners: Record<string, string> = {
   task_leases: 'plugins/work/scheduler.ts',
 }
 
-/** What names the tables of a statement in Kysely; and in SQL, where a name may be put in. */
+/** The calls of Kysely that name tables, and the words of SQL, where a name may be put in. */
 const calls =
   /\b(?:selectFrom|insertInto|replaceInto|mergeInto|updateTable|deleteFrom|using|\w+Join|\w+JoinLateral)\(\s*(?:'(\w+))?/g
 const words = /\b(?:from|join|into|update)\s+(?:"?(\w+))?/g

@@ -7,7 +7,7 @@ import { allNeeds, isTool, needsOf, needsOfFiles } from '../tools.ts'
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const textOf = (file: string) => readFileSync(join(root, file), 'utf8')
 
-/** What every Debian has, and npm brings. */
+/** The programs that every Debian has, or npm brings. */
 const everywhere = new Set(
   'apt-get bash cp diff env false find grep head kill ls mkfifo npm sed set sh sha256sum sleep stat sync tail tap tar tr true wc'.split(
     ' ',
