@@ -169,6 +169,18 @@ export interface Backend {
 
   /** Where a host mounts or reaches the entry; an absent path is the vfolder itself. */
   mount?(folder: string, path: EntryPath | undefined): Promise<MountPoint>
+
+  /**
+   * The text that `writeIdentity` stored, by which the service tells this storage from another one in its place, such as
+   * an empty directory where nothing is mounted; undefined when there is none.
+   */
+  readIdentity?(call: Call): Promise<string | undefined>
+
+  /** Stores a short text durably beside all vfolders, in the place of an earlier one, and makes the volume ready for use. */
+  writeIdentity?(text: string, call: Call): Promise<void>
+
+  /** Yields the IDs of all vfolders that the storage has, in an order of its own; those after the given one. */
+  listFolders?(options: Call & { after?: string }): AsyncIterable<string>
 }
 
 export interface Limits {

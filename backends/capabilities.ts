@@ -11,6 +11,9 @@ export const capabilities = [
   'presign',
   'presignUpload',
   'mount',
+  'readIdentity',
+  'writeIdentity',
+  'listFolders',
 ] as const satisfies (keyof Backend)[]
 export type Capability = (typeof capabilities)[number]
 

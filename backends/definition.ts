@@ -12,6 +12,8 @@ export interface CreateContext<Options> {
    * nothing is cut off after half of that time, but not while the backend makes it wait.
    */
   idleSeconds: number
+  /** The volume was used before. What is missing then is away, and must not be made anew. */
+  isKnown?: boolean
 }
 
 /** A kind of storage: what its options are and how one is made from them. */

@@ -100,12 +100,18 @@ export class Unavailable extends BackendError {
   readonly code = 'storage_unavailable'
 }
 
+/** What answers in the place of the volume is another storage, or an empty one. */
+export class VolumeUnavailable extends BackendError {
+  readonly code = 'volume_unavailable'
+}
+
 /** Another writer of the same file does not come to its end, but may later. The storage is well. */
 export class Busy extends BackendError {
   readonly code = 'entry_busy'
 }
 
 export type BackendErrorCode = (
+  | VolumeUnavailable
   | NotFound
   | AlreadyExists
   | PreconditionFailed

@@ -72,6 +72,7 @@ const kinds = {
   too_many_transfers: { status: 503, title: 'Too many transfers are open', passing: true },
   entry_busy: { status: 503, title: 'Another writer of the entry does not come to its end', passing: true },
   storage_unavailable: { status: 503, title: 'The storage is not available', passing: true },
+  volume_unavailable: { status: 503, title: 'The volume is not the one that was used before', passing: true },
   no_space: { status: 507, title: 'The volume is full' },
   quota_exceeded: { status: 507, title: 'A quota is reached' },
 } satisfies Record<BackendErrorCode, Kind> & Record<string, Kind>

@@ -6,6 +6,7 @@ import { concurrency } from './concurrency.ts'
 import { conditions } from './conditions.ts'
 import { directories, removals } from './directories.ts'
 import { folders } from './folders.ts'
+import { listFolders, readIdentity, writeIdentity } from './identity.ts'
 import { lists } from './lists.ts'
 import { moves } from './moves.ts'
 import { unusualNames } from './names.ts'
@@ -47,6 +48,9 @@ const optional: { [C in Capability]: CasesWith<C> } = {
   presign,
   presignUpload,
   mount,
+  readIdentity,
+  writeIdentity,
+  listFolders,
 }
 
 /**

@@ -17,6 +17,7 @@ export type Layer = <T>(call: BackendCall, next: () => Promise<T>, step: Step) =
 export function around(backend: Backend, layers: Layer[]): Backend {
   const layer = composeLayers(layers)
   const { readMany, copy, clone, usage, symlink, capacity, presign, presignUpload, mount } = backend
+  const { readIdentity, writeIdentity, listFolders } = backend
 
   const ask = <T>(call: BackendCall, run: () => Promise<T>) => layer(call, () => attempt(run), 'answer')
   const pass = <O extends Call, T>(
@@ -126,6 +127,19 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     }),
     ...(mount && {
       mount: (folder, path) => ask(new BackendCall('mount', { folder, path }), () => mount.call(backend, folder, path)),
+    }),
+    ...(readIdentity && {
+      readIdentity: (call) => plainly('readIdentity', {}, call, (call) => readIdentity.call(backend, call)),
+    }),
+    ...(writeIdentity && {
+      writeIdentity: (text, call) =>
+        plainly('writeIdentity', {}, call, (call) => writeIdentity.call(backend, text, call)),
+    }),
+    ...(listFolders && {
+      listFolders(options) {
+        const call = new BackendCall('listFolders', {}, options.signal)
+        return new Iteration(layer, call, listFolders.call(backend, passOn(options, call)), 'answer')
+      },
     }),
   } satisfies Backend
 }

@@ -10,6 +10,7 @@ import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
 import { errnoOf, translateErrors } from './errno.ts'
 import { close } from './files.ts'
 import { collectGarbage } from './garbage.ts'
+import { listFolders, readIdentity, writeIdentity } from './identity.ts'
 import { locationOf, openInside } from './inside.ts'
 import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
@@ -124,7 +125,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     collectGarbage: (options) => collectGarbage(layout, options),
 
     async health() {
-      for (const place of [join(layout.root, 'folders'), layout.staging, layout.uploads, layout.trash]) {
+      for (const place of [layout.folders, layout.staging, layout.uploads, layout.trash]) {
         await translateErrors(`the volume's directory ${basename(place)}`, () =>
           access(place, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK),
         )
@@ -144,6 +145,12 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     async mount(folder, path) {
       return { type: 'path', path: join(layout.folder(folder), ...(path === undefined ? [] : splitPath(path))) }
     },
+
+    readIdentity: () => readIdentity(layout),
+
+    writeIdentity: (text) => writeIdentity(layout, text),
+
+    listFolders: (options) => listFolders(layout, options),
 
     async close() {},
   } satisfies Backend

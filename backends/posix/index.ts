@@ -22,7 +22,7 @@ export const posixOptions = Type.Object(
 export const posix = defineBackend({
   type: 'posix',
   options: posixOptions,
-  async create({ options: { root, uid, gid, fileMode = '0644', directoryMode = '0755' } }) {
+  async create({ options: { root, uid, gid, fileMode = '0644', directoryMode = '0755' }, isKnown }) {
     if (process.platform !== 'linux') throw new Error('the posix backend needs Linux: it relies on /proc/self/fd')
     if (!isAbsolute(root)) throw new Error('root must be an absolute directory')
     const ownership = {
@@ -31,7 +31,7 @@ export const posix = defineBackend({
       fileMode: Number.parseInt(fileMode, 8),
       directoryMode: Number.parseInt(directoryMode, 8),
     }
-    return createPosixBackend(await Layout.create(root), ownership)
+    return createPosixBackend(await Layout.create(root, { isKnown }), ownership)
   },
 })
 

@@ -1,10 +1,11 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, realpath, stat } from 'node:fs/promises'
-import { join } from 'node:path'
+import { access, mkdir, realpath, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
 import { LruMap as Cache } from 'toad-cache'
 import type { Call } from '../backend.ts'
 import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
+import { errnoOf } from './errno.ts'
 
 /** An entry of a vfolder, and how what is created there is owned. */
 export interface Place {
@@ -22,45 +23,57 @@ export interface Place {
  *     staging/           files being written, directories being removed, large files that were replaced; for nobody else
  *     uploads/ID         the bytes of resumable uploads, for as long as these live
  *     trash/             removed vfolders, until their bytes are freed
+ *     identity           by which the service tells the volume from another one in its place
  *
  * All of them must be on one filesystem, since entries move between them by rename(2).
  */
 export class Layout {
   readonly root: string
+  readonly identity: string
+  readonly folders: string
   readonly staging: string
   readonly uploads: string
   readonly trash: string
   readonly #turns = new Turns()
-  readonly #folders = new Cache<string>(10_000)
+  readonly #known = new Cache<string>(10_000)
 
   private constructor(root: string) {
     this.root = root
+    this.identity = join(root, 'identity')
+    this.folders = join(root, 'folders')
     this.staging = join(root, 'staging')
     this.uploads = join(root, 'uploads')
     this.trash = join(root, 'trash')
   }
 
-  /** @throws when the places cannot be made or are not on one filesystem */
-  static async create(root: string): Promise<Layout> {
-    await mkdir(root, { recursive: true })
-    const layout = new Layout(await realpath(root))
-    const places = [join(layout.root, 'folders'), layout.staging, layout.uploads, layout.trash]
+  /**
+   * Of a volume that is known nothing is made: where its places are missing it is not mounted.
+   * @throws when the places cannot be made or are not on one filesystem
+   */
+  static async create(root: string, { isKnown = false } = {}): Promise<Layout> {
+    if (!isKnown) await mkdir(root, { recursive: true })
+    const layout = new Layout(await resolve(root))
+    if (!isKnown || (await isThere(layout.folders))) await layout.makePlaces()
+    return layout
+  }
+
+  async makePlaces(): Promise<void> {
+    const places = [this.folders, this.staging, this.uploads, this.trash]
     const devices = new Set<number>()
     for (const place of places) {
-      await mkdir(place, { recursive: true, mode: place === places[0] ? 0o755 : 0o700 })
+      await mkdir(place, { recursive: true, mode: place === this.folders ? 0o755 : 0o700 })
       devices.add((await stat(place)).dev)
     }
     if (devices.size > 1) throw new Error(`${places.join(', ')} must be on one filesystem`)
-    return layout
   }
 
   /** The directory of a vfolder. Without a symlink in it, so it can be compared with what the kernel calls a file. */
   folder(id: string): string {
-    const known = this.#folders.get(id)
+    const known = this.#known.get(id)
     if (known !== undefined) return known
     const hash = createHash('sha256').update(id).digest('hex')
-    const folder = join(this.root, 'folders', hash.slice(0, 2), hash.slice(2, 4), id)
-    this.#folders.set(id, folder)
+    const folder = join(this.folders, hash.slice(0, 2), hash.slice(2, 4), id)
+    this.#known.set(id, folder)
     return folder
   }
 
@@ -82,4 +95,21 @@ export class Layout {
   newTrash(id: string): string {
     return join(this.trash, `${id}.${randomUUID()}`)
   }
+}
+
+/** Without symlinks; of a path that is not there, its part that is. */
+async function resolve(path: string): Promise<string> {
+  try {
+    return await realpath(path)
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT' || dirname(path) === path) throw error
+    return join(await resolve(dirname(path)), basename(path))
+  }
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
 }

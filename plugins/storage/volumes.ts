@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { Ajv } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -6,11 +7,15 @@ import { type Capability, type Capable, capabilitiesOf, hasCapability } from '..
 import { bound } from '../../backends/layers/bound.ts'
 import { callLog } from '../../backends/layers/call-log.ts'
 import { circuit } from '../../backends/layers/circuit.ts'
+import { guard } from '../../backends/layers/guard.ts'
 import { around } from '../../backends/layers/layer.ts'
 import { timeLimit } from '../../backends/layers/time-limit.ts'
+import { withRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import { type Config, ConfigError, explainRule, type HandOver } from '../config.ts'
 import { checkBackend } from './backend-shape.ts'
+import { VolumeIdentity } from './identity.ts'
+import { isRemembered } from './identity-rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -23,6 +28,8 @@ export interface Volume {
   /** The type of its backend. */
   type: string
   backend: Backend
+  /** Whether it is the storage that it was. */
+  identity: VolumeIdentity
   /** The front server that sends its files to clients. */
   handOver: HandOver | undefined
   /** Signed download URLs are answered with a redirect to the storage itself. */
@@ -36,6 +43,9 @@ const healthTimeoutMilliseconds = 3000
 
 /** How long a call may move nothing: longer than clients wait for a restarted NFS server, mostly 90 s. */
 const usualTimeoutSeconds = 120
+/** How long a storage may take to store the mark of a volume: a close waits for it. */
+const renewalMilliseconds = 3000
+
 /** Calls under way on a volume: far more than disks or servers work on at once. */
 const usualMaxCalls = 1000
 
@@ -48,7 +58,7 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   const volumes = new Map<string, Volume>()
   for (const [name, config] of Object.entries(app.config.volumes)) {
     const { backend: type, handOver, redirect = false, timeoutSeconds, maxCalls, ...options } = config
-    const backend = await createBackend(app, name, type, { options, timeoutSeconds, maxCalls }, signal)
+    const { backend, identity } = await createBackend(app, name, type, { options, timeoutSeconds, maxCalls }, signal)
     const place = `${app.config.volumesVariable}/${name}`
     if (handOver !== undefined && backend.mount === undefined) {
       throw new ConfigError(`${place}/handOver must be absent: a backend ${type} has no files that others reach`)
@@ -56,7 +66,7 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
     if (redirect && backend.presign === undefined) {
       throw new ConfigError(`${place}/redirect must be false: ${type} cannot presign`)
     }
-    volumes.set(name, { name, type, backend, handOver, redirect })
+    volumes.set(name, { name, type, backend, identity, handOver, redirect })
   }
   const [first] = volumes.values()
   if (first === undefined) throw new ConfigError(`${app.config.volumesVariable} must have at least one volume`)
@@ -102,7 +112,7 @@ async function createBackend(
   type: string,
   { options, timeoutSeconds, maxCalls = usualMaxCalls }: BackendConfig,
   signal: AbortSignal,
-): Promise<Backend> {
+): Promise<Pick<Volume, 'backend' | 'identity'>> {
   const place = `${app.config.volumesVariable}/${volume}`
   const definition = app.backends.get(type)
   if (definition === undefined) {
@@ -113,18 +123,23 @@ async function createBackend(
   if (!validate(options)) throw new ConfigError(explainRule(place, validate.errors?.[0]))
   try {
     const log = app.log.child({ volume, backend: type })
-    const backend = await definition.create({ options, signal, log, idleSeconds: idleSecondsOf(app.config) })
-    checkBackend(type, backend)
+    const idleSeconds = idleSecondsOf(app.config)
+    const isKnown = await isRemembered(app.database, volume)
+    const created = await definition.create({ options, signal, log, idleSeconds, isKnown })
+    checkBackend(type, created)
     const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds
     const isLogged = app.config.logLevel === 'debug' || app.config.logLevel === 'trace'
     // A call that waits for its turn is not late, and is refused if the storage is away when its turn comes. A late
     // call counts for the circuit.
-    return around(backend, [
+    const backend = around(created, [
       ...(isLogged ? [callLog(log)] : []),
+      guard((look) => identity.admit(look)),
       bound(maxCalls),
       circuit(log),
       ...(seconds > 0 ? [timeLimit(seconds)] : []),
     ])
+    const identity = new VolumeIdentity(app.database, volume, backend)
+    return { backend, identity }
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error)
     throw new ConfigError(`${place} cannot be used: ${reason}`, { cause: error })
@@ -144,16 +159,54 @@ export function requireCapability<C extends Capability>(volume: Volume, capabili
   return backend
 }
 
+/** A volume that is away, or another one, does not keep the others from being served. */
+async function lookAtAll(app: FastifyInstance, volumes: Volume[]): Promise<void> {
+  const look = async ({ name, identity }: Volume) => {
+    try {
+      await identity.admit('again')
+    } catch (error) {
+      app.log.warn({ volume: name, err: error }, 'the volume cannot be used')
+    }
+  }
+  await Promise.all(volumes.map(look))
+}
+
+/** Renews the marks of the volumes from time to time, and once more at the end, under a request ID of its own. */
+function keepRenewing(app: FastifyInstance, volumes: Volume[]) {
+  const renew = async () => {
+    for (const { name, identity } of volumes) {
+      await identity.renew({ signal: AbortSignal.timeout(renewalMilliseconds) }).catch((error: unknown) => {
+        app.log.warn({ volume: name, err: error }, 'the identity of the volume was not renewed')
+      })
+    }
+  }
+  let running = Promise.resolve()
+  const tick = () => {
+    running = running.then(withRequestId(renew, randomUUID()))
+  }
+  const timer = setInterval(tick, app.config.uploadCleanupIntervalSeconds * 1000).unref()
+  return {
+    async end() {
+      clearInterval(timer)
+      tick()
+      await running
+    },
+  }
+}
+
 /** The configured volumes, each with a backend of its own. */
 export default fp(
   async (app) => {
     const closing = new AbortController()
     const volumes = await createVolumes(app, closing.signal)
+    await lookAtAll(app, volumes.all())
+    const renewing = keepRenewing(app, volumes.all())
     app.addHook('onClose', async () => {
+      await renewing.end()
       closing.abort()
       await Promise.all(volumes.all().map(({ backend }) => backend.close()))
     })
     app.decorate('volumes', volumes)
   },
-  { name: 'volumes', dependencies: ['config', 'backends'] },
+  { name: 'volumes', dependencies: ['config', 'database', 'backends'] },
 )

@@ -4,6 +4,8 @@ import { capabilities, capabilitiesOf } from '../../backends/capabilities.ts'
 import type { Volume } from '../../plugins/storage/volumes.ts'
 import { Bytes, problemResponses, ref } from '../schemas.ts'
 
+const Identity = Type.Union([Type.String(), Type.Null()])
+
 const VolumeBody = Type.Object(
   {
     name: Type.String(),
@@ -17,6 +19,8 @@ const VolumeBody = Type.Object(
   },
   { $id: 'Volume', title: 'Volume' },
 )
+
+const VolumeParams = Type.Object({ volume: Type.String() })
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.addSchema(VolumeBody)
@@ -48,11 +52,52 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         tags: ['volumes'],
         summary: 'Describe one volume',
-        params: Type.Object({ volume: Type.String() }),
+        params: VolumeParams,
         response: { 200: ref(VolumeBody), ...problemResponses },
       },
     },
     async (request) => describe(app.volumes.get(request.params.volume), request.abortSignal),
+  )
+
+  app.get(
+    '/volumes/:volume/identity',
+    {
+      schema: {
+        tags: ['volumes'],
+        summary: 'Compare the storage in the place of a volume with what the database knows',
+        params: VolumeParams,
+        response: {
+          200: Type.Object({
+            expected: { ...Identity, description: 'what the database knows' },
+            found: { ...Identity, description: 'what the storage has' },
+          }),
+          ...problemResponses,
+        },
+      },
+    },
+    async ({ params, abortSignal: signal }) => app.volumes.get(params.volume).identity.describe({ signal }),
+  )
+
+  app.post(
+    '/volumes/:volume/accept',
+    {
+      schema: {
+        tags: ['volumes'],
+        summary: 'Take the storage that is there for the volume from now on',
+        description:
+          'For a volume that is refused since it is not the one that the database knows. `found` is what `GET ' +
+          '/volumes/{volume}/identity` told, so that nothing else is accepted.',
+        params: VolumeParams,
+        body: Type.Object({ found: Identity }, { additionalProperties: false }),
+        response: { 200: ref(VolumeBody), ...problemResponses },
+      },
+    },
+    async ({ params, body, abortSignal: signal, log }) => {
+      const volume = app.volumes.get(params.volume)
+      await volume.identity.accept(body.found, { signal })
+      log.warn({ volume: volume.name, found: body.found }, 'volume accepted')
+      return describe(volume, signal)
+    },
   )
 }
 

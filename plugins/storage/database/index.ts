@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import fp from 'fastify-plugin'
 import { Kysely, Migrator, sql } from 'kysely'
 import { migrations } from './migrations.ts'
-import { createSqliteDialect } from './sqlite.ts'
+import { createSqliteDialect, watchFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
 declare module 'fastify' {
@@ -16,6 +16,7 @@ declare module 'fastify' {
  */
 function createDatabase(file: string) {
   const db = new Kysely<Tables>({ dialect: createSqliteDialect(file) })
+  const isStillThere = watchFile(file)
   let tables: string[] = []
   return Object.assign(db, {
     async migrate(): Promise<void> {
@@ -24,8 +25,9 @@ function createDatabase(file: string) {
       if (error !== undefined) throw error
       tables = (await db.introspection.getTables()).map(({ name }) => name)
     },
-    /** Rejects when the database does not answer, or has lost a table. */
+    /** Rejects when the database does not answer, has lost a table, or is not the file any more that has its name. */
     async health(): Promise<void> {
+      isStillThere()
       for (const table of tables) await sql`select 1 from ${sql.table(table)} limit 1`.execute(db)
     },
   })

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { type Migration, sql } from 'kysely'
 
 /** In order, each applied once. A migration that was released is never changed; another one follows it. */
@@ -147,6 +148,32 @@ export const migrations: Record<string, Migration> = {
   '007-clone-jobs': {
     async up(db) {
       await db.schema.alterTable('vfolders').addColumn('clone_job', 'text').execute()
+    },
+  },
+  '008-identities': {
+    async up(db) {
+      await db.schema
+        .createTable('database_identity')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .execute()
+      await sql`insert into database_identity (id) values (${randomUUID()})`.execute(db)
+      await db.schema
+        .createTable('volumes')
+        .addColumn('name', 'text', (column) => column.primaryKey())
+        .addColumn('identity', 'text')
+        .execute()
+      await sql`insert into volumes (name) select distinct volume from vfolders`.execute(db)
+      await db.schema
+        .createTable('volume_epochs')
+        .addColumn('epoch', 'text', (column) => column.primaryKey())
+        .addColumn('volume', 'text', (column) => column.notNull())
+        .addColumn('created_at', 'bigint', (column) => column.notNull())
+        .execute()
+      await db.schema
+        .createIndex('volume_epochs_volume')
+        .on('volume_epochs')
+        .columns(['volume', 'created_at'])
+        .execute()
     },
   },
 }

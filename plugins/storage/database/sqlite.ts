@@ -1,4 +1,4 @@
-import { mkdirSync } from 'node:fs'
+import { mkdirSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { type Dialect, SqliteDialect } from 'kysely'
@@ -61,4 +61,16 @@ function toInput(value: unknown): SQLInputValue {
     return value
   if (value instanceof Uint8Array) return value
   throw new TypeError(`SQLite has no type for ${typeof value}`)
+}
+
+/** Gives a check that throws when the file was removed, or replaced: what is written then goes with the process. */
+export function watchFile(file: string): () => void {
+  const opened = statSync(file)
+  return () => {
+    const found = statSync(file, { throwIfNoEntry: false })
+    if (found === undefined) throw new Error(`the file of the database is gone; what is written now will be lost`)
+    if (found.ino !== opened.ino || found.dev !== opened.dev) {
+      throw new Error('another file is in the place of the database; what is written now will be lost')
+    }
+  }
 }

@@ -124,6 +124,23 @@ export interface Tables {
     started_at: string | null
     finished_at: string | null
   }
+  /** One row: tells this database from others. */
+  database_identity: {
+    id: string
+  }
+  /** The volumes that were used with this database. */
+  volumes: {
+    name: string
+    /** Null: from before there were identities. */
+    identity: string | null
+  }
+  /** The latest marks that were written into a volume's root. */
+  volume_epochs: {
+    volume: string
+    epoch: string
+    /** Milliseconds since 1970. */
+    created_at: number
+  }
   /** The processes of the service that are alive. */
   processes: {
     id: string

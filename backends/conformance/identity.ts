@@ -1,0 +1,50 @@
+import assert from 'node:assert/strict'
+import type { CasesWith } from './capabilities.ts'
+import { call } from './subject.ts'
+
+export const readIdentity: CasesWith<'readIdentity'> = {
+  'what cannot be written cannot be read': async (_subject, backend) => {
+    if (backend.writeIdentity === undefined) assert.equal(await backend.readIdentity(call), undefined)
+  },
+}
+
+export const writeIdentity: CasesWith<'writeIdentity'> = {
+  'another backend over the same storage reads it, and the latest one': async (subject, backend) => {
+    for (const text of ['first\n', '{"a": "longer than the first"}\n', '']) {
+      await backend.writeIdentity(text, call)
+      assert.equal(await (await subject.reopen()).readIdentity?.(call), text)
+    }
+    assert.deepEqual(await subject.keys(), [], 'it is no entry of a vfolder')
+  },
+}
+
+export const listFolders: CasesWith<'listFolders'> = {
+  'those that were made are listed, once each, and go on after any of them': async (subject, backend) => {
+    const made = [subject.folder]
+    while (made.length < 5) made.push(await subject.newFolder())
+    await subject.write('dir/file', 'content')
+    const all = await listed(backend, {})
+    assert.deepEqual(
+      made.filter((id) => !all.includes(id)),
+      [],
+    )
+    assert.equal(new Set(all).size, all.length)
+    for (const id of made) assert.deepEqual(await listed(backend, { after: id }), all.slice(all.indexOf(id) + 1))
+  },
+
+  'one that was removed is not': async (subject, backend) => {
+    const folder = await subject.newFolder()
+    await backend.removeFolder(folder, call)
+    const all = await listed(backend, {})
+    assert.ok(all.includes(subject.folder) && !all.includes(folder))
+  },
+}
+
+async function listed(
+  backend: { listFolders(options: typeof call & { after?: string }): AsyncIterable<string> },
+  options: { after?: string },
+): Promise<string[]> {
+  const ids: string[] = []
+  for await (const id of backend.listFolders({ ...call, ...options })) ids.push(id)
+  return ids
+}

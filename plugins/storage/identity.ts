@@ -1,0 +1,157 @@
+import { randomUUID } from 'node:crypto'
+import { type Static, Type } from '@sinclair/typebox'
+import { TypeCompiler } from '@sinclair/typebox/compiler'
+import type { Backend, Call } from '../../backends/backend.ts'
+import { VolumeUnavailable } from '../../backends/errors.ts'
+import type { Database } from './database/tables.ts'
+import * as rows from './identity-rows.ts'
+
+/** What stands in the root of a volume. */
+const Mark = Type.Object({
+  /** The volume itself. */
+  volume: Type.String(),
+  /** The database that it is used with. */
+  database: Type.String(),
+  /** Changes from time to time, and is written to the database first: one that lacks it is an older copy. */
+  epoch: Type.String(),
+})
+type Mark = Static<typeof Mark>
+const isMark = TypeCompiler.Compile(Mark)
+
+/** After a refusal a storage is asked again at most that often. */
+const restMilliseconds = 1000
+
+/**
+ * Ties a volume and the database to each other. Whatever else answers in the place of the volume, such as the directory
+ * that it should be mounted on, is refused, and so is a database that does not know what the volume holds.
+ */
+export class VolumeIdentity {
+  readonly #db: Database
+  readonly #name: string
+  readonly #backend: Backend
+  #refusal: VolumeUnavailable | undefined
+  #isAdmitted = false
+  #lookedAt = Number.NEGATIVE_INFINITY
+  #looking: Promise<void> | undefined
+
+  constructor(db: Database, name: string, backend: Backend) {
+    this.#db = db
+    this.#name = name
+    this.#backend = backend
+    this.#isAdmitted = backend.readIdentity === undefined
+  }
+
+  /** For the layer `guard`. */
+  readonly admit = (look: 'again' | 'if in doubt'): Promise<void> | undefined => {
+    if (this.#backend.readIdentity === undefined) return undefined
+    if (look === 'if in doubt') {
+      if (this.#isAdmitted) return undefined
+      if (this.#refusal !== undefined && performance.now() - this.#lookedAt < restMilliseconds)
+        return Promise.reject(this.#refusal)
+    }
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined
+    })
+    return this.#looking
+  }
+
+  async #look(): Promise<void> {
+    // Not the caller's signal: others wait for the same look.
+    const call = { signal: AbortSignal.timeout(10_000) }
+    try {
+      await this.#verify(call)
+      this.#isAdmitted = true
+      this.#refusal = undefined
+    } catch (error) {
+      // A storage that does not answer may still be the one that it was.
+      if (error instanceof VolumeUnavailable) {
+        this.#isAdmitted = false
+        this.#refusal = error
+      }
+      throw error
+    } finally {
+      this.#lookedAt = performance.now()
+    }
+  }
+
+  /** @throws {VolumeUnavailable} with why the storage is not the volume that the database knows, and how to accept it */
+  async #verify(call: Call): Promise<void> {
+    const known = await rows.find(this.#db, this.#name)
+    const mark = await this.#readMark(call)
+    if (known === undefined && mark === undefined) {
+      if (await this.#hasFolders(call)) throw this.#refuse('it has vfolders, and this database has never used it')
+      await this.#adopt(randomUUID(), call)
+    } else if (known?.identity === null && mark === undefined) {
+      // The database is from before volumes had identities.
+      if (!(await this.#hasFolders(call))) throw this.#refuse('it is empty; it may not be mounted')
+      await this.#adopt(randomUUID(), call)
+    } else if (mark === undefined) {
+      throw this.#refuse('it has no identity where this database knows one; it may not be mounted')
+    } else if (known === undefined || known.identity === null) {
+      throw this.#refuse('it belongs to another database, or to this one before that was lost')
+    } else if (mark.volume !== known.identity) {
+      throw this.#refuse(`it is ${mark.volume}, and this database knows ${known.identity}`)
+    } else if (mark.database !== (await rows.databaseIdentity(this.#db))) {
+      throw this.#refuse('another database uses it now')
+    } else if (!(await rows.hasEpoch(this.#db, this.#name, mark.epoch))) {
+      throw this.#refuse('it was used after this copy of the database was made')
+    }
+  }
+
+  /** Takes what is there for the volume from now on, on purpose. @throws {VolumeUnavailable} when `found` is not there */
+  async accept(found: string | null, call: Call): Promise<void> {
+    const mark = await this.#readMark(call)
+    if ((mark?.volume ?? null) !== found) {
+      throw new VolumeUnavailable(`the storage has ${mark?.volume ?? 'no identity'} now, not ${found ?? 'none'}`)
+    }
+    await this.#adopt(found ?? randomUUID(), call)
+    this.#isAdmitted = true
+    this.#refusal = undefined
+  }
+
+  /** What the database expects, and what is there. */
+  async describe(call: Call): Promise<{ expected: string | null; found: string | null }> {
+    const known = await rows.find(this.#db, this.#name)
+    return { expected: known?.identity ?? null, found: (await this.#readMark(call))?.volume ?? null }
+  }
+
+  /** Lets a copy of the database that is made until now be told from the database. */
+  async renew(call: Call): Promise<void> {
+    if (!this.#isAdmitted || this.#backend.writeIdentity === undefined) return
+    await this.#verify(call)
+    const known = await rows.find(this.#db, this.#name)
+    if (known?.identity) await this.#adopt(known.identity, call)
+  }
+
+  async #adopt(volume: string, call: Call): Promise<void> {
+    const epoch = randomUUID()
+    await rows.remember(this.#db, { name: this.#name, identity: volume, epoch })
+    const mark: Mark = { volume, database: await rows.databaseIdentity(this.#db), epoch }
+    await this.#backend.writeIdentity?.(`${JSON.stringify(mark)}\n`, call)
+    await rows.forgetEpochsBefore(this.#db, this.#name, epoch)
+  }
+
+  async #readMark(call: Call): Promise<Mark | undefined> {
+    const text = await this.#backend.readIdentity?.(call)
+    if (text === undefined) return undefined
+    try {
+      const mark: unknown = JSON.parse(text)
+      if (isMark.Check(mark)) return mark
+    } catch {
+      // Refused below.
+    }
+    throw this.#refuse('its identity cannot be read')
+  }
+
+  async #hasFolders(call: Call): Promise<boolean> {
+    const { listFolders } = this.#backend
+    if (listFolders === undefined) return false
+    for await (const _ of listFolders.call(this.#backend, call)) return true
+    return false
+  }
+
+  #refuse(why: string): VolumeUnavailable {
+    const how = `To accept it on purpose, see POST /volumes/${this.#name}/accept`
+    return new VolumeUnavailable(`what is in the place of volume ${this.#name} is not known: ${why}. ${how}.`)
+  }
+}

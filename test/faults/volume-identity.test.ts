@@ -1,0 +1,172 @@
+import { randomUUID } from 'node:crypto'
+import { copyFile, cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t, { type Test } from 'tap'
+import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
+
+const databaseFiles = ['', '-wal', '-shm'].map((suffix) => `storage-proxy.sqlite${suffix}`)
+
+async function readiness(server: Server): Promise<Answer> {
+  const response = await fetch(`${server.managerUrl}/readyz`)
+  return { ...((await response.json()) as object), status: response.status }
+}
+
+/** All that a volume is asked for is refused, `/readyz` says why, and nothing gets into the place. */
+async function assertRefused(t: Test, server: Server, folder: string, root: string, reason: RegExp): Promise<void> {
+  const before = await readdir(root)
+  const refused = { status: 503, code: 'volume_unavailable', detail: reason }
+  const answer = async (method: string, path: string, body?: object) =>
+    (await (await server.manager(method, path, body)).json()) as Answer
+  t.match(await answer('GET', `/folders/${folder}/files`), refused, 'list')
+  t.match(await answer('GET', `/folders/${folder}/content/a.txt`), refused, 'read')
+  t.match(await answer('POST', '/folders', { id: randomUUID() }), refused, 'create')
+  const upload = await fetch(await server.sign(folder, 'new.txt', { operation: 'upload' }), {
+    method: 'PUT',
+    body: 'x',
+  })
+  t.match(await upload.json(), refused, 'upload')
+  const download = await fetch(await server.sign(folder, 'a.txt'))
+  t.match(await download.json(), refused, 'download')
+  const ready = await readiness(server)
+  t.equal(ready.status, 503)
+  t.match(
+    ready.checks.find(({ name }: Answer) => name === 'volume:default'),
+    { healthy: false, reason },
+  )
+  t.match(reason.exec(ready.checks[1].reason) && ready.checks[1].reason, /POST \/volumes\/default\/accept/)
+  t.equal((await fetch(`${server.managerUrl}/livez`)).status, 200)
+  t.same(await readdir(root), before, 'nothing was made there')
+}
+
+/** A service that was used: its data, its volume, and a vfolder with a file. */
+async function used(t: Test) {
+  const dataDir = await temporaryDirectory(t)
+  const root = join(await temporaryDirectory(t), 'root')
+  const env = { VOLUMES: JSON.stringify({ default: { backend: 'posix', root } }) }
+  const start = () => startServer(t, { dataDir, env })
+  const server = await start()
+  const folder = await server.createFolder()
+  await server.upload(folder, { 'a.txt': 'as it was' })
+  const read = async (server: Server) => (await server.manager('GET', `/folders/${folder}/content/a.txt`)).text()
+  return { dataDir, root, start, server, folder, read }
+}
+
+t.test('a volume that is not mounted when the service starts', async (t) => {
+  const { root, start, server, folder, read } = await used(t)
+  await server.end()
+  await rename(root, `${root}.away`)
+  await mkdir(root)
+  const second = await start()
+  await assertRefused(t, second, folder, root, /no identity where this database knows one; it may not be mounted/)
+
+  await t.test('a deletion waits for it', async (t) => {
+    const { job } = await second.ask('DELETE', `/folders/${folder}`)
+    await eventually(async () => (await second.ask('GET', `/jobs/${job.id}`)).error?.code === 'volume_unavailable')
+    await rm(root, { recursive: true })
+    await rename(`${root}.away`, root)
+    t.match(await ended(second, job.id), { state: 'succeeded' })
+    t.equal((await readiness(second)).status, 200, 'it recovers by itself')
+    t.match(JSON.parse(await read(second)), { code: 'vfolder_not_found' })
+  })
+})
+
+t.test('a volume whose root is missing when the service starts is not made anew', async (t) => {
+  const { root, start, server, folder, read } = await used(t)
+  await server.end()
+  await rename(root, `${root}.away`)
+  const second = await start()
+  t.match(await (await second.manager('GET', `/folders/${folder}/files`)).json(), { code: 'volume_unavailable' })
+  await t.rejects(readdir(root), { code: 'ENOENT' })
+  await rename(`${root}.away`, root)
+  t.equal((await readiness(second)).status, 200)
+  t.equal(await read(second), 'as it was')
+})
+
+t.test('a volume that another one takes the place of while the service runs', async (t) => {
+  const { root, server, folder, read } = await used(t)
+  const other = await used(t)
+  await other.server.end()
+  await rename(root, `${root}.away`)
+  await cp(other.root, root, { recursive: true })
+  await eventually(async () => (await readiness(server)).status === 503)
+  await assertRefused(t, server, folder, root, /it is [0-9a-f-]{36}, and this database knows [0-9a-f-]{36}/)
+  await rm(root, { recursive: true })
+  await rename(`${root}.away`, root)
+  t.equal((await readiness(server)).status, 200)
+  t.equal(await read(server), 'as it was')
+})
+
+t.test('a root that is a symlink to another directory by now', async (t) => {
+  const { root, start, server, folder } = await used(t)
+  await server.end()
+  await rename(root, `${root}.first`)
+  await mkdir(`${root}.second`)
+  await symlink(`${root}.second`, root)
+  const second = await start()
+  await assertRefused(t, second, folder, root, /may not be mounted/)
+  await rm(root)
+  await symlink(`${root}.first`, root)
+  await second.end()
+  t.equal((await readiness(await start())).status, 200)
+})
+
+t.test('a new database beside a full volume', async (t) => {
+  const { dataDir, root, start, server, folder } = await used(t)
+  await server.end()
+  for (const file of databaseFiles) await rm(join(dataDir, file), { force: true })
+  const second = await start()
+  const ready = await readiness(second)
+  t.match(ready, { status: 503 })
+  t.match(ready.checks[1], {
+    healthy: false,
+    reason: /it belongs to another database, or to this one before that was lost/,
+  })
+  t.match(await (await second.manager('POST', '/folders', { id: folder })).json(), { code: 'volume_unavailable' })
+
+  await t.test('is accepted on purpose', async (t) => {
+    const { found } = await second.ask('GET', '/volumes/default/identity')
+    t.match(await (await second.manager('POST', '/volumes/default/accept', { found: null })).json(), { status: 503 })
+    t.match(await second.ask('POST', '/volumes/default/accept', { found }), { health: { healthy: true } })
+    t.equal((await readiness(second)).status, 200)
+    t.ok((await readdir(join(root, 'folders'))).length > 0, 'what was there is there')
+    await second.end()
+    t.equal((await readiness(await start())).status, 200, 'and stays accepted')
+  })
+})
+
+t.test('a database that was restored from an older copy', async (t) => {
+  const { dataDir, root, start, server, folder } = await used(t)
+  await server.end()
+  const copy = join(await temporaryDirectory(t), 'copy')
+  await copyFile(join(dataDir, databaseFiles[0]!), copy)
+  const second = await start()
+  await second.createFolder()
+  await second.end()
+  for (const file of databaseFiles) await rm(join(dataDir, file), { force: true })
+  await copyFile(copy, join(dataDir, databaseFiles[0]!))
+  const third = await start()
+  await assertRefused(t, third, folder, root, /it was used after this copy of the database was made/)
+  const { found, expected } = await third.ask('GET', '/volumes/default/identity')
+  t.equal(found, expected)
+  await third.ask('POST', '/volumes/default/accept', { found })
+  t.equal((await readiness(third)).status, 200)
+})
+
+t.test('a database that is deleted under a running service', async (t) => {
+  const { dataDir, server } = await used(t)
+  await rm(join(dataDir, databaseFiles[0]!))
+  const ready = await readiness(server)
+  t.match(ready, { status: 503, checks: [{ name: 'database', healthy: false, reason: /is gone|another file/ }] })
+})
+
+t.test('a mark that cannot be read', async (t) => {
+  const { root, start, server, folder } = await used(t)
+  await server.end()
+  await cp(join(root, 'identity'), join(root, 'identity.kept'))
+  await writeFile(join(root, 'identity'), '{"volume": 7')
+  const second = await start()
+  await assertRefused(t, second, folder, root, /its identity cannot be read/)
+  await rename(join(root, 'identity.kept'), join(root, 'identity'))
+  t.equal((await readiness(second)).status, 200)
+  t.match(JSON.parse(await readFile(join(root, 'identity'), 'utf8')), { volume: String, database: String })
+})
