@@ -1,6 +1,6 @@
 import type { Backend } from './backend.ts'
 
-/** The optional members of `Backend`, in the order in which the API lists them. */
+/** Optional members of `Backend`, in the order in which the API lists them. */
 export const capabilities = [
   'readMany',
   'copy',
@@ -11,14 +11,18 @@ export const capabilities = [
   'presign',
   'presignUpload',
   'mount',
-  'readIdentity',
-  'writeIdentity',
-  'listFolders',
 ] as const satisfies (keyof Backend)[]
-export type Capability = (typeof capabilities)[number]
+export type Listed = (typeof capabilities)[number]
 
-export function capabilitiesOf(backend: Backend): Capability[] {
-  return capabilities.filter((capability) => backend[capability] !== undefined)
+/** Those by which the service knows a volume again. Callers have no use for them, so the API does not list them. */
+export const recognition = ['readIdentity', 'writeIdentity', 'listFolders'] as const satisfies (keyof Backend)[]
+
+/** All optional members. */
+export const optionalMembers = [...capabilities, ...recognition]
+export type Capability = (typeof optionalMembers)[number]
+
+export function capabilitiesOf(backend: Backend): Listed[] {
+  return capabilities.filter((capability) => hasCapability(backend, capability))
 }
 
 /** A backend that has the capability. */

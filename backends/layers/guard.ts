@@ -4,14 +4,22 @@ import type { Layer } from './layer.ts'
 /** What finds out about the volume, or ends. */
 const passing = new Set<Operation>(['close', 'readIdentity', 'writeIdentity', 'listFolders'])
 
+interface Admission {
+  /** The volume was the known one when it was looked at last. */
+  readonly isAdmitted: boolean
+  /** Rejects with why it is not. */
+  look(): Promise<void>
+}
+
 /**
- * Lets calls through to the volume that the service knows, and to no other that is in its place. `admit` rejects with why
- * not; it gives nothing to wait for while it is sure. `health` is when it looks again.
+ * Lets calls through to the volume that the service knows, and to no other that is in its place. `health` looks again at
+ * one that was admitted; before that, any call does.
  */
-export function guard(admit: (look: 'again' | 'if in doubt') => Promise<void> | undefined): Layer {
+export function guard(admission: () => Admission): Layer {
   return (call, next, step) => {
     if (step !== 'answer' || passing.has(call.operation)) return next()
-    const admitted = admit(call.operation === 'health' ? 'again' : 'if in doubt')
-    return admitted === undefined ? next() : admitted.then(next)
+    const volume = admission()
+    const asked = volume.isAdmitted ? next() : volume.look().then(next)
+    return call.operation === 'health' ? asked.then((result) => volume.look().then(() => result)) : asked
   }
 }

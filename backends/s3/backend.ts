@@ -8,6 +8,7 @@ import { Conditions } from './conditions.ts'
 import { copyEntry } from './copy.ts'
 import { makeDirectory, putMarker, statEntry } from './entry.ts'
 import { collectGarbage } from './garbage.ts'
+import { listFolders, readIdentity, writeIdentity } from './identity.ts'
 import { Keys } from './layout.ts'
 import { folderUsage, listEntries } from './list.ts'
 import { moveEntry } from './move.ts'
@@ -78,6 +79,12 @@ function createS3Backend(store: Store) {
     async mount(folder, path) {
       return { type: 's3', bucket: bucket.name, prefix: keys.folder(folder) + (path ?? '') }
     },
+
+    readIdentity: (call) => readIdentity(store, call),
+
+    writeIdentity: (text, call) => writeIdentity(store, text, call),
+
+    listFolders: (options) => listFolders(store, options),
 
     async close() {
       bucket.client.destroy()

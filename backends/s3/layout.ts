@@ -16,6 +16,7 @@ const maxKeyBytes = 1024
  *     moves/HASH          the journal of a move that is under way
  *     locks/HASH          that somebody is about to make a file appear
  *     probes/UUID         what is written to find out what the server can do
+ *     identity            by which the service tells the volume from another one in its place
  */
 export class Keys {
   readonly prefix: string
@@ -41,6 +42,10 @@ export class Keys {
     // A directory's marker has a slash more.
     if (Buffer.byteLength(key) >= maxKeyBytes) throw new InvalidPath(`${path} is too long for this volume`)
     return key
+  }
+
+  get identity(): string {
+    return `${this.prefix}identity`
   }
 
   get uploads(): string {

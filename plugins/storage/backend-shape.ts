@@ -1,7 +1,7 @@
 import { type TSchema, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { Backend } from '../../backends/backend.ts'
-import { type Capability, capabilities } from '../../backends/capabilities.ts'
+import { type Capability, optionalMembers } from '../../backends/capabilities.ts'
 
 // A backend that was written in JavaScript, or compiled with another version of the contract, may have any shape.
 
@@ -35,7 +35,7 @@ const required = {
   close: call,
 } satisfies Record<Exclude<keyof Backend, Capability>, TSchema>
 
-const optional = Object.fromEntries(capabilities.map((capability) => [capability, Type.Optional(call)]))
+const optional = Object.fromEntries(optionalMembers.map((capability) => [capability, Type.Optional(call)]))
 const Members = Type.Object({ ...required, ...optional })
 
 /** @throws with a sentence that names what is wrong */

@@ -18,8 +18,8 @@ const Mark = Type.Object({
 type Mark = Static<typeof Mark>
 const isMark = TypeCompiler.Compile(Mark)
 
-/** After a refusal a storage is asked again at most that often. */
-const restMilliseconds = 1000
+/** How long a storage may take to be told from another one. */
+const lookMilliseconds = 10_000
 
 /**
  * Ties a volume and the database to each other. Whatever else answers in the place of the volume, such as the directory
@@ -29,9 +29,7 @@ export class VolumeIdentity {
   readonly #db: Database
   readonly #name: string
   readonly #backend: Backend
-  #refusal: VolumeUnavailable | undefined
-  #isAdmitted = false
-  #lookedAt = Number.NEGATIVE_INFINITY
+  #isAdmitted: boolean
   #looking: Promise<void> | undefined
 
   constructor(db: Database, name: string, backend: Backend) {
@@ -41,14 +39,13 @@ export class VolumeIdentity {
     this.#isAdmitted = backend.readIdentity === undefined
   }
 
-  /** For the layer `guard`. */
-  readonly admit = (look: 'again' | 'if in doubt'): Promise<void> | undefined => {
-    if (this.#backend.readIdentity === undefined) return undefined
-    if (look === 'if in doubt') {
-      if (this.#isAdmitted) return undefined
-      if (this.#refusal !== undefined && performance.now() - this.#lookedAt < restMilliseconds)
-        return Promise.reject(this.#refusal)
-    }
+  get isAdmitted(): boolean {
+    return this.#isAdmitted
+  }
+
+  /** @throws as `#verify` does */
+  look(): Promise<void> {
+    if (this.#backend.readIdentity === undefined) return Promise.resolve()
     this.#looking ??= this.#look().finally(() => {
       this.#looking = undefined
     })
@@ -57,20 +54,14 @@ export class VolumeIdentity {
 
   async #look(): Promise<void> {
     // Not the caller's signal: others wait for the same look.
-    const call = { signal: AbortSignal.timeout(10_000) }
+    const call = { signal: AbortSignal.timeout(lookMilliseconds) }
     try {
       await this.#verify(call)
       this.#isAdmitted = true
-      this.#refusal = undefined
     } catch (error) {
       // A storage that does not answer may still be the one that it was.
-      if (error instanceof VolumeUnavailable) {
-        this.#isAdmitted = false
-        this.#refusal = error
-      }
+      if (error instanceof VolumeUnavailable) this.#isAdmitted = false
       throw error
-    } finally {
-      this.#lookedAt = performance.now()
     }
   }
 
@@ -106,7 +97,6 @@ export class VolumeIdentity {
     }
     await this.#adopt(found ?? randomUUID(), call)
     this.#isAdmitted = true
-    this.#refusal = undefined
   }
 
   /** What the database expects, and what is there. */

@@ -133,7 +133,7 @@ async function createBackend(
     // call counts for the circuit.
     const backend = around(created, [
       ...(isLogged ? [callLog(log)] : []),
-      guard((look) => identity.admit(look)),
+      guard(() => identity),
       bound(maxCalls),
       circuit(log),
       ...(seconds > 0 ? [timeLimit(seconds)] : []),
@@ -163,7 +163,7 @@ export function requireCapability<C extends Capability>(volume: Volume, capabili
 async function lookAtAll(app: FastifyInstance, volumes: Volume[]): Promise<void> {
   const look = async ({ name, identity }: Volume) => {
     try {
-      await identity.admit('again')
+      await identity.look()
     } catch (error) {
       app.log.warn({ volume: name, err: error }, 'the volume cannot be used')
     }

@@ -15,6 +15,9 @@ const owners: Record<string, string> = {
   jobs: 'plugins/work/job-queue/',
   processes: 'plugins/work/processes.ts',
   task_leases: 'plugins/work/scheduler.ts',
+  database_identity: 'plugins/storage/identity-rows.ts',
+  volumes: 'plugins/storage/identity-rows.ts',
+  volume_epochs: 'plugins/storage/identity-rows.ts',
 }
 
 /** The calls of Kysely that name tables, and the words of SQL, where a name may be put in. */
