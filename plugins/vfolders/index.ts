@@ -1,4 +1,5 @@
 import fp from 'fastify-plugin'
+import orphans from './orphans.ts'
 import quotas from './quotas/index.ts'
 import uploads from './uploads/index.ts'
 import vfolders from './vfolders.ts'
@@ -9,6 +10,7 @@ export default fp(
     await app.register(quotas)
     await app.register(vfolders)
     await app.register(uploads)
+    await app.register(orphans)
   },
   { name: 'vfolders-chapter', dependencies: ['storage', 'work'] },
 )

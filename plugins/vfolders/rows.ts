@@ -37,6 +37,23 @@ export async function find(on: Database, id: string): Promise<Vfolder | undefine
   return row && toVfolder(row)
 }
 
+/** Which of these IDs have a row, whatever its state. */
+export async function findKnown(on: Database, ids: string[]): Promise<Set<string>> {
+  if (ids.length === 0) return new Set()
+  const found = await on.selectFrom('vfolders').select('id').where('id', 'in', ids).execute()
+  return new Set(found.map(({ id }) => id))
+}
+
+/** Takes back what `create` began. @returns whether nobody has finished it meanwhile */
+export async function undoCreation(on: Database, id: string): Promise<boolean> {
+  const { numDeletedRows } = await on
+    .deleteFrom('vfolders')
+    .where('id', '=', id)
+    .where('state', '=', 'creating')
+    .executeTakeFirstOrThrow()
+  return numDeletedRows > 0n
+}
+
 /** By ID, after the given one. */
 export async function list(
   on: Database,

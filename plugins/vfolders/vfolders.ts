@@ -3,6 +3,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { LruMap as Cache } from 'toad-cache'
+import { NotFound } from '../../backends/errors.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
 import type { Volume } from '../storage/volumes.ts'
@@ -101,6 +102,7 @@ function createVfolders(app: FastifyInstance) {
         )
       }
       if (existing.state !== 'creating') return { vfolder: existing, created }
+      if (created && (await hasEntries(input, signal)) && (await rows.undoCreation(db, input.id))) throw orphan(input)
       await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
         // A deletion may remove the vfolder while it is made.
         if ((await rows.find(db, input.id))?.state === 'creating') throw error
@@ -179,6 +181,21 @@ async function refuseWithoutSpace({ name, backend }: Volume, bytes: number, sign
   throw new Problem('no_space', `Volume ${name} has ${capacity.availableBytes} bytes left of ${bytes} wanted.`, {
     members,
   })
+}
+
+/** Files of an earlier vfolder of that ID must not be shown as those of a new one. */
+async function hasEntries({ id, volume: { backend } }: NewVfolder, signal: AbortSignal): Promise<boolean> {
+  try {
+    for await (const _ of backend.list(id, { signal })) return true
+  } catch (error) {
+    if (!(error instanceof NotFound)) throw error
+  }
+  return false
+}
+
+function orphan({ id, volume }: NewVfolder): Problem {
+  const what = `On volume ${volume.name} are files of a vfolder ${id} that the database does not know.`
+  return new Problem('vfolder_orphaned', `${what} See POST /volumes/${volume.name}/orphans/${id}/adopt.`)
 }
 
 function vfolderExists(id: string, how: string): Problem {

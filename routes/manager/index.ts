@@ -10,6 +10,7 @@ import folders from './folders.ts'
 import jobEvents from './job-events.ts'
 import jobs from './jobs.ts'
 import listFiles from './list-files.ts'
+import orphans from './orphans.ts'
 import quotaScopes from './quota-scopes.ts'
 import signedUrls from './signed-urls.ts'
 import upload from './upload.ts'
@@ -25,5 +26,5 @@ export default async function manager(app: FastifyInstance): Promise<void> {
   })
 
   const ofFolders = [folders, clone, quotaScopes, files, listFiles, content, upload, directUploads, signedUrls]
-  for (const routes of [volumes, ...ofFolders, jobs, jobEvents]) await app.register(routes)
+  for (const routes of [volumes, orphans, ...ofFolders, jobs, jobEvents]) await app.register(routes)
 }

@@ -152,6 +152,61 @@ t.test('a database that was restored from an older copy', async (t) => {
   t.equal((await readiness(third)).status, 200)
 })
 
+t.test('what a restored database does not know is listed, adopted and removed', async (t) => {
+  const { dataDir, start, server, folder } = await used(t)
+  await server.end()
+  const copy = join(await temporaryDirectory(t), 'copy')
+  await copyFile(join(dataDir, databaseFiles[0]!), copy)
+  const second = await start()
+  const later = await Promise.all(Array.from({ length: 7 }, () => second.createFolder()))
+  for (const id of later) await second.upload(id, { 'dir/b.txt': 'stored after the copy' })
+  await second.end()
+  for (const file of databaseFiles) await rm(join(dataDir, file), { force: true })
+  await copyFile(copy, join(dataDir, databaseFiles[0]!))
+  const third = await start()
+  const { found } = await third.ask('GET', '/volumes/default/identity')
+  await third.ask('POST', '/volumes/default/accept', { found })
+
+  const listed: string[] = []
+  let cursor = ''
+  do {
+    const page = await third.ask('GET', `/volumes/default/orphans?limit=2${cursor}`)
+    t.ok(page.orphans.length <= 2)
+    listed.push(...page.orphans.map(({ id }: Answer) => id))
+    cursor = page.nextCursor === null ? '' : `&cursor=${page.nextCursor}`
+  } while (cursor !== '')
+  t.same(listed.toSorted(), later.toSorted())
+
+  const [adopted, removed] = later
+  const created = await third.manager('POST', '/folders', { id: adopted })
+  t.match(
+    await created.json(),
+    { status: 409, code: 'vfolder_orphaned' },
+    'old files are not shown as those of a new one',
+  )
+  t.equal((await third.manager('GET', `/folders/${adopted}`)).status, 404)
+
+  const { folder: vfolder, job } = await third.ask('POST', `/volumes/default/orphans/${adopted}/adopt`)
+  t.match(vfolder, { id: adopted, volume: 'default', state: 'ready' })
+  t.match(await ended(third, job.id), { state: 'succeeded' })
+  t.match(await third.ask('GET', `/folders/${adopted}`), { usage: { files: 1, bytes: 21 } })
+  const content = await third.manager('GET', `/folders/${adopted}/content/dir/b.txt`)
+  t.equal(await content.text(), 'stored after the copy')
+
+  const answer = await third.ask('DELETE', `/volumes/default/orphans/${removed}`)
+  t.match(await ended(third, answer.job.id), { state: 'succeeded' })
+  const { orphans } = await third.ask('GET', '/volumes/default/orphans')
+  t.same(orphans.map(({ id }: Answer) => id).toSorted(), later.slice(2).toSorted())
+
+  for (const [id, status] of [
+    [folder, 409],
+    [randomUUID(), 404],
+  ] as const) {
+    t.equal((await third.manager('POST', `/volumes/default/orphans/${id}/adopt`)).status, status)
+    t.equal((await third.manager('DELETE', `/volumes/default/orphans/${id}`)).status, status)
+  }
+})
+
 t.test('a database that is deleted under a running service', async (t) => {
   const { dataDir, server } = await used(t)
   await rm(join(dataDir, databaseFiles[0]!))
