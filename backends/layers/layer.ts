@@ -129,11 +129,10 @@ export function around(backend: Backend, layers: Layer[]): Backend {
       mount: (folder, path) => ask(new BackendCall('mount', { folder, path }), () => mount.call(backend, folder, path)),
     }),
     ...(readIdentity && {
-      readIdentity: (call) => plainly('readIdentity', {}, call, (call) => readIdentity.call(backend, call)),
+      readIdentity: (call) => pass('readIdentity', {}, call, (call) => readIdentity.call(backend, call)),
     }),
     ...(writeIdentity && {
-      writeIdentity: (text, call) =>
-        plainly('writeIdentity', {}, call, (call) => writeIdentity.call(backend, text, call)),
+      writeIdentity: (text, call) => pass('writeIdentity', {}, call, (call) => writeIdentity.call(backend, text, call)),
     }),
     ...(listFolders && {
       listFolders(options) {

@@ -2,7 +2,7 @@ import { opendir, open as openFile, readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Call } from '../backend.ts'
 import { NotFound } from '../errors.ts'
-import { errnoOf, translated } from './errno.ts'
+import { errnoOf, translateErrors } from './errno.ts'
 import type { Layout } from './layout.ts'
 import { syncDirectory } from './remove.ts'
 
@@ -14,13 +14,13 @@ export async function readIdentity(layout: Layout): Promise<string | undefined> 
     return await readFile(layout.identity, 'utf8')
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
-    return translated(what, () => Promise.reject(error))
+    return translateErrors(what, () => Promise.reject(error))
   }
 }
 
 /** Makes the places of the volume, too. A reader sees the old text or the new one. */
 export async function writeIdentity(layout: Layout, text: string): Promise<void> {
-  await translated(what, async () => {
+  await translateErrors(what, async () => {
     await layout.makePlaces()
     const staged = layout.newStaging()
     const file = await openFile(staged, 'wx', 0o644)
@@ -63,7 +63,7 @@ async function* walk(directory: string, start: string[], levels: number, signal:
 async function namesIn(directory: string): Promise<string[]> {
   const names: string[] = []
   try {
-    for await (const { name } of await translated('the vfolders', () => opendir(directory))) names.push(name)
+    for await (const { name } of await translateErrors('the vfolders', () => opendir(directory))) names.push(name)
   } catch (error) {
     // A level that a removal takes away meanwhile has nothing in it.
     if (!(error instanceof NotFound)) throw error
