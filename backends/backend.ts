@@ -135,6 +135,17 @@ export interface Backend {
   copy?(folder: string, from: EntryPath, to: EntryPath, options: CopyOptions): Promise<Written>
 
   /**
+   * Copies a directory with all that is in it to a name that is free, in one step: a call that fails, or whose process
+   * dies, leaves nothing of that name. The bytes do not pass through the service; modes, modification times, symlinks,
+   * empty directories and holes are kept. When it resolves the copy is durable.
+   * @throws {NotFound}
+   * @throws {AlreadyExists}
+   * @throws {SourceChanged} when a file changed each time it was copied
+   * @throws {NoSpace}
+   */
+  copyTree?(folder: string, from: EntryPath, to: EntryPath, options: CopyTreeOptions): Promise<Amount>
+
+  /**
    * Copies all entries of the vfolder `from` into `to`, which exists, is empty or has what an earlier call left, and is
    * used by nobody else. Their bytes do not pass through the service; modes, modification times, symlinks, empty
    * directories and holes are kept. When it resolves the copy is durable. A file is copied as it was at one moment or
@@ -268,6 +279,13 @@ export interface CopyOptions extends Call {
   ifAbsent?: boolean
   /** The vfolder of the new name; absent: the same. */
   toFolder?: string
+}
+
+export interface CopyTreeOptions extends Call {
+  /** The vfolder of the new name; absent: the same. */
+  toFolder?: string
+  /** Asked, with what was copied, right before it appears; when it rejects, so does the call. */
+  admit(copied: Amount): Promise<void>
 }
 
 export interface MoveOptions extends Call {

@@ -4,6 +4,7 @@ import type { Backend } from './backend.ts'
 export const capabilities = [
   'readMany',
   'copy',
+  'copyTree',
   'clone',
   'usage',
   'symlink',

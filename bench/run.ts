@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
 import { tar, zip } from './rows/archive.ts'
 import { clone } from './rows/clone.ts'
+import { copyTree } from './rows/copy-tree.ts'
 import { deletion } from './rows/delete.ts'
 import { download1g } from './rows/download-1g.ts'
 import { download4k, download4kAiohttp } from './rows/download-4k.ts'
@@ -37,6 +38,7 @@ const rows: Row[] = [
   usage,
   usageLoad,
   clone,
+  copyTree,
   deletion,
   zip,
   tar,

@@ -27,6 +27,7 @@ export interface Service {
   sync(folder: string): Promise<void>
   /** To its end. */
   clone(folder: string): Promise<string>
+  copy(folder: string, from: string, to: string): Promise<void>
   /** With all that is in it, to its end. */
   removeFolder(folder: string): Promise<void>
   /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
@@ -95,6 +96,9 @@ export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = 
       const { job, folder } = Value.Parse(Clone, await ask('POST', `/folders/${source}/clone`, {}))
       await ended(job.id)
       return folder.id
+    },
+    copy: async (folder, from, to) => {
+      await ask('POST', `/folders/${folder}/files/copy`, { from, to })
     },
     removeFolder: async (folder) => {
       await ended(Value.Parse(Started, await ask('DELETE', `/folders/${folder}`)).job.id)

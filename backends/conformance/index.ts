@@ -4,6 +4,7 @@ import { aborts } from './aborts.ts'
 import { type CasesWith, capacity, clone, copy, mount, presign, presignUpload, usage } from './capabilities.ts'
 import { concurrency } from './concurrency.ts'
 import { conditions } from './conditions.ts'
+import { copyTree } from './copy-tree.ts'
 import { directories, removals } from './directories.ts'
 import { folders } from './folders.ts'
 import { listFolders, readIdentity, writeIdentity } from './identity.ts'
@@ -41,6 +42,7 @@ const required: Record<string, Cases> = {
 const optional: { [C in Capability]: CasesWith<C> } = {
   readMany,
   copy,
+  copyTree,
   clone,
   usage,
   symlink,

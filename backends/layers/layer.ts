@@ -16,7 +16,7 @@ export type Layer = <T>(call: BackendCall, next: () => Promise<T>, step: Step) =
  */
 export function around(backend: Backend, layers: Layer[]): Backend {
   const layer = composeLayers(layers)
-  const { readMany, copy, clone, usage, symlink, capacity, presign, presignUpload, mount } = backend
+  const { readMany, copy, copyTree, clone, usage, symlink, capacity, presign, presignUpload, mount } = backend
   const { readIdentity, writeIdentity, listFolders } = backend
 
   const ask = <T>(call: BackendCall, run: () => Promise<T>) => layer(call, () => attempt(run), 'answer')
@@ -97,6 +97,12 @@ export function around(backend: Backend, layers: Layer[]): Backend {
       copy: (folder, path, target, options) =>
         pass('copy', { folder, path, target, toFolder: options.toFolder }, options, (options) =>
           copy.call(backend, folder, path, target, options),
+        ),
+    }),
+    ...(copyTree && {
+      copyTree: (folder, path, target, options) =>
+        pass('copyTree', { folder, path, target, toFolder: options.toFolder }, options, (options) =>
+          copyTree.call(backend, folder, path, target, options),
         ),
     }),
     ...(clone && {

@@ -11,6 +11,7 @@ const unlimited = new Set<Operation>([
   'remove',
   'collectGarbage',
   'copy',
+  'copyTree',
   'clone',
   'usage',
   'close',

@@ -5,6 +5,7 @@ import type { Backend, Entry, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile, NotFound, Unavailable } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
+import { copyTree } from './copy-tree.ts'
 import { createDirectories, createDirectory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
 import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
 import { errnoOf, translateErrors } from './errno.ts'
@@ -98,6 +99,9 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     abortUpload: (_folder, upload) => abortUpload(layout, upload),
 
     copy: (folder, from, to, options) => copyEntry(place(folder, from), place(options.toFolder ?? folder, to), options),
+
+    copyTree: (folder, from, to, options) =>
+      copyTree(place(folder, from), place(options.toFolder ?? folder, to), options),
 
     clone: (from, to, options) => cloneFolder(layout, from, to, options),
 

@@ -50,7 +50,7 @@ async function move(
 // rename(2) replaces whatever has the target's name and Node has no RENAME_NOREPLACE. Both ways below take the name
 // first, by a call that fails when it is taken; a crash in between loses nothing.
 
-async function renameDirectory(source: string, target: string, path: string): Promise<Amount> {
+export async function renameDirectory(source: string, target: string, path: string): Promise<Amount> {
   await mkdir(target)
   try {
     await rename(source, target)

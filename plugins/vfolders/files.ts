@@ -1,6 +1,6 @@
 import { add, amountOf, atLeastNothing, growthOf, nothing, subtract } from '../../backends/amount.ts'
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
-import { hasCapability } from '../../backends/capabilities.ts'
+import { type Capable, hasCapability } from '../../backends/capabilities.ts'
 import { AlreadyExists, NotFound } from '../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
@@ -69,6 +69,37 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       if (entry.type === 'directory') await backend.mkdir(target.id, path, { signal })
       else await copyFile(parsePath(entry.path), path)
     }
+  }
+
+  /** Copies a directory in one step. */
+  async function copyAsOne(
+    able: Capable<'copyTree'>,
+    { from, to, amount }: { from: EntryPath; to: EntryPath; amount: Amount },
+    target: OpenVfolder,
+    signal: AbortSignal,
+  ): Promise<void> {
+    await refuseSymlinkOnTheWay(id, from, signal)
+    await refuseSymlinkOnTheWay(target.id, to, signal)
+    if (await isThere(target.id, to, signal)) throw new AlreadyExists(`${to} exists already`)
+    const reservation = await target.reserve(amount)
+    let copied = nothing
+    try {
+      // Others may have added to the directory since it was counted.
+      const admit = (amount: Amount) => reservation.cover(amount)
+      copied = await able.copyTree(id, from, to, { signal, toFolder: target.id, admit })
+    } finally {
+      await reservation.end(copied)
+    }
+  }
+
+  async function isThere(folder: string, path: EntryPath, signal: AbortSignal): Promise<boolean> {
+    return backend.stat(folder, path, { signal }).then(
+      () => true,
+      (error: unknown) => {
+        if (error instanceof NotFound) return false
+        throw error
+      },
+    )
   }
 
   /** With a symlink on the way, two paths do not tell whether one directory is inside the other. */
@@ -160,6 +191,10 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       }
       requireSameVolume(target)
       const source = await backend.stat(id, from, { signal })
+      if (source.type === 'directory' && hasCapability(backend, 'copyTree')) {
+        await copyAsOne(backend, { from, to, amount: await amountIn(from, source, signal) }, target, signal)
+        return backend.stat(target.id, to, { signal })
+      }
       const options = { signal, ifAbsent: !overwrite, toFolder: target.id }
       const copyAll = async (done: Amount) => {
         const copyFile = async (fromPath: EntryPath, toPath: EntryPath) =>

@@ -147,7 +147,16 @@ t.test('two volumes', async (t) => {
     const { volumes } = await server.ask('GET', '/volumes')
     for (const [index, name] of ['plain', 'shared'].entries()) {
       t.match(volumes[index], { name, backend: 'posix', health: { healthy: true }, capacity: { totalBytes: Number } })
-      t.same(volumes[index].capabilities, ['readMany', 'copy', 'clone', 'usage', 'symlink', 'capacity', 'mount'])
+      t.same(volumes[index].capabilities, [
+        'readMany',
+        'copy',
+        'copyTree',
+        'clone',
+        'usage',
+        'symlink',
+        'capacity',
+        'mount',
+      ])
     }
     t.match(await server.ask('GET', '/volumes/shared'), { name: 'shared' })
   })

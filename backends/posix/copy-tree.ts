@@ -1,0 +1,71 @@
+import { mkdir, utimes } from 'node:fs/promises'
+import { basename } from 'node:path'
+import type { Amount, CopyTreeOptions } from '../backend.ts'
+import { runTask } from './bulk/task.ts'
+import { createDirectories, openDirectory } from './directory.ts'
+import { translateErrors } from './errno.ts'
+import { fstat } from './files.ts'
+import { flush } from './flush.ts'
+import type { Layout, Place } from './layout.ts'
+import { renameDirectory } from './move.ts'
+import { removeTrees, syncDirectory } from './remove.ts'
+
+/** How often what is staged is touched, so that it does not count as a dead writer's: that takes two seconds at least. */
+const touchMilliseconds = 500
+/** There is no earlier attempt to go on from. */
+const nothingIsDone = { before: 0, since: Number.POSITIVE_INFINITY }
+
+/** Copies a directory into the staging place, in the way of a clone, flushes it, and renames it. */
+export async function copyTree(
+  { layout, root, names: from }: Place,
+  to: Place,
+  { signal, admit }: CopyTreeOptions,
+): Promise<Amount> {
+  const source = await openDirectory(root, from)
+  const staging = layout.newStaging()
+  const touch = () => utimes(staging, new Date(), new Date()).catch(() => {})
+  const touching = setInterval(touch, touchMilliseconds)
+  try {
+    await translateErrors('the staging place', () => mkdir(staging, 0o700))
+    const copied = await copyInto(layout, basename(staging), source.fd, `${from.join('/')}/`, signal)
+    await admit(copied)
+    signal.throwIfAborted()
+    clearInterval(touching)
+    const { atime, mtime } = await fstat(source.fd)
+    await utimes(staging, atime, mtime)
+    await appear(staging, to)
+    await syncDirectory(layout.staging)
+    return copied
+  } catch (error) {
+    clearInterval(touching)
+    // Also of a call that was aborted.
+    await removeTrees(layout.staging, [basename(staging)], { signal: new AbortController().signal })
+    throw error
+  } finally {
+    source.close()
+  }
+}
+
+/** Fills a directory of the staging place, and makes it durable. */
+async function copyInto(layout: Layout, name: string, source: number, base: string, signal: AbortSignal) {
+  const copy = await openDirectory(layout.staging, [name])
+  try {
+    const work = { kind: 'clone', durable: nothingIsDone } as const
+    const { files, bytes } = await runTask(work, { fds: [source, copy.fd], base }, { signal })
+    await flush(layout.staging, signal)
+    return { files, bytes }
+  } finally {
+    copy.close()
+  }
+}
+
+async function appear(staging: string, { root, names, ownership }: Place): Promise<void> {
+  const path = names.join('/')
+  const parent = await createDirectories(root, names.slice(0, -1), ownership)
+  try {
+    await translateErrors(path, () => renameDirectory(staging, parent.at(names.at(-1) ?? ''), path))
+    await parent.sync()
+  } finally {
+    parent.close()
+  }
+}
