@@ -28,6 +28,7 @@ const kinds = {
   outside_vfolder: { status: 403, title: 'The path leads out of the vfolder' },
   route_not_found: { status: 404, title: 'There is no such route' },
   request_timeout: { status: 408, title: 'The request took too long to arrive' },
+  length_required: { status: 411, title: 'The length of the body is required' },
   precondition_failed: { status: 412, title: 'A precondition does not hold' },
   body_too_large: { status: 413, title: 'The body is over its limit' },
   file_too_large: { status: 413, title: 'A file is over its limit' },

@@ -1,15 +1,15 @@
-import type { IncomingHttpHeaders } from 'node:http'
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { Entry } from '../../backends/backend.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
 import { readExpectedDigests } from '../../lib/digests.ts'
-import { Problem } from '../../lib/problems.ts'
+import { invalidHeader, Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { bytesBody, requestBody } from '../../plugins/request/openapi-document.ts'
 import { bodyOf } from '../../plugins/transfer/body.ts'
-import { isModifiedSince, matches } from '../../plugins/transfer/downloads/conditions.ts'
+import { isModifiedSince, matches, parseDate, parseTags } from '../../plugins/transfer/downloads/conditions.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
@@ -44,6 +44,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const permission = permissionOf(request)
       reply.beginTransfer()
       const { headers, abortSignal: signal } = request
+      requireBody(headers)
+      refuseUnreadablePreconditions(request.raw)
       const files = await app.vfolders.files(folder)
       const size = announcedLengthOf(headers)
       const digests = readExpectedDigests(headers)
@@ -86,6 +88,31 @@ function refusePart(headers: IncomingHttpHeaders): void {
   if (headers['content-range'] === undefined) return
   const members = { field: 'content-range', rule: 'must be absent', in: 'headers' }
   throw new Problem('invalid_header', 'A PUT stores a whole file: Content-Range must be absent.', { members })
+}
+
+/** One that cannot be read, or is given twice, would count as none, and the file would be overwritten. */
+function refuseUnreadablePreconditions({ headers, rawHeaders }: IncomingMessage): void {
+  for (const name of ['If-Match', 'If-None-Match']) {
+    const value = headers[name.toLowerCase()]
+    if (typeof value === 'string' && parseTags(value) === undefined) {
+      throw invalidHeader(name, 'must be * or etags in quotes, with commas between them')
+    }
+  }
+  const field = 'if-unmodified-since'
+  const times = rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === field).length
+  if (times > 1) throw invalidHeader('If-Unmodified-Since', 'must be given once')
+  if (times === 1 && parseDate(headers[field]) === undefined) {
+    throw invalidHeader('If-Unmodified-Since', 'must be an HTTP date, such as Sun, 06 Nov 1994 08:49:37 GMT')
+  }
+}
+
+/** A body that is neither of a length nor in chunks is none (RFC 9112, section 6.3), and would empty the file. */
+function requireBody(headers: IncomingHttpHeaders): void {
+  if (headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined) return
+  throw new Problem(
+    'length_required',
+    'A PUT needs Content-Length, which is 0 for an empty file, or Transfer-Encoding.',
+  )
 }
 
 /** Refuses, before a byte is sent, what cannot succeed; returns the conditions to decide when the file appears. */

@@ -152,7 +152,39 @@ t.test('preconditions', async (t) => {
   t.match(await put(url, 'x', { ...since(999_999_999), 'if-match': '*' }), { status: 200 }, 'which If-Match overrules')
   await utimes(join(files.mount, 'a'), 1_000_000_000, 1_000_000_000)
   t.match(await put(url, 'fourth', since(1_000_000_000)), { status: 200 })
-  t.match(await put(url, 'fifth', { 'if-unmodified-since': 'yesterday' }), { status: 200 }, 'no date, so not heeded')
+  await t.test('one that cannot be read, or is given twice, overwrites nothing', async (t) => {
+    const refused = (field: string) => ({ status: 400, answer: { code: 'invalid_header', field, in: 'headers' } })
+    for (const value of ['abc', '"a" "b"', '*, "a"', '"a"*', 'W/', '"a', "'a'", ',', 'W/"a", b']) {
+      for (const field of ['if-match', 'if-none-match']) {
+        t.match(await put(url, 'x', { [field]: value }), refused(field), `${field}: ${value}`)
+      }
+    }
+    for (const value of ['yesterday', '0', '2024-01-01T00:00:00Z', 'Sun, 06 Nov 1994 08:49:37 +0100']) {
+      t.match(await put(url, 'x', { 'if-unmodified-since': value }), refused('if-unmodified-since'), value)
+    }
+    const { hostname, port, pathname, search } = new URL(url)
+    const date = new Date().toUTCString()
+    const head = `PUT ${pathname}${search} HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: close\r\nContent-Length: 1\r\n`
+    const twice = `If-Unmodified-Since: ${date}\r\nIf-Unmodified-Since: ${date}\r\n\r\nx`
+    t.equal((await server.raw(head + twice)).status, 400)
+    t.equal((await server.raw(`${head}If-None-Match: *\r\nIf-None-Match: *\r\n\r\nx`)).status, 400)
+    t.equal(await readFile(join(files.mount, 'a'), 'utf8'), 'fourth')
+    t.match(
+      await put(url, 'fifth', { 'if-none-match': ' ,, "x" ,W/"y",, ' }),
+      { status: 200 },
+      'empty elements are none',
+    )
+  })
+
+  await t.test('a PUT with no length and no chunks empties no file', async (t) => {
+    const { hostname, port, pathname, search } = new URL(url)
+    const answer = await server.raw(
+      `PUT ${pathname}${search} HTTP/1.1\r\nHost: ${hostname}:${port}\r\nConnection: close\r\n\r\n`,
+    )
+    t.equal(answer.status, 411)
+    t.match(JSON.parse(answer.body), { code: 'length_required' })
+    t.equal(await readFile(join(files.mount, 'a'), 'utf8'), 'fifth')
+  })
   t.match(await put(await sign(files, 'new'), 'x', since(0)), { status: 201 }, 'nor is any where no file is')
   await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['new'] })
 

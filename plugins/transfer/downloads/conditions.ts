@@ -56,11 +56,30 @@ function rangeApplies(ifRange: string, validators: Validators): boolean {
   return parseDate(ifRange) === modified && modified < toSeconds(new Date())
 }
 
-/** Whether an `If-Match` or `If-None-Match` matches this etag, by one of its tags or by `*`. */
+/** What an `If-Match` or `If-None-Match` names. */
+export type Tags = '*' | string[]
+
+/** `entity-tag` of RFC 9110, section 8.8.3, and what separates two of them; a list may have empty elements (5.6.1.2). */
+const tagInList = /(?:[ \t]*,)*[ \t]*((?:W\/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)/y
+
+/** Undefined for what is neither `*` nor a list of tags. */
+export function parseTags(header: string): Tags | undefined {
+  if (header.trim() === '*') return '*'
+  const tags: string[] = []
+  let end = 0
+  tagInList.lastIndex = 0
+  for (let found = tagInList.exec(header); found !== null; found = tagInList.exec(header)) {
+    tags.push(found[1] ?? '')
+    end = tagInList.lastIndex
+  }
+  return tags.length > 0 && /^[ \t,]*$/.test(header.slice(end)) ? tags : undefined
+}
+
+/** Whether one of the tags is this etag, or any will do. What cannot be read matches nothing. */
 export function matches(header: string, etag: string | undefined, comparison: 'strong' | 'weak'): boolean {
-  if (header.trim() === '*') return true
+  const tags = parseTags(header) ?? []
+  if (tags === '*') return true
   if (etag === undefined) return false
-  const tags = header.match(/(?:W\/)?"[^"]*"/g) ?? []
   return tags.some((tag) => tag === etag || (comparison === 'weak' && tag === `W/${etag}`))
 }
 
@@ -73,7 +92,7 @@ const httpDate =
   /^[A-Z][a-z]+(, \d\d( [A-Z][a-z]{2} \d{4}|-[A-Z][a-z]{2}-\d\d) [\d:]{8} GMT|( [A-Z][a-z]{2}) [ \d]\d [\d:]{8} \d{4})$/
 
 /** Undefined for what is not an HTTP date, which RFC 9110, section 13.1.3 says to ignore. */
-function parseDate(value = ''): number | undefined {
+export function parseDate(value = ''): number | undefined {
   if (!httpDate.test(value)) return undefined
   const time = Date.parse(value.endsWith('GMT') ? value : `${value} GMT`)
   return Number.isNaN(time) ? undefined : Math.floor(time / 1000)
