@@ -102,7 +102,8 @@ function createVfolders(app: FastifyInstance) {
         )
       }
       if (existing.state !== 'creating') return { vfolder: existing, created }
-      if (created && (await hasEntries(input, signal)) && (await rows.undoCreation(db, input.id))) throw orphan(input)
+      // Not so when another call has made it ready meanwhile.
+      if ((await hasEntries(input, signal)) && (await rows.undoCreation(db, input.id))) throw orphaned(input)
       await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
         // A deletion may remove the vfolder while it is made.
         if ((await rows.find(db, input.id))?.state === 'creating') throw error
@@ -149,6 +150,7 @@ function createVfolders(app: FastifyInstance) {
       if (id === source.id) throw new Problem('invalid_operation', 'A vfolder cannot be cloned onto itself.')
       const existing = await rows.find(db, id)
       if (existing !== undefined) return { job: await getCloneJob(existing, source.id), vfolder: existing }
+      if (await hasEntries(input, signal)) throw orphaned(input)
       const wanted = { bytes: source.usage.bytes, files: source.usage.files }
       if (input.volume.name !== source.volume) await refuseWithoutSpace(input.volume, wanted.bytes, signal)
       const job = await db.transaction().execute(async (trx) => {
@@ -193,7 +195,7 @@ async function hasEntries({ id, volume: { backend } }: NewVfolder, signal: Abort
   return false
 }
 
-function orphan({ id, volume }: NewVfolder): Problem {
+function orphaned({ id, volume }: NewVfolder): Problem {
   const what = `On volume ${volume.name} are files of a vfolder ${id} that the database does not know.`
   return new Problem('vfolder_orphaned', `${what} See POST /volumes/${volume.name}/orphans/${id}/adopt.`)
 }

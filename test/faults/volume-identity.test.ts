@@ -184,6 +184,10 @@ t.test('what a restored database does not know is listed, adopted and removed', 
     { status: 409, code: 'vfolder_orphaned' },
     'old files are not shown as those of a new one',
   )
+  const cloned = await third.manager('POST', `/folders/${folder}/clone`, { id: adopted })
+  t.match(await cloned.json(), { status: 409, code: 'vfolder_orphaned' }, 'nor does a clone remove them')
+  const again = await third.manager('POST', '/folders', { id: adopted })
+  t.match(await again.json(), { status: 409, code: 'vfolder_orphaned' }, 'nor does the second call')
   t.equal((await third.manager('GET', `/folders/${adopted}`)).status, 404)
 
   const { folder: vfolder, job } = await third.ask('POST', `/volumes/default/orphans/${adopted}/adopt`)
