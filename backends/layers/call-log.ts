@@ -20,7 +20,7 @@ export function callLog(log: FastifyBaseLogger): Layer {
   const begin = (call: BackendCall): Begun => {
     const begun = { fields: fieldsOf(call), at: performance.now(), count: 0 }
     log.debug(begun.fields, 'storage call')
-    if (call.operation === 'list') lists.set(call, begun)
+    if (call.isList) lists.set(call, begun)
     return begun
   }
   const end = ({ fields, at }: Begun, outcome: object, message: string) =>
@@ -29,10 +29,10 @@ export function callLog(log: FastifyBaseLogger): Layer {
   return async (call, next, step) => {
     const begun = step === 'answer' ? begin(call) : lists.get(call)
     if (begun === undefined) return next()
-    const outcome = () => (call.operation === 'list' ? { count: begun.count } : {})
+    const outcome = () => (call.isList ? { count: begun.count } : {})
     try {
       const result = await next()
-      if (call.operation === 'list' && !hasEnded(result)) begun.count++
+      if (call.isList && !hasEnded(result)) begun.count++
       else {
         end(begun, outcome(), 'storage call done')
         lists.delete(call)

@@ -34,6 +34,11 @@ export class BackendCall {
     this.#given = signal
   }
 
+  /** What it gives is iterated over, entry by entry. */
+  get isList(): boolean {
+    return this.operation === 'list' || this.operation === 'listFolders'
+  }
+
   /** Aborts with the signal that the caller gave, and when the call is abandoned. Made on demand: few calls need it. */
   get signal(): AbortSignal {
     if (this.#signal === undefined) {

@@ -52,7 +52,7 @@ export function circuit(log: FastifyBaseLogger): Layer {
   return (call, next, step) => {
     if (passing.has(call.operation) || step === 'end') return next()
     // A file that changes while it is read is reported as `Unavailable` too.
-    if (step === 'more' && call.operation !== 'list') return next()
+    if (step === 'more' && !call.isList) return next()
     if (step === 'answer' && isShut()) return Promise.reject(new Unavailable(`the storage is away: ${reason}`))
     return next().then(
       (result) => {

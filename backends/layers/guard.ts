@@ -1,3 +1,4 @@
+import { VolumeUnavailable } from '../errors.ts'
 import type { Operation } from './call.ts'
 import type { Layer } from './layer.ts'
 
@@ -19,7 +20,13 @@ export function guard(admission: () => Admission): Layer {
   return (call, next, step) => {
     if (step !== 'answer' || passing.has(call.operation)) return next()
     const volume = admission()
-    const asked = volume.isAdmitted ? next() : volume.look().then(next)
-    return call.operation === 'health' ? asked.then((result) => volume.look().then(() => result)) : asked
+    if (call.operation !== 'health') return volume.isAdmitted ? next() : volume.look().then(next)
+    // What keeps the storage from being looked at, it tells better itself.
+    const known = volume.isAdmitted ? Promise.resolve() : volume.look().catch(throwRefusal)
+    return known.then(next).then((result) => volume.look().then(() => result))
   }
+}
+
+function throwRefusal(error: unknown): void {
+  if (error instanceof VolumeUnavailable) throw error
 }

@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import { buffer } from 'node:stream/consumers'
 import {
   CopyObjectCommand,
   DeleteObjectCommand,
@@ -158,6 +159,19 @@ export class Bucket {
     const { Body: body } = await this.run(signal, (options) => this.client.send(command, options))
     if (!(body instanceof Readable)) throw new Unavailable('the storage answers without the bytes')
     return body
+  }
+
+  /** The whole of a small object. */
+  async read(key: string, { signal }: Call): Promise<Buffer | undefined> {
+    const command = new GetObjectCommand({ Bucket: this.name, Key: key })
+    try {
+      const { Body: body } = await this.run(signal, (options) => this.client.send(command, options))
+      if (!(body instanceof Readable)) throw new Unavailable('the storage answers without the bytes')
+      return await buffer(body)
+    } catch (error) {
+      if (error instanceof NotFound) return undefined
+      throw error
+    }
   }
 
   /** @throws {PreconditionFailed} @returns the etag */

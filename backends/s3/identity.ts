@@ -1,24 +1,9 @@
 import type { Call } from '../backend.ts'
-import { NotFound, PreconditionFailed, Unavailable } from '../errors.ts'
 import type { Store } from './store.ts'
 
-const attempts = 3
-
+/** By GET alone: the refusal of a HEAD has no body that says why. */
 export async function readIdentity({ bucket, keys }: Store, call: Call): Promise<string | undefined> {
-  for (let attempt = 0; attempt < attempts; attempt++) {
-    const object = await bucket.head(keys.identity, call)
-    if (object === undefined) return undefined
-    if (object.size === 0) return ''
-    try {
-      const chunks: Buffer[] = []
-      for await (const chunk of await bucket.get(object, { start: 0, end: object.size }, call)) chunks.push(chunk)
-      return Buffer.concat(chunks).toString()
-    } catch (error) {
-      // Another process has just written it anew.
-      if (!(error instanceof PreconditionFailed || error instanceof NotFound)) throw error
-    }
-  }
-  throw new Unavailable('the identity of the volume changes all the time')
+  return (await bucket.read(keys.identity, call))?.toString()
 }
 
 export async function writeIdentity({ bucket, keys }: Store, text: string, { signal }: Call): Promise<void> {
