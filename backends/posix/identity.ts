@@ -1,5 +1,6 @@
-import { opendir, open as openFile, readFile, rename } from 'node:fs/promises'
+import { type FileHandle, open, opendir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
 import { NotFound } from '../errors.ts'
 import { errnoOf, translateErrors } from './errno.ts'
@@ -7,6 +8,9 @@ import type { Layout } from './layout.ts'
 import { syncDirectory } from './remove.ts'
 
 const what = 'the identity of the volume'
+/** Whoever writes longer has died. */
+const longestWriteMilliseconds = 2000
+const retryMilliseconds = 50
 
 /** The text in the volume's root; undefined when there is none, or no root. */
 export async function readIdentity(layout: Layout): Promise<string | undefined> {
@@ -22,8 +26,9 @@ export async function readIdentity(layout: Layout): Promise<string | undefined> 
 export async function writeIdentity(layout: Layout, text: string): Promise<void> {
   await translateErrors(what, async () => {
     await layout.makePlaces()
-    const staged = layout.newStaging()
-    const file = await openFile(staged, 'wx', 0o644)
+    // One name for all processes: what a crash leaves is found again, and does not look like a file being written.
+    const staged = `${layout.identity}.new`
+    const file = await openNew(staged)
     try {
       await file.writeFile(text)
       await file.sync()
@@ -33,6 +38,20 @@ export async function writeIdentity(layout: Layout, text: string): Promise<void>
     await rename(staged, layout.identity)
     await syncDirectory(layout.root)
   })
+}
+
+/** Opens a file that only one process writes at a time, and takes it over from one that died. */
+async function openNew(path: string): Promise<FileHandle> {
+  for (;;) {
+    try {
+      return await open(path, 'wx', 0o644)
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error
+    }
+    const stats = await stat(path).catch(() => undefined)
+    if (stats !== undefined && Date.now() - stats.mtimeMs > longestWriteMilliseconds) await rm(path, { force: true })
+    else await sleep(retryMilliseconds)
+  }
 }
 
 /** In the order of the directories that they are spread over: each level is read whole, and sorted. */

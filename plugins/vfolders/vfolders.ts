@@ -6,11 +6,11 @@ import { LruMap as Cache } from 'toad-cache'
 import { NotFound } from '../../backends/errors.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
-import type { Volume } from '../storage/volumes.ts'
 import { hasEnded, type Job } from '../work/job-queue/job.ts'
 import { createVfolderFiles, type OpenVfolder } from './files.ts'
 import * as rows from './rows.ts'
 import { type NewVfolder, type Vfolder, vfolderNotFound } from './rows.ts'
+import { requireSpace } from './space.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -152,7 +152,7 @@ function createVfolders(app: FastifyInstance) {
       if (existing !== undefined) return { job: await getCloneJob(existing, source.id), vfolder: existing }
       if (await hasEntries(input, signal)) throw orphaned(input)
       const wanted = { bytes: source.usage.bytes, files: source.usage.files }
-      if (input.volume.name !== source.volume) await refuseWithoutSpace(input.volume, wanted.bytes, signal)
+      if (input.volume.name !== source.volume) await requireSpace(input.volume.backend, wanted.bytes, { signal })
       const job = await db.transaction().execute(async (trx) => {
         if (!(await rows.create(trx, input, 'cloning'))) return undefined
         await app.quotas.setAside(trx, id, wanted)
@@ -173,16 +173,6 @@ function createVfolders(app: FastifyInstance) {
     /** A vfolder that entries are to be copied or moved into. @throws as `files` does */
     open,
   }
-}
-
-/** Refuses what does not fit before the first byte, where the storage tells its size. */
-async function refuseWithoutSpace({ name, backend }: Volume, bytes: number, signal: AbortSignal): Promise<void> {
-  const capacity = await backend.capacity?.({ signal })
-  if (capacity === undefined || capacity.availableBytes >= bytes) return
-  const members = { availableBytes: capacity.availableBytes, wantedBytes: bytes }
-  throw new Problem('no_space', `Volume ${name} has ${capacity.availableBytes} bytes left of ${bytes} wanted.`, {
-    members,
-  })
 }
 
 /** Files of an earlier vfolder of that ID must not be shown as those of a new one. */

@@ -6,6 +6,10 @@ import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Reservation } from './quotas/index.ts'
 import { roomFor } from './quotas/room.ts'
+import { requireSpace } from './space.ts'
+
+/** From this size on the storage is asked whether it has so many bytes left. */
+const largeBytes = 64 * 1024 * 1024
 
 export interface StoredFile {
   path: string
@@ -51,6 +55,8 @@ export function createUpload(
       if (options.size !== undefined && options.size > limit) throw tooLarge(path, limit)
       const replaced = await amountAt(backend, folder, path, signal)
       reservation ??= await reserve(roomFor(announced.bytes, replaced), { partly: announced.partly })
+      // Only for a large one: asking takes a system call. What is only an upper bound may fit all the same.
+      if (!announced.partly && announced.bytes > largeBytes) await requireSpace(backend, announced.bytes, options)
       const room = reservation
       const hash = createDigests(digests, options.size)
       let verified = { sha256: '' }

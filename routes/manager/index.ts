@@ -14,6 +14,7 @@ import orphans from './orphans.ts'
 import quotaScopes from './quota-scopes.ts'
 import signedUrls from './signed-urls.ts'
 import upload from './upload.ts'
+import uploads from './uploads.ts'
 import volumes from './volumes.ts'
 
 /** The manager API: every route of this scope, and only of this one, needs a manager token. */
@@ -25,6 +26,6 @@ export default async function manager(app: FastifyInstance): Promise<void> {
     if (route.schema) route.schema.security = [{ manager: [] }]
   })
 
-  const ofFolders = [folders, clone, quotaScopes, files, listFiles, content, upload, directUploads, signedUrls]
+  const ofFolders = [folders, clone, quotaScopes, files, listFiles, content, upload, uploads, directUploads, signedUrls]
   for (const routes of [volumes, orphans, ...ofFolders, jobs, jobEvents]) await app.register(routes)
 }

@@ -3,7 +3,8 @@ import { readdir, readFile, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import t from 'tap'
-import { eventually, Files, startServer } from '../server.ts'
+import { changeDatabase } from '../database.ts'
+import { type Answer, eventually, Files, startServer } from '../server.ts'
 import {
   assertNothingLeft,
   chunkType,
@@ -230,26 +231,75 @@ t.test('an upload of unknown length sets little room aside that it does not need
   t.match(other, { status: 201 })
 })
 
-t.test('lengths up to the largest number, without a quota', async (t) => {
+t.test('what nobody could store is not reserved', async (t) => {
   const server = await startServer(t)
   await server.ask('PUT', '/quota-scopes/owner', { files: 100 })
-  const folders = [
-    await server.createFolder({ quotaScope: 'owner' }),
-    await server.createFolder({ quotaScope: 'owner' }),
-  ]
-  const [files, other] = folders.map((folder) => new Files(server, folder, '')) as [Files, Files]
-  const full = { status: 507, code: 'quota_exceeded' }
-  const largest = await create(await signTus(files, 'largest'), Number.MAX_SAFE_INTEGER)
-  t.match(await tus('POST', await signTus(files, 'a'), { 'upload-length': '5' }), full, 'the vfolder has no more room')
-  t.match(await tus('POST', await signTus(other, 'a'), { 'upload-length': '5' }), full, 'nor has its owner')
-  const signed = await server.sign(files.folder, 'a', { operation: 'upload' })
-  const put = async () => (await fetch(signed, { method: 'PUT', body: 'x' })).status
-  t.equal(await put(), 507)
-  t.match((await server.ask('GET', '/quota-scopes/owner')).usage, { bytes: 0, files: 0 })
-  await tus('DELETE', largest)
-  t.equal(await put(), 201)
+  const files = new Files(server, await server.createFolder({ quotaScope: 'owner' }), '')
+  const { volumes } = await server.ask('GET', '/volumes')
+  const { availableBytes } = volumes[0].capacity
+  const full = { status: 507, code: 'no_space' }
+  const lengths = [Number.MAX_SAFE_INTEGER, availableBytes * 2]
+  for (const length of lengths) {
+    t.match(await tus('POST', await signTus(files, 'large'), { 'upload-length': `${length}` }), full, `${length}`)
+    const deferred = await tus('POST', await signTus(files, 'later'), { 'upload-defer-length': '1' })
+    const location = deferred.headers.get('location')!
+    const declared = { 'upload-offset': '0', 'upload-length': `${length}`, ...chunkType }
+    t.match(await tus('PATCH', location, declared), full, `${length}, declared later`)
+    await tus('DELETE', location)
+    const url = new URL(await server.sign(files.folder, 'put', { operation: 'upload' }))
+    const head = `PUT ${url.pathname}${url.search} HTTP/1.1\r\nHost: ${url.host}\r\nConnection: close\r\n`
+    const refused = await server.raw(`${head}Expect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`)
+    t.match(JSON.parse(refused.body), full, `${length}, by PUT`)
+  }
+  const put = await fetch(await server.sign(files.folder, 'a', { operation: 'upload' }), { method: 'PUT', body: 'x' })
+  t.equal(put.status, 201, 'others go on')
+  t.match((await server.ask('GET', '/quota-scopes/owner')).usage, { bytes: 1, files: 1 })
   await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['a'] })
   await assertNothingLeft(t, server, files.folder)
+})
+
+t.test('the manager sees what clients have begun, and can end it', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const locations: string[] = []
+  for (const [path, size] of [
+    ['a', 1000],
+    ['b', 2000],
+    ['c', 3000],
+  ] as const) {
+    locations.push(await create(await signTus(files, path), size))
+  }
+  await patch(locations[0]!, 0, 'hello')
+  const uploads: Answer[] = []
+  let cursor = ''
+  do {
+    const page = await server.ask('GET', `/folders/${files.folder}/uploads?limit=2${cursor}`)
+    uploads.push(...page.uploads)
+    cursor = page.nextCursor === null ? '' : `&cursor=${page.nextCursor}`
+  } while (cursor !== '')
+  const byPath = uploads.toSorted((one, other) => (one.path < other.path ? -1 : 1))
+  t.match(byPath, [
+    { path: 'a', kind: 'whole', size: 1000, offset: 5, reserved: { bytes: 1000, files: 1 }, requestId: String },
+    { path: 'b', size: 2000, offset: 0, reserved: { bytes: 2000 }, originRequestId: String, expiresAt: String },
+    { path: 'c', size: 3000 },
+  ])
+  const end = async (folder: string, id: string) =>
+    (await server.manager('DELETE', `/folders/${folder}/uploads/${id}`)).status
+  t.equal(await end(await server.createFolder(), byPath[1].id), 404, 'not by another vfolder')
+  t.equal(await end(files.folder, byPath[1].id), 204)
+  t.equal(await end(files.folder, byPath[1].id), 404, 'it is gone')
+  t.equal((await tus('HEAD', locations[1]!)).status, 404)
+  t.equal((await patch(locations[0]!, 5, 'x'.repeat(995))).status, 204, 'the others go on')
+  t.equal((await server.ask('GET', `/folders/${files.folder}/uploads`)).uploads.length, 1)
+  t.equal((await server.manager('GET', `/folders/${crypto.randomUUID()}/uploads`)).status, 404)
+})
+
+t.test('numbers up to the largest add up, where the storage does not say its size', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const full = { status: 507, code: 'quota_exceeded' }
+  changeDatabase(server.dataDir, `UPDATE vfolders SET reserved_bytes = ${Number.MAX_SAFE_INTEGER}`)
+  t.match(await tus('POST', await signTus(files, 'a'), { 'upload-length': '5' }), full, 'the vfolder has no more room')
 })
 
 t.test('expiry', async (t) => {

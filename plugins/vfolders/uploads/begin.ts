@@ -1,11 +1,117 @@
+import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
-import type { UploadRow } from './rows.ts'
+import type { Backend } from '../../../backends/backend.ts'
+import { parsePath } from '../../../backends/path.ts'
+import { currentRequestId } from '../../../lib/context.ts'
+import { rateOf } from '../../access/rates.ts'
+import { requireCapability } from '../../storage/volumes.ts'
+import { roomFor } from '../quotas/room.ts'
+import { requireSpace } from '../space.ts'
+import { replaceableAt } from '../write.ts'
+import { tooLarge } from './append.ts'
+import { expiryOf } from './progress.ts'
+import { type NewUpload, newToken, type UploadRow } from './rows.ts'
+
+/** Begins uploads: their room first, their row, and then their place on the storage. */
+export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
+  const { database: db, quotas } = app
+
+  async function spaceRefusal(backend: Backend, bytes: number): Promise<{ error: unknown } | undefined> {
+    return requireSpace(backend, bytes, { signal }).then(
+      () => undefined,
+      (error: unknown) => ({ error }),
+    )
+  }
+
+  /**
+   * Begins an upload and sets room aside for it. A final upload takes over the room of its parts, which belong to it
+   * from now on.
+   * @throws {Problem} `file_too_large`, `quota_exceeded`; {BackendError} when there cannot be a file of that name
+   */
+  async function create(upload: NewUpload, ownParts: UploadRow[] = []) {
+    const { permission, kind, size, metadata, parts } = upload
+    const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+    const maxBytes = Math.min(upload.maxBytes, volume.backend.limits.maxFileBytes)
+    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
+    // A limit that it is over is told first.
+    const refusal = kind === 'final' ? undefined : await spaceRefusal(volume.backend, size ?? 0)
+    const path = parsePath(permission.path)
+    const target = await replaceableAt(volume.backend, vfolder, path, signal)
+    const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : target
+    const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
+    const rate = rateOf(permission)
+    const { token, hash } = newToken()
+    const id = randomUUID()
+    const expiresAt = expiryOf(app)
+    const row = await db.transaction().execute(async (trx) => {
+      await quotas.setAside(trx, vfolder, room)
+      if (refusal !== undefined) throw refusal.error
+      if (ownParts.length > 0) {
+        await trx
+          .updateTable('uploads')
+          .set({ final: id, reserved_bytes: 0, expires_at: expiresAt })
+          .where(
+            'id',
+            'in',
+            ownParts.map((part) => part.id),
+          )
+          .execute()
+      }
+      return trx
+        .insertInto('uploads')
+        .values({
+          id,
+          vfolder,
+          path,
+          token_hash: hash,
+          state: 'open',
+          kind,
+          size: size ?? null,
+          offset: 0,
+          max_bytes: maxBytes,
+          bytes_per_second: rate?.bytesPerSecond ?? null,
+          rate_key: rate?.key ?? null,
+          reserved_bytes: ownParts.reduce((sum, part) => sum + part.reserved_bytes, room.bytes),
+          reserved_files: room.files,
+          metadata: metadata ?? null,
+          parts: parts ?? null,
+          request_id: currentRequestId() ?? id,
+          origin_request_id: permission.requestId,
+          expires_at: expiresAt,
+          created_at: new Date().toISOString(),
+        })
+        .returningAll()
+        .executeTakeFirstOrThrow()
+    })
+    if (kind !== 'final') await beginOrFreeRoom(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
+    return { id, token, row }
+  }
+
+  /**
+   * Begins an upload whose bytes the client sends to the storage itself.
+   * @throws {Problem} `capability_missing`, `file_too_large`, `quota_exceeded`
+   */
+  async function createDirect(
+    upload: Omit<NewUpload, 'kind' | 'metadata'> & { size: number },
+    expiresInSeconds: number,
+  ) {
+    const { size, permission } = upload
+    const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
+    const backend = requireCapability(volume, 'presignUpload')
+    const maxBytes = Math.min(upload.maxBytes, backend.limits.maxFileBytes)
+    const named = await create({ ...upload, maxBytes, kind: 'direct', metadata: undefined })
+    const presign = () => backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
+    return { ...named, parts: await beginOrFreeRoom(app, named.row, presign) }
+  }
+
+  return { create, createDirect }
+}
 
 /**
  * Begins an upload on the storage. When that fails its room is freed at once, and the cleanup removes the rest later:
  * the storage may be away for longer.
  */
-export async function beginOrFreeRoom<T>(
+async function beginOrFreeRoom<T>(
   { database, quotas }: FastifyInstance,
   { id, vfolder, reserved_bytes: bytes, reserved_files: files }: UploadRow,
   work: () => Promise<T>,

@@ -1,31 +1,15 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { parsePath } from '../../../backends/path.ts'
-import { currentRequestId } from '../../../lib/context.ts'
 import { invalidHeader, Problem } from '../../../lib/problems.ts'
-import { rateOf } from '../../access/rates.ts'
-import { requireCapability } from '../../storage/volumes.ts'
-import { roomFor } from '../quotas/room.ts'
 import { find as findVfolder } from '../rows.ts'
-import { replaceableAt } from '../write.ts'
+import { requireSpace } from '../space.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
-import { beginOrFreeRoom } from './begin.ts'
+import { createBeginning } from './begin.ts'
 import { completeUpload } from './complete.ts'
 import { createConcatenation } from './concatenate.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
-import { expiryOf } from './progress.ts'
-import {
-  findLeftovers,
-  isWhole,
-  type Named,
-  type NewUpload,
-  newToken,
-  requireUpload,
-  type UploadRow,
-  uploadNotFound,
-} from './rows.ts'
+import { findLeftovers, isWhole, listOpen, type Named, requireUpload, type UploadRow, uploadNotFound } from './rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -42,6 +26,11 @@ function createUploads(app: FastifyInstance) {
 
   async function find(id: string): Promise<UploadRow | undefined> {
     return db.selectFrom('uploads').selectAll().where('id', '=', id).executeTakeFirst()
+  }
+
+  async function isOpenIn(vfolder: string, id: string): Promise<boolean> {
+    const row = await find(id)
+    return row?.vfolder === vfolder && row.state !== 'finished'
   }
 
   /** @throws {Problem} as `requireUpload` does */
@@ -82,66 +71,7 @@ function createUploads(app: FastifyInstance) {
     for (const { id } of [row, ...parts]) hashes.forget(id)
   }
 
-  /**
-   * Begins an upload and sets room aside for it. A final upload takes over the room of its parts, which belong to it
-   * from now on.
-   * @throws {Problem} `file_too_large`, `quota_exceeded`; {BackendError} when there cannot be a file of that name
-   */
-  async function create(upload: NewUpload, ownParts: UploadRow[] = []) {
-    const { permission, kind, size, metadata, parts } = upload
-    const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
-    const maxBytes = Math.min(upload.maxBytes, volume.backend.limits.maxFileBytes)
-    if (size !== undefined && size > maxBytes) throw tooLarge(maxBytes)
-    const path = parsePath(permission.path)
-    const target = await replaceableAt(volume.backend, vfolder, path, signal)
-    const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : target
-    const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
-    const rate = rateOf(permission)
-    const { token, hash } = newToken()
-    const id = randomUUID()
-    const expiresAt = expiryOf(app)
-    const row = await db.transaction().execute(async (trx) => {
-      await quotas.setAside(trx, vfolder, room)
-      if (ownParts.length > 0) {
-        await trx
-          .updateTable('uploads')
-          .set({ final: id, reserved_bytes: 0, expires_at: expiresAt })
-          .where(
-            'id',
-            'in',
-            ownParts.map((part) => part.id),
-          )
-          .execute()
-      }
-      return trx
-        .insertInto('uploads')
-        .values({
-          id,
-          vfolder,
-          path,
-          token_hash: hash,
-          state: 'open',
-          kind,
-          size: size ?? null,
-          offset: 0,
-          max_bytes: maxBytes,
-          bytes_per_second: rate?.bytesPerSecond ?? null,
-          rate_key: rate?.key ?? null,
-          reserved_bytes: ownParts.reduce((sum, part) => sum + part.reserved_bytes, room.bytes),
-          reserved_files: room.files,
-          metadata: metadata ?? null,
-          parts: parts ?? null,
-          request_id: currentRequestId() ?? id,
-          origin_request_id: permission.requestId,
-          expires_at: expiresAt,
-          created_at: new Date().toISOString(),
-        })
-        .returningAll()
-        .executeTakeFirstOrThrow()
-    })
-    if (kind !== 'final') await beginOrFreeRoom(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
-    return { id, token, row }
-  }
+  const { create, createDirect } = createBeginning(app, signal)
 
   const { concatenate, freeParts } = createConcatenation({ app, hashes, locks, find, create })
 
@@ -184,19 +114,7 @@ function createUploads(app: FastifyInstance) {
       })
     },
 
-    /**
-     * Begins an upload whose bytes the client sends to the storage itself.
-     * @throws {Problem} `capability_missing`, `file_too_large`, `quota_exceeded`
-     */
-    async createDirect(upload: Omit<NewUpload, 'kind' | 'metadata'> & { size: number }, expiresInSeconds: number) {
-      const { size, permission } = upload
-      const { id: vfolder, volume } = await app.vfolders.open(permission.folder)
-      const backend = requireCapability(volume, 'presignUpload')
-      const maxBytes = Math.min(upload.maxBytes, backend.limits.maxFileBytes)
-      const named = await create({ ...upload, maxBytes, kind: 'direct', metadata: undefined })
-      const presign = () => backend.presignUpload(vfolder, named.id, { size, expiresInSeconds, signal })
-      return { ...named, parts: await beginOrFreeRoom(app, named.row, presign) }
-    },
+    createDirect,
 
     /** Makes a file of what a client has sent to the storage. @throws {Problem} `upload_incomplete` */
     completeDirect(named: Named): Promise<UploadRow> {
@@ -214,6 +132,22 @@ function createUploads(app: FastifyInstance) {
         if (row.final === null || row.state === 'finished') return drop(row)
         throw new Problem('upload_locked', 'A file is being made of it.')
       })
+    },
+
+    /** Those into a vfolder that are no file yet. */
+    list: (vfolder: string, options: { limit: number; after?: string }) => listOpen(db, vfolder, options),
+
+    /** Ends an upload for its vfolder's owner, who has no token of it. @throws {Problem} `upload_not_found` */
+    async end(vfolder: string, id: string): Promise<void> {
+      const lock = (await isOpenIn(vfolder, id)) ? await locks.take(id) : undefined
+      try {
+        const row = await find(id)
+        if (lock === undefined || row === undefined || row.state === 'finished') throw uploadNotFound()
+        if (row.final !== null) throw new Problem('upload_locked', 'A file is being made of it.')
+        await drop(row)
+      } finally {
+        await lock?.release()
+      }
     },
 
     /** Ends all uploads into a vfolder that is being deleted. */
@@ -267,6 +201,8 @@ function createUploads(app: FastifyInstance) {
     }
     if (size > row.max_bytes) throw tooLarge(row.max_bytes)
     if (size < row.offset) throw tooLarge(size)
+    const { volume } = await app.vfolders.open(row.vfolder)
+    await requireSpace(volume.backend, size - row.offset, { signal })
     row.size = size
     await db.updateTable('uploads').set({ size }).where('id', '=', row.id).execute()
   }

@@ -59,6 +59,23 @@ export function isWhole({ kind, size, offset }: UploadRow): boolean {
   return kind !== 'partial' && size === offset
 }
 
+/** Those into a vfolder that are no file yet, by ID, after the given one. */
+export async function listOpen(
+  db: Database,
+  vfolder: string,
+  { limit, after = '' }: { limit: number; after?: string },
+): Promise<UploadRow[]> {
+  return db
+    .selectFrom('uploads')
+    .selectAll()
+    .where('vfolder', '=', vfolder)
+    .where('state', '!=', 'finished')
+    .where('id', '>', after)
+    .orderBy('id')
+    .limit(limit)
+    .execute()
+}
+
 /** Uploads that have expired or lost their vfolder, and those that a dead process may have left half done. */
 export async function findLeftovers(db: Database): Promise<string[]> {
   const parts = db.selectFrom('uploads as parts').where('parts.state', '=', 'open')
