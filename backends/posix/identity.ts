@@ -1,4 +1,4 @@
-import { type FileHandle, open, opendir, readFile, rename, rm, stat } from 'node:fs/promises'
+import { type FileHandle, open, opendir, readFile, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
@@ -42,15 +42,14 @@ export async function writeIdentity(layout: Layout, text: string): Promise<void>
 
 /** Opens a file that only one process writes at a time, and takes it over from one that died. */
 async function openNew(path: string): Promise<FileHandle> {
-  for (;;) {
+  for (let waited = 0; ; waited += retryMilliseconds) {
     try {
       return await open(path, 'wx', 0o644)
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error
     }
-    const stats = await stat(path).catch(() => undefined)
-    if (stats !== undefined && Date.now() - stats.mtimeMs > longestWriteMilliseconds) await rm(path, { force: true })
-    else await sleep(retryMilliseconds)
+    await sleep(retryMilliseconds)
+    if (waited > longestWriteMilliseconds) await rm(path, { force: true })
   }
 }
 
