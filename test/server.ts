@@ -268,8 +268,15 @@ export async function startServer(t: Teardown, options: StartOptions = {}): Prom
   await once(child, 'spawn')
   const output = { text: '' }
   for (const stream of [child.stdout, child.stderr]) {
+    // By whole lines: what one stream has must not stand in a line of the other.
+    let rest = ''
     stream.setEncoding('utf8').on('data', (text: string) => {
-      output.text += text
+      const end = text.lastIndexOf('\n') + 1
+      if (end > 0) output.text += rest + text.slice(0, end)
+      rest = end > 0 ? text.slice(end) : rest + text
+    })
+    stream.on('end', () => {
+      output.text += rest
     })
   }
   t.teardown(async () => {

@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto'
 import { type FastifyBaseLogger, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { type Bindings, type ChildLoggerOptions, type DestinationStream, pino } from 'pino'
-import { contextLogging } from '../../lib/context.ts'
+import { contextLogging, withRequestId } from '../../lib/context.ts'
+import { createLogStream } from './log-stream.ts'
 import { traceIdOf } from './request-id.ts'
 
 /** What Fastify logs with. */
@@ -13,9 +15,13 @@ export interface Loggers {
 /** JSON lines on stdout; on a terminal, lines for people. */
 export function createLoggers(level: string): Loggers {
   const options = { level, serializers: { req, res, busboyOptions, err: pino.stdSerializers.err } }
+  const logDropped = withRequestId(
+    (dropped: number) => loggerInstance.warn({ dropped }, 'lines of the log were dropped'),
+    randomUUID(),
+  )
   const destination: DestinationStream = process.stdout.isTTY
     ? pino.transport({ target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } })
-    : createTurnStream(process.stdout.fd)
+    : createLogStream(process.stdout.fd, logDropped)
   // A child itself, since its children cost less to make than those of a root logger. Options cost as well, even empty
   // ones.
   const requests = pino(options, destination).child({})
@@ -45,29 +51,6 @@ class RequestLines extends LogController {
     const traceId = traceIdOf(request.raw)
     if (traceId !== undefined) request.log.setBindings({ trace_id: traceId })
     super.incomingRequest(request, reply)
-  }
-}
-
-/**
- * Writes the lines of one turn of the event loop together, synchronously at its end: one system call for each line
- * would be a tenth of the cost of a small request. A process that is killed loses the lines of its last turn at most.
- */
-function createTurnStream(fd: number) {
-  const destination = pino.destination({ fd, sync: true })
-  let lines = ''
-  const flushSync = () => {
-    destination.write(lines)
-    lines = ''
-  }
-  process.on('exit', () => {
-    if (lines !== '') flushSync()
-  })
-  return {
-    flushSync,
-    write(line: string): void {
-      if (lines === '') setImmediate(flushSync)
-      lines += line
-    },
   }
 }
 
