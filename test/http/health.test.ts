@@ -1,5 +1,6 @@
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { changeDatabase, openDatabase } from '../database.ts'
 import { type Answer, startServer, temporaryDirectory } from '../server.ts'
@@ -55,4 +56,40 @@ t.test('a database that somebody else holds', async (t) => {
   t.match(await server.logged(({ code }) => code === 'database_busy'), { err: { message: 'database is locked' } })
   database.exec('ROLLBACK')
   t.equal((await server.manager('POST', '/folders', {})).status, 201, 'it passes')
+})
+
+t.test('a database that somebody else holds for a while', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await files.upload({ 'a.txt': 'content' })
+  const download = await server.sign(files.folder, 'a.txt')
+  const database = openDatabase(server.dataDir)
+  t.teardown(() => database.close())
+  database.exec('BEGIN IMMEDIATE')
+  let held = true
+  const released = sleep(1500).then(() => {
+    database.exec('ROLLBACK')
+    held = false
+  })
+  const created = Array.from({ length: 20 }, () => server.manager('POST', '/folders', {}))
+  const readiness = fetch(`${server.url}/readyz`)
+
+  let slowest = 0
+  while (held) {
+    const asked = performance.now()
+    t.equal((await fetch(`${server.url}/livez`)).status, 200)
+    slowest = Math.max(slowest, performance.now() - asked)
+    t.equal(await (await fetch(download)).text(), 'content')
+    await sleep(20)
+  }
+  await released
+  t.ok(slowest < 100, `/livez took ${slowest} ms at most`)
+  const { status, checks }: Answer = await (await readiness).json()
+  t.equal(status, 'unavailable')
+  t.match(checks, [
+    { name: 'database', healthy: false, reason: /held by somebody else/ },
+    { name: 'volume:default', healthy: true },
+  ])
+  for (const response of await Promise.all(created)) t.equal(response.status, 201, 'what waited is done')
+  t.equal((await fetch(`${server.url}/readyz`)).status, 200)
 })

@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import { Kysely, Migrator, sql } from 'kysely'
 import { migrations } from './migrations.ts'
@@ -10,6 +11,9 @@ declare module 'fastify' {
     database: ReturnType<typeof createDatabase>
   }
 }
+
+/** Shorter than those who ask for the health wait, which is often one second. */
+const healthMilliseconds = 500
 
 /**
  * The service's own state: vfolders, not files. Queries are written with Kysely; only `sqlite.ts` speaks to the driver.
@@ -25,12 +29,24 @@ function createDatabase(file: string) {
       if (error !== undefined) throw error
       tables = (await db.introspection.getTables()).map(({ name }) => name)
     },
-    /** Rejects when the database does not answer, has lost a table, or is not the file any more that has its name. */
+    /**
+     * Rejects when the database does not answer, cannot be written to, has lost a table, or is not the file any more
+     * that has its name.
+     */
     async health(): Promise<void> {
       isStillThere()
-      for (const table of tables) await sql`select 1 from ${sql.table(table)} limit 1`.execute(db)
+      // A transaction can begin only when nobody else writes.
+      const check = db.transaction().execute(async (trx) => {
+        for (const table of tables) await sql`select 1 from ${sql.table(table)} limit 1`.execute(trx)
+      })
+      await Promise.race([check, rejectLate()])
     },
   })
+}
+
+async function rejectLate(): Promise<never> {
+  await sleep(healthMilliseconds, undefined, { ref: false })
+  throw new Error('the database is held by somebody else')
 }
 
 export default fp(

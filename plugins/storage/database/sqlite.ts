@@ -3,8 +3,9 @@ import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { type Dialect, SqliteDialect } from 'kysely'
 import { DatabaseBusy } from './busy.ts'
+import { PatientDriver } from './patient-driver.ts'
 
-/** How long to wait for a lock of another process; the whole process stands still meanwhile. */
+/** How long to wait for a lock of another process. */
 const lockMilliseconds = 2000
 
 /** Lets Kysely, which expects better-sqlite3, use Node's own SQLite, which needs no native addon. */
@@ -15,9 +16,11 @@ export function createSqliteDialect(file: string): Dialect {
   // In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous).
   database.exec('PRAGMA synchronous = FULL')
   database.exec('PRAGMA foreign_keys = ON')
+  // From here on SQLite itself would stand still with the whole process; the driver waits instead.
+  database.exec('PRAGMA busy_timeout = 0')
 
   const prepared = new Map<string, ReturnType<typeof adapt>>()
-  return new SqliteDialect({
+  const dialect = new SqliteDialect({
     database: {
       close: () => database.close(),
       prepare(sql) {
@@ -31,6 +34,12 @@ export function createSqliteDialect(file: string): Dialect {
       },
     },
   })
+  return {
+    createDriver: () => new PatientDriver(dialect.createDriver(), lockMilliseconds),
+    createQueryCompiler: () => dialect.createQueryCompiler(),
+    createAdapter: () => dialect.createAdapter(),
+    createIntrospector: (db) => dialect.createIntrospector(db),
+  }
 }
 
 function adapt(statement: StatementSync) {
