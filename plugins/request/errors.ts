@@ -52,11 +52,6 @@ const frameworkCodes: Record<string, ProblemCode> = {
   FST_ERR_BAD_URL: 'invalid_url',
   FST_ERR_MAX_PARAM_LENGTH: 'url_too_long',
   FST_INVALID_MULTIPART_CONTENT_TYPE: 'unsupported_media_type',
-  FST_PARTS_LIMIT: 'body_too_large',
-  FST_FIELDS_LIMIT: 'body_too_large',
-  FST_FILES_LIMIT: 'body_too_large',
-  FST_MP_PREMATURE_CLOSE: 'malformed_multipart',
-  FST_PROTO_VIOLATION: 'malformed_multipart',
 }
 
 /** For cases in which Fastify says too little, or repeats the URL and with it a token. */

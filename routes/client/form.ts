@@ -3,7 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { formBody, requestBody } from '../../plugins/request/openapi-document.ts'
-import { formOptions, storeForm } from '../form/store-form.ts'
+import { storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
 import { guardUploads, permissionOf, TokenQuery } from './scopes.ts'
@@ -14,7 +14,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
   // Only forms are parsed: JSON would be read first, and refused for its content instead of its type.
   app.removeAllContentTypeParsers()
-  await app.register(multipart, formOptions)
+  await app.register(multipart)
 
   app.post(
     '/:folder/*',

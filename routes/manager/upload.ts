@@ -2,14 +2,14 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { formBody, requestBody } from '../../plugins/request/openapi-document.ts'
-import { formOptions, storeForm } from '../form/store-form.ts'
+import { storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   // Only forms are parsed: JSON would be read first, and refused for its content instead of its type.
   app.removeAllContentTypeParsers()
-  await app.register(multipart, formOptions)
+  await app.register(multipart)
 
   app.post(
     '/folders/upload',
