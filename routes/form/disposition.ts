@@ -1,5 +1,5 @@
 import { Problem } from '../../lib/problems.ts'
-import { type Parameter, type Parameterized, readParameterized } from './parameters.ts'
+import { type Parameter, type Parameterized, readParameterized } from '../parameters.ts'
 import { refusePart } from './refuse-part.ts'
 
 export interface Disposition {

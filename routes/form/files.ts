@@ -1,8 +1,8 @@
 import { setImmediate as othersTurn } from 'node:timers/promises'
 import type { FastifyRequest } from 'fastify'
 import { Problem } from '../../lib/problems.ts'
+import { readParameterized } from '../parameters.ts'
 import { readHead } from './head.ts'
-import { readParameterized } from './parameters.ts'
 import { readParts } from './parts.ts'
 import { refusePart } from './refuse-part.ts'
 

@@ -1,5 +1,5 @@
+import { readParameterized } from '../parameters.ts'
 import { type Disposition, readDisposition } from './disposition.ts'
-import { readParameterized } from './parameters.ts'
 
 export interface Head extends Disposition {
   /** Whether it is said to be a file, with or without a name. */
