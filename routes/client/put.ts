@@ -77,8 +77,9 @@ export default routes
 
 /** Bodies are stored and given out as they come, so a coded one would not become the file that the request means. */
 function refuseCoding(headers: IncomingHttpHeaders): void {
-  const coding = headers['content-encoding']
-  if (coding === undefined || coding === 'identity') return
+  const codings = (headers['content-encoding'] ?? '').toLowerCase().split(',')
+  // Elements of a list may be empty (RFC 9110, section 5.6.1.2).
+  if (codings.every((coding) => ['', 'identity'].includes(coding.trim()))) return
   const detail = 'A PUT stores the bytes as they come: Content-Encoding must be absent.'
   throw new Problem('unsupported_media_type', detail, { headers: { 'accept-encoding': 'identity' } })
 }

@@ -79,6 +79,7 @@ t.test('ranges', async (t) => {
     await t.test(`several ranges of ${size} bytes`, async (t) => {
       const cases: [range: string, ...[start: number, end: number][]][] = [
         ['bytes=0-0,-1', [0, 1], [size - 1, size]],
+        ['Bytes=,0-0, ,\t-1,', [0, 1], [size - 1, size]],
         ['bytes=500-599, 0-99', [500, 600], [0, 100]],
         [`bytes=1-${size / 2},${size}-,${size - 10}-`, [1, size / 2 + 1], [size - 10, size]],
         ['bytes=0-9,5-14', [0, 10], [5, 15]],
@@ -109,6 +110,7 @@ t.test('ranges', async (t) => {
       'bytes',
       'bytes=',
       'bytes=-',
+      'bytes=, ,',
       'bytes=a-b',
       'bytes=5-4',
       'bytes=0-1,x',

@@ -270,6 +270,9 @@ t.test('what is refused', async (t) => {
   const coded = await put(url, 'x', { 'content-encoding': 'gzip' })
   t.equal(coded.headers.get('accept-encoding'), 'identity', 'with what would do instead')
   t.match(await put(url, 'x', { 'content-encoding': 'identity' }), { status: 201 })
+  for (const coding of ['Identity', 'identity,\tIDENTITY', ', identity,', '']) {
+    t.match(await put(url, 'x', { 'content-encoding': coding }), { status: 200 }, `no coding: ${coding}`)
+  }
   for (const [coding, status] of Object.entries({ 'gzip, chunked': 501, 'GZIP,Chunked': 501, Chunked: 200 })) {
     const { pathname, search } = new URL(url)
     const head = `PUT ${pathname}${search} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${requestIdHeader}: encoded\r\n`

@@ -186,6 +186,9 @@ t.test('the protocol', async (t) => {
       if (code === 'tus_version_unsupported') t.equal(headers.get('tus-version'), '1.0.0', 'and what is supported')
     }
     t.match(await tus('HEAD', location), { offset: '0' })
+    for (const type of ['Application/Offset+Octet-Stream', 'application/offset+octet-stream ; a="b"']) {
+      t.match(await patch(location, 0, '', { 'content-type': type }), { status: 204 }, type)
+    }
     const deferred = (await tus('POST', other, { 'upload-defer-length': '1' })).headers.get('location')!
     t.match(await patch(deferred, 0, 'sixsix'), { status: 413, code: 'file_too_large' })
     for (const upload of [location, deferred]) await tus('DELETE', upload)

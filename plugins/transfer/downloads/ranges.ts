@@ -15,9 +15,12 @@ const maxRanges = 64
 export function parseRange(header: string | undefined, size: number): ByteRange[] | undefined {
   const specs = /^bytes=(.+)$/i.exec(header ?? '')?.[1]?.split(',')
   if (specs === undefined || specs.length > maxRanges) return undefined
+  // Elements of a list may be empty (RFC 9110, section 5.6.1.2).
+  const given = specs.filter((spec) => spec.trim() !== '')
+  if (given.length === 0) return undefined
 
   const ranges: ByteRange[] = []
-  for (const spec of specs) {
+  for (const spec of given) {
     const match = /^\s*(\d*)-(\d*)\s*$/.exec(spec)
     if (match === null) return undefined
     const [, first = '', last = ''] = match

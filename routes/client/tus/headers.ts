@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from 'node:http'
 import { invalidHeader, Problem } from '../../../lib/problems.ts'
 import { type Checksum, checksumAlgorithms, createChecksum } from '../../../plugins/vfolders/uploads/checksum.ts'
 import type { Named } from '../../../plugins/vfolders/uploads/rows.ts'
+import { readParameterized } from '../../parameters.ts'
 
 /** The headers of tus 1.0.0 (tus.io/protocols/resumable-upload). */
 export const tusVersion = '1.0.0'
@@ -30,7 +31,7 @@ export function requireVersion(headers: IncomingHttpHeaders): void {
 
 /** Requires the media type of an upload's body. @throws {Problem} `unsupported_media_type` */
 export function requireMediaType(headers: IncomingHttpHeaders): void {
-  if (headers['content-type'] === uploadMediaType) return
+  if (readParameterized(headers['content-type'] ?? '', 'escaped')?.value === uploadMediaType) return
   throw new Problem('unsupported_media_type', `Content-Type must be ${uploadMediaType}.`)
 }
 
