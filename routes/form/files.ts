@@ -6,6 +6,8 @@ import { readHead } from './head.ts'
 import { readParts } from './parts.ts'
 import { refusePart } from './refuse-part.ts'
 
+/** RFC 2046, section 5.1.1. */
+const longestBoundary = 70
 const mostParts = 100_000
 /** After so many parts other requests get their turn: many small ones come in one block. */
 const partsAtOnce = 1000
@@ -22,8 +24,11 @@ export interface FormFile {
 /** What separates the parts of a form. */
 export function boundaryOf({ headers }: FastifyRequest): string {
   const boundary = readParameterized(headers['content-type'] ?? '', 'raw')?.parameters.get('boundary')?.text
-  if (boundary) return boundary
-  throw new Problem('malformed_multipart', 'Content-Type must be well-formed and have one boundary.')
+  if (boundary && boundary.length <= longestBoundary) return boundary
+  throw new Problem(
+    'malformed_multipart',
+    `Content-Type must be well-formed and have one boundary of up to ${longestBoundary} characters.`,
+  )
 }
 
 /** The files of a form as they come; anything else in it is refused. */

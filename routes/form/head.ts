@@ -6,7 +6,7 @@ export interface Head extends Disposition {
   isFile: boolean
 }
 
-const field = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*$/
+const field = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):(.*)$/
 
 /**
  * Reads what stands before the content of a part: the rest of the delimiter's line, then the header fields.
@@ -15,15 +15,16 @@ const field = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*(.*?)[ \t]*$/
 export function readHead(text: string): Head | undefined {
   const [padding = '', ...lines] = text.split(/\r\n(?![ \t])/)
   if (!/^[ \t]*$/.test(padding)) return undefined
-  const fields = new Map<string, string[]>()
+  const dispositions: string[] = []
+  let type: string | undefined
   for (const line of lines) {
     const [, name, value] = field.exec(line.replaceAll('\r\n', '')) ?? []
     if (name === undefined || value === undefined) return undefined
-    fields.set(name.toLowerCase(), [...(fields.get(name.toLowerCase()) ?? []), value])
+    if (name.toLowerCase() === 'content-disposition') dispositions.push(value)
+    if (name.toLowerCase() === 'content-type') type = readParameterized(value, 'escaped')?.value
   }
-  const [disposed, ...others] = fields.get('content-disposition') ?? []
-  const disposition = disposed === undefined || others.length > 0 ? undefined : readDisposition(disposed)
+  const [value, ...others] = dispositions
+  const disposition = value === undefined || others.length > 0 ? undefined : readDisposition(value)
   if (disposition === undefined) return undefined
-  const type = readParameterized(fields.get('content-type')?.[0] ?? '', 'escaped')?.value
   return { ...disposition, isFile: disposition.filename !== undefined || type === 'application/octet-stream' }
 }
