@@ -22,7 +22,7 @@ export async function* readParts(body: AsyncGenerator<Buffer>, boundary: string)
     while ((await bytes.peek(2)) !== '--') {
       const begin = bytes.position()
       const part = bytes.until(delimiter)
-      const { head, rest } = await readHead(part)
+      const { head, rest } = await takeHead(part)
       const content = joined(rest, part)
       yield { head, start: begin + (head?.length ?? 0) + endOfHead.length, content }
       await passOver(content)
@@ -90,8 +90,8 @@ function beginOf(mark: Buffer, bytes: Buffer): number {
   return at >= 0 ? at : bytes.length
 }
 
-/** Splits a part where its head ends. */
-async function readHead(part: AsyncGenerator<Buffer>): Promise<{ head: string | undefined; rest: Buffer | undefined }> {
+/** Takes the head off a part. */
+async function takeHead(part: AsyncGenerator<Buffer>): Promise<{ head: string | undefined; rest: Buffer | undefined }> {
   let text = ''
   for (;;) {
     const { done, value } = await part.next()
