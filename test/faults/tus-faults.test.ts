@@ -201,6 +201,45 @@ t.test('what has expired and is not removed yet', async (t) => {
   t.match(await tus('POST', url, { 'upload-concat': `final;${location}` }), expired)
 })
 
+t.test('what moves does not expire, whatever of it counts', async (t) => {
+  const env = { UPLOAD_TTL_SECONDS: '2', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' }
+  const server = await startServer(t, { env })
+  const files = await server.files()
+  // Neither have durable bytes before their end, and those with a checksum count only as a whole.
+  const checksum = { 'upload-checksum': `sha1 ${randomBytes(20).toString('base64')}` }
+  for (const headers of [{}, checksum]) {
+    const location = await create(await signTus(files, 'a'), 1000)
+    const { socket, answer } = startPatch(location, 0, 1000, headers)
+    t.teardown(() => socket.destroy())
+    for (let sent = 0; sent < 20; sent++) {
+      socket.write('x')
+      await sleep(200)
+    }
+    t.match(await tus('HEAD', location), { status: 200, offset: headers === checksum ? '0' : '20' })
+    t.match(await answer, /^HTTP\/1.1 409[\s\S]*upload_interrupted/)
+    t.match(await tus('HEAD', location), { status: 200 })
+  }
+})
+
+t.test('what moved until a crash has not expired', async (t) => {
+  const env = { UPLOAD_TTL_SECONDS: '6', LEASE_SECONDS: '1' }
+  const server = await startServer(t, { env })
+  const files = await server.files()
+  const location = await create(await signTus(files, 'a'), 1000)
+  const { socket } = startPatch(location, 0, 1000)
+  for (let sent = 0; sent < 35; sent++) {
+    socket.write('x')
+    await sleep(200)
+  }
+  await server.end('SIGKILL')
+  socket.destroy()
+  const next = await startServer(t, { dataDir: server.dataDir, env })
+  const resumed = location.replace(server.url, next.url)
+  const { status, offset } = await tus('HEAD', resumed)
+  t.equal(status, 200)
+  t.match(await patch(resumed, Number(offset), 'y'), { status: 204 })
+})
+
 t.test('bytes whose checksum is wrong take up no room', async (t) => {
   const server = await startServer(t)
   const files = await server.files()

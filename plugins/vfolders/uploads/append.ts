@@ -9,7 +9,7 @@ import { amountAt } from '../write.ts'
 import type { Checksum } from './checksum.ts'
 import { type createHashes, forgetHash } from './hashes.ts'
 import type { Lock } from './locks.ts'
-import { createProgress, expiryOf, setOffset } from './progress.ts'
+import { createProgress, expiryOf, writeDown } from './progress.ts'
 import { coverRoom } from './room.ts'
 import type { UploadRow } from './rows.ts'
 
@@ -60,6 +60,7 @@ export async function appendBytes(
         if (overrun) throw tooLarge(limit)
         await coverRoom(app, row, roomFor(end + chunk.length, replaced), true)
         end += chunk.length
+        progress.moved()
         yield chunk
         checksum?.update(chunk)
         // Last, since the memory of the chunk may go to the hashing thread.
@@ -86,7 +87,7 @@ export async function appendBytes(
     if ((failure === undefined && !interrupted) || (checksum === undefined && !overrun)) {
       checksum?.verify()
       const change = { offset: stored, expires_at: expiryOf(app) }
-      if (!(await setOffset(app, row, change))) throw failure ?? uploadTaken()
+      if (!(await writeDown(app, row, change))) throw failure ?? uploadTaken()
       Object.assign(row, change)
       counted = true
       // A hash on the thread cannot be copied, so it is kept only once it is whole.
@@ -107,7 +108,7 @@ async function discard(app: FastifyInstance, backend: Backend, row: UploadRow): 
   const { signal } = new AbortController()
   try {
     // Bytes that another process has reported by now must stay.
-    if (!(await setOffset(app, row, { offset }))) return
+    if (!(await writeDown(app, row, { offset, expires_at: expiryOf(app) }))) return
     await backend.appendUpload(vfolder, id, Readable.from([]), { offset, signal })
   } catch (err) {
     app.log.info({ err, upload_id: id }, 'bytes that do not count could not be freed yet')

@@ -7,9 +7,19 @@ import { type Append, appendBytes, tooLarge } from './append.ts'
 import { createBeginning } from './begin.ts'
 import { completeUpload } from './complete.ts'
 import { createConcatenation } from './concatenate.ts'
+import { createFind } from './find.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
-import { findLeftovers, isWhole, listOpen, type Named, requireUpload, type UploadRow, uploadNotFound } from './rows.ts'
+import {
+  findLeftovers,
+  isWhole,
+  listOpen,
+  type Named,
+  readUpload,
+  requireUpload,
+  type UploadRow,
+  uploadNotFound,
+} from './rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -20,13 +30,10 @@ declare module 'fastify' {
 function createUploads(app: FastifyInstance) {
   const { database: db, quotas, log } = app
   const locks = createLocks(app)
+  const find = createFind(app, locks)
   const hashes = createHashes()
   // Work on an upload is short, or goes on until its bytes are flushed.
   const { signal } = new AbortController()
-
-  async function find(id: string): Promise<UploadRow | undefined> {
-    return db.selectFrom('uploads').selectAll().where('id', '=', id).executeTakeFirst()
-  }
 
   async function isOpenIn(vfolder: string, id: string): Promise<boolean> {
     const row = await find(id)
@@ -208,7 +215,7 @@ function createUploads(app: FastifyInstance) {
   }
 
   async function cleanUpOne(id: string): Promise<void> {
-    const row = await find(id)
+    const row = await readUpload(db, id)
     if (row === undefined) return
     const expired = row.expires_at <= Date.now()
     if (row.state === 'completing') {

@@ -95,6 +95,12 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
   return {
     tryTake,
 
+    /** Whether a living process works on the upload. */
+    async isHeld(id: string): Promise<boolean> {
+      const held = db.selectFrom('uploads').select('id').where('id', '=', id).where('process', 'in', processes.alive())
+      return (await held.executeTakeFirst()) !== undefined
+    },
+
     /**
      * Takes an upload once its holder has ended, without asking it to let go. Undefined when the upload is gone by
      * then; rejects when `signal` aborts.

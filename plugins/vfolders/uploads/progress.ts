@@ -1,18 +1,18 @@
 import type { FastifyInstance } from 'fastify'
 import type { UploadRow } from './rows.ts'
 
-/** How often the durable offset of an upload is written down. */
-const intervalMilliseconds = 5000
+/** How often it is written down at most that an upload moves, and how far it is durable. */
+const longestIntervalMilliseconds = 5000
 
 /**
- * Writes down how far an upload has come, unless another process has it by now: this one may have stood still and been
- * taken for dead.
+ * Writes down how far an upload has come, or until when it lives, unless another process has it by now: this one may
+ * have stood still and been taken for dead.
  * @returns whether this process still has it
  */
-export async function setOffset(
+export async function writeDown(
   app: FastifyInstance,
   { id }: UploadRow,
-  change: { offset: number; expires_at?: number },
+  change: { offset?: number; expires_at: number },
 ): Promise<boolean> {
   const { numUpdatedRows } = await app.database
     .updateTable('uploads')
@@ -29,10 +29,13 @@ export function expiryOf(app: FastifyInstance): number {
 }
 
 /**
- * Follows the durable bytes of a running append. They count even if it does not come to its end.
+ * Follows a running append. Its durable bytes count even if it does not come to its end, and the upload lives on also
+ * when none of those that come count yet.
  * @param below no offset from here on is written down before the end
  */
 export function createProgress(app: FastifyInstance, row: UploadRow, below: number) {
+  // The upload must not expire in between.
+  const interval = Math.min(longestIntervalMilliseconds, (app.config.uploadTtlSeconds * 1000) / 3)
   let offset = row.offset
   let writtenAt = performance.now()
   let timer: NodeJS.Timeout | undefined
@@ -42,16 +45,24 @@ export function createProgress(app: FastifyInstance, row: UploadRow, below: numb
     timer = undefined
     writtenAt = performance.now()
     writing = writing
-      .then(() => offset < below && setOffset(app, row, { offset, expires_at: expiryOf(app) }))
+      .then(() => writeDown(app, row, { ...(offset < below && { offset }), expires_at: expiryOf(app) }))
       .catch((err) => app.log.warn({ err, upload_id: row.id }, 'progress of an upload could not be written down'))
+  }
+
+  function moved(): void {
+    timer ??= setTimeout(write, writtenAt + interval - performance.now())
   }
 
   return {
     offset: () => offset,
 
+    /** Bytes have come. */
+    moved,
+
+    /** Bytes up to here are durable. */
     reached(durable: number): void {
       offset = durable
-      timer ??= setTimeout(write, writtenAt + intervalMilliseconds - performance.now())
+      moved()
     },
 
     /** After this nothing is written any more. */

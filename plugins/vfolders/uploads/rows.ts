@@ -38,6 +38,10 @@ export function rateOfUpload({ rate_key: key, bytes_per_second: bytesPerSecond }
   return key === null || bytesPerSecond === null ? undefined : { key, bytesPerSecond }
 }
 
+export async function readUpload(db: Database, id: string): Promise<UploadRow | undefined> {
+  return db.selectFrom('uploads').selectAll().where('id', '=', id).executeTakeFirst()
+}
+
 /** @throws {Problem} `token_required`, `upload_not_found` or `upload_expired` */
 export function requireUpload(row: UploadRow | undefined, token: string | undefined): UploadRow {
   if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
