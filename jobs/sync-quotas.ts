@@ -124,7 +124,7 @@ async function syncVfolder(
   const vfolder = await app.vfolders.ready(id).catch(() => undefined)
   if (vfolder === undefined) return { counted: nothing, drift: nothing }
   const { backend } = app.volumes.get(vfolder.volume)
-  const { counted, drift, exact } = await putUsageRight(app, id, () => countUsage(backend, id, signal))
+  const { counted, drift, exact } = await putUsageRight(app, id, () => countUsage(backend, id, signal), signal)
   if (drift.files !== 0 || drift.bytes !== 0) {
     const fields = { folder: id, volume: vfolder.volume, drift_bytes: drift.bytes, drift_files: drift.files }
     app.log.info({ ...fields, usage_bytes: counted.bytes, usage_files: counted.files, exact }, 'usage had drifted')

@@ -29,7 +29,12 @@ export interface Sync {
  * so the vfolder is counted again. If it never rests, a difference that the changes alone can explain changes nothing.
  * @throws {Problem} `vfolder_not_found` when it is gone meanwhile
  */
-export async function putUsageRight(app: FastifyInstance, folder: string, count: () => Promise<Amount>): Promise<Sync> {
+export async function putUsageRight(
+  app: FastifyInstance,
+  folder: string,
+  count: () => Promise<Amount>,
+  signal: AbortSignal,
+): Promise<Sync> {
   let before = await readCounters(app, folder)
   for (let attempt = 1; ; attempt++) {
     const counted = await count()
@@ -39,7 +44,11 @@ export async function putUsageRight(app: FastifyInstance, folder: string, count:
       return { counted, drift: difference(counted, after.usage), exact: true }
     }
     if (attempt === counts) {
-      if (isBetween(before, counted, after)) return { counted, drift: nothing, exact: false }
+      if (isBetween(before, counted, after)) {
+        // What a crash left reserved would explain what it left uncounted.
+        if (await app.quotas.endOfTheDead(folder, signal)) return putUsageRight(app, folder, count, signal)
+        return { counted, drift: nothing, exact: false }
+      }
       if (!(await setUsage(app.database, folder, counted))) throw vfolderNotFound(folder)
       return { counted, drift: difference(counted, after.usage), exact: false }
     }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { withRequestId } from '../../lib/context.ts'
@@ -49,6 +50,10 @@ async function createProcess(app: FastifyInstance) {
     for (const other of seen.keys()) if (!alive.has(other)) seen.delete(other)
   }
 
+  async function readBeats(ids: string[]) {
+    return db.selectFrom('processes').selectAll().where('id', 'in', ids).execute()
+  }
+
   const beat = withRequestId(async () => {
     try {
       await show()
@@ -69,6 +74,13 @@ async function createProcess(app: FastifyInstance) {
     id,
     /** The IDs of those that are alive, as a subquery. */
     alive: () => db.selectFrom('processes').select('processes.id'),
+    /** Waits until each of these processes has shown that it is alive, or is known to be dead. */
+    async settled(ids: string[], signal: AbortSignal): Promise<void> {
+      const beats = new Map((await readBeats(ids)).map((row) => [row.id, row.beat]))
+      while ((await readBeats(ids)).some((row) => row.beat === beats.get(row.id))) {
+        await sleep(leaseMilliseconds / beatsPerLease, undefined, { signal })
+      }
+    },
     async leave(): Promise<void> {
       clearInterval(timer)
       await beating

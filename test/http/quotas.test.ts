@@ -319,3 +319,23 @@ t.test('what is written past the service is found by the sync', async (t) => {
     t.same(await files.usage(), await du(files.mount))
   })
 })
+
+t.test('a sync right after a crash finds what is not counted', async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const upload = request(await server.sign(files.folder, 'a', { operation: 'upload' }), {
+    method: 'PUT',
+    headers: { 'content-length': 1_000_000 },
+  })
+  upload.on('error', () => {})
+  upload.write('start')
+  await eventually(async () => (await server.staged()).length > 0)
+  await server.end('SIGKILL')
+  await writeFile(join(files.mount, 'uncounted'), 'hello')
+
+  const next = await startServer(t, { dataDir: server.dataDir, env: { LEASE_SECONDS: '3' } })
+  const { job } = await next.ask('POST', `/folders/${files.folder}/sync`)
+  const { result } = await ended(next, job?.id)
+  t.match(result, { drifted: 1, driftFiles: 1, driftBytes: 5 })
+  t.match(await next.ask('GET', `/folders/${files.folder}`), { usage: { files: 1, bytes: 5 } })
+})

@@ -28,11 +28,12 @@ async function startVfolders(t: Test) {
 
 t.test('a count of a vfolder that vanishes meanwhile', async (t) => {
   const { app, id } = await startVfolders(t)
-  const counting = putUsageRight(app, id, async () => {
+  const count = async () => {
     await beginDeletion(app.database, id)
     await forget(app.database, id)
     return nothing
-  })
+  }
+  const counting = putUsageRight(app, id, count, new AbortController().signal)
   await t.rejects(counting, { code: 'vfolder_not_found' })
 })
 
@@ -45,7 +46,8 @@ t.test('work that ends between the two looks at a vfolder', async (t) => {
     return hasReservations(folder)
   }
   const counts = [{ bytes: 3, files: 1 }, nothing]
-  t.match(await putUsageRight(app, id, async () => counts.shift()!), { counted: nothing, exact: true })
+  const found = await putUsageRight(app, id, async () => counts.shift()!, new AbortController().signal)
+  t.match(found, { counted: nothing, exact: true })
   t.same(counts, [], 'it is counted again')
   t.match((await app.vfolders.get(id)).usage, nothing)
 })

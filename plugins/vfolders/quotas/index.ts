@@ -161,18 +161,36 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
     },
 
     /** Gives back what dead processes had reserved. */
-    async endAbandoned(): Promise<void> {
-      const abandoned = await db
+    endAbandoned,
+
+    /** Finds out which processes that work on a vfolder are dead. @returns whether any was, and left a reservation */
+    async endOfTheDead(vfolder: string, signal: AbortSignal): Promise<boolean> {
+      const others = await db
         .selectFrom('reservations')
-        .selectAll()
-        .where('process', 'not in', processes.alive())
+        .select('process')
+        .distinct()
+        .where('vfolder', '=', vfolder)
+        .where('process', '!=', processes.id)
         .execute()
-      for (const { id, vfolder, bytes, files, request_id } of abandoned) {
-        await db.transaction().execute((trx) => endReservation(trx, { id, vfolder }))
-        const fields = { upload_id: id, folder: vfolder, bytes, files, origin_request_id: request_id }
-        log.info(fields, 'reservation of a dead process given back')
-      }
+      if (others.length === 0) return false
+      const ids = others.map(({ process }) => process)
+      await processes.settled(ids, signal)
+      return (await endAbandoned()).some((ended) => ended.vfolder === vfolder)
     },
+  }
+
+  async function endAbandoned() {
+    const abandoned = await db
+      .selectFrom('reservations')
+      .selectAll()
+      .where('process', 'not in', processes.alive())
+      .execute()
+    for (const { id, vfolder, bytes, files, request_id } of abandoned) {
+      await db.transaction().execute((trx) => endReservation(trx, { id, vfolder }))
+      const fields = { upload_id: id, folder: vfolder, bytes, files, origin_request_id: request_id }
+      log.info(fields, 'reservation of a dead process given back')
+    }
+    return abandoned
   }
 
   async function endReservation(trx: Database, { id, vfolder }: { id: string; vfolder: string }): Promise<void> {
