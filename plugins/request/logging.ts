@@ -14,7 +14,7 @@ export interface Loggers {
 
 /** JSON lines on stdout; on a terminal, lines for people. */
 export function createLoggers(level: string): Loggers {
-  const options = { level, serializers: { req, res, busboyOptions, err: pino.stdSerializers.err } }
+  const options = { level, serializers: { req, res, err: pino.stdSerializers.err } }
   const logDropped = withRequestId(
     (dropped: number) => loggerInstance.warn({ dropped }, 'lines of the log were dropped'),
     randomUUID(),
@@ -60,11 +60,6 @@ function req({ method, url, ip }: FastifyRequest) {
 
 function res({ statusCode }: FastifyReply) {
   return { statusCode }
-}
-
-/** The fields that @fastify/multipart logs at level `trace`, without the request's headers, which have its token. */
-function busboyOptions({ limits }: { limits: object }) {
-  return { limits }
 }
 
 const tokenQuery = /([?&;]token=)[^&]*/gi

@@ -2,7 +2,7 @@ import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { type Answer, managerToken, startServer, temporaryDirectory } from '../server.ts'
+import { type Answer, eventually, type LogLine, managerToken, startServer, temporaryDirectory } from '../server.ts'
 
 /** Checks that an answer is this problem, told with the ID that was sent. */
 async function refused(t: Test, response: Response, status: number, code: string, what: string): Promise<void> {
@@ -169,7 +169,8 @@ t.test('the token is in no log, however closely one looks', async (t) => {
   const signed = { operation: 'upload', paths: ['dir'] }
   const { url } = (await server.ask('POST', `/folders/${folder}/signed-urls`, signed)).signedUrls[0]
   t.equal((await send(url, { referer: url })).status, 201)
-  await server.logged(({ msg }) => msg === 'Providing options to busboy')
+  const isAnswered = ({ msg, res }: LogLine) => msg === 'request completed' && (res as Answer).statusCode === 201
+  await eventually(async () => server.lines().filter(isAnswered).length === 4)
   const log = server.rawLines().join('\n')
   for (const secret of [managerToken, cookie, new URL(url).searchParams.get('token')!]) t.notMatch(log, secret)
 })
