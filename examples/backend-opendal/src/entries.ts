@@ -83,8 +83,11 @@ export async function makeDirectory(store: Store, folder: string, path: string):
   })
 }
 
+/** What the service asks for, and what this backend asks itself, by paths that it has put together. */
+type Listing = Omit<ListOptions, 'path'> & { path?: string | undefined }
+
 /** Lists level by level, since the service's own order is not that of the contract. One level is in memory at once. */
-export async function* listEntries(store: Store, folder: string, options: ListOptions): AsyncGenerator<Entry> {
+export async function* listEntries(store: Store, folder: string, options: Listing): AsyncGenerator<Entry> {
   const { path, after, recursive, signal } = options
   signal.throwIfAborted()
   if (path !== undefined && (await getEntry(store, folder, path)).type !== 'directory') {
@@ -107,7 +110,7 @@ async function* listLevel(
   store: Store,
   folder: string,
   path: string | undefined,
-  { after }: ListOptions,
+  { after }: Listing,
 ): AsyncGenerator<Entry> {
   const prefix = directoryKey(folder, path)
   const listed = await translated(
