@@ -1,6 +1,6 @@
 import { add, amountOf, atLeastNothing, growthOf, nothing, subtract } from '../../backends/amount.ts'
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
-import { type Capable, hasCapability } from '../../backends/capabilities.ts'
+import { hasCapability } from '../../backends/capabilities.ts'
 import { AlreadyExists, NotFound } from '../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
@@ -31,14 +31,14 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   /** Runs a `change` of the usage of this vfolder, and counts what it has done even if it fails half way. */
   async function runCounted<T>(
     wanted: Amount,
-    change: (done: Amount) => Promise<T>,
+    change: (done: Amount, reservation: Reservation) => Promise<T>,
     on = vfolder,
     options?: ReserveOptions,
   ): Promise<T> {
     const reservation = await on.reserve(wanted, options)
     const done = { ...nothing }
     try {
-      return await change(done)
+      return await change(done, reservation)
     } finally {
       await reservation.end(done)
     }
@@ -61,8 +61,6 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     copyFile: (from: EntryPath, to: EntryPath) => Promise<void>,
     signal: AbortSignal,
   ): Promise<void> {
-    await refuseSymlinkOnTheWay(id, from, signal)
-    await refuseSymlinkOnTheWay(target.id, to, signal)
     await backend.mkdir(target.id, to, { signal })
     for await (const entry of backend.list(id, { path: from, recursive: true, signal })) {
       const path = parsePath(to + entry.path.slice(from.length))
@@ -71,51 +69,20 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     }
   }
 
-  /** Copies a directory in one step. */
-  async function copyAsOne(
-    able: Capable<'copyTree'>,
-    { from, to, amount }: { from: EntryPath; to: EntryPath; amount: Amount },
-    target: OpenVfolder,
-    signal: AbortSignal,
-  ): Promise<void> {
-    await refuseSymlinkOnTheWay(id, from, signal)
-    await refuseSymlinkOnTheWay(target.id, to, signal)
-    if (await isThere(target.id, to, signal)) throw new AlreadyExists(`${to} exists already`)
-    const reservation = await target.reserve(amount)
-    let copied = nothing
-    try {
-      // Others may have added to the directory since it was counted.
-      const admit = (amount: Amount) => reservation.cover(amount)
-      copied = await able.copyTree(id, from, to, { signal, toFolder: target.id, admit })
-    } finally {
-      await reservation.end(copied)
-    }
-  }
-
-  async function isThere(folder: string, path: EntryPath, signal: AbortSignal): Promise<boolean> {
-    return backend.stat(folder, path, { signal }).then(
-      () => true,
-      (error: unknown) => {
-        if (error instanceof NotFound) return false
-        throw error
-      },
-    )
-  }
-
   /** With a symlink on the way, two paths do not tell whether one directory is inside the other. */
   async function refuseSymlinkOnTheWay(folder: string, path: EntryPath, signal: AbortSignal): Promise<void> {
     for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
       const ancestor = parsePath(path.slice(0, end))
-      if (!(await isSymlink(folder, ancestor, signal))) continue
+      if ((await find(folder, ancestor, signal))?.type !== 'symlink') continue
       throw new Problem('invalid_operation', `${ancestor} is a symlink; a directory cannot be copied through one.`)
     }
   }
 
-  async function isSymlink(folder: string, path: EntryPath, signal: AbortSignal): Promise<boolean> {
-    const entry = await backend.stat(folder, path, { signal }).catch((error) => {
-      if (!(error instanceof NotFound)) throw error
+  async function find(folder: string, path: EntryPath, signal: AbortSignal): Promise<Entry | undefined> {
+    return backend.stat(folder, path, { signal }).catch((error) => {
+      if (error instanceof NotFound) return undefined
+      throw error
     })
-    return entry?.type === 'symlink'
   }
 
   function requireSameVolume(target: OpenVfolder): void {
@@ -191,16 +158,22 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       }
       requireSameVolume(target)
       const source = await backend.stat(id, from, { signal })
-      if (source.type === 'directory' && hasCapability(backend, 'copyTree')) {
-        await copyAsOne(backend, { from, to, amount: await amountIn(from, source, signal) }, target, signal)
-        return backend.stat(target.id, to, { signal })
+      if (source.type === 'directory') {
+        await refuseSymlinkOnTheWay(id, from, signal)
+        await refuseSymlinkOnTheWay(target.id, to, signal)
+        // Told before all is copied in vain.
+        if (await find(target.id, to, signal)) throw new AlreadyExists(`${to} exists already`)
       }
       const options = { signal, ifAbsent: !overwrite, toFolder: target.id }
-      const copyAll = async (done: Amount) => {
+      const copyAll = async (done: Amount, reservation: Reservation) => {
         const copyFile = async (fromPath: EntryPath, toPath: EntryPath) =>
           add(done, growthOf(await copying.copy(id, fromPath, toPath, options)))
-        if (source.type === 'directory') await copyTree(from, to, target, copyFile, signal)
-        else await copyFile(from, to)
+        // Others may have added to the directory since it was counted.
+        const admit = (copied: Amount) => reservation.cover(copied)
+        if (source.type !== 'directory') await copyFile(from, to)
+        else if (hasCapability(backend, 'copyTree'))
+          add(done, await backend.copyTree(id, from, to, { signal, toFolder: target.id, admit }))
+        else await copyTree(from, to, target, copyFile, signal)
       }
       const wanted = await amountIn(from, source, signal)
       if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
