@@ -1,7 +1,7 @@
 import { mkdirSync, statSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
-import { type Dialect, SqliteDialect } from 'kysely'
+import { type Dialect, SqliteAdapter, SqliteDialect } from 'kysely'
 import { DatabaseBusy } from './busy.ts'
 import { PatientDriver } from './patient-driver.ts'
 
@@ -37,8 +37,18 @@ export function createSqliteDialect(file: string): Dialect {
   return {
     createDriver: () => new PatientDriver(dialect.createDriver(), lockMilliseconds),
     createQueryCompiler: () => dialect.createQueryCompiler(),
-    createAdapter: () => dialect.createAdapter(),
+    createAdapter: () => new TransactionalAdapter(),
     createIntrospector: (db) => dialect.createIntrospector(db),
+  }
+}
+
+/**
+ * SQLite does have transactional DDL, which Kysely does not use unless told: of processes that start at once one migrates
+ * and the others wait, and one that dies in the middle leaves nothing.
+ */
+class TransactionalAdapter extends SqliteAdapter {
+  override get supportsTransactionalDdl(): boolean {
+    return true
   }
 }
 
