@@ -7,9 +7,20 @@ export async function databaseIdentity(on: Database): Promise<string> {
   return (await on.selectFrom('database_identity').select('id').executeTakeFirstOrThrow()).id
 }
 
-/** `identity` is null of a volume that was used before there were identities. */
-export async function find(on: Database, name: string): Promise<{ identity: string | null } | undefined> {
-  return on.selectFrom('volumes').select('identity').where('name', '=', name).executeTakeFirst()
+export interface Known {
+  /** Null of a volume that was used before there were identities. */
+  identity: string | null
+  /** Whether the volume has its mark for sure. */
+  isMarked: boolean
+}
+
+export async function find(on: Database, name: string): Promise<Known | undefined> {
+  const row = await on
+    .selectFrom('volumes')
+    .select(['identity', 'is_marked'])
+    .where('name', '=', name)
+    .executeTakeFirst()
+  return row && { identity: row.identity, isMarked: row.is_marked === 1 }
 }
 
 /** Whether the volume was used with this database before. */
@@ -27,18 +38,32 @@ export async function hasEpoch(on: Database, volume: string, epoch: string): Pro
   return row !== undefined
 }
 
-export async function remember(
-  on: Database,
-  { name, identity, epoch }: { name: string; identity: string; epoch: string },
-): Promise<void> {
-  await on.transaction().execute(async (trx) => {
-    await trx
-      .insertInto('volumes')
-      .values({ name, identity })
-      .onConflict((conflict) => conflict.column('name').doUpdateSet({ identity }))
-      .execute()
-    await trx.insertInto('volume_epochs').values({ volume: name, epoch, created_at: Date.now() }).execute()
-  })
+/** Gives a volume an identity, unless it has one: of all processes that use it first, one decides. */
+export async function introduce(on: Database, name: string, identity: string): Promise<string> {
+  const row = await on
+    .insertInto('volumes')
+    .values({ name, identity })
+    .onConflict((conflict) =>
+      conflict
+        .column('name')
+        .doUpdateSet((eb) => ({ identity: eb.fn.coalesce('volumes.identity', 'excluded.identity') })),
+    )
+    .returning('identity')
+    .executeTakeFirstOrThrow()
+  return row.identity ?? identity
+}
+
+/** Remembers that the volume has this identity. */
+export async function remember(on: Database, name: string, identity: string): Promise<void> {
+  await on
+    .insertInto('volumes')
+    .values({ name, identity, is_marked: 1 })
+    .onConflict((conflict) => conflict.column('name').doUpdateSet({ identity, is_marked: 1 }))
+    .execute()
+}
+
+export async function addEpoch(on: Database, volume: string, epoch: string): Promise<void> {
+  await on.insertInto('volume_epochs').values({ volume, epoch, created_at: Date.now() }).execute()
 }
 
 /** Forgets old epochs, but the last ones: those that other processes have just written may be on the volume. */

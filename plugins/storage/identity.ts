@@ -69,13 +69,10 @@ export class VolumeIdentity {
   async #verify(call: Call): Promise<void> {
     const known = await rows.find(this.#db, this.#name)
     const mark = await this.#readMark(call)
-    if (known === undefined && mark === undefined) {
-      if (await this.#hasFolders(call)) throw this.#refuse('it has vfolders, and this database has never used it')
-      await this.#adopt(randomUUID(), call)
-    } else if (known?.identity === null && mark === undefined) {
-      // The database is from before volumes had identities.
-      if (!(await this.#hasFolders(call))) throw this.#refuse('it is empty; it may not be mounted')
-      await this.#adopt(randomUUID(), call)
+    if (mark === 'unreadable') {
+      throw this.#refuse('its identity cannot be read')
+    } else if (mark === undefined && !known?.isMarked) {
+      await this.#useFirst(known, call)
     } else if (mark === undefined) {
       throw this.#refuse('it has no identity where this database knows one; it may not be mounted')
     } else if (known === undefined || known.identity === null) {
@@ -86,23 +83,36 @@ export class VolumeIdentity {
       throw this.#refuse('another database uses it now')
     } else if (!(await rows.hasEpoch(this.#db, this.#name, mark.epoch))) {
       throw this.#refuse('it was used after this copy of the database was made')
+    } else if (!known.isMarked) {
+      // Whoever wrote the mark died before it could say so.
+      await rows.remember(this.#db, this.#name, mark.volume)
     }
+  }
+
+  /** The database comes first, so that several processes, or one after a crash, use the volume by one identity. */
+  async #useFirst(known: rows.Known | undefined, call: Call): Promise<void> {
+    const hasFolders = await this.#hasFolders(call)
+    // A database from before volumes had identities has used it.
+    const isOld = known?.identity === null
+    if (isOld && !hasFolders) throw this.#refuse('it is empty; it may not be mounted')
+    if (!isOld && hasFolders) throw this.#refuse('it has vfolders, and this database has never used it')
+    await this.#mark(await rows.introduce(this.#db, this.#name, randomUUID()), call)
   }
 
   /** Takes what is there for the volume from now on, on purpose. @throws {VolumeUnavailable} when `found` is not there */
   async accept(found: string | null, call: Call): Promise<void> {
-    const mark = await this.#readMark(call)
-    if ((mark?.volume ?? null) !== found) {
-      throw new VolumeUnavailable(`the storage has ${mark?.volume ?? 'no identity'} now, not ${found ?? 'none'}`)
+    const there = await this.#findVolume(call)
+    if (there !== found) {
+      throw new VolumeUnavailable(`the storage has ${there ?? 'no identity'} now, not ${found ?? 'none'}`)
     }
-    await this.#adopt(found ?? randomUUID(), call)
+    await this.#mark(found ?? randomUUID(), call)
     this.#isAdmitted = true
   }
 
   /** What the database expects, and what is there. */
   async describe(call: Call): Promise<{ expected: string | null; found: string | null }> {
     const known = await rows.find(this.#db, this.#name)
-    return { expected: known?.identity ?? null, found: (await this.#readMark(call))?.volume ?? null }
+    return { expected: known?.identity ?? null, found: await this.#findVolume(call) }
   }
 
   /** Lets a copy of the database that is made until now be told from the database. */
@@ -110,27 +120,33 @@ export class VolumeIdentity {
     if (!this.#isAdmitted || this.#backend.writeIdentity === undefined) return
     await this.#verify(call)
     const known = await rows.find(this.#db, this.#name)
-    if (known?.identity) await this.#adopt(known.identity, call)
+    if (known?.identity) await this.#mark(known.identity, call)
   }
 
-  async #adopt(volume: string, call: Call): Promise<void> {
+  async #mark(volume: string, call: Call): Promise<void> {
     const epoch = randomUUID()
-    await rows.remember(this.#db, { name: this.#name, identity: volume, epoch })
+    await rows.addEpoch(this.#db, this.#name, epoch)
     const mark: Mark = { volume, database: await rows.databaseIdentity(this.#db), epoch }
     await this.#backend.writeIdentity?.(`${JSON.stringify(mark)}\n`, call)
+    await rows.remember(this.#db, this.#name, volume)
     await rows.forgetEpochsBefore(this.#db, this.#name, epoch)
   }
 
-  async #readMark(call: Call): Promise<Mark | undefined> {
+  /** The identity that the storage has; null also where what it has cannot be read. */
+  async #findVolume(call: Call): Promise<string | null> {
+    const mark = await this.#readMark(call)
+    return mark === undefined || mark === 'unreadable' ? null : mark.volume
+  }
+
+  async #readMark(call: Call): Promise<Mark | 'unreadable' | undefined> {
     const text = await this.#backend.readIdentity?.(call)
     if (text === undefined) return undefined
     try {
       const mark: unknown = JSON.parse(text)
-      if (isMark.Check(mark)) return mark
+      return isMark.Check(mark) ? mark : 'unreadable'
     } catch {
-      // Refused below.
+      return 'unreadable'
     }
-    throw this.#refuse('its identity cannot be read')
   }
 
   async #hasFolders(call: Call): Promise<boolean> {

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { Ajv } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -189,7 +190,8 @@ function keepRenewing(app: FastifyInstance, volumes: Volume[]) {
     async end() {
       clearInterval(timer)
       tick()
-      await running
+      // A storage that hangs is not waited for.
+      await Promise.race([running, sleep(renewalMilliseconds, undefined, { ref: false })])
     },
   }
 }

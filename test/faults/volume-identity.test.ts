@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { copyFile, cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { changeDatabase } from '../database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
 
 const databaseFiles = ['', '-wal', '-shm'].map((suffix) => `storage-proxy.sqlite${suffix}`)
@@ -228,4 +229,44 @@ t.test('a mark that cannot be read', async (t) => {
   await rename(join(root, 'identity.kept'), join(root, 'identity'))
   t.equal((await readiness(second)).status, 200)
   t.match(JSON.parse(await readFile(join(root, 'identity'), 'utf8')), { volume: String, database: String })
+})
+
+t.test('a mark that cannot be read is accepted on purpose, too', async (t) => {
+  const { root, start, server, read } = await used(t)
+  await server.end()
+  await writeFile(join(root, 'identity'), 'nonsense')
+  const second = await start()
+  t.match(await second.ask('GET', '/volumes/default/identity'), { expected: String, found: null })
+  await second.ask('POST', '/volumes/default/accept', { found: null })
+  t.equal((await readiness(second)).status, 200)
+  t.equal(await read(second), 'as it was')
+})
+
+t.test('several processes that use a volume first, at once, agree on it', async (t) => {
+  const dataDir = await temporaryDirectory(t)
+  const servers = await Promise.all(Array.from({ length: 4 }, () => startServer(t, { dataDir })))
+  for (const server of servers) {
+    const { expected, found } = await server.ask('GET', '/volumes/default/identity')
+    t.equal(found, expected)
+    t.equal((await readiness(server)).status, 200)
+    await server.createFolder()
+  }
+})
+
+t.test('a crash in the middle of the first use is gone on from', async (t) => {
+  for (const hasMark of [false, true]) {
+    const dataDir = await temporaryDirectory(t)
+    const first = await startServer(t, { dataDir })
+    const { expected } = await first.ask('GET', '/volumes/default/identity')
+    await first.end()
+    changeDatabase(dataDir, 'UPDATE volumes SET is_marked = 0')
+    const identity = join(dataDir, 'volumes/default/identity')
+    if (!hasMark) await rm(identity)
+    const second = await startServer(t, { dataDir })
+    t.equal((await readiness(second)).status, 200, hasMark ? 'after the mark was written' : 'before')
+    t.match(await second.ask('GET', '/volumes/default/identity'), { expected, found: expected })
+    await second.end()
+    await rm(identity)
+    t.equal((await readiness(await startServer(t, { dataDir }))).status, 503, 'from then on it is known')
+  }
 })

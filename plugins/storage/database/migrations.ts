@@ -161,6 +161,7 @@ export const migrations: Record<string, Migration> = {
         .createTable('volumes')
         .addColumn('name', 'text', (column) => column.primaryKey())
         .addColumn('identity', 'text')
+        .addColumn('is_marked', 'integer', (column) => column.notNull().defaultTo(0))
         .execute()
       await sql`insert into volumes (name) select distinct volume from vfolders`.execute(db)
       await db.schema

@@ -133,6 +133,8 @@ export interface Tables {
     name: string
     /** Null: from before there were identities. */
     identity: string | null
+    /** Whether the volume has it, too: 0 until its first use is over. */
+    is_marked: Generated<number>
   }
   /** The latest marks that were written into a volume's root. */
   volume_epochs: {
