@@ -71,6 +71,7 @@ const kinds = {
   transfer_coding_unsupported: { status: 501, title: 'The transfer coding of the body is not supported' },
   capability_missing: { status: 501, title: 'The volume cannot do this' },
   database_busy: { status: 503, title: 'The database is busy', passing: true },
+  database_unavailable: { status: 503, title: 'The database does not work', passing: true },
   too_many_transfers: { status: 503, title: 'Too many transfers are open', passing: true },
   entry_busy: { status: 503, title: 'Another writer of the entry does not come to its end', passing: true },
   storage_unavailable: { status: 503, title: 'The storage is not available', passing: true },
@@ -126,8 +127,10 @@ export function toProblem(error: unknown): Problem {
   if (error instanceof BackendError && isProblemCode(error.code)) {
     return new Problem(error.code, error.message, { cause: error })
   }
-  if (error instanceof Error && 'code' in error && error.code === 'database_busy') {
-    return new Problem(error.code, 'The database is held by somebody else.', { cause: error.cause })
+  if (error instanceof Error && 'code' in error) {
+    const { code, message, cause } = error
+    if (code === 'database_busy') return new Problem(code, 'The database is held by somebody else.', { cause })
+    if (code === 'database_unavailable') return new Problem(code, `The database fails: ${message}.`, { cause })
   }
   return new Problem('internal_error', 'The request failed; the log has the reason under its request ID.', {
     cause: error,

@@ -15,7 +15,23 @@ export async function startOnSmallVolume(t: Test, mebibytes: number): Promise<Sm
   const dataDir = await temporaryDirectory(t)
   const root = join(dataDir, 'volumes/default')
   await mkdir(root, { recursive: true })
-  const mount = `mount -t tmpfs -o size=${mebibytes}m none '${root}' && exec "$@"`
-  const server = await startServer(t, { dataDir, through: [...withOwnMounts, 'sh', '-c', mount, 'sh'] })
-  return { server, root: join(`/proc/${server.process.pid}/root`, root) }
+  const server = await startServer(t, { dataDir, through: mounting(root, mebibytes) })
+  return { server, root: seenFrom(server, root) }
+}
+
+/** Starts a server whose `DATA_DIR` is a filesystem of its own, of so many MiB, which its volume is not on. */
+export async function startOnSmallDataDir(t: Test, mebibytes: number): Promise<{ server: Server; dataDir: string }> {
+  const dataDir = await temporaryDirectory(t)
+  const env = { VOLUMES: JSON.stringify({ default: { backend: 'posix', root: await temporaryDirectory(t) } }) }
+  const server = await startServer(t, { dataDir, env, through: mounting(dataDir, mebibytes) })
+  return { server, dataDir: seenFrom(server, dataDir) }
+}
+
+/** A command that runs another one with a small filesystem at `path`. */
+function mounting(path: string, mebibytes: number): string[] {
+  return [...withOwnMounts, 'sh', '-c', `mount -t tmpfs -o size=${mebibytes}m none '${path}' && exec "$@"`, 'sh']
+}
+
+function seenFrom({ process }: Server, path: string): string {
+  return join(`/proc/${process.pid}/root`, path)
 }

@@ -22,6 +22,7 @@ export const packages = {
   radosgw: 'radosgw',
   'radosgw-admin': 'ceph-common',
   setpriv: 'util-linux',
+  strace: 'strace',
   umount: 'mount',
   unshare: 'util-linux',
   unzip: 'unzip',
@@ -35,6 +36,9 @@ const isRoot = process.getuid?.() === 0
 
 /** Runs a command with mounts of its own, which end with it. */
 export const withOwnMounts = isRoot ? ['unshare', '--mount'] : ['unshare', '--map-root-user', '--mount']
+
+/** Runs a command as a user whom the modes of files and directories bind, which root is not. */
+export const withoutRoot = isRoot ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] : []
 
 /** The rights that tests need on the machine, each with a command that tries it. */
 const trials = {

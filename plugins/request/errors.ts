@@ -142,8 +142,11 @@ export function logRefusal(problem: Problem, log: FastifyBaseLogger): void {
   log.info({ status, code: problem.code, detail: problem.message }, 'request refused')
 }
 
+/** After what is over by itself; asking again sooner only adds to the load. */
+const retryAfter = { 'retry-after': '5' }
+
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { status } = problems[problem.code]
+  const { status, passing } = problems[problem.code]
   letPagesRead(request, reply)
   // The headers of the answer that failed would describe this one wrongly.
   for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
@@ -151,7 +154,7 @@ function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyRe
   }
   return reply
     .code(status)
-    .headers(problem.headers)
+    .headers({ ...(status === 503 && passing && retryAfter), ...problem.headers })
     .type(problemMediaType)
     .serializer(JSON.stringify)
     .send(toDocument(problem, request.id))

@@ -13,9 +13,6 @@ declare module 'fastify' {
   }
 }
 
-/** An open transfer may end at any moment, but a client that asks again sooner only adds to the load. */
-const retryAfterSeconds = 5
-
 /** Limits how many clients this process moves bytes for at once. */
 export default fp(
   async (app) => {
@@ -28,7 +25,6 @@ export default fp(
       if (open >= maxTransfers) {
         throw new Problem('too_many_transfers', `This process has ${open} transfers open, as many as it may.`, {
           members: { maxTransfers },
-          headers: { 'retry-after': String(retryAfterSeconds) },
         })
       }
       open++

@@ -9,11 +9,10 @@ import t, { type Test } from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { changeDatabase } from '../database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
-import { needing, withOwnMounts } from '../tools.ts'
+import { needing, withOwnMounts, withoutRoot } from '../tools.ts'
 
 const run = promisify(execFile)
 const env = { LEASE_SECONDS: '1' }
-const isRoot = process.getuid?.() === 0
 
 async function clone(server: Server, source: string, body: object = {}): Promise<Answer> {
   return server.ask('POST', `/folders/${source}/clone`, body)
@@ -37,9 +36,7 @@ async function assertRemoved(t: Test, server: Server, folder: string): Promise<v
 
 t.test('a file that the service may not read', needing('setpriv'), async (t) => {
   const dataDir = await temporaryDirectory(t)
-  // Root reads everything, except without two capabilities.
-  const through = isRoot ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] : []
-  const server = await startServer(t, { dataDir, through })
+  const server = await startServer(t, { dataDir, through: withoutRoot })
   const source = await server.files()
   await source.upload({ 'dir/a.txt': 'a', 'dir/secret.txt': 'b', 'dir/z.txt': 'z' })
   await chmod(join(source.mount, 'dir/secret.txt'), 0)

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { call, type Posix, startPosix } from '../posix.ts'
 import { eventually } from '../server.ts'
-import { needing } from '../tools.ts'
+import { needing, withoutRoot } from '../tools.ts'
 
 const old = new Date('2020-02-03T04:05:06.789Z')
 const megabyte = 1024 * 1024
@@ -258,9 +258,7 @@ t.test('an unreadable file is named', needing('setpriv'), async (t) => {
     const error = await posix.clone(${JSON.stringify(from.id)}, ${JSON.stringify(to.id)}).catch((error) => error)
     console.log(error.code, error.message)`
   const node = [process.execPath, '--input-type=module', '-e', script]
-  // root reads everything, but for the two capabilities
-  const limited = process.getuid?.() === 0 ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] : []
-  const [command = '', ...args] = [...limited, ...node]
+  const [command = '', ...args] = [...withoutRoot, ...node]
   const output = execFileSync(command, args, { encoding: 'utf8' })
   t.equal(output, 'storage_access_denied the storage denies access to a/b/file-4\n')
 })

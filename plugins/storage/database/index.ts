@@ -1,9 +1,12 @@
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import { Kysely, Migrator, sql } from 'kysely'
+import { ConfigError } from '../../config.ts'
+import { DatabaseUnavailable } from './failures.ts'
 import { migrations } from './migrations.ts'
-import { createSqliteDialect, watchFile } from './sqlite.ts'
+import { openSqlite, watchFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
 declare module 'fastify' {
@@ -19,7 +22,8 @@ const healthMilliseconds = 500
  * The service's own state: vfolders, not files. Queries are written with Kysely; only `sqlite.ts` speaks to the driver.
  */
 function createDatabase(file: string) {
-  const db = new Kysely<Tables>({ dialect: createSqliteDialect(file) })
+  const { dialect, outage } = openSqlite(file)
+  const db = new Kysely<Tables>({ dialect })
   const isStillThere = watchFile(file)
   let tables: string[] = []
   return Object.assign(db, {
@@ -30,8 +34,8 @@ function createDatabase(file: string) {
       tables = (await db.introspection.getTables()).map(({ name }) => name)
     },
     /**
-     * Rejects when the database does not answer, cannot be written to, has lost a table, or is not the file any more
-     * that has its name.
+     * Rejects when the database does not answer, cannot be written to, has lost a table, is not the file any more that
+     * has its name, or has failed before and still would.
      */
     async health(): Promise<void> {
       isStillThere()
@@ -39,7 +43,7 @@ function createDatabase(file: string) {
       const check = db.transaction().execute(async (trx) => {
         for (const table of tables) await sql`select 1 from ${sql.table(table)} limit 1`.execute(trx)
       })
-      await Promise.race([check, rejectLate()])
+      await Promise.race([check.then(() => outage.requireOver(db)), rejectLate()])
     },
   })
 }
@@ -51,10 +55,20 @@ async function rejectLate(): Promise<never> {
 
 export default fp(
   async (app) => {
-    const database = createDatabase(join(app.config.dataDir, 'storage-proxy.sqlite'))
-    app.addHook('onClose', () => database.destroy())
-    await database.migrate()
-    app.decorate('database', database)
+    const { dataDir } = app.config
+    const file = join(dataDir, 'storage-proxy.sqlite')
+    await mkdir(dataDir, { recursive: true }).catch((error: Error) => {
+      throw new ConfigError(`DATA_DIR must be a directory that can be made: ${error.message}`, { cause: error })
+    })
+    try {
+      const database = createDatabase(file)
+      app.addHook('onClose', () => database.destroy())
+      await database.migrate()
+      app.decorate('database', database)
+    } catch (error) {
+      if (!(error instanceof DatabaseUnavailable)) throw error
+      throw new ConfigError(`DATA_DIR: the database ${file} cannot be used: ${error.message}`, { cause: error })
+    }
   },
   { name: 'database', dependencies: ['config'] },
 )

@@ -7,10 +7,16 @@ import {
   SelectQueryNode,
   type TransactionSettings,
 } from 'kysely'
-import { DatabaseBusy } from './busy.ts'
+import { DatabaseBusy, DatabaseUnavailable } from './failures.ts'
 
 const firstPause = 1
 const longestPause = 20
+
+interface OpenTransaction {
+  readonly owner: DatabaseConnection
+  readonly ended: PromiseWithResolvers<void>
+  failure?: DatabaseUnavailable
+}
 
 /**
  * Waits for a database that another process holds, without holding up the event loop or those who only read. Around a
@@ -20,7 +26,7 @@ export class PatientDriver implements Driver {
   readonly #driver: Driver
   readonly #patience: number
   #connection: DatabaseConnection | undefined
-  #transaction: { owner: DatabaseConnection; ended: PromiseWithResolvers<void> } | undefined
+  #transaction: OpenTransaction | undefined
   #lastInLine: Promise<void> = Promise.resolve()
 
   constructor(driver: Driver, milliseconds: number) {
@@ -50,11 +56,15 @@ export class PatientDriver implements Driver {
   }
 
   commitTransaction(): Promise<void> {
-    return this.#driver.commitTransaction(this.#only)
+    return this.#within(this.#transaction, () => this.#driver.commitTransaction(this.#only))
   }
 
-  rollbackTransaction(): Promise<void> {
-    return this.#driver.rollbackTransaction(this.#only)
+  async rollbackTransaction(): Promise<void> {
+    try {
+      await this.#driver.rollbackTransaction(this.#only)
+    } catch (error) {
+      if (this.#transaction?.failure === undefined) throw error
+    }
   }
 
   async releaseConnection(connection: DatabaseConnection): Promise<void> {
@@ -74,8 +84,22 @@ export class PatientDriver implements Driver {
   #execute<R>(asker: DatabaseConnection, query: CompiledQuery): Promise<QueryResult<R>> {
     const execute = async () => this.#only.executeQuery<R>(query)
     // Within a transaction the database is ours.
-    if (this.#transaction?.owner === asker) return execute()
+    if (this.#transaction?.owner === asker) return this.#within(this.#transaction, execute)
     return SelectQueryNode.is(query.query) ? this.#patiently(this.#deadline(), execute) : this.#inLine(execute)
+  }
+
+  /**
+   * A database that fails may end a transaction by itself: what came after that would be outside of it, and its end
+   * would fail because there is none. So all that follows fails as the first statement did.
+   */
+  async #within<T>(transaction: OpenTransaction | undefined, work: () => Promise<T>): Promise<T> {
+    if (transaction?.failure !== undefined) throw transaction.failure
+    try {
+      return await work()
+    } catch (error) {
+      if (transaction !== undefined && error instanceof DatabaseUnavailable) transaction.failure = error
+      throw error
+    }
   }
 
   #deadline(): number {

@@ -1,23 +1,43 @@
-import { mkdirSync, statSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { statSync } from 'node:fs'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { type Dialect, SqliteAdapter, SqliteDialect } from 'kysely'
-import { DatabaseBusy } from './busy.ts'
+import { DatabaseUnavailable } from './failures.ts'
 import { PatientDriver } from './patient-driver.ts'
+import { translate } from './sqlite-errors.ts'
+import { Outage } from './sqlite-outage.ts'
 
 /** How long to wait for a lock of another process. */
 const lockMilliseconds = 2000
 
-/** Lets Kysely, which expects better-sqlite3, use Node's own SQLite, which needs no native addon. */
-export function createSqliteDialect(file: string): Dialect {
-  mkdirSync(dirname(file), { recursive: true })
-  const database = new DatabaseSync(file, { timeout: lockMilliseconds })
-  database.exec('PRAGMA journal_mode = WAL')
-  // In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous).
-  database.exec('PRAGMA synchronous = FULL')
-  database.exec('PRAGMA foreign_keys = ON')
-  // From here on SQLite itself would stand still with the whole process; the driver waits instead.
-  database.exec('PRAGMA busy_timeout = 0')
+/**
+ * Lets Kysely, which expects better-sqlite3, use Node's own SQLite, which needs no native addon.
+ * @throws {DatabaseUnavailable} when the file cannot be opened, or be written to
+ */
+export function openSqlite(file: string): { dialect: Dialect; outage: Outage } {
+  const outage = new Outage(file)
+  const database = translating(() => open(file))
+
+  /** Its errors are those of `failures.ts`, where they fit. */
+  function ask<T>(work: () => T): T {
+    try {
+      return translating(work)
+    } catch (error) {
+      if (error instanceof DatabaseUnavailable) outage.note(error)
+      throw error
+    }
+  }
+
+  function adapt(statement: StatementSync) {
+    const toInputs = (parameters: readonly unknown[]) => parameters.map(toInput)
+    return {
+      reader: statement.columns().length > 0,
+      all: (parameters: readonly unknown[]) => ask(() => statement.all(...toInputs(parameters))),
+      run: (parameters: readonly unknown[]) => ask(() => statement.run(...toInputs(parameters))),
+      iterate: (): never => {
+        throw new Error('no statement of the service is streamed')
+      },
+    }
+  }
 
   const prepared = new Map<string, ReturnType<typeof adapt>>()
   const dialect = new SqliteDialect({
@@ -35,10 +55,34 @@ export function createSqliteDialect(file: string): Dialect {
     },
   })
   return {
-    createDriver: () => new PatientDriver(dialect.createDriver(), lockMilliseconds),
-    createQueryCompiler: () => dialect.createQueryCompiler(),
-    createAdapter: () => new TransactionalAdapter(),
-    createIntrospector: (db) => dialect.createIntrospector(db),
+    dialect: {
+      createDriver: () => new PatientDriver(dialect.createDriver(), lockMilliseconds),
+      createQueryCompiler: () => dialect.createQueryCompiler(),
+      createAdapter: () => new TransactionalAdapter(),
+      createIntrospector: (db) => dialect.createIntrospector(db),
+    },
+    outage,
+  }
+}
+
+function open(file: string): DatabaseSync {
+  const database = new DatabaseSync(file, { timeout: lockMilliseconds })
+  database.exec('PRAGMA journal_mode = WAL')
+  // In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous).
+  database.exec('PRAGMA synchronous = FULL')
+  database.exec('PRAGMA foreign_keys = ON')
+  // A file that may not be written to is opened for reading only, which would show at the first change.
+  database.exec('PRAGMA user_version = 0')
+  // From here on SQLite itself would stand still with the whole process; the driver waits instead.
+  database.exec('PRAGMA busy_timeout = 0')
+  return database
+}
+
+function translating<T>(work: () => T): T {
+  try {
+    return work()
+  } catch (error) {
+    throw translate(error)
   }
 }
 
@@ -49,29 +93,6 @@ export function createSqliteDialect(file: string): Dialect {
 class TransactionalAdapter extends SqliteAdapter {
   override get supportsTransactionalDdl(): boolean {
     return true
-  }
-}
-
-function adapt(statement: StatementSync) {
-  const toInputs = (parameters: readonly unknown[]) => parameters.map(toInput)
-  return {
-    reader: statement.columns().length > 0,
-    all: (parameters: readonly unknown[]) => ask(() => statement.all(...toInputs(parameters))),
-    run: (parameters: readonly unknown[]) => ask(() => statement.run(...toInputs(parameters))),
-    iterate: (): never => {
-      throw new Error('no statement of the service is streamed')
-    },
-  }
-}
-
-/** @throws {DatabaseBusy} for SQLITE_BUSY and its extended codes, whose low byte is 5 (sqlite.org/rescode.html) */
-function ask<T>(work: () => T): T {
-  try {
-    return work()
-  } catch (error) {
-    const isBusy =
-      error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' && (error.errcode & 0xff) === 5
-    throw isBusy ? new DatabaseBusy(error) : error
   }
 }
 
