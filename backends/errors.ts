@@ -85,12 +85,17 @@ export class QuotaExceeded extends BackendError {
   readonly code = 'quota_exceeded'
 }
 
-/** The source did not rest for as long as its copy takes. */
+/** The source did not rest for as long as it takes to copy or read it. */
 export class SourceChanged extends BackendError {
   readonly code = 'source_changed'
 }
 
-/** The storage refuses this service: wrong owner, wrong mode, read-only. */
+/** An entry's owner, mode or attributes do not let this service do it; the storage is well. */
+export class EntryAccessDenied extends BackendError {
+  readonly code = 'entry_access_denied'
+}
+
+/** The storage refuses this service, whatever the entry: wrong credentials or owner, read-only. */
 export class AccessDenied extends BackendError {
   readonly code = 'storage_access_denied'
 }
@@ -127,6 +132,7 @@ export type BackendErrorCode = (
   | NoSpace
   | QuotaExceeded
   | SourceChanged
+  | EntryAccessDenied
   | AccessDenied
   | Unavailable
   | Busy

@@ -130,7 +130,7 @@ async function isThere(
   )
 }
 
-/** Whether the file was the same at the end of the copy as at its start. */
+/** Whether the file was copied, and was the same at the end as at the start. */
 async function copyFile(
   from: VolumeFolder,
   to: VolumeFolder,
@@ -151,6 +151,7 @@ async function copyFile(
   })
   // A copy that failed because the file changed is no failure of the storage.
   if (after !== undefined && (after.etag !== etag || after.size !== size)) return false
-  if (failure !== undefined) throw failure.error
-  return true
+  if (failure === undefined) return true
+  if (after === undefined) return false
+  throw failure.error
 }

@@ -21,9 +21,11 @@ export class Strace {
     await once(child, 'spawn')
     const strace = new Strace(child)
     t.teardown(() => strace.detach())
-    for await (const text of child.stderr.setEncoding('utf8')) {
-      if (String(text).includes('attached')) break
-    }
+    // Read on, since strace tells of new threads too, and ends where nobody listens.
+    await new Promise<void>((resolve, reject) => {
+      child.stderr.setEncoding('utf8').on('data', (text: string) => text.includes('attached') && resolve())
+      child.once('exit', () => reject(new Error('strace could not attach')))
+    })
     return strace
   }
 

@@ -2,13 +2,13 @@ import fs from 'node:fs'
 import { access, lstat, mkdir, statfs } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Backend, Entry, OpenFile } from '../backend.ts'
-import { IsADirectory, NotAFile, NotFound, Unavailable } from '../errors.ts'
+import { IsADirectory, NotAFile } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
 import { copyTree } from './copy-tree.ts'
 import { createDirectories, createDirectory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
 import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
-import { errnoOf, translateErrors } from './errno.ts'
+import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
 import { close } from './files.ts'
 import { collectGarbage } from './garbage.ts'
 import { listFolders, readIdentity, writeIdentity } from './identity.ts'
@@ -40,7 +40,8 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     /** `off_t` has 63 bits; a number in JavaScript is exact up to 53. */
     limits: Object.freeze({ maxFileBytes: Number.MAX_SAFE_INTEGER }),
 
-    createFolder: (folder) => createFolder(layout.folder(folder), ownership),
+    createFolder: (folder) =>
+      translateErrorsOf('the directory of the vfolders', () => createFolder(layout.folder(folder), ownership)),
 
     removeFolder: (folder, options) => removeFolder(layout, folder, options),
 
@@ -139,10 +140,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
     async capacity() {
       // Not the root, which is still there, on another disk, when the volume is unmounted.
       const place = layout.staging
-      const { bsize, blocks, bavail } = await translateErrors('the volume', () => statfs(place)).catch((error) => {
-        if (error instanceof NotFound) throw new Unavailable('the root of the volume is gone', { cause: error })
-        throw error
-      })
+      const { bsize, blocks, bavail } = await translateErrorsOf('the volume', () => statfs(place))
       return { totalBytes: bsize * blocks, availableBytes: bsize * bavail }
     },
 
@@ -200,7 +198,6 @@ async function createFolder(root: string, ownership: Ownership): Promise<void> {
   // Not recursively: a volume whose root is gone, such as an unmounted one, must not be created on another disk.
   for (const directory of [dirname(dirname(root)), dirname(root)]) {
     await mkdir(directory).catch((cause) => {
-      if (errnoOf(cause) === 'ENOENT') throw new Unavailable('the root of the volume is gone', { cause })
       if (errnoOf(cause) !== 'EEXIST') throw cause
     })
   }

@@ -3,7 +3,7 @@ import { basename } from 'node:path'
 import type { Amount, CopyTreeOptions } from '../backend.ts'
 import { runTask } from './bulk/task.ts'
 import { createDirectories, openDirectory } from './directory.ts'
-import { translateErrors } from './errno.ts'
+import { translateErrors, translateErrorsOf } from './errno.ts'
 import { fstat } from './files.ts'
 import { flush } from './flush.ts'
 import type { Layout, Place } from './layout.ts'
@@ -26,20 +26,22 @@ export async function copyTree(
   const touch = () => utimes(staging, new Date(), new Date()).catch(() => {})
   const touching = setInterval(touch, touchMilliseconds)
   try {
-    await translateErrors('the staging place', () => mkdir(staging, 0o700))
+    await translateErrorsOf('the staging place', () => mkdir(staging, 0o700))
     const copied = await copyInto(layout, basename(staging), source.fd, `${from.join('/')}/`, signal)
     await admit(copied)
     signal.throwIfAborted()
     clearInterval(touching)
-    const { atime, mtime } = await fstat(source.fd)
-    await utimes(staging, atime, mtime)
+    await translateErrorsOf('the staging place', async () => {
+      const { atime, mtime } = await fstat(source.fd)
+      await utimes(staging, atime, mtime)
+    })
     await appear(staging, to)
     await syncDirectory(layout.staging)
     return copied
   } catch (error) {
     clearInterval(touching)
-    // Also of a call that was aborted.
-    await removeTrees(layout.staging, [basename(staging)], { signal: new AbortController().signal })
+    // Also of a call that was aborted. When that fails too, the first error is the one to tell, and the rest is garbage.
+    await removeTrees(layout.staging, [basename(staging)], { signal: new AbortController().signal }).catch(() => {})
     throw error
   } finally {
     source.close()

@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import { mkdir } from 'node:fs/promises'
-import { NotFound } from '../errors.ts'
-import { errnoOf, translateErrors } from './errno.ts'
+import { AccessDenied, NotFound } from '../errors.ts'
+import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
 import { close, fchmod, fchown, fsync } from './files.ts'
 import { openInside, openStep, pathOf } from './inside.ts'
 
@@ -30,6 +30,11 @@ export class Directory {
     return `${pathOf(this.fd)}/${name}`
   }
 
+  /** Where the kernel says that an entry of this directory is. */
+  locationOf(name: string): string {
+    return `${fs.readlinkSync(pathOf(this.fd))}/${name}`
+  }
+
   /** Opens a directory in this one, unless it is a symlink. */
   async openChild(name: string): Promise<Directory> {
     return new Directory(await openStep(this.at(name)))
@@ -37,7 +42,7 @@ export class Directory {
 
   /** Makes changes of this directory's entries durable (fsync(2), NOTES). */
   async sync(): Promise<void> {
-    await fsync(this.fd)
+    await translateErrorsOf('a directory', () => fsync(this.fd))
   }
 
   close(): void {
@@ -89,8 +94,17 @@ export async function ownDirectory(parent: Directory, name: string, ownership: O
   }
 }
 
-/** Sets owner and mode explicitly, since the mode given to open(2) and mkdir(2) is cut by the umask. */
+/**
+ * Sets owner and mode explicitly, since the mode given to open(2) and mkdir(2) is cut by the umask.
+ * @throws {AccessDenied} when the owner may not be set (chown(2), EPERM)
+ */
 export async function setOwnership(fd: number, { uid, gid }: Ownership, mode: number): Promise<void> {
-  if (uid !== undefined || gid !== undefined) await fchown(fd, uid ?? -1, gid ?? -1)
+  if (uid !== undefined || gid !== undefined) {
+    await fchown(fd, uid ?? -1, gid ?? -1).catch((cause) => {
+      if (errnoOf(cause) !== 'EPERM') throw cause
+      const owner = [uid !== undefined && `uid ${uid}`, gid !== undefined && `gid ${gid}`].filter(Boolean).join(', ')
+      throw new AccessDenied(`the service may not give what it makes to ${owner}: that takes CAP_CHOWN`, { cause })
+    })
+  }
   await fchmod(fd, mode)
 }

@@ -1,7 +1,10 @@
+import { constants } from 'node:os'
 import {
   AccessDenied,
   AlreadyExists,
   BackendError,
+  Busy,
+  EntryAccessDenied,
   InvalidOperation,
   InvalidPath,
   IsADirectory,
@@ -25,20 +28,50 @@ const translations: Record<string, Translation> = {
   ENOTEMPTY: (path, cause) => new NotEmpty(`${path} is a directory that is not empty`, { cause }),
   ENXIO: (path, cause) => new NotAFile(`${path} is not a file`, { cause }),
   EINVAL: (path, cause) => new InvalidOperation(`the storage refuses this for ${path}`, { cause }),
+  ENOTSUP: (path, cause) => new InvalidOperation(`the storage cannot do this for ${path}`, { cause }),
+  ENOSYS: (path, cause) => new InvalidOperation(`the storage cannot do this for ${path}`, { cause }),
+  ENOTTY: (path, cause) => new InvalidOperation(`the storage cannot do this for ${path}`, { cause }),
+  EXDEV: (path, cause) => new InvalidOperation(`${path} is on another filesystem than its vfolder`, { cause }),
   ELOOP: (path, cause) => new InvalidOperation(`${path} leads through too many symlinks`, { cause }),
   ENAMETOOLONG: (path, cause) => new InvalidPath(`${path} is too long for this volume`, { cause }),
+  EILSEQ: (path, cause) => new InvalidPath(`${path} has characters that this volume does not take`, { cause }),
   ENOSPC: (path, cause) => new NoSpace(`the volume has no room left for ${path}`, { cause }),
+  EMLINK: (path, cause) => new NoSpace(`the volume takes no more links or directories where ${path} is`, { cause }),
   EDQUOT: (path, cause) => new QuotaExceeded(`a limit of the storage leaves no room for ${path}`, { cause }),
   EFBIG: (path, cause) => new NoSpace(`${path} is larger than this volume can hold`, { cause }),
-  EACCES: (path, cause) => new AccessDenied(`the storage denies access to ${path}`, { cause }),
-  EPERM: (path, cause) => new AccessDenied(`the storage does not permit this for ${path}`, { cause }),
+  EOVERFLOW: (path, cause) => new NoSpace(`${path} is larger than this volume can hold`, { cause }),
+  EACCES: (path, cause) => new EntryAccessDenied(`the storage denies access to ${path}`, { cause }),
+  EPERM: (path, cause) => new EntryAccessDenied(`the storage does not permit this for ${path}`, { cause }),
   EROFS: (path, cause) => new AccessDenied(`the volume is mounted read-only, so not ${path}`, { cause }),
+  EBUSY: (path, cause) => new Busy(`${path} is a mount point, or in use by the system`, { cause }),
+  ETXTBSY: (path, cause) => new Busy(`${path} is a program that runs, or in use by the system`, { cause }),
 }
 
-const passing = new Set(['EIO', 'ESTALE', 'ETIMEDOUT', 'EHOSTDOWN', 'ENOTCONN', 'ENODEV', 'EMFILE', 'ENFILE', 'EBUSY'])
+/** The same errors mean something else where they are not about an entry of a user, but a place of the volume. */
+const translationsOfPlaces: Record<string, Translation> = {
+  ENOENT: (_, cause) => new Unavailable('the root of the volume is gone', { cause }),
+  ENOTDIR: (_, cause) => new Unavailable('the root of the volume is gone', { cause }),
+  EACCES: (place, cause) => new AccessDenied(`the storage denies access to ${place}`, { cause }),
+  EPERM: (place, cause) => new AccessDenied(`the storage does not permit this for ${place}`, { cause }),
+}
+
+/** What only a mistake of the service leads to. */
+const mistakes = ['EBADF', 'EFAULT']
+
+/** Whether an error is one of the system's; Node's own have names with an underscore. */
+function isErrno(name: string): boolean {
+  return (/^E[A-Z0-9]+$/.test(name) || name.startsWith('Unknown system error')) && !mistakes.includes(name)
+}
+
+/** libuv has no names for some errors, such as ESTALE and EDQUOT, only numbers. */
+function nameOf(code: string): string {
+  const number = /^Unknown system error -(\d+)$/.exec(code)?.[1]
+  if (number === undefined) return code
+  return Object.entries(constants.errno).find(([, value]) => value === Number(number))?.[0] ?? code
+}
 
 export function errnoOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? nameOf(error.code) : undefined
 }
 
 /** The entry is no longer there, or no longer what it was. */
@@ -59,12 +92,15 @@ export function ignoreErrors<T>(errnos: string[], operation: () => T): T | undef
   }
 }
 
-/** Turns a system error into a backend's error that names `path`; anything else is passed on as it is. */
-export function translate(error: unknown, path: string): unknown {
+/**
+ * Turns a system error into a backend's error that names `path`; anything else is passed on as it is. What is not in
+ * the table is the storage's failure, which may pass: EIO, ESTALE, ETIMEDOUT, EMFILE and the like.
+ */
+export function translate(error: unknown, path: string, own: Record<string, Translation> = {}): unknown {
   const errno = errnoOf(error)
-  if (!(error instanceof Error) || error instanceof BackendError || errno === undefined) return error
-  if (passing.has(errno)) return new Unavailable(`the storage failed with ${errno}`, { cause: error })
-  return translations[errno]?.(path, error) ?? error
+  if (!(error instanceof Error) || error instanceof BackendError || errno === undefined || !isErrno(errno)) return error
+  const translation = own[errno] ?? translations[errno]
+  return translation?.(path, error) ?? new Unavailable(`the storage failed with ${errno}`, { cause: error })
 }
 
 /** Runs `operation`, which concerns the entry `path`, with its system errors translated. */
@@ -73,5 +109,14 @@ export async function translateErrors<T>(path: string, operation: () => Promise<
     return await operation()
   } catch (error) {
     throw translate(error, path)
+  }
+}
+
+/** The same for a place of the volume that is no entry of a vfolder, such as the one for staged files. */
+export async function translateErrorsOf<T>(place: string, operation: () => Promise<T>): Promise<T> {
+  try {
+    return await operation()
+  } catch (error) {
+    throw translate(error, place, translationsOfPlaces)
   }
 }

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
+import { Unavailable } from '../errors.ts'
 import { errnoOf } from './errno.ts'
 
 const run = promisify(execFile)
@@ -14,6 +15,6 @@ export async function flush(directory: string, signal: AbortSignal): Promise<voi
   } catch (cause) {
     signal.throwIfAborted()
     if (errnoOf(cause) === 'ENOENT') throw new Error('the command sync of GNU coreutils is missing', { cause })
-    throw new Error('the filesystem cannot be flushed', { cause })
+    throw new Unavailable('the filesystem of the volume cannot be flushed', { cause })
   }
 }

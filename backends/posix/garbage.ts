@@ -2,6 +2,7 @@ import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Amount, Call } from '../backend.ts'
 import { readStorageTime } from './clock.ts'
+import { translateErrorsOf } from './errno.ts'
 import type { Layout } from './layout.ts'
 import { removeTrees } from './remove.ts'
 
@@ -16,7 +17,7 @@ export async function collectGarbage(
 ): Promise<Amount> {
   const oldest = (await readStorageTime(layout)) - idleSeconds * 1000
   const idle: string[] = []
-  for (const name of await readdir(layout.staging)) {
+  for (const name of await translateErrorsOf('the staging place', () => readdir(layout.staging))) {
     const stats = await lstat(join(layout.staging, name)).catch(() => undefined)
     // Not the modification time: a file that is about to appear may have been given that of its source.
     if (stats !== undefined && stats.ctimeMs < oldest) idle.push(name)

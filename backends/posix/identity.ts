@@ -2,8 +2,7 @@ import { type FileHandle, open, opendir, readFile, rename, rm } from 'node:fs/pr
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
-import { NotFound } from '../errors.ts'
-import { errnoOf, translateErrors } from './errno.ts'
+import { errnoOf, translateErrorsOf } from './errno.ts'
 import type { Layout } from './layout.ts'
 import { syncDirectory } from './remove.ts'
 
@@ -18,13 +17,13 @@ export async function readIdentity(layout: Layout): Promise<string | undefined> 
     return await readFile(layout.identity, 'utf8')
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
-    return translateErrors(what, () => Promise.reject(error))
+    return translateErrorsOf(what, () => Promise.reject(error))
   }
 }
 
 /** Makes the places of the volume, too. A reader sees the old text or the new one. */
 export async function writeIdentity(layout: Layout, text: string): Promise<void> {
-  await translateErrors(what, async () => {
+  await translateErrorsOf(what, async () => {
     await layout.makePlaces()
     // One name for all processes: what a crash leaves is found again, and does not look like a file being written.
     const staged = `${layout.identity}.new`
@@ -80,11 +79,13 @@ async function* walk(directory: string, start: string[], levels: number, signal:
 
 async function namesIn(directory: string): Promise<string[]> {
   const names: string[] = []
-  try {
-    for await (const { name } of await translateErrors('the vfolders', () => opendir(directory))) names.push(name)
-  } catch (error) {
-    // A level that a removal takes away meanwhile has nothing in it.
-    if (!(error instanceof NotFound)) throw error
-  }
+  await translateErrorsOf('the directory of the vfolders', async () => {
+    try {
+      for await (const { name } of await opendir(directory)) names.push(name)
+    } catch (error) {
+      // A level that a removal takes away meanwhile has nothing in it.
+      if (errnoOf(error) !== 'ENOENT') throw error
+    }
+  })
   return names.sort()
 }

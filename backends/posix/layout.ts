@@ -3,6 +3,7 @@ import { access, mkdir, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { LruMap as Cache } from 'toad-cache'
 import type { Call } from '../backend.ts'
+import { InvalidOperation } from '../errors.ts'
 import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
 import { errnoOf } from './errno.ts'
@@ -64,7 +65,10 @@ export class Layout {
       await mkdir(place, { recursive: true, mode: place === this.folders ? 0o755 : 0o700 })
       devices.add((await stat(place)).dev)
     }
-    if (devices.size > 1) throw new Error(`${places.join(', ')} must be on one filesystem`)
+    if (devices.size > 1) {
+      const names = places.map((place) => basename(place)).join(', ')
+      throw new InvalidOperation(`${names} of the root must be on one filesystem`)
+    }
   }
 
   /** The directory of a vfolder. Without a symlink in it, so it can be compared with what the kernel calls a file. */

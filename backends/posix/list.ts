@@ -3,7 +3,7 @@ import type { Call, Entry, ListOptions } from '../backend.ts'
 import { compareBytes, orderKey, sortBytes } from '../order.ts'
 import type { Directory } from './directory.ts'
 import { type Attributes, toEntry, withTarget } from './entry.ts'
-import { errnoOf, isGone, translateErrors } from './errno.ts'
+import { errnoOf, isGone, translate, translateErrors } from './errno.ts'
 import { lstatMany } from './many/index.ts'
 
 /** How many names of one directory are kept in memory. A larger directory is read again for each such batch. */
@@ -65,7 +65,7 @@ function begin(directory: Directory, prefix: string, options: ListOptions): Leve
 async function openChild(parent: Level, { path }: Entry): Promise<Directory | undefined> {
   return parent.directory.openChild(path.slice(path.lastIndexOf('/') + 1)).catch((error) => {
     if (isGone(error)) return undefined
-    throw error
+    throw translate(error, path)
   })
 }
 
@@ -80,7 +80,7 @@ async function* listLevel(
     inside === undefined || compareBytes(key, inside) > 0 || (key.endsWith('/') && inside.startsWith(key))
   let batch: { keys: string[]; complete: boolean }
   do {
-    batch = await readNextKeys(directory, wanted, signal)
+    batch = await translateErrors(nameOf(prefix), () => readNextKeys(directory, wanted, signal))
     yield* describe(directory, prefix, batch.keys, { signal })
     const last = batch.keys.at(-1) ?? ''
     wanted = (key) => compareBytes(key, last) > 0
@@ -127,10 +127,15 @@ async function* describe(directory: Directory, prefix: string, keys: string[], c
   }
 }
 
+/** A directory as it is called in an error. */
+function nameOf(prefix: string): string {
+  return prefix.slice(0, -1) || 'the vfolder'
+}
+
 /** The entries that have those names, and are of that kind, now. */
 async function entriesOf(directory: Directory, prefix: string, keys: string[], call: Call): Promise<Entry[]> {
   const names = keys.map((key) => key.replace(/\/$/, ''))
-  return translateErrors(prefix, async () => {
+  return translateErrors(nameOf(prefix), async () => {
     const looked = await lstatEach(directory, names, call)
     const entries = names.flatMap((name, index) => {
       const attributes = looked[index]

@@ -5,8 +5,9 @@ import type { Amount, MoveOptions } from '../backend.ts'
 import { AlreadyExists, InvalidOperation, IsADirectory, NotAFile } from '../errors.ts'
 import { createDirectories, type Directory, openDirectory } from './directory.ts'
 import { amountOf, toEntry } from './entry.ts'
-import { errnoOf, translateErrors } from './errno.ts'
+import { errnoOf, translate, translateErrors } from './errno.ts'
 import type { Place } from './layout.ts'
+import { refuseMounts } from './mounts.ts'
 
 export function moveEntry(from: Place, to: Place, options: MoveOptions): Promise<Amount> {
   return from.layout.inTurn([from, to], options, () => move(from, to, options))
@@ -28,23 +29,31 @@ async function move(
     const source = fromParent.at(from[from.length - 1] ?? '')
     const stats = await translateErrors(fromPath, () => lstat(source))
     if (toEntry(fromPath, stats) === undefined) throw new NotAFile(`${fromPath} is a socket, a FIFO or a device`)
+    if (stats.isDirectory()) await refuseMounts(fromParent.locationOf(from.at(-1) ?? ''), fromPath)
     const parent = await createDirectories(toRoot, to.slice(0, -1), ownership)
     toParent = parent
     const target = parent.at(to[to.length - 1] ?? '')
-    return await translateErrors(toPath, async () => {
-      const replaced = stats.isDirectory()
-        ? await renameDirectory(source, target, toPath)
-        : options.overwrite
-          ? await renameOver(source, stats, target, toPath)
-          : await renameNew(source, target, toPath)
-      await parent.sync()
-      await fromParent.sync()
-      return replaced
+    const rename = stats.isDirectory()
+      ? renameDirectory(source, target, toPath)
+      : options.overwrite
+        ? renameOver(source, stats, target, toPath)
+        : renameNew(source, target, toPath)
+    const replaced = await rename.catch((error) => {
+      throw translate(error, subjectOf(errnoOf(error), fromPath, toPath))
     })
+    await parent.sync()
+    await fromParent.sync()
+    return replaced
   } finally {
     fromParent.close()
     toParent?.close()
   }
+}
+
+/** What the error of a call with two paths is about; of some it cannot be told. */
+function subjectOf(errno: string | undefined, from: string, to: string): string {
+  if (errno === 'ENOENT') return from
+  return ['EACCES', 'EPERM', 'EXDEV', 'EBUSY'].includes(errno ?? '') ? `${from} or ${to}` : to
 }
 
 // rename(2) replaces whatever has the target's name and Node has no RENAME_NOREPLACE. Both ways below take the name
@@ -55,9 +64,9 @@ export async function renameDirectory(source: string, target: string, path: stri
   try {
     await rename(source, target)
   } catch (error) {
-    await rmdir(target).catch(() => {
-      throw new AlreadyExists(`${path} exists already`, { cause: error })
-    })
+    // Somebody has put something into it.
+    if (errnoOf(error) === 'ENOTEMPTY') throw new AlreadyExists(`${path} exists already`, { cause: error })
+    await rmdir(target).catch(() => {})
     throw error
   }
   return nothing
@@ -67,13 +76,17 @@ async function renameNew(source: string, target: string, path: string): Promise<
   try {
     await link(source, target)
   } catch (error) {
-    // A file of another owner may not be linked (fs.protected_hardlinks of proc_sys_fs(5)), only renamed.
-    if (errnoOf(error) !== 'EPERM') throw error
+    // A file of another owner may not be linked (fs.protected_hardlinks of proc_sys_fs(5)), nor one that has as many
+    // links as can be, only renamed.
+    if (!['EPERM', 'EMLINK'].includes(errnoOf(error) ?? '')) throw error
     if (await lstat(target).catch(() => undefined)) throw new AlreadyExists(`${path} exists already`, { cause: error })
     await rename(source, target)
     return nothing
   }
-  await unlink(source)
+  await unlink(source).catch(async (error) => {
+    await unlink(target).catch(() => {})
+    throw error
+  })
   return nothing
 }
 

@@ -49,7 +49,8 @@ export async function publish(
 /** link(2) fails where the target exists, which rename(2) does not. */
 async function linkNew(staging: string, target: string): Promise<undefined> {
   await link(staging, target)
-  await unlink(staging)
+  // The file is there; what is left of its first name is garbage.
+  await unlink(staging).catch(() => {})
 }
 
 interface Replaced extends Amount {

@@ -1,5 +1,5 @@
 import { acquireBuffer, releaseBuffer } from '../buffers.ts'
-import { Unavailable } from '../errors.ts'
+import { SourceChanged } from '../errors.ts'
 import { translateErrors } from './errno.ts'
 import { read } from './files.ts'
 
@@ -56,7 +56,7 @@ async function fill(fd: number, path: string, buffer: Buffer, position: number):
     const { bytesRead } = await translateErrors(path, () =>
       read(fd, buffer, filled, buffer.length - filled, position + filled),
     )
-    if (bytesRead === 0) throw new Unavailable(`${path} became shorter while it was read`)
+    if (bytesRead === 0) throw new SourceChanged(`${path} became shorter while it was read`)
     filled += bytesRead
   }
   return buffer

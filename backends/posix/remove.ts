@@ -2,13 +2,14 @@ import { lstat, lutimes, readdir, rename, rmdir, unlink } from 'node:fs/promises
 import { basename, dirname } from 'node:path'
 import { sum } from '../amount.ts'
 import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
-import { NotEmpty, Unavailable } from '../errors.ts'
+import { NotEmpty } from '../errors.ts'
 import type { News } from './bulk/messages.ts'
 import { runTask, type TaskOptions } from './bulk/task.ts'
 import { openDirectory } from './directory.ts'
 import { amountOf } from './entry.ts'
-import { errnoOf, translateErrors } from './errno.ts'
+import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
 import type { Layout } from './layout.ts'
+import { refuseMounts } from './mounts.ts'
 
 /**
  * How often a tree is walked. Two threads leave each other the directories that they share, and a user who holds one
@@ -36,6 +37,7 @@ export async function removeEntry(
         await parent.sync()
         return { files: 0, bytes: 0 }
       }
+      await refuseMounts(parent.locationOf(names.at(-1) ?? ''), names.join('/'))
       const staging = layout.newStaging()
       await rename(target, staging)
       // An old directory must not be taken for a dead writer's while it is being removed.
@@ -63,16 +65,16 @@ export async function removeFolder(
   { signal, onProgress }: Call & { onProgress?: OnProgress },
 ): Promise<void> {
   const root = layout.folder(folder)
-  try {
-    await rename(root, layout.newTrash(folder))
-    await syncDirectory(dirname(root))
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error
-  }
-  const trash = await readdir(layout.trash).catch((cause) => {
-    if (errnoOf(cause) === 'ENOENT') throw new Unavailable('the root of the volume is gone', { cause })
-    throw cause
+  await refuseMounts(root, 'the vfolder')
+  await translateErrorsOf('the directory of the vfolders', async () => {
+    try {
+      await rename(root, layout.newTrash(folder))
+      await syncDirectory(dirname(root))
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+    }
   })
+  const trash = await translateErrorsOf('the trash', () => readdir(layout.trash))
   const names = trash.filter((name) => name.startsWith(`${folder}.`))
   await removeTrees(layout.trash, names, { signal, onProgress })
 }

@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import type { AppendOptions, CompleteOptions, Written } from '../backend.ts'
 import { UploadNotFound } from '../errors.ts'
 import { openDirectory } from './directory.ts'
-import { errnoOf, translateErrors } from './errno.ts'
+import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
 import { close, fstat, fsync, ftruncate, open } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 import { publish } from './publish.ts'
@@ -12,7 +12,7 @@ import { store } from './store.ts'
 const { O_CREAT, O_NOFOLLOW, O_RDONLY, O_RDWR } = fs.constants
 
 export async function beginUpload(layout: Layout, upload: string): Promise<void> {
-  await translateErrors(`the upload ${upload}`, async () => {
+  await translateErrorsOf(`the upload ${upload}`, async () => {
     close(await open(layout.upload(upload), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600))
     const uploads = await openDirectory(layout.uploads, [])
     try {
@@ -24,12 +24,12 @@ export async function beginUpload(layout: Layout, upload: string): Promise<void>
 }
 
 export async function openUpload(layout: Layout, upload: string, flags = O_RDONLY): Promise<number> {
-  try {
-    return await open(layout.upload(upload), flags | O_NOFOLLOW)
-  } catch (cause) {
-    if (errnoOf(cause) === 'ENOENT') throw new UploadNotFound(`there is no upload ${upload}`, { cause })
-    throw cause
-  }
+  return translateErrorsOf(`the upload ${upload}`, () =>
+    open(layout.upload(upload), flags | O_NOFOLLOW).catch((cause) => {
+      if (errnoOf(cause) === 'ENOENT') throw new UploadNotFound(`there is no upload ${upload}`, { cause })
+      throw cause
+    }),
+  )
 }
 
 export async function appendUpload(
@@ -66,5 +66,5 @@ export async function completeUpload(place: Place, upload: string, options: Comp
 }
 
 export async function abortUpload(layout: Layout, upload: string): Promise<void> {
-  await translateErrors(`the upload ${upload}`, () => rm(layout.upload(upload), { force: true }))
+  await translateErrorsOf(`the upload ${upload}`, () => rm(layout.upload(upload), { force: true }))
 }

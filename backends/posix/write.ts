@@ -1,9 +1,10 @@
 import fs from 'node:fs'
-import { copyFile, lstat, readlink, rm, symlink } from 'node:fs/promises'
+import { copyFile, lstat, readlink, rm, symlink, unlink } from 'node:fs/promises'
 import type { CopyOptions, WriteOptions, Written } from '../backend.ts'
-import { IsADirectory, NotAFile, SizeMismatch } from '../errors.ts'
+import { IsADirectory, NotAFile, SizeMismatch, SourceChanged } from '../errors.ts'
 import { openDirectory } from './directory.ts'
-import { translateErrors } from './errno.ts'
+import { etagOf } from './entry.ts'
+import { errnoOf, translate, translateErrors, translateErrorsOf } from './errno.ts'
 import { close, fstat, open } from './files.ts'
 import { pathOf } from './inside.ts'
 import type { Place } from './layout.ts'
@@ -12,9 +13,12 @@ import { store } from './store.ts'
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY, COPYFILE_EXCL, COPYFILE_FICLONE } = fs.constants
 
+/** How often a file is copied that somebody writes to. */
+const copyAttempts = 4
+
 export async function writeFile(place: Place, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written> {
   return stage(place, options, async (staging) => {
-    const fd = await open(staging, O_WRONLY | O_CREAT | O_EXCL, 0o600)
+    const fd = await createStaged(staging)
     try {
       const { size, signal } = options
       const stored = await store(fd, source, { signal, ...(size !== undefined && { maxBytes: size }) })
@@ -25,6 +29,10 @@ export async function writeFile(place: Place, source: AsyncIterable<Buffer>, opt
       throw error
     }
   })
+}
+
+function createStaged(staging: string): Promise<number> {
+  return translateErrorsOf('the staging place', () => open(staging, O_WRONLY | O_CREAT | O_EXCL, 0o600))
 }
 
 /**
@@ -38,19 +46,24 @@ export async function copyEntry({ root, names: from }: Place, place: Place, opti
     const source = parent.at(from[from.length - 1] ?? '')
     const stats = await translateErrors(fromPath, () => lstat(source))
     if (stats.isDirectory()) throw new IsADirectory(`${fromPath} is a directory`)
-    if (stats.isSymbolicLink()) return await copySymlink(place, source, options)
-    return await copyContents(place, source, options)
+    const copySource = stats.isSymbolicLink() ? copySymlink : copyContents
+    return await copySource(place, { location: source, path: fromPath }, options)
   } finally {
     parent.close()
   }
 }
 
-async function copyContents(place: Place, source: string, options: CopyOptions): Promise<Written> {
+interface Source {
+  location: string
+  /** Inside the vfolder. */
+  path: string
+}
+
+async function copyContents(place: Place, { location, path }: Source, options: CopyOptions): Promise<Written> {
   return stage(place, options, async (staging) => {
-    const fd = await open(source, O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+    const fd = await open(location, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(failWith(path))
     try {
-      if (!(await fstat(fd)).isFile()) throw new NotAFile('the source is a socket, a FIFO or a device')
-      await copyFile(pathOf(fd), staging, COPYFILE_FICLONE | COPYFILE_EXCL)
+      await copyAtRest(fd, path, staging)
     } finally {
       close(fd)
     }
@@ -58,13 +71,35 @@ async function copyContents(place: Place, source: string, options: CopyOptions):
   })
 }
 
-async function copySymlink(place: Place, source: string, options: CopyOptions): Promise<Written> {
-  return createSymlink(place, await readlink(source), options)
+/** @throws {SourceChanged} when somebody writes to the file each time it is copied: a copy would be of no moment */
+async function copyAtRest(fd: number, path: string, staging: string): Promise<void> {
+  for (let attempt = 0; attempt < copyAttempts; attempt++) {
+    const before = await fstat(fd)
+    if (!before.isFile()) throw new NotAFile(`${path} is not a file`)
+    await copyFile(pathOf(fd), staging, COPYFILE_FICLONE | COPYFILE_EXCL)
+    const after = await fstat(fd)
+    if (etagOf(before) === etagOf(after) && before.mtimeMs === after.mtimeMs) return
+    await unlink(staging)
+  }
+  throw new SourceChanged(`${path} changed each time it was copied`)
+}
+
+async function copySymlink(place: Place, { location, path }: Source, options: CopyOptions): Promise<Written> {
+  return createSymlink(place, await readlink(location).catch(failWith(path)), options)
+}
+
+/** An entry that is of another kind by now (readlink(2), EINVAL; open(2), ELOOP) has changed. */
+function failWith(path: string): (error: unknown) => never {
+  return (error) => {
+    const errno = errnoOf(error) ?? ''
+    if (['EINVAL', 'ELOOP'].includes(errno)) throw new SourceChanged(`${path} was replaced while it was copied`)
+    throw translate(error, path)
+  }
 }
 
 export async function createSymlink(place: Place, target: string, options: PublishOptions): Promise<Written> {
   return stage(place, options, async (staging) => {
-    await symlink(target, staging)
+    await translateErrorsOf('the staging place', () => symlink(target, staging))
     return undefined
   })
 }
@@ -85,7 +120,8 @@ async function stage(
       fd = await fill(staging)
       return await publish(place, staging, fd, options)
     } catch (error) {
-      await rm(staging, { force: true })
+      // When that fails too, the first error is the one to tell, and the cleanup removes what is left.
+      await rm(staging, { force: true }).catch(() => {})
       throw error
     } finally {
       if (fd !== undefined) close(fd)

@@ -2,7 +2,7 @@ import type { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call, OpenFile } from '../backend.ts'
 import { acquireBuffer, free, releaseBuffer } from '../buffers.ts'
-import { BackendError, IsADirectory, NotFound, PreconditionFailed, Unavailable } from '../errors.ts'
+import { BackendError, IsADirectory, NotFound, PreconditionFailed, SourceChanged, Unavailable } from '../errors.ts'
 import type { Bucket, StoredObject } from './bucket.ts'
 import { directoryExists, fileEntry } from './entry.ts'
 import { freeReads } from './middlewares/free-reads.ts'
@@ -45,7 +45,7 @@ export async function* readChunks(
     const isWhole = position === 0 && end === object.size
     const body = await bucket.get(object, { start: position, end }, { signal }).catch((error) => {
       if (!(error instanceof PreconditionFailed || error instanceof NotFound)) throw error
-      throw new Unavailable(`${path} was changed while it was read`, { cause: error })
+      throw new SourceChanged(`${path} was changed while it was read`, { cause: error })
     })
     let failure: unknown
     try {

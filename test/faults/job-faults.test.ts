@@ -44,11 +44,11 @@ t.test('a file that the service may not read', needing('setpriv'), async (t) => 
   t.match(await ended(server, job.id), {
     state: 'failed',
     attempts: 1,
-    error: { code: 'storage_access_denied', detail: /dir\/secret\.txt/ },
+    error: { code: 'entry_access_denied', detail: /dir\/secret\.txt/ },
   })
   await assertRemoved(t, server, folder.id)
   const line = server.lines().find(({ msg }) => msg === 'job failed')
-  t.match(line, { request_id: job.requestId, job_id: job.id, code: 'storage_access_denied' })
+  t.match(line, { request_id: job.requestId, job_id: job.id, code: 'entry_access_denied' })
 })
 
 t.test('a volume that gets full', needing('mount', 'unshare', 'mounts of its own'), async (t) => {

@@ -260,5 +260,5 @@ t.test('an unreadable file is named', needing('setpriv'), async (t) => {
   const node = [process.execPath, '--input-type=module', '-e', script]
   const [command = '', ...args] = [...withoutRoot, ...node]
   const output = execFileSync(command, args, { encoding: 'utf8' })
-  t.equal(output, 'storage_access_denied the storage denies access to a/b/file-4\n')
+  t.equal(output, 'entry_access_denied the storage denies access to a/b/file-4\n')
 })

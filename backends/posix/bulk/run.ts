@@ -12,7 +12,7 @@ const changedPaths = 100
 /** Ends the work of a thread whose task was aborted or failed elsewhere. */
 export class Stopped extends Error {}
 
-/** A file was never at rest while it was copied. */
+/** What was worked on did not rest for as long as that took. */
 export class Restless extends Error {}
 
 /** An error, and the entry it is about. */

@@ -1,9 +1,8 @@
 import fs from 'node:fs'
-import { Unavailable } from '../../errors.ts'
 import { pathOf } from '../inside.ts'
 import { toReadable } from './directories.ts'
 import type { Share } from './messages.ts'
-import { type Run, withPath } from './run.ts'
+import { Restless, type Run, withPath } from './run.ts'
 
 const { O_DIRECTORY, O_RDONLY } = fs.constants
 
@@ -85,7 +84,7 @@ export class Level {
   resume(child: Level): void {
     for (const fd of child.#fds) this.#fds.push(fs.openSync(`${pathOf(fd)}/..`, O_RDONLY | O_DIRECTORY))
     const same = this.#fds.every((fd, index) => identityOf(fd) === this.#identities?.[index])
-    if (!same) throw new Unavailable('a directory was moved while it was worked on')
+    if (!same) throw new Restless('a directory was moved while it was worked on')
     this.#identities = undefined
   }
 

@@ -4,8 +4,8 @@ import { requestIdHeader } from '../../request/request-id.ts'
 
 /**
  * Writes chunk after chunk to the connection, without a stream in between: a chunk's memory is used again as soon as
- * the kernel has it. After the headers, an error can only be shown by cutting the connection; the log says
- * `brokenReason`.
+ * the kernel has it. An error before the first chunk is thrown, and so answered; after the headers it can only be shown
+ * by cutting the connection, and the log says `brokenReason`.
  */
 export async function stream(
   reply: FastifyReply,
@@ -13,13 +13,15 @@ export async function stream(
   brokenReason: string,
 ): Promise<FastifyReply> {
   const { raw, request } = reply
+  const iterator = chunks[Symbol.asyncIterator]()
+  let next = await iterator.next()
   reply.hijack()
   reply.header(requestIdHeader, request.id)
   for (const [name, value] of Object.entries(reply.getHeaders())) {
     if (value !== undefined) raw.setHeader(name, value)
   }
   try {
-    for await (const chunk of chunks) await write(raw, chunk, request.abortSignal)
+    for (; !next.done; next = await iterator.next()) await write(raw, next.value, request.abortSignal)
     raw.end()
   } catch (error) {
     // "request aborted" already logs a broken connection, which may show here a moment before the signal aborts.
@@ -27,6 +29,8 @@ export async function stream(
     if (gone) return reply
     request.log.error({ err: error }, 'download failed after its headers were sent')
     request.cut(brokenReason)
+  } finally {
+    await iterator.return?.()
   }
   return reply
 }

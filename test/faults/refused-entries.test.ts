@@ -1,0 +1,182 @@
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { chmod, readdir, readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import t from 'tap'
+import { type Answer, ended, type Server, startServer } from '../server.ts'
+import { Strace } from '../strace.ts'
+import { needing, withOwnMounts, withoutRoot } from '../tools.ts'
+
+const run = promisify(execFile)
+
+async function ask(server: Server, method: string, path: string, body?: object): Promise<Answer> {
+  const response = await server.manager(method, path, body)
+  return { status: response.status, ...((await response.json()) as object) }
+}
+
+t.test('entries that the service may not use', needing('setpriv'), async (t) => {
+  const server = await startServer(t, { through: withoutRoot })
+  const files = await server.files()
+  await files.upload({ 'open/a.txt': 'a', 'open/closed/b.txt': 'b', 'open/secret.txt': 'secret', 'top.txt': 'top' })
+  const closed = join(files.mount, 'open/closed')
+  await chmod(closed, 0)
+  await chmod(join(files.mount, 'open/secret.txt'), 0)
+  t.teardown(() => chmod(closed, 0o755))
+  const folder = `/folders/${files.folder}`
+  const refused = { status: 403, code: 'entry_access_denied' }
+  const refusedAt = (detail: RegExp) => ({ ...refused, detail })
+
+  t.match(await ask(server, 'GET', `${folder}/files?recursive=true`), refusedAt(/open\/closed/), 'a recursive listing')
+  t.match(await ask(server, 'GET', `${folder}/files?path=open/closed`), refusedAt(/open\/closed/), 'a listing')
+  t.match((await ask(server, 'GET', `${folder}/files?path=open`)).entries.length, 3, 'it is listed by itself')
+  t.match(await ask(server, 'GET', `${folder}/content/open/secret.txt`), refusedAt(/open\/secret\.txt/), 'a read')
+  t.match(await ask(server, 'GET', `${folder}/files/stat?path=open/closed/b.txt`), refused, 'stat')
+  const post = async (operation: string, body: object) => (await files.post(operation, body))[1]
+  t.match(await post('copy', { from: 'open/secret.txt', to: 'x' }), refusedAt(/open\/secret\.txt/), 'a copy')
+  t.match(await post('copy', { from: 'open', to: 'x' }), refusedAt(/open\/closed/), 'a copy of a directory')
+  t.match(await post('mkdir', { path: 'open/closed/new' }), refused, 'mkdir')
+  t.match(await post('move', { from: 'top.txt', to: 'open/closed/top.txt' }), refused, 'a move')
+  t.match(await post('delete', { paths: ['open/closed/b.txt'] }), refused, 'a deletion')
+  const form = new FormData()
+  form.append('file', new Blob(['new']), 'new.txt')
+  const upload = await server.manager('POST', `/folders/upload?folder=${files.folder}&path=open/closed`, form)
+  t.match(await upload.json(), refused, 'an upload')
+
+  for (const format of ['zip', 'tar']) {
+    const archive = await fetch((await server.signArchive(files.folder)).replace('archive=zip', `archive=${format}`))
+    t.match(await archive.json(), refusedAt(/open\/closed/), `an archive, before its first byte: ${format}`)
+  }
+  await chmod(closed, 0o755)
+  const archive = await server.signArchive(files.folder)
+  t.match(await (await fetch(archive)).json(), refusedAt(/open\/secret\.txt/), 'nor of one whose file is found later')
+  await files.upload({ 'a-large.bin': new Uint8Array(2_000_000) })
+  const cut = await fetch(archive)
+  await t.rejects(cut.arrayBuffer(), 'an archive is not ended as if it were whole')
+  await server.logged(
+    ({ msg, err }) => /archive could not be completed/.test(msg) && /secret/.test(JSON.stringify(err)),
+  )
+  t.same(await readdir(files.mount), ['a-large.bin', 'open', 'top.txt'], 'nothing was left')
+  t.same(await server.staged(), [])
+  t.match(await (await fetch(`${server.managerUrl}/readyz`)).json(), { status: 'ready' })
+})
+
+t.test('another filesystem inside a vfolder', needing('mount', 'unshare', 'mounts of its own'), async (t) => {
+  const server = await startServer(t, { through: [...withOwnMounts] })
+  const files = await server.files()
+  await files.upload({ 'dir/mnt/below.txt': 'below', 'a.txt': 'a', 'tree/b.txt': 'b' })
+  const inside = ['nsenter', '--target', String(server.process.pid), '--user', '--preserve-credentials', '--mount']
+  const enter = process.getuid?.() === 0 ? inside.filter((arg) => !/user|preserve/.test(arg)) : inside
+  const within = (...command: string[]) => run(enter[0]!, [...enter.slice(1), ...command])
+  const mount = join(files.mount, 'dir/mnt')
+  await within('mount', '-t', 'tmpfs', 'none', mount)
+  await within('sh', '-c', `mkdir '${mount}/sub' && echo other > '${mount}/other.txt' && echo x > '${mount}/sub/x'`)
+
+  const post = async (operation: string, body: object) => (await files.post(operation, body))[1]
+  const refused = { status: 409, code: 'invalid_operation', detail: /filesystem/ }
+  t.match(await post('move', { from: 'a.txt', to: 'dir/mnt/a.txt' }), refused, 'a file into it')
+  t.match(await post('move', { from: 'a.txt', to: 'dir/mnt/a.txt', overwrite: true }), refused)
+  t.match(await post('move', { from: 'dir/mnt/other.txt', to: 'o.txt' }), refused, 'a file out of it')
+  t.match(await post('move', { from: 'tree', to: 'dir/mnt/tree' }), refused, 'a directory into it')
+  t.match(await post('move', { from: 'dir/mnt', to: 'mnt' }), refused, 'the mount point')
+  t.match(await post('move', { from: 'dir', to: 'moved' }), refused, 'what it is mounted in')
+  t.match(await post('copy', { from: 'a.txt', to: 'dir/mnt/a.txt' }), refused, 'a copy into it')
+  t.match(await post('copy', { from: 'tree', to: 'dir/mnt/tree' }), refused, 'a copy of a directory into it')
+  t.match(await post('delete', { paths: ['dir'], recursive: true }), refused, 'a deletion of what it is in')
+  t.match(await post('delete', { paths: ['dir/mnt'], recursive: true }), refused, 'a deletion of the mount point')
+  t.match(await post('delete', { paths: ['dir/mnt/sub'], recursive: true }), refused, 'of a directory on it')
+  t.match(await ask(server, 'DELETE', `/folders/${files.folder}`).then(({ job }) => ended(server, job.id)), {
+    state: 'failed',
+    error: { code: 'invalid_operation', detail: /mounted at dir\/mnt/ },
+  })
+  const { stdout } = await within('find', files.mount, '-type', 'f', '-printf', '%P\n')
+  const found = stdout.trim().split('\n').sort()
+  t.same(found, ['a.txt', 'dir/mnt/other.txt', 'dir/mnt/sub/x', 'tree/b.txt'], 'nothing was lost or left')
+  t.same(await server.staged(), [])
+})
+
+t.test('entries are copied out of another filesystem', needing('mount', 'unshare', 'mounts of its own'), async (t) => {
+  const server = await startServer(t, { through: [...withOwnMounts] })
+  const files = await server.files()
+  await files.upload({ 'mnt/below.txt': 'below' })
+  const mount = join(files.mount, 'mnt')
+  const inside = ['nsenter', '--target', String(server.process.pid), '--user', '--preserve-credentials', '--mount']
+  const enter = process.getuid?.() === 0 ? inside.filter((arg) => !/user|preserve/.test(arg)) : inside
+  await run(enter[0]!, [
+    ...enter.slice(1),
+    'sh',
+    '-c',
+    `mount -t tmpfs none '${mount}' && echo other > '${mount}/o.txt'`,
+  ])
+  t.match(await files.post('copy', { from: 'mnt/o.txt', to: 'o.txt' }), [201])
+  t.match(await files.post('copy', { from: 'mnt', to: 'copied' }), [201])
+  t.equal(await readFile(join(files.mount, 'o.txt'), 'utf8'), 'other\n')
+  t.equal(await readFile(join(files.mount, 'copied/o.txt'), 'utf8'), 'other\n')
+})
+
+t.test('a file that is written to while it is copied', needing('strace'), async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  const path = join(files.mount, 'busy.bin')
+  await writeFile(path, Buffer.alloc(1024 * 1024))
+  await Strace.attach(t, server.process, 'inject=copy_file_range,sendfile:delay_enter=100000')
+  const writer = spawn('sh', ['-c', `while :; do printf x >> '${path}'; done`])
+  t.teardown(() => writer.kill())
+  await once(writer, 'spawn')
+  for (let count = 0; count < 2; count++) {
+    const [status, answer] = await files.post('copy', { from: 'busy.bin', to: `copy-${count}.bin` })
+    t.match([status, answer.code], [409, 'source_changed'])
+  }
+  t.same(await readdir(files.mount), ['busy.bin'])
+  t.same(await server.staged(), [])
+})
+
+/** What a caller is told where mkdir(2), rename(2) and link(2) fail. */
+const answers = {
+  EACCES: { status: 403, code: 'entry_access_denied' },
+  EPERM: { status: 403, code: 'entry_access_denied' },
+  EROFS: { status: 503, code: 'storage_access_denied' },
+  EXDEV: { status: 409, code: 'invalid_operation' },
+  EINVAL: { status: 409, code: 'invalid_operation' },
+  EOPNOTSUPP: { status: 409, code: 'invalid_operation' },
+  ELOOP: { status: 409, code: 'invalid_operation' },
+  ENOTDIR: { status: 409, code: 'not_a_directory' },
+  EISDIR: { status: 409, code: 'is_a_directory' },
+  ENAMETOOLONG: { status: 400, code: 'invalid_path' },
+  EILSEQ: { status: 400, code: 'invalid_path' },
+  ENOSPC: { status: 507, code: 'no_space' },
+  EMLINK: { status: 507, code: 'no_space' },
+  EFBIG: { status: 507, code: 'no_space' },
+  EOVERFLOW: { status: 507, code: 'no_space' },
+  EDQUOT: { status: 507, code: 'quota_exceeded' },
+  EBUSY: { status: 503, code: 'entry_busy' },
+  ETXTBSY: { status: 503, code: 'entry_busy' },
+  EIO: { status: 503, code: 'storage_unavailable' },
+  ESTALE: { status: 503, code: 'storage_unavailable' },
+  ENOTCONN: { status: 503, code: 'storage_unavailable' },
+  EHOSTDOWN: { status: 503, code: 'storage_unavailable' },
+  ETIMEDOUT: { status: 503, code: 'storage_unavailable' },
+  EMFILE: { status: 503, code: 'storage_unavailable' },
+  ENFILE: { status: 503, code: 'storage_unavailable' },
+  ENOMEM: { status: 503, code: 'storage_unavailable' },
+  EUCLEAN: { status: 503, code: 'storage_unavailable' },
+}
+
+t.test('each error of the system has its code', needing('strace'), async (t) => {
+  const server = await startServer(t)
+  const files = await server.files()
+  await files.upload({ 'a.txt': 'a', 'tree/b.txt': 'b' })
+  const calls = 'mkdir,mkdirat,rename,renameat,renameat2,link,linkat'
+  for (const [errno, expected] of Object.entries(answers)) {
+    const strace = await Strace.attach(t, server.process, `inject=${calls}:error=${errno}`)
+    t.match((await files.post('mkdir', { path: 'new' }))[1], expected, `${errno}, mkdir`)
+    t.match((await files.post('copy', { from: 'a.txt', to: 'c.txt' }))[1], expected, `${errno}, copy`)
+    t.match((await files.post('delete', { paths: ['tree'], recursive: true }))[1], expected, `${errno}, delete`)
+    await strace.detach()
+    t.same(await readdir(files.mount), ['a.txt', 'tree'])
+    t.same(await server.staged(), [])
+    t.equal((await files.post('mkdir', { path: 'a.txt/b' }))[0], 409, 'the storage is not taken for away')
+  }
+  t.equal((await files.post('mkdir', { path: 'new' }))[0], 201)
+  t.equal(server.lines().filter(({ code }) => code === 'internal_error').length, 0)
+})
