@@ -3,11 +3,14 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { withRequestId } from '../lib/context.ts'
 import type { Database } from '../plugins/storage/database/tables.ts'
-import { beginDeletion, find, forget, listDeleting } from '../plugins/vfolders/rows.ts'
+import { beginDeletion, find, forget, listCreating, listDeleting } from '../plugins/vfolders/rows.ts'
 import { defineJob } from '../plugins/work/job-queue/job.ts'
 
 /** What was removed so far. */
 const isAmount = TypeCompiler.Compile(Type.Object({ files: Type.Integer(), bytes: Type.Integer() }))
+
+/** Longer than any creation takes: its process has died, or had no database to take it back. */
+const longestCreationMilliseconds = 3_600_000
 
 /** Frees the bytes of a vfolder that the API does not show any more, and then forgets it. */
 export default fp(
@@ -51,17 +54,31 @@ export default fp(
       const stuck = await listDeleting(app.database, volumes, app.jobs.selectFolders('delete-vfolder'))
       for (const id of stuck) {
         const last = await app.jobs.latest('delete-vfolder', id)
-        await withRequestId(() => app.database.transaction().execute((trx) => queueAgain(id, trx)), last?.requestId)()
+        await withRequestId(
+          () => app.database.transaction().execute((trx) => remove(id, 'deleting', trx)),
+          last?.requestId,
+        )()
       }
     }
 
-    async function queueAgain(id: string, trx: Database): Promise<void> {
-      // Another vfolder of that ID may be there by now.
-      if (await beginDeletion(trx, id, 'deleting')) await app.vfolders.startDeletion(id, trx)
+    /** What was being made when its process died, and was not asked for again. */
+    async function endCreations(): Promise<void> {
+      const volumes = app.volumes.all().map(({ name }) => name)
+      const before = new Date(Date.now() - longestCreationMilliseconds)
+      for (const id of await listCreating(app.database, volumes, before)) {
+        await app.database.transaction().execute((trx) => remove(id, 'creating', trx))
+        app.log.warn({ folder: id }, 'a vfolder whose creation came to no end is removed')
+      }
+    }
+
+    /** Another vfolder of that ID may be there by now. */
+    async function remove(id: string, from: 'creating' | 'deleting', trx: Database): Promise<void> {
+      if (await beginDeletion(trx, id, from)) await app.vfolders.startDeletion(id, trx)
     }
 
     app.addHook('onReady', async () => {
       app.schedule('restart-deletions', app.config.uploadCleanupIntervalSeconds, startAgain)
+      app.schedule('end-creations', app.config.uploadCleanupIntervalSeconds, endCreations)
     })
   },
   {

@@ -5,6 +5,13 @@ import { errnoOf } from './errno.ts'
 
 const run = promisify(execFile)
 
+/** @throws when a flush could not be asked for */
+export async function requireSync(): Promise<void> {
+  await run('sync', ['--version']).catch((cause) => {
+    if (errnoOf(cause) === 'ENOENT') throw new Error('the command sync of GNU coreutils is missing', { cause })
+  })
+}
+
 /**
  * Makes all that was written to the filesystem of a directory durable: syncfs(2), which Node does not have. Rejects as
  * soon as `signal` aborts, though the kernel goes on.
@@ -14,7 +21,6 @@ export async function flush(directory: string, signal: AbortSignal): Promise<voi
     await run('sync', ['-f', directory], { signal })
   } catch (cause) {
     signal.throwIfAborted()
-    if (errnoOf(cause) === 'ENOENT') throw new Error('the command sync of GNU coreutils is missing', { cause })
     throw new Unavailable('the filesystem of the volume cannot be flushed', { cause })
   }
 }

@@ -3,7 +3,9 @@ import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { defineBackend } from '../definition.ts'
 import { createPosixBackend } from './backend.ts'
+import { requireSync } from './flush.ts'
 import { Layout } from './layout.ts'
+import { tryOwnership } from './trial.ts'
 
 const Mode = Type.String({ pattern: '^0?[0-7]{3,4}$', description: 'an octal mode, such as "0640"' })
 
@@ -31,7 +33,10 @@ export const posix = defineBackend({
       fileMode: Number.parseInt(fileMode, 8),
       directoryMode: Number.parseInt(directoryMode, 8),
     }
-    return createPosixBackend(await Layout.create(root, { isKnown }), ownership)
+    await requireSync()
+    const layout = await Layout.create(root, { isKnown })
+    await tryOwnership(layout, ownership)
+    return createPosixBackend(layout, ownership)
   },
 })
 

@@ -21,13 +21,13 @@ export async function readOrGenerateSecret(file: string): Promise<string> {
 async function generate(file: string): Promise<string> {
   await mkdir(dirname(file), { recursive: true })
   const draft = `${file}.${process.pid}`
-  await writeFile(draft, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600 })
   try {
+    await writeFile(draft, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flush: true })
     await link(draft, file)
   } catch (error) {
-    if (!isErrno(error, 'EEXIST')) throw error
+    if (!isErrno(error, 'EEXIST')) throw new ConfigError(`${file} cannot be made: ${error}`, { cause: error })
   } finally {
-    await rm(draft)
+    await rm(draft, { force: true })
   }
   return (await readFile(file, 'utf8')).trim()
 }
@@ -37,7 +37,7 @@ async function readIfPresent(file: string): Promise<string | undefined> {
     return (await readFile(file, 'utf8')).trim()
   } catch (error) {
     if (isErrno(error, 'ENOENT')) return undefined
-    throw error
+    throw new ConfigError(`${file} cannot be read: ${error}`, { cause: error })
   }
 }
 

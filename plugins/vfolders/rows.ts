@@ -149,6 +149,18 @@ export async function listDeleting(on: Database, volumes: string[], but: Express
   return rows.map(({ id }) => id)
 }
 
+/** The vfolders on one of these volumes that were to be made, and are not, since before `time`. */
+export async function listCreating(on: Database, volumes: string[], time: Date): Promise<string[]> {
+  const rows = await on
+    .selectFrom('vfolders')
+    .select('id')
+    .where('state', '=', 'creating')
+    .where('volume', 'in', volumes)
+    .where('created_at', '<', time.toISOString())
+    .execute()
+  return rows.map(({ id }) => id)
+}
+
 /** Forgets a vfolder in deletion. @returns whether it was there */
 export async function forget(trx: Database, id: string): Promise<boolean> {
   const { numDeletedRows } = await trx

@@ -65,6 +65,17 @@ function createVfolders(app: FastifyInstance) {
     throw vfolderExists(id, 'already')
   }
 
+  /** Makes the place of a vfolder whose row there is. */
+  async function make(input: NewVfolder, signal: AbortSignal): Promise<void> {
+    // Not so when another call has made it ready meanwhile.
+    if ((await hasEntries(input, signal)) && (await rows.undoCreation(db, input.id))) throw orphaned(input)
+    await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
+      // A deletion may remove the vfolder while it is made.
+      if ((await rows.find(db, input.id))?.state === 'creating') throw error
+    })
+    await rows.finishCreation(db, input.id)
+  }
+
   /** The directory of a vfolder that is deleted while it is made would belong to nobody. */
   async function forgetLate(input: NewVfolder): Promise<void> {
     await db.transaction().execute(async (trx) => {
@@ -102,13 +113,13 @@ function createVfolders(app: FastifyInstance) {
         )
       }
       if (existing.state !== 'creating') return { vfolder: existing, created }
-      // Not so when another call has made it ready meanwhile.
-      if ((await hasEntries(input, signal)) && (await rows.undoCreation(db, input.id))) throw orphaned(input)
-      await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
-        // A deletion may remove the vfolder while it is made.
-        if ((await rows.find(db, input.id))?.state === 'creating') throw error
-      })
-      await rows.finishCreation(db, input.id)
+      try {
+        await make(input, signal)
+      } catch (error) {
+        // When that fails too, the first error is the one to tell, and the row goes later.
+        await rows.undoCreation(db, input.id).catch(() => {})
+        throw error
+      }
       const vfolder = await rows.find(db, input.id)
       if (vfolder === undefined) await forgetLate(input)
       if (vfolder === undefined || vfolder.state === 'deleting') throw vfolderExists(input.id, 'and is being deleted')

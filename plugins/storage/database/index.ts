@@ -1,4 +1,3 @@
-import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
@@ -55,11 +54,7 @@ async function rejectLate(): Promise<never> {
 
 export default fp(
   async (app) => {
-    const { dataDir } = app.config
-    const file = join(dataDir, 'storage-proxy.sqlite')
-    await mkdir(dataDir, { recursive: true }).catch((error: Error) => {
-      throw new ConfigError(`DATA_DIR must be a directory that can be made: ${error.message}`, { cause: error })
-    })
+    const file = join(app.config.dataDir, 'storage-proxy.sqlite')
     try {
       const database = createDatabase(file)
       app.addHook('onClose', () => database.destroy())
