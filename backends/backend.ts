@@ -152,7 +152,7 @@ export interface Backend {
    * the call fails; the result names entries that came, went or changed meanwhile.
    * @throws {SourceChanged} when a file changed each time it was copied
    * @throws {NoSpace}
-   * @throws {AccessDenied} naming the entry
+   * @throws {EntryAccessDenied}
    */
   clone?(from: string, to: string, options: CloneOptions): Promise<Cloned>
 

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Call } from '../backend.ts'
-import { BackendError, PreconditionFailed } from '../errors.ts'
+import { BackendError, InvalidOperation, PreconditionFailed } from '../errors.ts'
 import type { Condition } from './bucket.ts'
 import { Multipart, type MultipartStore } from './multipart.ts'
 
@@ -137,7 +137,7 @@ async function works(attempt: () => Promise<unknown>): Promise<boolean> {
     await attempt()
     return true
   } catch (error) {
-    if (error instanceof BackendError && !(error instanceof PreconditionFailed)) throw error
+    if (!isAnswer(error)) throw error
     return false
   }
 }
@@ -148,7 +148,12 @@ async function isRefused(attempt: () => Promise<unknown>): Promise<boolean> {
     await attempt()
     return false
   } catch (error) {
-    if (error instanceof BackendError && !(error instanceof PreconditionFailed)) throw error
+    if (!isAnswer(error)) throw error
     return error instanceof PreconditionFailed
   }
+}
+
+/** Anything else says nothing of preconditions. */
+function isAnswer(error: unknown): boolean {
+  return !(error instanceof BackendError) || error instanceof PreconditionFailed || error instanceof InvalidOperation
 }

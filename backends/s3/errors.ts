@@ -3,35 +3,58 @@ import {
   AccessDenied,
   BackendError,
   Busy,
+  InvalidOperation,
   InvalidPath,
   NoSpace,
   NotFound,
   PreconditionFailed,
   QuotaExceeded,
+  SourceChanged,
   Unavailable,
   UploadNotFound,
 } from '../errors.ts'
 
 type Translation = (cause: Error) => BackendError
 
-// Names of Amazon S3's API reference, "Error responses"; QuotaExceeded is Ceph's.
+// Names of Amazon S3's API reference, "Error responses"; the others are of those who are named behind them.
 const translations: Record<string, Translation> = {
   NoSuchKey: (cause) => new NotFound('the object does not exist', { cause }),
   NotFound: (cause) => new NotFound('the object does not exist', { cause }),
   NoSuchUpload: (cause) => new UploadNotFound('the multipart upload does not exist', { cause }),
   NoSuchBucket: (cause) => new Unavailable('the bucket does not exist', { cause }),
   PreconditionFailed: (cause) => new PreconditionFailed('the object was changed meanwhile', { cause }),
-  ConditionalRequestConflict: (cause) =>
-    new Busy('the storage has another change of the same file under way', { cause }),
+  ConditionalRequestConflict: busy,
+  OperationAborted: busy,
   KeyTooLongError: (cause) => new InvalidPath('the path is too long for this volume', { cause }),
+  KeyTooLong: (cause) => new InvalidPath('the path is too long for this volume', { cause }),
+  // MinIO
+  XMinioInvalidObjectName: (cause) => new InvalidPath('the volume does not take this path', { cause }),
   EntityTooLarge: (cause) => new NoSpace('the file is larger than this volume can hold', { cause }),
-  QuotaExceeded: (cause) => new QuotaExceeded('a limit of the storage is reached', { cause }),
+  // MinIO
+  XMinioStorageFull: (cause) => new NoSpace('the storage is full', { cause }),
+  // Ceph
+  QuotaExceeded: quota,
+  // MinIO
+  XMinioAdminBucketQuotaExceeded: quota,
+  InvalidObjectState: (cause) =>
+    new InvalidOperation('the object is in an archive of the storage, and has to be restored first', { cause }),
+  InvalidRange: (cause) => new SourceChanged('the object became shorter while it was read', { cause }),
   AccountProblem: (cause) => new AccessDenied('the storage refuses the account', { cause }),
+  RequestTimeTooSkewed: (cause) =>
+    new AccessDenied('the storage refuses the clock of this machine, which differs from its own', { cause }),
   ExpiredToken: denied,
   InvalidToken: denied,
   // The SDK's own.
   CredentialsProviderError: (cause) =>
     new Unavailable(`there are no credentials for the storage: ${cause.message}`, { cause }),
+}
+
+function busy(cause: Error): BackendError {
+  return new Busy('the storage has another change of the same file under way', { cause })
+}
+
+function quota(cause: Error): BackendError {
+  return new QuotaExceeded('a limit of the storage is reached', { cause })
 }
 
 function denied(cause: Error): BackendError {
@@ -58,8 +81,10 @@ export function translate(error: unknown): unknown {
     if ((status >= 500 && status !== 501) || status === 429 || error.name === 'RequestTimeout') {
       return new Unavailable(`the storage answers ${answer}`, { cause: error })
     }
-    // Not as it is: it has all that the storage says as its members, which may be what it was sent, tokens included.
-    return new Error(`the storage refuses a command with ${answer}: ${error.message}`, { cause: error })
+    const refusal = `the storage refuses a command with ${answer}: ${error.message}`
+    // Somewhere else is the right place, or it cannot be told (a HEAD): that is no doing of the caller.
+    if (status < 400 || !isNamed(error)) return new AccessDenied(refusal, { cause: error })
+    return new InvalidOperation(refusal, { cause: error })
   }
   return new Unavailable(`the storage does not answer: ${reasonOf(error)}`, { cause: error })
 }

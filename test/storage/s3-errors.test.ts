@@ -1,30 +1,13 @@
-import { once } from 'node:events'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
 import { pino } from 'pino'
 import t from 'tap'
 import { s3 } from '../../backends/s3/index.ts'
+import { refusing } from '../refusing-s3.ts'
 import { call } from '../s3.ts'
 import { type Server, startServer } from '../server.ts'
 
 type Test = { teardown(fn: () => unknown): void }
 
 const secrets = { accessKeyId: 'AKIDEXAMPLEOFOURS', secretAccessKey: 'secret-of-ours', sessionToken: 'session-of-ours' }
-
-/** An S3 server that answers everything with an error, as Amazon S3 words it: with what it was sent. */
-async function refusing(t: Test, status: number, code: string, more = ''): Promise<string> {
-  const body = `<?xml version="1.0"?><Error><Code>${code}</Code><Message>No.</Message>${more}</Error>`
-  const server = createServer((request, answer) => {
-    request.resume()
-    answer.writeHead(status).end(request.method === 'HEAD' ? '' : body)
-  }).listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  t.teardown(() => {
-    server.closeAllConnections()
-    server.close()
-  })
-  return `http://127.0.0.1:${(server.address() as AddressInfo).port}`
-}
 
 async function start(t: Test, volume: object, env: Record<string, string> = {}): Promise<Server> {
   const VOLUMES = JSON.stringify({ default: { backend: 's3', bucket: 'files', maxAttempts: 1, ...volume } })
