@@ -1,8 +1,9 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Call } from '../backend.ts'
-import { BackendError, InvalidOperation, PreconditionFailed } from '../errors.ts'
+import { BackendError, PreconditionFailed } from '../errors.ts'
 import type { Condition } from './bucket.ts'
+import { CommandRefused } from './errors.ts'
 import { Multipart, type MultipartStore } from './multipart.ts'
 
 /** Which preconditions the server decides itself, in the same step that makes the object appear. */
@@ -155,5 +156,5 @@ async function isRefused(attempt: () => Promise<unknown>): Promise<boolean> {
 
 /** Anything else says nothing of preconditions. */
 function isAnswer(error: unknown): boolean {
-  return !(error instanceof BackendError) || error instanceof PreconditionFailed || error instanceof InvalidOperation
+  return !(error instanceof BackendError) || error instanceof PreconditionFailed || error instanceof CommandRefused
 }

@@ -14,6 +14,9 @@ import {
   UploadNotFound,
 } from '../errors.ts'
 
+/** What the service asks for is not understood, not implemented or not for this server: no doing of a caller. */
+export class CommandRefused extends AccessDenied {}
+
 type Translation = (cause: Error) => BackendError
 
 // Names of Amazon S3's API reference, "Error responses"; the others are of those who are named behind them.
@@ -81,10 +84,7 @@ export function translate(error: unknown): unknown {
     if ((status >= 500 && status !== 501) || status === 429 || error.name === 'RequestTimeout') {
       return new Unavailable(`the storage answers ${answer}`, { cause: error })
     }
-    const refusal = `the storage refuses a command with ${answer}: ${error.message}`
-    // Somewhere else is the right place, or it cannot be told (a HEAD): that is no doing of the caller.
-    if (status < 400 || !isNamed(error)) return new AccessDenied(refusal, { cause: error })
-    return new InvalidOperation(refusal, { cause: error })
+    return new CommandRefused(`the storage refuses a command with ${answer}: ${error.message}`, { cause: error })
   }
   return new Unavailable(`the storage does not answer: ${reasonOf(error)}`, { cause: error })
 }

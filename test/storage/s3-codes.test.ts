@@ -36,10 +36,10 @@ const answers: [status: number, name: string, code: string][] = [
   [412, 'PreconditionFailed', 'precondition_failed'],
   [416, 'InvalidRange', 'source_changed'],
   [403, 'InvalidObjectState', 'invalid_operation'],
-  [405, 'MethodNotAllowed', 'invalid_operation'],
-  [501, 'NotImplemented', 'invalid_operation'],
-  [400, 'InvalidArgument', 'invalid_operation'],
-  [400, 'SomethingNew', 'invalid_operation'],
+  [405, 'MethodNotAllowed', 'storage_access_denied'],
+  [501, 'NotImplemented', 'storage_access_denied'],
+  [400, 'InvalidArgument', 'storage_access_denied'],
+  [400, 'SomethingNew', 'storage_access_denied'],
 ]
 
 t.test('each error of an S3 server has its code', async (t) => {
