@@ -2,30 +2,101 @@ import { randomUUID } from 'node:crypto'
 import { type IncomingMessage, maxHeaderSize, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
-import type { FastifyInstance } from 'fastify'
+import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
 import { inContext } from '../../lib/context.ts'
 import { Problem, type ProblemCode } from '../../lib/problems.ts'
-import { requestOn } from './connection/current.ts'
+import { afterAnswers, hasServed, responseOn, unfinishedOn } from './connection/current.ts'
+import { linger } from './connection/linger.ts'
+import { headersForPages, isForPages } from './cors.ts'
 import { logRefusal, problemMediaType, routeNotFound, toDocument } from './errors.ts'
 import { contextOf, requestIdHeader, requestIdOf, warnIfReplaced } from './request-id.ts'
 
-const clientErrors: Record<string, [ProblemCode, detail: string]> = {
-  ERR_HTTP_REQUEST_TIMEOUT: ['request_timeout', 'The headers of the request did not come to an end in time.'],
-  HPE_HEADER_OVERFLOW: ['headers_too_large', `The URL and the headers are over the limit of ${maxHeaderSize} bytes.`],
-}
-const nonsense: [ProblemCode, detail: string] = ['bad_request', 'This is not a request that HTTP/1.1 allows.']
+/** Where in a request the parser is when it fails. */
+type Place = 'head' | 'body'
 
-/** Fastify's `clientErrorHandler`: bytes that are no HTTP request. They get an ID and an answer all the same. */
-export function handleClientError(this: FastifyInstance, error: Error & { code?: string }, socket: Socket): void {
-  const [code, detail] = clientErrors[error.code ?? ''] ?? nonsense
-  const running = requestOn(socket)
-  const id = running?.request.id ?? randomUUID()
-  const log = running?.request.log ?? this.log
-  // Not the error itself: it holds the packet, which may hold a token.
-  inContext({ request_id: id }, () => log.info({ code, reason: error.message }, 'client error'))
-  if (error.code === 'ECONNRESET') socket.destroy()
-  else answer(socket, new Problem(code, detail), id)
+const limit = `over the limit of ${maxHeaderSize} bytes`
+
+/** Codes of llhttp and of Node; any other one of llhttp stands for bytes that cannot be parsed. */
+const known: Record<string, (place: Place) => [ProblemCode, detail: string]> = {
+  ERR_HTTP_REQUEST_TIMEOUT: () => ['request_timeout', 'The headers of the request did not come to an end in time.'],
+  HPE_HEADER_OVERFLOW: (place) => [
+    'headers_too_large',
+    place === 'head' ? `The URL and the headers are ${limit}.` : `The trailers of the body are ${limit}.`,
+  ],
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: () => ['bad_request', `The extensions of a chunk are ${limit}.`],
+  HPE_INVALID_EOF_STATE: (place) => [
+    'bad_request',
+    place === 'head'
+      ? 'The connection ended before the headers of the request did.'
+      : 'The connection ended before the body of the request did.',
+  ],
+}
+
+function toClientProblem(code: string, place: Place, isFirst: boolean): Problem {
+  const [found, detail] = known[code]?.(place) ?? ['bad_request', unparsable(place, isFirst)]
+  return new Problem(found, detail)
+}
+
+function unparsable(place: Place, isFirst: boolean): string {
+  if (place === 'body') return 'The chunks or the trailers of the body are not as HTTP/1.1 has them.'
+  const what = isFirst ? 'This' : 'What follows the last request, and the length that its body was said to have,'
+  return `${what} is not a request that HTTP/1.1 allows.`
+}
+
+/** The parser fails again with each further packet. */
+const failed = new WeakSet<Socket>()
+
+/**
+ * Fastify's `clientErrorHandler`: bytes that are no HTTP request, or break one off. They get an ID and an answer all the
+ * same, after the answers to the requests before them.
+ */
+export function handleClientError(this: FastifyInstance, error: ClientError, socket: Socket): void {
+  if (failed.has(socket)) return
+  failed.add(socket)
+  const { code = '' } = error
+  const broken = unfinishedOn(socket)
+  if (code === 'HPE_CLOSED_CONNECTION') {
+    // What follows the last request of a connection is not to be looked at (RFC 9112, section 9.6).
+    afterAnswers(socket, undefined, () => linger(socket))
+  } else if (!code.startsWith('HPE_') && !(code in known)) {
+    // The connection itself broke; "request aborted" tells it of each request.
+    socket.destroy()
+  } else {
+    refuse(this, error, socket, broken)
+  }
+}
+
+interface ClientError extends Error {
+  code?: string
+  /** What was being parsed, as a buffer, whatever Fastify's types say. */
+  rawPacket?: unknown
+}
+
+function refuse(app: FastifyInstance, error: ClientError, socket: Socket, broken: FastifyReply | undefined): void {
+  const problem = toClientProblem(error.code ?? '', broken === undefined ? 'head' : 'body', !hasServed(socket))
+  const id = broken?.request.id ?? randomUUID()
+  const log = broken?.request.log ?? app.log
+  afterAnswers(socket, broken, () => {
+    // It was answered early, as far as the client may know.
+    if (broken?.raw.headersSent) {
+      afterAnswers(socket, undefined, () => linger(socket))
+      return
+    }
+    const { code, message: detail } = problem
+    // Not the error itself: it holds the packet, which may hold a token.
+    inContext({ request_id: id }, () => log.info({ code, detail, reason: error.message }, 'client error'))
+    answer(socket, problem, id, originHeadersOf(app, error, broken))
+    broken?.request.giveUp('the request is not whole')
+  })
+}
+
+/** For pages too, also where the URL is not known. An origin is taken from the packet only if it is one of ours. */
+function originHeadersOf(app: FastifyInstance, { rawPacket }: ClientError, broken: FastifyReply | undefined) {
+  if (broken !== undefined && !isForPages(broken.request.url)) return {}
+  if (broken !== undefined) return headersForPages(app.config, broken.request.headers.origin)
+  const packet = rawPacket instanceof Uint8Array ? new TextDecoder('latin1').decode(rawPacket) : ''
+  return headersForPages(app.config, /^origin:[ \t]*(\S+)/im.exec(packet)?.[1])
 }
 
 /** Without a listener Node would close the connection of a CONNECT without an answer. */
@@ -36,17 +107,18 @@ function handleConnect(app: FastifyInstance, request: IncomingMessage, socket: D
     warnIfReplaced(request, id, app.log)
     logRefusal(problem, app.log)
   })
-  // Node no longer handles errors of the socket, and one that nobody listens for would end the process.
+  // Node lets go of the socket, also where answers to earlier requests are still to be sent.
   socket.on('error', () => {})
-  answer(socket, problem, id)
+  socket.on('drain', () => responseOn(socket)?.emit('drain'))
+  socket.on('timeout', () => app.server.emit('timeout', socket))
+  socket.resume()
+  afterAnswers(socket, undefined, () => answer(socket, problem, id))
 }
 
 /** Writes a problem document to a connection that has no response of Node's, and closes it. */
-function answer(socket: Duplex, problem: Problem, id: string): void {
-  // The client would take this answer for a part of a response that is under way, also to an earlier request.
-  const running = requestOn(socket)
-  if (!socket.writable || running?.complete || running?.answering) {
-    socket.destroy()
+function answer(socket: Duplex, problem: Problem, id: string, headers: Record<string, string> = {}): void {
+  if (!socket.writable) {
+    linger(socket)
     return
   }
   const document = toDocument(problem, id)
@@ -56,9 +128,11 @@ function answer(socket: Duplex, problem: Problem, id: string): void {
     `${requestIdHeader}: ${id}`,
     `content-type: ${problemMediaType}`,
     `content-length: ${Buffer.byteLength(body)}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
     'connection: close',
   ]
-  socket.end(`${head.join('\r\n')}\r\n\r\n${body}`, () => socket.destroy())
+  socket.write(`${head.join('\r\n')}\r\n\r\n${body}`)
+  linger(socket)
 }
 
 /** Answers what never becomes a request of Fastify's. */

@@ -1,6 +1,6 @@
 import cors from '@fastify/cors'
-import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Config } from '../config.ts'
 import { requestIdHeader } from './request-id.ts'
 
 /** The paths that signed URLs lead to; each is a scope of its own. */
@@ -30,15 +30,18 @@ const exposedHeaders = [
   'Upload-Offset',
 ]
 
+export function isForPages(url: string): boolean {
+  return clientPrefixes.some((prefix) => url.startsWith(prefix))
+}
+
 /** Lets pages read an error that came before the hooks of a client's routes: a bad URL, or a header refused for all. */
-export function letPagesRead({ server, url, headers }: FastifyRequest, reply: FastifyReply): void {
-  if (!clientPrefixes.some((prefix) => url.startsWith(prefix))) return
-  const { corsOrigins } = server.config
-  const { origin } = headers
-  reply.header('access-control-expose-headers', exposedHeaders.join(', '))
-  if (corsOrigins !== '*') reply.header('vary', 'Origin')
+export function headersForPages({ corsOrigins }: Config, origin: string | undefined): Record<string, string> {
   const allowed = corsOrigins === '*' ? '*' : corsOrigins.find((one) => one === origin)
-  if (allowed !== undefined) reply.header('access-control-allow-origin', allowed)
+  return {
+    'access-control-expose-headers': exposedHeaders.join(', '),
+    ...(corsOrigins !== '*' && { vary: 'Origin' }),
+    ...(allowed !== undefined && { 'access-control-allow-origin': allowed }),
+  }
 }
 
 /**

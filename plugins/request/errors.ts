@@ -5,8 +5,9 @@ import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } fr
 import fp from 'fastify-plugin'
 import { BackendError } from '../../backends/errors.ts'
 import { Problem, type ProblemCode, problems, toProblem } from '../../lib/problems.ts'
+import { begin, end } from './connection/current.ts'
 import { drain } from './connection/drain.ts'
-import { letPagesRead } from './cors.ts'
+import { headersForPages, isForPages } from './cors.ts'
 import { withoutToken } from './logging.ts'
 import { requestIdHeader, warnIfReplaced } from './request-id.ts'
 import { pathKeyword } from './validation.ts'
@@ -147,7 +148,7 @@ const retryAfter = { 'retry-after': '5' }
 
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { status, passing } = problems[problem.code]
-  letPagesRead(request, reply)
+  if (isForPages(request.url)) reply.headers(headersForPages(request.server.config, request.headers.origin))
   // The headers of the answer that failed would describe this one wrongly.
   for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
     reply.removeHeader(name)
@@ -168,7 +169,11 @@ export function handleFrameworkError(error: FastifyError, request: FastifyReques
   reply.raw.once('finish', () => {
     request.log.info({ res: reply, responseTime: performance.now() - begun }, 'request completed')
   })
-  reply.raw.once('close', () => drain(request))
+  begin(request, reply)
+  reply.raw.once('close', () => {
+    end(request, reply)
+    drain(request)
+  })
   warnIfReplaced(request.raw, request.id, request.log)
   logRefusal(problem, request.log)
   reply.header(requestIdHeader, request.id)

@@ -16,6 +16,10 @@ declare module 'fastify' {
     abortSignal: AbortSignal
     /** Cuts the connection: all that can be done when a response that has begun cannot be completed. */
     cut(reason: string): void
+    /** Aborts the work on a request that was answered past its reply. */
+    giveUp(reason: string): void
+    /** Why its connection is closed before the response is complete, where it is not the client that closes it. */
+    abortReason: string | null
     /** Made when it is first asked for, since most requests never need it. */
     [controllerOf]: AbortController | null
   }
@@ -25,11 +29,11 @@ declare module 'fastify' {
 export default fp(
   async (app) => {
     const running = new Map<FastifyRequest, LogContext | undefined>()
-    const cutReasons = new WeakMap<FastifyRequest, string>()
     let closing = false
     let aborting = false
 
     app.decorateRequest(controllerOf, null)
+    app.decorateRequest('abortReason', null)
     app.decorateRequest('abortSignal', {
       getter(this: FastifyRequest) {
         this[controllerOf] ??= new AbortController()
@@ -38,8 +42,13 @@ export default fp(
     })
 
     app.decorateRequest('cut', function (this: FastifyRequest, reason: string) {
-      cutReasons.set(this, reason)
+      this.abortReason = reason
       breakOff(this)
+    })
+
+    app.decorateRequest('giveUp', function (this: FastifyRequest, reason: string) {
+      this.abortReason = reason
+      abort(this, running.get(this), reason)
     })
 
     const endAnswered = (request: FastifyRequest) => {
@@ -49,7 +58,7 @@ export default fp(
     }
 
     const endUnanswered = (request: FastifyRequest, reply: FastifyReply, context: LogContext | undefined) => {
-      const reason = cutReasons.get(request) ?? (aborting ? 'the service closes' : 'the client went away')
+      const reason = request.abortReason ?? (aborting ? 'the service closes' : 'the client went away')
       request.log.info({ reason, responseTime: reply.elapsedTime }, 'request aborted')
       abort(request, context, reason)
     }
