@@ -23,6 +23,8 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
     frameworkErrors: handleFrameworkError,
     clientErrorHandler: handleClientError,
     return503OnClosing: false,
+    // What may take long in the start has a limit of its own, whose message says what it is.
+    pluginTimeout: 0,
     routerOptions: { maxParamLength: 16 * 1024 },
     ...timeoutsOf(settings),
   })

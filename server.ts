@@ -1,7 +1,8 @@
+import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
 import { currentRequestId, withRequestId } from './lib/context.ts'
-import { ConfigError, loadConfig } from './plugins/config.ts'
-import { createLoggers } from './plugins/request/logging.ts'
+import { ConfigError, loadConfig, reasonOf } from './plugins/config.ts'
+import { createLoggers, type Loggers } from './plugins/request/logging.ts'
 
 // fsync(2) holds a thread for as long as the disk takes: of libuv's four, four uploads would leave none to read with.
 process.env.UV_THREADPOOL_SIZE ??= '16'
@@ -11,7 +12,7 @@ async function main(): Promise<void> {
   const config = loadConfig(process.env)
   // Loaded only now, so that a wrong variable is reported at once.
   const { buildApp } = await import('./app.ts')
-  const loggers = createLoggers(config.logLevel)
+  loggers = createLoggers(config.logLevel)
   const { loggerInstance: logger } = loggers
   const app = await buildApp(config, loggers)
   const grace = config.shutdownTimeoutSeconds * 1000
@@ -24,14 +25,27 @@ async function main(): Promise<void> {
     await app.close()
     clearTimeout(timer)
   }
+
+  process.off('uncaughtException', fail)
   // An error may come from anywhere, so the ID is given by hand.
   closeWithGrace({ delay: grace + 5000, logger }, withRequestId(close, currentRequestId()))
 
   await app.listenAll()
 }
 
-withRequestId(main)().catch((error: unknown) => {
-  if (!(error instanceof ConfigError)) throw error
-  process.stderr.write(`${error.message}\n`)
+/** A sentence for people on stderr, and the same in the log. */
+function failStart(error: unknown): never {
+  const sentence = error instanceof ConfigError ? error.message : `the service cannot start: ${reasonOf(error)}`
+  const { loggerInstance: logger } = loggers ?? createLoggers('fatal')
+  const fields =
+    error instanceof ConfigError ? { file: error.file, reason: error.cause && reasonOf(error.cause) } : { err: error }
+  logger.fatal(fields, sentence)
+  process.stderr.write(`${sentence}\n`)
   process.exit(1)
-})
+}
+
+let loggers: Loggers | undefined
+const startId = randomUUID()
+const fail = withRequestId(failStart, startId)
+process.on('uncaughtException', fail)
+withRequestId(main, startId)().catch(fail)

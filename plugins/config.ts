@@ -1,9 +1,12 @@
-import { accessSync, constants, mkdirSync, readFileSync } from 'node:fs'
+import { access, constants } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { type Static, Type } from '@sinclair/typebox'
 import { Ajv, type ErrorObject } from 'ajv'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { makeDirectory } from '../backends/make-directory.ts'
+import { findDuplicateKey } from '../lib/duplicate-key.ts'
+import { readSmallFile } from '../lib/small-file.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -113,7 +116,21 @@ export interface Config {
 }
 
 /** A value of the environment does not fit; the message names the variable and the rule. */
-export class ConfigError extends Error {}
+export class ConfigError extends Error {
+  /** The file that the value stands in. */
+  readonly file: string | undefined
+
+  constructor(message: string, { cause, file }: { cause?: unknown; file?: string | undefined } = {}) {
+    super(message, { cause })
+    this.file = file
+  }
+}
+
+/** Why, for the end of a sentence: the first line of whatever was thrown. */
+export function reasonOf(error: unknown): string {
+  const text = error instanceof Error ? error.message : typeof error === 'string' ? error : ''
+  return text.trim().split('\n')[0] || 'it does not say why'
+}
 
 const ajv = new Ajv({ useDefaults: true, validateSchema: false })
 
@@ -172,6 +189,7 @@ export function explainRule(name: string, error: ErrorObject | undefined): strin
 interface Setting {
   /** The variable that was set, `NAME` or `NAME_FILE`. */
   name: string
+  file?: string
   text: string | undefined
 }
 
@@ -181,16 +199,17 @@ function readVariable(env: NodeJS.ProcessEnv, name: string): Setting {
   if (!file) return { name, text: env[name] || undefined }
   if (env[name]) throw new ConfigError(`${name} and ${name}_FILE must not both be set`)
   try {
-    return { name: `${name}_FILE`, text: readFileSync(file, 'utf8').trim() }
-  } catch (error) {
-    throw new ConfigError(`${name}_FILE must name a file that can be read, not ${file}`, { cause: error })
+    return { name: `${name}_FILE`, file, text: readSmallFile(file) }
+  } catch (cause) {
+    const rule = `${name}_FILE must name a file that can be read, not ${file}: ${reasonOf(cause)}`
+    throw new ConfigError(rule, { cause, file })
   }
 }
 
-function parseSecrets({ name, text }: Setting, minLength: number): string[] | undefined {
+function parseSecrets({ name, text, file }: Setting, minLength: number): string[] | undefined {
   const items = text?.split(',').map((item) => item.trim())
   if (items?.some((item) => item.length < minLength)) {
-    throw new ConfigError(`${name} must have at least ${minLength} characters in each of its values`)
+    throw new ConfigError(`${name} must have at least ${minLength} characters in each of its values`, { file })
   }
   return items
 }
@@ -199,7 +218,8 @@ function parseManagerTokens(setting: Setting): string[] | undefined {
   const tokens = parseSecrets(setting, 16)
   // Any other character cannot be sent in an Authorization header, or splits it.
   if (tokens?.every((token) => /^[!-~]+$/.test(token)) === false) {
-    throw new ConfigError(`${setting.name} must have visible ASCII characters only, and commas between its values`)
+    const rule = 'must have visible ASCII characters only, and commas between its values'
+    throw new ConfigError(`${setting.name} ${rule}`, setting)
   }
   return tokens
 }
@@ -209,7 +229,13 @@ function managerListenerOf(values: Static<typeof Environment>): Config['managerL
     if (values.MANAGER_HOST !== undefined) throw new ConfigError('MANAGER_HOST must be set together with MANAGER_PORT')
     return undefined
   }
-  return { host: values.MANAGER_HOST ?? values.HOST, port: values.MANAGER_PORT }
+  const { HOST, PORT, MANAGER_HOST: host = HOST, MANAGER_PORT: port } = values
+  // An address such as 0.0.0.0 is that of every interface.
+  const overlap = host === HOST || [host, HOST].some((one) => /^[0.:]+$/.test(one))
+  if (port === PORT && port !== 0 && overlap) {
+    throw new ConfigError('MANAGER_PORT must differ from PORT, unless their hosts are different addresses')
+  }
+  return { host, port }
 }
 
 function parsePublicUrl(text: string | undefined): string | undefined {
@@ -230,28 +256,29 @@ function parseCorsOrigins(text: string): Config['corsOrigins'] {
   return origins
 }
 
-function parseVolumes({ name, text }: Setting, dataDir: string): Config['volumes'] {
+function parseVolumes({ name, text, file }: Setting, dataDir: string): Config['volumes'] {
   if (text === undefined) return { default: { backend: 'posix', root: resolve(dataDir, 'volumes/default') } }
   let parsed: unknown
   try {
     parsed = JSON.parse(text)
   } catch (error) {
-    throw new ConfigError(`${name} must be JSON`, { cause: error })
+    throw new ConfigError(`${name} must be JSON`, { cause: error, file })
   }
+  const twice = findDuplicateKey(text)
+  if (twice !== undefined) throw new ConfigError(`${name} must have each key once, and has ${twice} twice`, { file })
   const validate = ajv.compile<Config['volumes']>(VolumesShape)
-  if (!validate(parsed)) throw new ConfigError(explainRule(name, validate.errors?.[0]))
+  if (!validate(parsed)) throw new ConfigError(explainRule(name, validate.errors?.[0]), { file })
   return parsed
 }
 
 export default fp(
   async (app: FastifyInstance, { config }: { config: Config }) => {
     try {
-      mkdirSync(config.dataDir, { recursive: true })
-      accessSync(config.dataDir, constants.R_OK | constants.W_OK | constants.X_OK)
-    } catch (error) {
-      throw new ConfigError(`DATA_DIR must be a directory that the service can write to, not ${config.dataDir}`, {
-        cause: error,
-      })
+      await makeDirectory(config.dataDir)
+      await access(config.dataDir, constants.R_OK | constants.W_OK | constants.X_OK)
+    } catch (cause) {
+      const rule = `DATA_DIR must be a directory that the service can write to, not ${config.dataDir}`
+      throw new ConfigError(`${rule}: ${reasonOf(cause)}`, { cause, file: config.dataDir })
     }
     app.decorate('config', config)
   },

@@ -1,9 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { access, mkdir, realpath, stat } from 'node:fs/promises'
+import { access, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { LruMap as Cache } from 'toad-cache'
 import type { Call } from '../backend.ts'
 import { InvalidOperation } from '../errors.ts'
+import { makeDirectory } from '../make-directory.ts'
 import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
 import { errnoOf } from './errno.ts'
@@ -52,17 +53,24 @@ export class Layout {
    * @throws when the places cannot be made or are not on one filesystem
    */
   static async create(root: string, { isKnown = false } = {}): Promise<Layout> {
-    if (!isKnown) await mkdir(root, { recursive: true })
-    const layout = new Layout(await resolve(root))
-    if (!isKnown || (await isThere(layout.folders))) await layout.makePlaces()
-    return layout
+    try {
+      if (!isKnown) await makeDirectory(root)
+      const layout = new Layout(await resolve(root))
+      if (!isKnown || (await isThere(layout.folders))) await layout.makePlaces()
+      return layout
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error)
+      throw new Error(`${reason}; root must be a directory that the service can write to, not ${root}`, {
+        cause: error,
+      })
+    }
   }
 
   async makePlaces(): Promise<void> {
     const places = [this.folders, this.staging, this.uploads, this.trash]
     const devices = new Set<number>()
     for (const place of places) {
-      await mkdir(place, { recursive: true, mode: place === this.folders ? 0o755 : 0o700 })
+      await makeDirectory(place, place === this.folders ? 0o755 : 0o700)
       devices.add((await stat(place)).dev)
     }
     if (devices.size > 1) {

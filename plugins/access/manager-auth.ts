@@ -37,7 +37,7 @@ function createManagerAuth(tokens: string[]) {
 export default fp(
   async (app) => {
     const file = join(app.config.dataDir, 'manager-token')
-    const tokens = app.config.managerTokens ?? [await readOrGenerateSecret(file)]
+    const tokens = app.config.managerTokens ?? [await readOrGenerateSecret('MANAGER_TOKENS', file)]
     if (app.config.managerTokens === undefined) app.log.info({ file }, 'the manager token is in this file')
     app.decorate('requireManager', createManagerAuth(tokens))
   },

@@ -136,10 +136,8 @@ function verifyMac(keys: Key[], token: string): Permission | undefined {
 export default fp(
   async (app) => {
     const { signingKeys, dataDir } = app.config
-    app.decorate(
-      'signedUrls',
-      createSignedUrls(signingKeys ?? [await readOrGenerateSecret(join(dataDir, 'signing-key'))]),
-    )
+    const secrets = signingKeys ?? [await readOrGenerateSecret('SIGNING_KEYS', join(dataDir, 'signing-key'))]
+    app.decorate('signedUrls', createSignedUrls(secrets))
   },
   { name: 'signed-urls', dependencies: ['config'] },
 )

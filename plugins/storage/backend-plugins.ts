@@ -3,7 +3,9 @@ import { registerHooks } from 'node:module'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
-import { ConfigError } from '../config.ts'
+import { within } from '../../lib/within.ts'
+import { ConfigError, reasonOf } from '../config.ts'
+import { startSeconds } from './backends.ts'
 
 /**
  * Gives the plugin that a module has as its default export.
@@ -11,7 +13,7 @@ import { ConfigError } from '../config.ts'
  */
 async function importPlugin(name: string): Promise<FastifyPluginAsync> {
   const url = resolveFrom(process.cwd(), name)
-  const module: { default?: unknown } = await import(url).catch((error) => {
+  const module: { default?: unknown } = await within(startSeconds, import(url)).catch((error) => {
     throw pluginError(name, 'cannot be loaded', error)
   })
   if (!('default' in module)) throw pluginError(name, 'has no default export, which must be a Fastify plugin')
@@ -53,12 +55,14 @@ async function register(app: FastifyInstance, name: string): Promise<string[]> {
 /** The same plugin, but its synchronous errors become rejections; Fastify would let them end the process. */
 function rejectOnThrow(plugin: FastifyPluginAsync): FastifyPluginAsync {
   const { length: _, ...properties } = Object.getOwnPropertyDescriptors(plugin)
-  return Object.defineProperties(async (app, options) => plugin(app, options), properties)
+  return Object.defineProperties(
+    async (app, options) => within(startSeconds, Promise.resolve(plugin(app, options))),
+    properties,
+  )
 }
 
 function pluginError(module: string, what: string, cause?: unknown): ConfigError {
-  const reason = cause instanceof Error ? cause.message : String(cause)
-  const why = cause === undefined ? '' : `: ${reason.split('\n')[0]}`
+  const why = cause === undefined ? '' : `: ${reasonOf(cause)}`
   return new ConfigError(`BACKEND_PLUGINS has ${module}, which ${what}${why}`, { cause })
 }
 

@@ -12,6 +12,9 @@ declare module 'fastify' {
 
 const metaSchema = new Ajv()
 
+/** How long code of others may take in the start: to be loaded, to register, and to create a backend. */
+export const startSeconds = 10
+
 function checkSchema(type: string, options: TSchema): void {
   try {
     metaSchema.validateSchema(options, true)

@@ -13,8 +13,10 @@ import { around } from '../../backends/layers/layer.ts'
 import { timeLimit } from '../../backends/layers/time-limit.ts'
 import { withRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
-import { type Config, ConfigError, explainRule, type HandOver } from '../config.ts'
+import { within } from '../../lib/within.ts'
+import { type Config, ConfigError, explainRule, type HandOver, reasonOf } from '../config.ts'
 import { checkBackend } from './backend-shape.ts'
+import { startSeconds } from './backends.ts'
 import { VolumeIdentity } from './identity.ts'
 import { isRemembered } from './identity-rows.ts'
 
@@ -126,7 +128,8 @@ async function createBackend(
     const log = app.log.child({ volume, backend: type })
     const idleSeconds = idleSecondsOf(app.config)
     const isKnown = await isRemembered(app.database, volume)
-    const created = await definition.create({ options, signal, log, idleSeconds, isKnown })
+    const creating = Promise.resolve(definition.create({ options, signal, log, idleSeconds, isKnown }))
+    const created = await within(startSeconds, creating)
     checkBackend(type, created)
     const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds
     const isLogged = app.config.logLevel === 'debug' || app.config.logLevel === 'trace'
@@ -142,8 +145,7 @@ async function createBackend(
     const identity = new VolumeIdentity(app.database, volume, backend)
     return { backend, identity }
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error)
-    throw new ConfigError(`${place} cannot be used: ${reason}`, { cause: error })
+    throw new ConfigError(`${place} cannot be used: ${reasonOf(error)}`, { cause: error })
   }
 }
 

@@ -1,9 +1,9 @@
+import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fp from 'fastify-plugin'
 import { Kysely, Migrator, sql } from 'kysely'
-import { ConfigError } from '../../config.ts'
-import { DatabaseUnavailable } from './failures.ts'
+import { ConfigError, reasonOf } from '../../config.ts'
 import { migrations } from './migrations.ts'
 import { openSqlite, watchFile } from './sqlite.ts'
 import type { Tables } from './tables.ts'
@@ -52,18 +52,29 @@ async function rejectLate(): Promise<never> {
   throw new Error('the database is held by somebody else')
 }
 
+/** @throws {ConfigError} */
+async function openDatabase(file: string) {
+  try {
+    const database = createDatabase(file)
+    await database.migrate()
+    return database
+  } catch (cause) {
+    const reason = statSync(file, { throwIfNoEntry: false })?.isDirectory() ? 'it is a directory' : whyNot(cause)
+    throw new ConfigError(`DATA_DIR has ${file}, which cannot be used as the database: ${reason}`, { cause, file })
+  }
+}
+
+/** Kysely calls a migration that is not one of ours missing. */
+function whyNot(error: unknown): string {
+  const reason = reasonOf(error)
+  const [, unknown] = /previously executed migration (\S+) is missing/.exec(reason) ?? []
+  return unknown === undefined ? reason : `a newer version of the service has used it (migration ${unknown})`
+}
+
 export default fp(
   async (app) => {
-    const file = join(app.config.dataDir, 'storage-proxy.sqlite')
-    try {
-      const database = createDatabase(file)
-      app.addHook('onClose', () => database.destroy())
-      await database.migrate()
-      app.decorate('database', database)
-    } catch (error) {
-      if (!(error instanceof DatabaseUnavailable)) throw error
-      throw new ConfigError(`DATA_DIR: the database ${file} cannot be used: ${error.message}`, { cause: error })
-    }
+    app.decorate('database', await openDatabase(join(app.config.dataDir, 'storage-proxy.sqlite')))
+    app.addHook('onClose', () => app.database.destroy())
   },
   { name: 'database', dependencies: ['config'] },
 )
