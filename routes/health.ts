@@ -1,11 +1,12 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { Health } from '../plugins/storage/volumes.ts'
+import { problemResponses } from './schemas.ts'
 
 const Check = Type.Object({
-  name: Type.String({ description: '`database`, or `volume:` and its name' }),
+  name: Type.String({ description: '`database`, or `volume:` and its name', examples: ['database'] }),
   healthy: Type.Boolean(),
-  reason: Type.Optional(Type.String()),
+  reason: Type.Optional(Type.String({ description: 'why it is not healthy', examples: ['no answer within 3 s'] })),
 })
 
 const Readiness = Type.Object({
@@ -21,8 +22,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['operations'],
+        operationId: 'getLiveness',
         summary: 'Whether the process runs',
-        response: { 200: Type.Object({ status: Type.Literal('alive') }) },
+        security: [],
+        response: { 200: Type.Object({ status: Type.Literal('alive') }), '4xx': problemResponses['4xx'] },
       },
     },
     async () => ({ status: 'alive' as const }),
@@ -33,8 +36,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['operations'],
+        operationId: 'getReadiness',
         summary: 'Whether the service can do its work, and what it lacks',
-        response: { 200: Readiness, 503: Readiness },
+        security: [],
+        response: { 200: Readiness, 503: Readiness, '4xx': problemResponses['4xx'] },
       },
     },
     async (_request, reply) => {

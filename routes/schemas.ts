@@ -11,13 +11,14 @@ export const Uuid = Type.String({
   examples: ['0198c7a2-51d3-7c4e-9a27-6f1d0f3b8e11'],
 })
 
-export const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'bytes' })
+export const Bytes = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: 'bytes', examples: [5] })
 
 /** What passes this schema keeps the rules of paths: the keyword asks them. */
 export const Path = Type.Unsafe<EntryPath>({
   type: 'string',
   [pathKeyword]: true,
   description: 'relative to the vfolder, `/`-separated, UTF-8',
+  examples: ['data/train.csv'],
 })
 
 export const PathOrRoot = Type.Unsafe<EntryPath | ''>({
@@ -44,7 +45,20 @@ export const Entry = Type.Object(
     mode: Type.Optional(Type.Integer({ description: 'permission bits, where the storage keeps them' })),
     target: Type.Optional(Type.String({ description: 'of symlinks: where it leads, as it is written in it' })),
   },
-  { $id: 'Entry', title: 'Entry' },
+  {
+    $id: 'Entry',
+    title: 'Entry',
+    examples: [
+      {
+        path: 'data/train.csv',
+        type: 'file',
+        size: 5,
+        modifiedAt: '2026-01-02T03:04:05.678Z',
+        etag: '1b9f-18f3a5c2d1e00000-5',
+        mode: 0o644,
+      },
+    ],
+  },
 )
 
 export const Limit = (maximum: number, value: number) => Type.Integer({ minimum: 1, maximum, default: value })

@@ -140,5 +140,5 @@ export default fp(
   async (app) => {
     app.server.on('connect', (request, socket) => handleConnect(app, request, socket))
   },
-  { name: 'client-errors', dependencies: ['errors', 'connection-abort'] },
+  { name: 'client-errors', dependencies: ['config', 'errors', 'connection-abort'] },
 )

@@ -24,7 +24,21 @@ export const ProblemDocument = Type.Object(
     code: Type.String({ description: 'stable; compare this one' }),
     requestId: Type.String(),
   },
-  { $id: 'Problem', title: 'Problem', additionalProperties: true },
+  {
+    $id: 'Problem',
+    title: 'Problem',
+    additionalProperties: true,
+    examples: [
+      {
+        type: 'urn:storage-proxy:problem:vfolder_not_found',
+        title: 'There is no such vfolder',
+        status: 404,
+        detail: 'There is no vfolder 0198c7a2-51d3-7c4e-9a27-6f1d0f3b8e11.',
+        code: 'vfolder_not_found',
+        requestId: 'tour-1',
+      },
+    ],
+  },
 )
 
 export function toDocument(

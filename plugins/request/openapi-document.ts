@@ -1,7 +1,11 @@
+import type { FastifySchema } from 'fastify'
 import { ProblemDocument, problemMediaType } from './errors.ts'
+import { exampleOf } from './openapi-examples.ts'
 
 /** An extension of a route's schema: OpenAPI's description of a body that the handler reads and no schema validates. */
 export const requestBody = 'x-request-body'
+
+type Operation = Record<string, unknown>
 
 declare module 'fastify' {
   interface FastifySchema {
@@ -24,15 +28,44 @@ export const formBody = {
 }
 
 /**
- * Adds what @fastify/swagger cannot know from the routes' schemas: which bodies the handlers read themselves, that
- * problems have a media type of their own, and that a field with a default is not required.
+ * Gives the wildcard of a route, which is a path inside a vfolder, a name: OpenAPI has no wildcards. A client that
+ * encodes the slashes of the path is understood too.
  */
-export function completeDocument<T extends { paths?: unknown }>(document: T): T {
-  for (const path of objectsIn(document.paths)) for (const operation of objectsIn(path)) completeOperation(operation)
+export function nameWildcard({ schema, url }: { schema: FastifySchema; url: string }) {
+  const { params } = schema
+  if (!url.endsWith('/*') || !isObject(params) || !isObject(params.properties)) return { schema, url }
+  const { '*': path, ...properties } = params.properties
+  const required = Array.isArray(params.required) ? params.required.map((name) => (name === '*' ? 'path' : name)) : []
+  const named = { ...params, required, properties: { ...properties, path } }
+  return { schema: { ...schema, params: named }, url: url.replace(/\*$/, ':path') }
+}
+
+interface Document {
+  paths?: unknown
+  components?: { schemas?: unknown }
+}
+
+/**
+ * Adds what @fastify/swagger cannot know from the routes' schemas: which bodies the handlers read themselves, that
+ * problems have a media type of their own, that a field with a default is not required, and examples of whole bodies.
+ */
+export function completeDocument<T extends Document>(document: T): T {
+  const schemas = isObject(document.components?.schemas) ? document.components.schemas : {}
+  for (const path of objectsIn(document.paths)) {
+    nameHead(path)
+    for (const operation of objectsIn(path)) completeOperation(operation, schemas)
+  }
   return document
 }
 
-function completeOperation(operation: Record<string, unknown>): void {
+/** A route for GET and HEAD has one operation, and a HEAD that stands alone has its own. */
+function nameHead(path: Operation): void {
+  const { get, head } = path
+  if (!isObject(get) || !isObject(head) || head.operationId !== get.operationId) return
+  path.head = { ...head, operationId: `${get.operationId}Headers` }
+}
+
+function completeOperation(operation: Operation, schemas: Record<string, unknown>): void {
   for (const parameter of objectsIn(operation.parameters)) {
     if (isObject(parameter.schema) && 'default' in parameter.schema) parameter.required = false
   }
@@ -42,12 +75,23 @@ function completeOperation(operation: Record<string, unknown>): void {
   }
   if (isObject(operation.requestBody)) {
     for (const content of objectsIn(operation.requestBody.content)) forgetDefaulted(content.schema)
+    addExamples(operation.requestBody.content, schemas)
   }
   if (!isObject(operation.responses)) return
   for (const response of objectsIn(operation.responses)) {
     if (!isObject(response.content)) continue
     const json = response.content['application/json']
     if (isProblem(json)) response.content = { [problemMediaType]: json }
+    addExamples(response.content, schemas)
+  }
+}
+
+function addExamples(content: unknown, schemas: Record<string, unknown>): void {
+  if (!isObject(content)) return
+  for (const [type, media] of Object.entries(content)) {
+    if (!/json$/.test(type) || !isObject(media)) continue
+    const example = exampleOf(media.schema, schemas)
+    if (example !== undefined) media.example = example
   }
 }
 

@@ -2,12 +2,14 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import fp from 'fastify-plugin'
 import manifest from '../../package.json' with { type: 'json' }
-import { completeDocument } from './openapi-document.ts'
+import { completeDocument, nameWildcard } from './openapi-document.ts'
 
 /** The OpenAPI document at /openapi.json and a page to read it at /docs, both made from the routes' schemas. */
 export default fp(
   async (app) => {
+    const { publicUrl } = app.config
     await app.register(swagger, {
+      transform: nameWildcard,
       openapi: {
         openapi: '3.1.0',
         info: {
@@ -15,10 +17,14 @@ export default fp(
           description: 'The file service between a control plane and its storage.',
           version: manifest.version,
         },
+        servers: [
+          { url: '/', description: 'the address that this document is at' },
+          ...(publicUrl === undefined ? [] : [{ url: publicUrl, description: 'where signed URLs lead' }]),
+        ],
         components: {
           securitySchemes: {
-            manager: { type: 'http', scheme: 'bearer' },
-            signedUrl: { type: 'apiKey', in: 'query', name: 'token' },
+            manager: { type: 'http', scheme: 'bearer', description: 'a token of the manager' },
+            signedUrl: { type: 'apiKey', in: 'query', name: 'token', description: 'the token of a signed URL' },
           },
         },
         tags: [
@@ -40,5 +46,5 @@ export default fp(
       scope.get('/openapi.json', { schema: { hide: true } }, async () => app.swagger())
     })
   },
-  { name: 'openapi', dependencies: ['errors', 'listeners'] },
+  { name: 'openapi', dependencies: ['config', 'errors', 'listeners'] },
 )

@@ -14,9 +14,13 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         ...schema,
+        operationId: 'completeDirectUpload',
         summary: 'Make a file of what was sent to the storage',
         description: 'When all parts are there. The same call twice makes one file.',
-        response: { 201: Type.Object({ path: Type.String(), size: Bytes }), ...problemResponses },
+        response: {
+          201: Type.Object({ path: Type.String({ examples: ['data/train.csv'] }), size: Bytes }),
+          ...problemResponses,
+        },
       },
     },
     async (request, reply) => {
@@ -30,6 +34,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         ...schema,
+        operationId: 'giveUpDirectUpload',
         summary: 'Give up an upload to the storage',
         response: { 204: Type.Null(), ...problemResponses },
       },

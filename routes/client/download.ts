@@ -25,6 +25,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     url: '/:folder/*',
     schema: {
       tags: ['client'],
+      operationId: 'download',
       summary: 'Download a file, or an archive of entries, by a signed URL',
       description:
         'A file is resumable: with ETag, Last-Modified, ranges and preconditions (RFC 9110). An archive is made while ' +

@@ -22,6 +22,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       config: { readsBody: true },
       schema: {
         tags: ['client'],
+        operationId: 'postForm',
         summary: 'Upload files in a browser form by a signed URL',
         description: 'The path is the directory that the files go into, each under the `filename` of its part.',
         consumes: ['multipart/form-data'],

@@ -29,6 +29,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       config: { readsBody: true },
       schema: {
         tags: ['client'],
+        operationId: 'putFile',
         summary: 'Upload a file by a signed URL',
         description:
           'The body, of any media type, becomes the file, whole or not at all; a file of that name is replaced. With ' +

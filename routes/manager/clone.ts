@@ -11,6 +11,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['folders'],
+        operationId: 'cloneFolder',
         summary: 'Clone a vfolder',
         description:
           'A job fills the new vfolder, which is `cloning` and in use by nobody until it is whole. The same call twice ' +
@@ -19,7 +20,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         body: Type.Object(
           {
             id: Type.Optional(Uuid),
-            volume: Type.Optional(Type.String({ description: 'default: that of the source' })),
+            volume: Type.Optional(Type.String({ description: 'default: that of the source', examples: ['default'] })),
             quota: Type.Optional(QuotaChange),
             quotaScope: Type.Optional(
               Type.Union([QuotaScope, Type.Null()], { description: 'default: that of the source' }),

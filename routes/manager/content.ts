@@ -10,6 +10,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     url: '/folders/:id/content/*',
     schema: {
       tags: ['files'],
+      operationId: 'readFile',
       summary: 'Read a file as the manager',
       description: 'With ranges and preconditions, as by a signed URL.',
       params: Type.Object({ id: Uuid, '*': Path }),
@@ -31,12 +32,16 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'getMount',
         summary: 'Where a host mounts or reaches the vfolder, or an entry of it',
         params: FolderParams,
         querystring: Type.Object({ path: Type.Optional(Path) }, { additionalProperties: false }),
         response: {
           200: Type.Union([
-            Type.Object({ type: Type.Literal('path'), path: Type.String() }),
+            Type.Object({
+              type: Type.Literal('path'),
+              path: Type.String({ examples: ['/srv/files/folders/3f/a1/0198c7a2-51d3-7c4e-9a27-6f1d0f3b8e11'] }),
+            }),
             Type.Object({ type: Type.Literal('s3'), bucket: Type.String(), prefix: Type.String() }),
           ]),
           ...problemResponses,

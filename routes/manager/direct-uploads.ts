@@ -9,7 +9,7 @@ const Body = Type.Object({ path: Path, size: Bytes }, { additionalProperties: fa
 
 const Upload = Type.Object({
   id: Uuid,
-  path: Type.String(),
+  path: Type.String({ examples: ['data/train.csv'] }),
   size: Bytes,
   parts: Type.Array(
     Type.Object({
@@ -34,6 +34,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'beginDirectUpload',
         summary: 'Begin an upload that a client sends to the storage itself',
         description:
           'On a volume that has `presignUpload`. The room for all bytes is reserved until the upload is completed, given ' +

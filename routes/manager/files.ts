@@ -24,6 +24,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'statEntry',
         summary: 'Describe one entry',
         params: FolderParams,
         querystring: Type.Object({ path: Path }, { additionalProperties: false }),
@@ -38,6 +39,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'createDirectory',
         summary: 'Create a directory, and those that lead to it',
         description: '201 when it is new, 200 when it was there.',
         params: FolderParams,
@@ -56,6 +58,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'moveEntry',
         summary: 'Rename an entry',
         description: 'An existing directory is never replaced, a file only with `overwrite`.',
         params: FolderParams,
@@ -74,6 +77,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'copyEntry',
         summary: 'Copy a file, or a directory with all that is in it',
         params: FolderParams,
         body: Target,
@@ -94,6 +98,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       bodyLimit: 16 * 1024 * 1024,
       schema: {
         tags: ['files'],
+        operationId: 'deleteEntries',
         summary: 'Delete many entries',
         description:
           'In order; what is not there is told as `missing` and is no error. The first error ends it, and its problem ' +
@@ -107,7 +112,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           { additionalProperties: false },
         ),
         response: {
-          200: Type.Object({ deleted: Type.Array(Type.String()), missing: Type.Array(Type.String()) }),
+          200: Type.Object(
+            { deleted: Type.Array(Type.String()), missing: Type.Array(Type.String()) },
+            { examples: [{ deleted: ['data/train.csv'], missing: [] }] },
+          ),
           ...problemResponses,
         },
       },

@@ -6,17 +6,19 @@ export const Limited = Type.Union([Type.Integer({ minimum: 0, maximum: Number.MA
 
 export const QuotaChange = Type.Object(
   { bytes: Type.Optional(Limited), files: Type.Optional(Limited) },
-  { additionalProperties: false, description: 'limits; null is none' },
+  { additionalProperties: false, description: 'limits; null is none', examples: [{ bytes: 1_000_000_000 }] },
 )
 
 export const QuotaScope = Type.String({
   pattern: '^[A-Za-z0-9._:@-]{1,128}$',
   description: 'an owner whose limits span several vfolders',
+  examples: ['user:ada'],
 })
 
 export const Metadata = Type.Record(Type.String(), Type.Unknown(), {
   maxProperties: 64,
   description: "the manager's own notes, kept as they are",
+  examples: [{ name: 'experiments' }],
 })
 
 export const Folder = Type.Object(
@@ -36,5 +38,20 @@ export const Folder = Type.Object(
     metadata: Metadata,
     createdAt: Time,
   },
-  { $id: 'Folder', title: 'Folder' },
+  {
+    $id: 'Folder',
+    title: 'Folder',
+    examples: [
+      {
+        id: '0198c7a2-51d3-7c4e-9a27-6f1d0f3b8e11',
+        volume: 'default',
+        state: 'ready',
+        quota: { bytes: 1_000_000_000, files: null },
+        quotaScope: 'user:ada',
+        usage: { bytes: 5, files: 1, syncedAt: null },
+        metadata: { name: 'experiments' },
+        createdAt: '2026-01-02T03:04:05.678Z',
+      },
+    ],
+  },
 )

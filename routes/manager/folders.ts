@@ -12,12 +12,15 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['folders'],
+        operationId: 'createFolder',
         summary: 'Create a vfolder',
         description: 'The same call twice is one vfolder: 201 the first time, 200 from then on.',
         body: Type.Object(
           {
             id: Type.Optional(Uuid),
-            volume: Type.Optional(Type.String({ description: 'default: the volume `default`, else the first' })),
+            volume: Type.Optional(
+              Type.String({ description: 'default: the volume `default`, else the first', examples: ['default'] }),
+            ),
             quota: Type.Optional(QuotaChange),
             quotaScope: Type.Optional(QuotaScope),
             metadata: Type.Optional(Metadata),
@@ -51,6 +54,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['folders'],
+        operationId: 'listFolders',
         summary: 'List vfolders by page, in the order of their IDs',
         querystring: Type.Object(
           {
@@ -86,6 +90,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['folders'],
+        operationId: 'getFolder',
         summary: 'Describe a vfolder, with its quota and usage',
         params: FolderParams,
         response: { 200: ref(Folder), ...problemResponses },
@@ -99,6 +104,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['folders'],
+        operationId: 'updateFolder',
         summary: 'Change the quota or the metadata',
         description: 'A quota member that is absent stays; `metadata` is replaced as a whole.',
         params: FolderParams,
@@ -120,6 +126,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['folders'],
+        operationId: 'deleteFolder',
         summary: 'Delete a vfolder and all that is in it',
         description: 'It is gone when the answer comes; a job frees its bytes.',
         params: FolderParams,
@@ -137,6 +144,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['folders'],
+        operationId: 'syncFolder',
         summary: 'Compare the usage with what is stored, now',
         params: FolderParams,
         response: { 202: Type.Object({ job: ref(Job) }), ...problemResponses },

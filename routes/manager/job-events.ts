@@ -21,6 +21,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['jobs'],
+        operationId: 'followJob',
         summary: 'Follow a job, as server-sent events',
         description:
           'Each event is a Job: `progress` when it has changed, and at the end one that is named as its state. With ' +

@@ -12,6 +12,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['jobs'],
+        operationId: 'listJobs',
         summary: 'List jobs by page, the newest first',
         querystring: Type.Object(
           {
@@ -44,6 +45,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['jobs'],
+        operationId: 'getJob',
         summary: 'Describe a job',
         params: Params,
         response: { 200: ref(Job), ...problemResponses },
@@ -57,6 +59,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['jobs'],
+        operationId: 'cancelJob',
         summary: 'Cancel a job',
         description: 'A running one ends within a second. What it has half done, it undoes.',
         params: Params,

@@ -14,6 +14,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'listEntries',
         summary: 'List entries by page, or all of them as NDJSON',
         description:
           "In byte order of the paths, where a directory's counts as ending in `/`. With `Accept: application/x-ndjson` " +

@@ -14,6 +14,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['volumes'],
+        operationId: 'listOrphans',
         summary: 'List the vfolders of a volume that the database does not know',
         description: 'As after a restore of the database. A page may have fewer than `limit`, or none, and a next one.',
         params: Type.Object({ volume: Type.String() }),
@@ -42,6 +43,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['volumes'],
+        operationId: 'adoptOrphan',
         summary: 'Make a vfolder of it again, without limits',
         params: OrphanParams,
         response: { 201: Type.Object({ folder: ref(Folder), job: ref(Job) }), ...problemResponses },
@@ -58,6 +60,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['volumes'],
+        operationId: 'removeOrphan',
         summary: 'Remove it from the volume',
         params: OrphanParams,
         response: { 202: Type.Object({ job: ref(Job) }), ...problemResponses },

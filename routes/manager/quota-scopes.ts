@@ -11,7 +11,11 @@ const ScopeBody = Type.Object(
     quota: Type.Object({ bytes: Limited, files: Limited }),
     usage: Type.Object({ bytes: Bytes, files: Type.Integer({ minimum: 0 }) }, { description: 'of all its vfolders' }),
   },
-  { $id: 'QuotaScope', title: 'QuotaScope' },
+  {
+    $id: 'QuotaScope',
+    title: 'QuotaScope',
+    examples: [{ scope: 'user:ada', quota: { bytes: 1_000_000_000, files: null }, usage: { bytes: 5, files: 1 } }],
+  },
 )
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
@@ -22,6 +26,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['quota scopes'],
+        operationId: 'putQuotaScope',
         summary: 'Set the limits over all vfolders of one owner',
         description: 'A limit that is absent or null is none. It may be below the usage: then nothing more is taken.',
         params: Params,
@@ -38,6 +43,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['quota scopes'],
+        operationId: 'getQuotaScope',
         summary: 'The limits of one owner, and the usage of all its vfolders',
         params: Params,
         response: { 200: ref(ScopeBody), ...problemResponses },
@@ -51,6 +57,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['quota scopes'],
+        operationId: 'deleteQuotaScope',
         summary: 'Take the limits of one owner away; its vfolders stay',
         params: Params,
         response: { 204: Type.Null(), ...problemResponses },

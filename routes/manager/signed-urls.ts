@@ -43,7 +43,7 @@ const Body = Type.Object(
       }),
     ),
   },
-  { additionalProperties: false },
+  { additionalProperties: false, examples: [{ operation: 'download', paths: ['data/train.csv'], expiresIn: 3600 }] },
 )
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
@@ -52,6 +52,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'signUrls',
         summary: 'Sign URLs for who has no manager token',
         description:
           'Each permits one operation on one path of one vfolder, or an archive of several, until it expires.',
@@ -63,6 +64,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
               Type.Object({
                 path: Type.String({
                   description: 'of an archive of several the directory that they have in common; empty for the vfolder',
+                  examples: ['data/train.csv'],
                 }),
                 method: Type.Union([Type.Literal('GET'), Type.Literal('PUT')]),
                 url: Type.String({ format: 'uri' }),

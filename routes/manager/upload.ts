@@ -17,6 +17,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       config: { readsBody: true },
       schema: {
         tags: ['files'],
+        operationId: 'uploadForm',
         summary: 'Upload files in one multipart form',
         description:
           "Each file goes to `path`, then its part's `filename`, which may have directories. A file is there whole or " +

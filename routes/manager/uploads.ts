@@ -5,7 +5,7 @@ import { Bytes, FolderParams, Limit, problemResponses, Time, Uuid } from '../sch
 
 const OpenUpload = Type.Object({
   id: Uuid,
-  path: Type.String(),
+  path: Type.String({ examples: ['data/train.csv'] }),
   kind: Type.Union(
     ['whole', 'partial', 'final', 'direct'].map((kind) => Type.Literal(kind)),
     {
@@ -16,8 +16,8 @@ const OpenUpload = Type.Object({
   size: Type.Union([Bytes, Type.Null()], { description: 'null while the client has not said it' }),
   offset: { ...Bytes, description: 'the bytes before it are durable' },
   reserved: Type.Object({ bytes: Bytes, files: Type.Integer() }, { description: 'room that is set aside for it' }),
-  requestId: Type.String({ description: 'of the request that began it' }),
-  originRequestId: Type.String({ description: 'of the request that signed its URL' }),
+  requestId: Type.String({ description: 'of the request that began it', examples: ['tour-2'] }),
+  originRequestId: Type.String({ description: 'of the request that signed its URL', examples: ['tour-1'] }),
   createdAt: Time,
   expiresAt: Time,
 })
@@ -29,6 +29,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'listUploads',
         summary: 'List the open uploads, and the room that they have set aside',
         params: FolderParams,
         querystring: Type.Object(
@@ -71,6 +72,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['files'],
+        operationId: 'endUpload',
         summary: 'End an upload, whoever has its URL',
         params: Type.Object({ id: Uuid, upload: Uuid }),
         response: { 204: Type.Null(), ...problemResponses },

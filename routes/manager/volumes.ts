@@ -4,7 +4,7 @@ import { capabilities, capabilitiesOf } from '../../backends/capabilities.ts'
 import type { Volume } from '../../plugins/storage/volumes.ts'
 import { Bytes, problemResponses, ref } from '../schemas.ts'
 
-const Identity = Type.Union([Type.String(), Type.Null()])
+const Identity = Type.Union([Type.String(), Type.Null()], { examples: ['0198c7a2-9f00-7d11-8a52-0c1d2e3f4a5b'] })
 
 const VolumeBody = Type.Object(
   {
@@ -17,7 +17,19 @@ const VolumeBody = Type.Object(
       reason: Type.Optional(Type.String({ description: 'why it is not healthy' })),
     }),
   },
-  { $id: 'Volume', title: 'Volume' },
+  {
+    $id: 'Volume',
+    title: 'Volume',
+    examples: [
+      {
+        name: 'default',
+        backend: 'posix',
+        capabilities: ['clone', 'usage', 'capacity', 'mount'],
+        capacity: { totalBytes: 1_000_000_000_000, availableBytes: 600_000_000_000 },
+        health: { healthy: true },
+      },
+    ],
+  },
 )
 
 const VolumeParams = Type.Object({ volume: Type.String() })
@@ -37,6 +49,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['volumes'],
+        operationId: 'listVolumes',
         summary: 'List the volumes',
         response: { 200: Type.Object({ volumes: Type.Array(ref(VolumeBody)) }), ...problemResponses },
       },
@@ -51,6 +64,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['volumes'],
+        operationId: 'getVolume',
         summary: 'Describe one volume',
         params: VolumeParams,
         response: { 200: ref(VolumeBody), ...problemResponses },
@@ -64,6 +78,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['volumes'],
+        operationId: 'getVolumeIdentity',
         summary: 'Compare the storage in the place of a volume with what the database knows',
         params: VolumeParams,
         response: {
@@ -83,6 +98,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     {
       schema: {
         tags: ['volumes'],
+        operationId: 'acceptVolume',
         summary: 'Take the storage that is there for the volume from now on',
         description:
           'For a volume that is refused since it is not the one that the database knows. `found` is what `GET ' +

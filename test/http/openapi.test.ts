@@ -40,8 +40,8 @@ t.test('the OpenAPI document tells what is sent and answered', async (t) => {
     const url = `${server.url}/folders/${folder}/content/${encodeURIComponent('dir/a.txt')}`
     const signed = await server.sign(folder, 'dir/a.txt')
     for (const [route, target] of [
-      ['/folders/{id}/content/{*}', url],
-      ['/download/{folder}/{*}', signed],
+      ['/folders/{id}/content/{path}', url],
+      ['/download/{folder}/{path}', signed],
     ] as const) {
       const { headers } = await call('GET', route, target, 200, { headers: asManager })
       await call('HEAD', route, target, 200, { headers: asManager })
@@ -49,15 +49,15 @@ t.test('the OpenAPI document tells what is sent and answered', async (t) => {
       await call('GET', route, target, 304, { headers: { ...asManager, 'if-none-match': headers.get('etag')! } })
       await call('GET', route, target, 416, { headers: { ...asManager, range: 'bytes=9-' } })
     }
-    await call('GET', '/download/{folder}/{*}', await server.signArchive(folder), 200)
+    await call('GET', '/download/{folder}/{path}', await server.signArchive(folder), 200)
   })
 
   await t.test('of an upload', async () => {
     const put = await server.sign(folder, 'b.png', { operation: 'upload' })
     const png = { headers: { 'content-type': 'image/png' }, body: Buffer.from('x') }
-    for (const status of [201, 200]) await call('PUT', '/upload/{folder}/{*}', put, status, png)
+    for (const status of [201, 200]) await call('PUT', '/upload/{folder}/{path}', put, status, png)
     const form = await server.sign(folder, 'dir', { operation: 'upload' })
-    await call('POST', '/upload/{folder}/{*}', form, 201, { body: formOf({ 'c.txt': 'c' }) })
+    await call('POST', '/upload/{folder}/{path}', form, 201, { body: formOf({ 'c.txt': 'c' }) })
     const manager = { headers: asManager, body: formOf({ 'd.txt': 'd' }) }
     await call('POST', '/folders/upload', `${server.url}/folders/upload?folder=${folder}`, 201, manager)
   })

@@ -31,7 +31,24 @@ export const Job = Type.Object(
     startedAt: MaybeTime,
     finishedAt: MaybeTime,
   },
-  { $id: 'Job', title: 'Job' },
+  {
+    $id: 'Job',
+    title: 'Job',
+    examples: [
+      {
+        id: '0198c7a3-0b1c-7e2d-8f3a-4b5c6d7e8f90',
+        kind: 'clone-vfolder',
+        folder: '0198c7a2-51d3-7c4e-9a27-6f1d0f3b8e11',
+        state: 'running',
+        progress: { filesDone: 1, filesTotal: 2, bytesDone: 5, bytesTotal: 10 },
+        requestId: 'tour-1',
+        attempts: 1,
+        createdAt: '2026-01-02T03:04:05.678Z',
+        startedAt: '2026-01-02T03:04:05.700Z',
+        finishedAt: null,
+      },
+    ],
+  },
 )
 export type Job = Static<typeof Job>
 export type JobRow = Selectable<Tables['jobs']>

@@ -26,6 +26,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
       config: { readsBody: true },
       schema: {
         tags: ['client'],
+        operationId: 'beginTusUpload',
         summary: 'Begin a resumable upload (tus 1.0.0) by a signed URL',
         description: 'Its destination is the path that was signed. `Location` is its own URL, with a token of its own.',
         [requestBody]: bytesBody(uploadMediaType, { required: false }),

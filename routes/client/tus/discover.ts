@@ -7,9 +7,16 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   const schema = {
     tags: ['client'],
     summary: 'What of tus is supported',
+    security: [],
     response: { 204: Type.Null(), ...problemResponses },
   }
   const params = Type.Object({ upload: Uuid })
-  app.options('/tus', { schema }, async (_request, reply) => reply.code(204).send())
-  app.options('/tus/:upload', { schema: { ...schema, params } }, async (_request, reply) => reply.code(204).send())
+  app.options('/tus', { schema: { ...schema, operationId: 'discoverTus' } }, async (_request, reply) =>
+    reply.code(204).send(),
+  )
+  app.options(
+    '/tus/:upload',
+    { schema: { ...schema, operationId: 'discoverTusOfUpload', params } },
+    async (_request, reply) => reply.code(204).send(),
+  )
 }

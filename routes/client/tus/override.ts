@@ -23,6 +23,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
 
   const schema = {
     ...uploadSchema,
+    operationId: 'overrideTusMethod',
     summary: 'The same, named by X-HTTP-Method-Override',
     description: 'HEAD, PATCH or DELETE',
     [requestBody]: bytesBody(uploadMediaType, { required: false }),

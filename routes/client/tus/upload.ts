@@ -19,23 +19,26 @@ export const uploadSchema = {
 export default async function routes(app: FastifyInstance): Promise<void> {
   guardBegunUploads(app)
 
-  const schema = (summary: string, status: number) => ({
+  const schema = (operationId: string, summary: string, status: number) => ({
     ...uploadSchema,
+    operationId,
     summary,
     response: { [status]: Type.Null(), ...problemResponses },
   })
 
-  app.head(
-    uploadUrl,
-    { config: { swagger: { exposeHeadRoute: true } }, schema: schema('Where a resumable upload goes on', 200) },
-    head,
-  )
+  // As a list, since @fastify/swagger takes a mere HEAD for the shadow of a GET.
+  app.route({
+    method: ['HEAD'],
+    url: uploadUrl,
+    schema: schema('getTusOffset', 'Where a resumable upload goes on', 200),
+    handler: head,
+  })
   const patched = {
-    ...schema('Go on with a resumable upload', 204),
+    ...schema('appendToTusUpload', 'Go on with a resumable upload', 204),
     [requestBody]: bytesBody(uploadMediaType, { required: true }),
   }
   app.patch(uploadUrl, { config: uploadConfig, schema: patched }, patch)
-  app.delete(uploadUrl, { schema: schema('End a resumable upload', 204) }, terminate)
+  app.delete(uploadUrl, { schema: schema('endTusUpload', 'End a resumable upload', 204) }, terminate)
 }
 
 export async function head(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
