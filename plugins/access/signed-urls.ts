@@ -82,7 +82,7 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
     verify(token: string | undefined, use: Pick<Permission, 'operation' | 'folder' | 'path'>): Permission {
       const permission = this.permission(token, use.operation)
       if (permission.folder !== use.folder || permission.path !== use.path) {
-        throw new Problem('token_not_for_this', 'The token is for another path.')
+        throw new Problem('token_not_for_this', 'The token is for another vfolder or path.')
       }
       return permission
     },
@@ -91,7 +91,9 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
     permission(token: string | undefined, operation: Permission['operation']): Permission {
       if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
       const permission = verified.get(token) ?? verifyMac(keys, token)
-      if (permission === undefined) throw new Problem('token_invalid', 'The token was altered, or its key is retired.')
+      if (permission === undefined) {
+        throw new Problem('token_invalid', 'The token was not signed here, or was altered, or its key is retired.')
+      }
       if (token.length <= maxCachedLength) verified.set(token, permission)
       if (now() >= permission.expiresAt * 1000) {
         const time = new Date(permission.expiresAt * 1000).toISOString()

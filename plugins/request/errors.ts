@@ -90,7 +90,7 @@ export function toRequestProblem(error: unknown, request: FastifyRequest): Probl
 
 function toFrameworkProblem(error: FastifyError, request: FastifyRequest): Problem | undefined {
   if (error instanceof Problem || error instanceof BackendError) return undefined
-  if (error.validation !== undefined) return toValidationProblem(error)
+  if (error.validation !== undefined) return toValidationProblem(error, request)
   const code = frameworkCodes[error.code]
   const detail = frameworkDetails[error.code]?.(request) ?? error.message
   if (code !== undefined) return new Problem(code, detail, { cause: error })
@@ -103,7 +103,7 @@ function isFastifyError(error: unknown): error is FastifyError {
 }
 
 /** Names the field, as the caller wrote it, and the rule. */
-function toValidationProblem(error: FastifyError): Problem {
+function toValidationProblem(error: FastifyError, request: FastifyRequest): Problem {
   const [first] = error.validation ?? []
   const path = (first?.instancePath ?? '').slice(1).replaceAll('/', '.').replace('*', 'path')
   const { missingProperty, additionalProperty } = first?.params ?? {}
@@ -112,9 +112,16 @@ function toValidationProblem(error: FastifyError): Problem {
   const broken = allowed.length > 0 ? `must be one of ${allowed.join(', ')}` : (first?.message ?? 'must be valid')
   const rule = additionalProperty === undefined ? broken : 'is not a known field'
   const part = error.validationContext ?? 'request'
-  const detail = missingProperty === undefined ? `${part} ${field} ${rule}` : `${part} must have ${field}`
+  const sentence = missingProperty === undefined ? `${part} ${field} ${rule}` : `${part} must have ${field}`
+  // Who mistyped a URL does not know that a part of it is an ID.
+  const detail = part === 'params' ? `${sentence}; the URL was taken for ${templateOf(request)}` : sentence
   const code = first?.keyword === pathKeyword ? 'invalid_path' : 'validation_failed'
   return new Problem(code, detail.replace('  ', ' '), { members: { field, rule, in: part } })
+}
+
+/** The route, as the OpenAPI document has it. */
+function templateOf({ method, routeOptions: { url = '' } }: FastifyRequest): string {
+  return `${method} ${url.replace(/:(\w+)/g, '{$1}').replace(/\*$/, '{path}')}`
 }
 
 /** Where one of several literals is expected, each of them is reported as not met. */

@@ -49,7 +49,10 @@ function createOrphans(app: FastifyInstance) {
         metadata: {},
       }
       if (await rows.create(trx, unlimited, state)) return enqueue(trx)
-      throw new Problem('vfolder_exists', `The vfolder ${id} is known.`)
+      throw new Problem(
+        'vfolder_exists',
+        `The vfolder ${id} is in the database; only what is not can be adopted or removed here.`,
+      )
     })
   }
 

@@ -62,7 +62,7 @@ function createVfolders(app: FastifyInstance) {
     const maker = await rows.findCloneJob(db, id)
     const found = maker === undefined ? undefined : await app.jobs.find(maker)
     if (found !== undefined && isPayload.Check(found.payload) && found.payload.source === source) return found.job
-    throw vfolderExists(id, 'already')
+    throw vfolderExists(id, 'and is no clone of this one')
   }
 
   /** Makes the place of a vfolder whose row there is. */
@@ -107,10 +107,8 @@ function createVfolders(app: FastifyInstance) {
       const created = await rows.create(db, input)
       const existing = await rows.find(db, input.id)
       if (existing?.volume !== input.volume.name || existing.state === 'deleting') {
-        throw vfolderExists(
-          input.id,
-          existing?.state === 'deleting' ? 'and is being deleted' : `on volume ${existing?.volume}`,
-        )
+        const isThere = existing !== undefined && existing.state !== 'deleting'
+        throw vfolderExists(input.id, isThere ? `on volume ${existing.volume}` : 'and is being deleted')
       }
       if (existing.state !== 'creating') return { vfolder: existing, created }
       try {
@@ -157,7 +155,8 @@ function createVfolders(app: FastifyInstance) {
      */
     async clone(source: Vfolder, input: NewVfolder, signal: AbortSignal): Promise<{ job: Job; vfolder: Vfolder }> {
       const { id } = input
-      if (source.state !== 'ready') throw vfolderCloning(source.id)
+      if (source.state === 'cloning') throw vfolderCloning(source.id)
+      if (source.state !== 'ready') throw vfolderNotFound(source.id)
       if (id === source.id) throw new Problem('invalid_operation', 'A vfolder cannot be cloned onto itself.')
       const existing = await rows.find(db, id)
       if (existing !== undefined) return { job: await getCloneJob(existing, source.id), vfolder: existing }

@@ -144,7 +144,9 @@ async function checkPreconditions(
 }
 
 function preconditionFailed(path: string, entry: Entry | undefined): Problem {
-  const found = entry === undefined ? 'does not exist' : 'exists'
+  const etag = entry?.etag === undefined ? '' : ` with the ETag "${entry.etag}"`
+  const found =
+    entry === undefined ? 'does not exist' : `exists${etag}, last modified at ${entry.modifiedAt.toISOString()}`
   return new Problem('precondition_failed', `${path} ${found}, which is not what the request expects.`)
 }
 

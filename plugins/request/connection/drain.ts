@@ -28,7 +28,7 @@ export function drain({ raw, log, routeOptions, server }: FastifyRequest): void 
   raw.resume()
   const milliseconds = routeOptions.config.mayMissAnswer ? shortDrainMilliseconds : drainMilliseconds
   const timer = setTimeout(() => {
-    log.info('connection closed, since the client goes on sending after the answer')
+    log.info('connection closed, since the body did not come to its end after the answer')
     raw.destroy()
   }, milliseconds)
   raw.once('close', () => clearTimeout(timer))

@@ -40,7 +40,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
         if (counters?.state !== 'cloning') {
           throw new Problem('vfolder_not_found', `There is no vfolder ${vfolder} to clone into.`)
         }
-        await setAside(trx, vfolder, difference(wanted, counters.reserved))
+        await setAside(trx, vfolder, difference(wanted, counters.reserved), { held: counters.reserved })
       })
     },
 
@@ -74,7 +74,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
       })
 
       async function insert(trx: Database, amount: Amount): Promise<void> {
-        const created = await setAside(trx, vfolder, amount, from)
+        const created = await setAside(trx, vfolder, amount, { from })
         createdAt ??= created
         if (created !== createdAt) throw vfolderNotFound(vfolder)
         await trx
@@ -104,7 +104,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
               .set(covering)
               .where('id', '=', id)
               .executeTakeFirstOrThrow()
-            if (numUpdatedRows > 0n) await setAside(trx, vfolder, more)
+            if (numUpdatedRows > 0n) await setAside(trx, vfolder, more, { held })
             // It was given back, as `confirm` says.
             else await insert(trx, covering)
             return covering

@@ -1,4 +1,4 @@
-import { difference, sum } from '../../../backends/amount.ts'
+import { difference, nothing, sum } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
@@ -14,17 +14,25 @@ const maximumOf = (quota: Quota, unit: (typeof units)[number]): number => quota[
 /**
  * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. It adds first
  * and checks then, which locks both rows, in this order, before it decides; a refusal undoes the addition with the
- * transaction. The scope needs no room for what comes `from` another of its vfolders.
+ * transaction. The scope needs no room for what comes `from` another of its vfolders. What the caller has `held` there
+ * before is its own, which a refusal tells apart from what others have reserved.
  * @returns when the vfolder was created, which tells it from an earlier one of that ID
  * @throws {Problem} `quota_exceeded` or `vfolder_not_found`
  */
-export async function setAside(trx: Database, vfolder: string, wanted: Amount, from?: string): Promise<string> {
+export async function setAside(
+  trx: Database,
+  vfolder: string,
+  wanted: Amount,
+  { from, held = nothing }: { from?: string | undefined; held?: Amount } = {},
+): Promise<string> {
   const counters = await vfolders.reserve(trx, vfolder, wanted)
   if (counters === undefined) throw vfolderNotFound(vfolder)
   const { quota, quotaScope, usage, createdAt } = counters
   const reserved = difference(counters.reserved, wanted)
-  refuseOver({ limit: 'vfolder', name: vfolder, quota, usage, reserved, wanted })
-  if (quotaScope !== null && (await scopeOf(trx, from)) !== quotaScope) await refuseOverScope(trx, quotaScope, wanted)
+  refuseOver({ limit: 'vfolder', name: vfolder, quota, usage, reserved, held, wanted })
+  if (quotaScope !== null && (await scopeOf(trx, from)) !== quotaScope) {
+    await refuseOverScope(trx, quotaScope, wanted, held)
+  }
   return createdAt
 }
 
@@ -33,11 +41,11 @@ async function scopeOf(trx: Database, vfolder: string | undefined): Promise<stri
 }
 
 /** @throws {Problem} `quota_exceeded` when the vfolders of a scope, with `wanted` reserved in one of them, are over it */
-async function refuseOverScope(trx: Database, scope: string, wanted: Amount): Promise<void> {
+async function refuseOverScope(trx: Database, scope: string, wanted: Amount, held: Amount): Promise<void> {
   const quota = await holdScope(trx, scope)
   if (quota === undefined) return
   const { usage, reserved } = await vfolders.sumOfScope(trx, scope)
-  refuseOver({ limit: 'quotaScope', name: scope, quota, usage, reserved: difference(reserved, wanted), wanted })
+  refuseOver({ limit: 'quotaScope', name: scope, quota, usage, reserved: difference(reserved, wanted), held, wanted })
 }
 
 /** How much room there is, for callers that also take less than they want. @throws {Problem} `vfolder_not_found` */
@@ -65,18 +73,30 @@ interface Claim {
   name: string
   quota: Quota
   usage: Amount
+  /** By anybody, before. */
   reserved: Amount
+  /** The part of it that the one who asks has. */
+  held: Amount
   wanted: Amount
 }
 
 /** A change that takes no room is never refused: a vfolder over its limit must be able to get below it. */
-function refuseOver({ limit, name, quota, usage, reserved, wanted }: Claim): void {
+function refuseOver({ limit, name, quota, usage, reserved, held, wanted }: Claim): void {
   for (const unit of units) {
     const maximum = maximumOf(quota, unit)
     if (wanted[unit] <= 0 || usage[unit] + reserved[unit] + wanted[unit] <= maximum) continue
-    const numbers = { quota: maximum, usage: usage[unit], reserved: reserved[unit], wanted: wanted[unit] }
+    // A reservation that was given back is held only in the eyes of the one who had it.
+    const own = Math.min(held[unit], reserved[unit])
+    const numbers = {
+      quota: maximum,
+      usage: usage[unit],
+      reserved: reserved[unit] - own,
+      held: own,
+      wanted: wanted[unit],
+    }
     const where = limit === 'vfolder' ? `vfolder ${name}` : `quota scope ${name}`
-    const detail = `The ${where} may have ${maximum} ${unit}: ${numbers.usage} are used, ${numbers.reserved} reserved, and ${numbers.wanted} more were wanted.`
+    const reservedBy = `${numbers.reserved} reserved${own > 0 ? ` by others, ${own} by this one` : ''}`
+    const detail = `The ${where} may have ${maximum} ${unit}: ${numbers.usage} are used, ${reservedBy}, and ${numbers.wanted} more were wanted.`
     throw new Problem('quota_exceeded', detail, { members: { limit, unit, ...numbers } })
   }
 }

@@ -108,8 +108,9 @@ function createUploads(app: FastifyInstance) {
      */
     append(named: Named, append: Append & { size: number | undefined }): Promise<UploadRow> {
       return withLock(named, async (row, lock) => {
-        if (row.state === 'finished' || row.kind === 'final')
-          throw new Problem('upload_finished', 'Nothing can follow.')
+        if (row.kind === 'final')
+          throw new Problem('upload_finished', 'It is put together from others; nothing can follow.')
+        if (row.state === 'finished') throw new Problem('upload_finished', 'It is complete; nothing can follow.')
         if (row.kind === 'direct') throw uploadNotFound()
         if (append.offset !== row.offset) {
           const members = { offset: row.offset }
@@ -207,7 +208,10 @@ function createUploads(app: FastifyInstance) {
       throw invalidHeader('Upload-Length', `must stay ${row.size}`)
     }
     if (size > row.max_bytes) throw tooLarge(row.max_bytes)
-    if (size < row.offset) throw tooLarge(size)
+    if (size < row.offset) {
+      const detail = `The upload has ${row.offset} bytes already, and Upload-Length is ${size}.`
+      throw new Problem('file_too_large', detail, { members: { maxBytes: size } })
+    }
     const { volume } = await app.vfolders.open(row.vfolder)
     await requireSpace(volume.backend, size - row.offset, { signal })
     row.size = size
@@ -229,7 +233,10 @@ function createUploads(app: FastifyInstance) {
     await drop(row)
     const fields = { upload_id: id, folder: row.vfolder, path: row.path, origin_request_id: row.origin_request_id }
     if (row.state === 'finished') log.debug(fields, 'upload forgotten')
-    else log.info({ ...fields, bytes: row.offset, reserved_bytes: row.reserved_bytes }, 'expired upload removed')
+    else {
+      const what = expired ? 'expired upload removed' : 'upload of a vfolder that is gone removed'
+      log.info({ ...fields, bytes: row.offset, reserved_bytes: row.reserved_bytes }, what)
+    }
   }
 }
 

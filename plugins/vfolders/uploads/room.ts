@@ -15,7 +15,7 @@ export async function coverRoom(app: FastifyInstance, row: UploadRow, needed: Am
   if (covers(held, needed)) return
   const more = await app.database.transaction().execute(async (trx) => {
     const more = ahead ? await missingAhead(trx, vfolder, held, needed) : missing(held, needed)
-    await app.quotas.setAside(trx, vfolder, more)
+    await app.quotas.setAside(trx, vfolder, more, { held })
     await trx
       .updateTable('uploads')
       .set((eb) => ({
