@@ -32,6 +32,7 @@ const quickFiles = [
   'http/symlinks',
   'http/transfers',
   'http/tus',
+  'http/unknown-input',
   'http/upload',
   'storage/location',
   'storage/small-files',

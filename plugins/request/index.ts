@@ -4,6 +4,8 @@ import abort from './connection/abort.ts'
 import handlers from './connection/handlers.ts'
 import idle from './connection/idle.ts'
 import errors from './errors.ts'
+import headers from './headers.ts'
+import json from './json.ts'
 import listeners from './listeners.ts'
 import openapi from './openapi.ts'
 import requestBody from './request-body.ts'
@@ -19,7 +21,9 @@ export default fp(
     await app.register(handlers)
     await app.register(errors)
     await app.register(clientErrors)
+    await app.register(headers)
     await app.register(requestBody)
+    await app.register(json)
     await app.register(validation)
     await app.register(listeners)
     await app.register(openapi)

@@ -47,7 +47,8 @@ interface Document {
 
 /**
  * Adds what @fastify/swagger cannot know from the routes' schemas: which bodies the handlers read themselves, that
- * problems have a media type of their own, that a field with a default is not required, and examples of whole bodies.
+ * problems have a media type of their own, that a field with a default is not required, nor a body without any that is, and
+ * examples of whole bodies.
  */
 export function completeDocument<T extends Document>(document: T): T {
   const schemas = isObject(document.components?.schemas) ? document.components.schemas : {}
@@ -76,6 +77,8 @@ function completeOperation(operation: Operation, schemas: Record<string, unknown
   if (isObject(operation.requestBody)) {
     for (const content of objectsIn(operation.requestBody.content)) forgetDefaulted(content.schema)
     addExamples(operation.requestBody.content, schemas)
+    const json = isObject(operation.requestBody.content) && operation.requestBody.content['application/json']
+    if (isObject(json)) operation.requestBody.required = isNeeded(json.schema)
   }
   if (!isObject(operation.responses)) return
   for (const response of objectsIn(operation.responses)) {
@@ -108,6 +111,13 @@ function forgetDefaulted(schema: unknown): void {
     const property = properties[String(name)]
     return !isObject(property) || !('default' in property)
   })
+}
+
+/** A JSON body that is not there counts as an object without members. */
+function isNeeded(schema: unknown): boolean {
+  if (!isObject(schema)) return true
+  const { required, minProperties } = schema
+  return (Array.isArray(required) && required.length > 0) || minProperties !== undefined
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -1,7 +1,8 @@
 import type { IncomingMessage } from 'node:http'
-import type { FastifyReply, RouteOptions } from 'fastify'
+import { Readable } from 'node:stream'
+import type { FastifyReply, FastifyRequest, preParsingHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { Problem } from '../../lib/problems.ts'
+import { invalid, invalidHeader, Problem } from '../../lib/problems.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -14,17 +15,58 @@ declare module 'fastify' {
   }
 }
 
-/** Methods for which Fastify reads no body. */
-const bodiless = new Set(['GET', 'HEAD', 'TRACE'])
-
-function mayHaveBody({ method }: Pick<RouteOptions, 'method'>): boolean {
-  return [method].flat().some((one) => !bodiless.has(one))
+/** Node decodes chunks only, and would leave any other coding in the body (RFC 9112, section 6.1). */
+function isEncoded({ headers: { 'transfer-encoding': coding } }: IncomingMessage): boolean {
+  return coding !== undefined && coding.toLowerCase() !== 'chunked'
 }
 
-/** Node decodes chunks only, and would leave any other coding in the body (RFC 9112, section 6.1). */
-function isEncoded({ headers }: IncomingMessage): boolean {
-  const coding = headers['transfer-encoding']
-  return coding !== undefined && coding.toLowerCase() !== 'chunked'
+/** Node finds its 100-continue also among others. */
+function isUnknown({ headers: { expect } }: IncomingMessage): boolean {
+  return expect !== undefined && expect.trim().toLowerCase() !== '100-continue'
+}
+
+/** Whether nothing comes; reads no further than to the first bytes. */
+export async function isEmpty(body: Readable): Promise<boolean> {
+  for await (const chunk of body.iterator({ destroyOnReturn: false })) if (chunk.length > 0) return false
+  return true
+}
+
+/**
+ * Refuses the body of a call that takes none: what it says would be passed over, and what is behind the headers of a GET
+ * could be taken for the next request on the way (RFC 9110, section 9.3.1).
+ * @throws {Problem} `validation_failed`
+ */
+export async function refuseBody({ raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
+  if (Number(raw.headers['content-length'] ?? 0) === 0) {
+    if (raw.headers['transfer-encoding'] === undefined) return
+    reply.willReadBody()
+    if (await isEmpty(raw)) return
+  }
+  throw invalid('body', '', 'must be absent: this call takes none')
+}
+
+/** Refuses a body that is not what it seems: nothing here decodes one, or puts parts together (RFC 9110, section 14.5). */
+const refuseDisguise: preParsingHookHandler = ({ headers }, _reply, payload, done) => {
+  const codings = (headers['content-encoding'] ?? '').toLowerCase().split(',')
+  // Elements of a list may be empty (RFC 9110, section 5.6.1.2).
+  if (codings.some((coding) => !['', 'identity'].includes(coding.trim()))) {
+    // RFC 9110, section 15.5.16.
+    const options = { headers: { 'accept-encoding': 'identity' } }
+    const detail = 'A body is read as it comes: Content-Encoding must be absent.'
+    return done(new Problem('unsupported_media_type', detail, options))
+  }
+  if (headers['content-range'] !== undefined) return done(invalidHeader('Content-Range', 'must be absent'))
+  done(null, payload)
+}
+
+const refuseAny: preParsingHookHandler = async (request, reply, payload) => {
+  await refuseBody(request, reply)
+  return request.raw.readableEnded ? Readable.from([]) : payload
+}
+
+const letSend: preParsingHookHandler = (_request, reply, payload, done) => {
+  reply.willReadBody()
+  done(null, payload)
 }
 
 /**
@@ -34,19 +76,16 @@ function isEncoded({ headers }: IncomingMessage): boolean {
 export default fp(
   async (app) => {
     const waiting = new WeakSet<IncomingMessage>()
-    const unknown = new WeakSet<IncomingMessage>()
 
     app.server.on('checkContinue', (request, response) => {
       waiting.add(request)
       app.server.emit('request', request, response)
     })
-    app.server.on('checkExpectation', (request, response) => {
-      unknown.add(request)
-      app.server.emit('request', request, response)
-    })
+    // Node itself would answer without a request ID.
+    app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
 
     app.addHook('onRequest', ({ raw }, _reply, done) => {
-      if (unknown.has(raw)) done(new Problem('expectation_failed', 'Expect may only be 100-continue.'))
+      if (isUnknown(raw)) done(new Problem('expectation_failed', 'Expect may only be 100-continue.'))
       else if (isEncoded(raw))
         done(new Problem('transfer_coding_unsupported', 'Transfer-Encoding may only be chunked.'))
       else done()
@@ -57,15 +96,10 @@ export default fp(
     })
 
     app.addHook('onRoute', (route) => {
-      if (route.config?.readsBody || !mayHaveBody(route)) return
-      const hooks = route.preParsing === undefined ? [] : [route.preParsing].flat()
-      route.preParsing = [
-        (_request, reply, payload, done) => {
-          reply.willReadBody()
-          done(null, payload)
-        },
-        ...hooks,
-      ]
+      const own = [route.preParsing ?? []].flat()
+      if (route.config?.readsBody) route.preParsing = [refuseDisguise, ...own]
+      else if (route.schema?.body) route.preParsing = [refuseDisguise, letSend, ...own]
+      else route.preParsing = [refuseAny, ...own]
     })
   },
   { name: 'request-body', dependencies: ['errors'] },

@@ -24,7 +24,8 @@ export function requestIdOf(request: IncomingMessage): string {
   return typeof given === 'string' && valid.test(given) ? given : randomUUID()
 }
 
-const traceparent = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}/
+/** Version 00 ends with the flags, later ones may go on (W3C Trace Context, section 3.2); two lines, joined, do neither. */
+const traceparent = /^(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?![^-])/
 
 export function traceIdOf({ headers }: IncomingMessage): string | undefined {
   return typeof headers.traceparent === 'string' ? traceparent.exec(headers.traceparent)?.[1] : undefined

@@ -1,10 +1,10 @@
-import type { IncomingMessage } from 'node:http'
 import { Ajv, type ErrorObject, type SchemaValidateFunction } from 'ajv'
 import formats from 'ajv-formats'
 import type { FastifySchemaCompiler } from 'fastify'
 import fp from 'fastify-plugin'
 import { brokenRule } from '../../backends/path.ts'
-import { invalid, Problem } from '../../lib/problems.ts'
+import { Problem } from '../../lib/problems.ts'
+import { createQueryCheck, withClosedQuery } from './query.ts'
 
 /** The schema keyword of a path inside a vfolder: says which rule is broken, as a pattern could not. */
 export const pathKeyword = 'x-path'
@@ -38,7 +38,12 @@ const text = createAjv('array')
 const compile: FastifySchemaCompiler<object> = ({ schema, httpPart }) => {
   const isBody = httpPart === 'body'
   const validate = (isBody ? body : text).compile(schema)
-  return (value) => validate(value) || { error: (validate.errors ?? []).map((error) => reword(error, isBody)) }
+  const checkQuery = httpPart === 'querystring' ? createQueryCheck(schema) : undefined
+  return (value) => {
+    const broken = checkQuery?.(value)
+    if (broken !== undefined) return { error: [broken] }
+    return validate(value) || { error: (validate.errors ?? []).map((error) => reword(error, isBody)) }
+  }
 }
 
 /** Says what to do where Ajv only says what did not fit. */
@@ -49,63 +54,23 @@ function reword(error: ErrorObject, isBody: boolean): ErrorObject {
   return isRepeated ? { ...error, message: 'must be given once' } : error
 }
 
-function isJson(text: string): boolean {
-  try {
-    JSON.parse(text)
-    return true
-  } catch {
-    return false
-  }
-}
-
-/** The problem of a body that is JSON but that Fastify's parser refuses. */
-function refusedMember(): Problem {
-  return invalid('body', '__proto__', 'must be absent, and so must a constructor with a prototype')
-}
-
-/** Node takes the first Host header and ignores the others, but a proxy in front may have taken another one. */
-function countHosts({ rawHeaders }: IncomingMessage): number {
-  let hosts = 0
-  for (let at = 0; at < rawHeaders.length; at += 2) if (rawHeaders[at]?.toLowerCase() === 'host') hosts++
-  return hosts
-}
-
-const utf8 = new TextDecoder('utf-8', { fatal: true })
-
-/** Checks first that URLs and JSON are UTF-8, then requests against the routes' schemas. */
+/** Checks first that URLs are UTF-8, then requests against the routes' schemas. */
 export default fp(
   async (app) => {
     // Not `setValidatorCompiler`: a scope that adds schemas of its own falls back to Fastify's compiler.
     app.addHook('onRoute', (route) => {
       route.validatorCompiler ??= compile
+      route.schema = withClosedQuery(route.schema)
     })
 
     // Fastify leaves a value that it cannot decode as it is, so `%ff` would become a file of that name.
     app.addHook('onRequest', (request, _reply, done) => {
-      // RFC 9112, section 3.2; Node's own answer would have no request ID.
-      const hosts = countHosts(request.raw)
-      if (hosts > 1 || (hosts === 0 && request.raw.httpVersion === '1.1')) {
-        return done(new Problem('bad_request', 'A request needs one Host header.'))
-      }
       try {
         if (request.url.includes('%')) decodeURIComponent(request.url)
         done()
       } catch {
         done(new Problem('invalid_url', 'The query of the URL must be percent-encoded UTF-8.'))
       }
-    })
-
-    // JSON is UTF-8 (RFC 8259, section 8.1); other bytes would become U+FFFD, and two names the same.
-    const parse = app.getDefaultJsonParser('error', 'error')
-    app.removeAllContentTypeParsers()
-    app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
-      let text: string
-      try {
-        text = utf8.decode(bytes)
-      } catch {
-        return done(new Problem('malformed_json', 'The body must be UTF-8.'))
-      }
-      parse(request, text, (error, body) => done(error && isJson(text) ? refusedMember() : error, body))
     })
   },
   { name: 'validation', dependencies: ['errors'] },

@@ -8,7 +8,7 @@ import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import { storageCanAnswer } from '../../plugins/transfer/downloads/redirect.ts'
 import { ArchiveFormat, fileContent, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
-import { guardDownloads, permissionOf, TokenQuery } from './scopes.ts'
+import { guardDownloads, permissionOf, signedQuery } from './scopes.ts'
 
 const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')], {
   description: 'of the files in a zip; `store` when absent',
@@ -32,8 +32,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         'it is sent; symlinks are kept as such and never followed. A volume with `redirect` answers a GET of a file with a ' +
         'redirect to the storage itself.',
       params: Type.Object({ folder: Uuid, '*': PathOrRoot }),
-      querystring: Type.Object({
-        ...TokenQuery.properties,
+      querystring: signedQuery({
         archive: Type.Optional(ArchiveFormat),
         compression: Type.Optional(compressions),
       }),

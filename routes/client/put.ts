@@ -1,4 +1,4 @@
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
+import type { IncomingHttpHeaders } from 'node:http'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { Entry } from '../../backends/backend.ts'
@@ -46,12 +46,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       reply.beginTransfer()
       const { headers, abortSignal: signal } = request
       requireBody(headers)
-      refuseUnreadablePreconditions(request.raw)
+      refuseUnreadablePreconditions(headers)
       const files = await app.vfolders.files(folder)
       const size = announcedLengthOf(headers)
       const digests = readExpectedDigests(headers)
-      refusePart(headers)
-      refuseCoding(headers)
       const conditions = await checkPreconditions(files, path, headers, signal)
 
       async function* body() {
@@ -76,34 +74,16 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
 export default routes
 
-/** Bodies are stored and given out as they come, so a coded one would not become the file that the request means. */
-function refuseCoding(headers: IncomingHttpHeaders): void {
-  const codings = (headers['content-encoding'] ?? '').toLowerCase().split(',')
-  // Elements of a list may be empty (RFC 9110, section 5.6.1.2).
-  if (codings.every((coding) => ['', 'identity'].includes(coding.trim()))) return
-  const detail = 'A PUT stores the bytes as they come: Content-Encoding must be absent.'
-  throw new Problem('unsupported_media_type', detail, { headers: { 'accept-encoding': 'identity' } })
-}
-
-/** A part must not be taken for the whole (RFC 9110, section 14.5). */
-function refusePart(headers: IncomingHttpHeaders): void {
-  if (headers['content-range'] === undefined) return
-  const members = { field: 'content-range', rule: 'must be absent', in: 'headers' }
-  throw new Problem('invalid_header', 'A PUT stores a whole file: Content-Range must be absent.', { members })
-}
-
-/** One that cannot be read, or is given twice, would count as none, and the file would be overwritten. */
-function refuseUnreadablePreconditions({ headers, rawHeaders }: IncomingMessage): void {
+/** One that cannot be read would count as none, and the file would be overwritten. */
+function refuseUnreadablePreconditions(headers: IncomingHttpHeaders): void {
   for (const name of ['If-Match', 'If-None-Match']) {
     const value = headers[name.toLowerCase()]
     if (typeof value === 'string' && parseTags(value) === undefined) {
       throw invalidHeader(name, 'must be * or etags in quotes, with commas between them')
     }
   }
-  const field = 'if-unmodified-since'
-  const times = rawHeaders.filter((name, index) => index % 2 === 0 && name.toLowerCase() === field).length
-  if (times > 1) throw invalidHeader('If-Unmodified-Since', 'must be given once')
-  if (times === 1 && parseDate(headers[field]) === undefined) {
+  const since = headers['if-unmodified-since']
+  if (since !== undefined && parseDate(since) === undefined) {
     throw invalidHeader('If-Unmodified-Since', 'must be an HTTP date, such as Sun, 06 Nov 1994 08:49:37 GMT')
   }
 }

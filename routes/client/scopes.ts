@@ -1,4 +1,4 @@
-import { type Static, Type } from '@sinclair/typebox'
+import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest, RouteGenericInterface } from 'fastify'
 import type { Permission } from '../../plugins/access/signed-urls.ts'
 import { setOriginRequestId } from '../../plugins/request/request-id.ts'
@@ -22,8 +22,19 @@ declare module 'fastify' {
   }
 }
 
-/** What the query of every guarded route has. */
-export const TokenQuery = Type.Object({ token: Type.Optional(Type.String()) })
+/** What mail programs, social networks and campaigns add to any link that is passed on. It changes nothing here. */
+const addedToLinks =
+  '^(utm_[a-z_]+|fbclid|gclid|dclid|gbraid|wbraid|gad_[a-z]+|srsltid|msclkid|yclid|twclid|ttclid|li_fat_id|igshid|igsh|' +
+  'mc_cid|mc_eid|mkt_tok|_ga|_gl|_hsenc|_hsmi|vero_id)$'
+
+/** The query of a guarded route. */
+export function signedQuery<T extends TProperties>(more: T) {
+  const properties = { token: Type.Optional(Type.String()), ...more }
+  return Type.Object(properties, { patternProperties: { [addedToLinks]: {} } })
+}
+
+/** What it has at least. */
+export const TokenQuery = signedQuery({})
 
 interface WithToken {
   Querystring: Static<typeof TokenQuery>

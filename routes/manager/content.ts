@@ -35,7 +35,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'getMount',
         summary: 'Where a host mounts or reaches the vfolder, or an entry of it',
         params: FolderParams,
-        querystring: Type.Object({ path: Type.Optional(Path) }, { additionalProperties: false }),
+        querystring: Type.Object({ path: Type.Optional(Path) }),
         response: {
           200: Type.Union([
             Type.Object({

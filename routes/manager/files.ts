@@ -27,7 +27,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'statEntry',
         summary: 'Describe one entry',
         params: FolderParams,
-        querystring: Type.Object({ path: Path }, { additionalProperties: false }),
+        querystring: Type.Object({ path: Path }),
         response: { 200: ref(Entry), ...problemResponses },
       },
     },

@@ -56,14 +56,11 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['folders'],
         operationId: 'listFolders',
         summary: 'List vfolders by page, in the order of their IDs',
-        querystring: Type.Object(
-          {
-            volume: Type.Optional(Type.String()),
-            limit: Limit(1000, 100),
-            cursor: Type.Optional(Type.String()),
-          },
-          { additionalProperties: false },
-        ),
+        querystring: Type.Object({
+          volume: Type.Optional(Type.String()),
+          limit: Limit(1000, 100),
+          cursor: Type.Optional(Type.String()),
+        }),
         response: {
           200: Type.Object({
             folders: Type.Array(ref(Folder)),

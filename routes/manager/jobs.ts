@@ -14,16 +14,13 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['jobs'],
         operationId: 'listJobs',
         summary: 'List jobs by page, the newest first',
-        querystring: Type.Object(
-          {
-            folder: Type.Optional(Uuid),
-            kind: Type.Optional(Type.String()),
-            state: Type.Optional(Type.Index(Job, ['state'])),
-            limit: Limit(1000, 100),
-            cursor: Type.Optional(Type.String()),
-          },
-          { additionalProperties: false },
-        ),
+        querystring: Type.Object({
+          folder: Type.Optional(Uuid),
+          kind: Type.Optional(Type.String()),
+          state: Type.Optional(Type.Index(Job, ['state'])),
+          limit: Limit(1000, 100),
+          cursor: Type.Optional(Type.String()),
+        }),
         response: {
           200: Type.Object({ jobs: Type.Array(ref(Job)), nextCursor: Type.Union([Type.String(), Type.Null()]) }),
           ...problemResponses,

@@ -20,15 +20,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           "In byte order of the paths, where a directory's counts as ending in `/`. With `Accept: application/x-ndjson` " +
           'the whole listing comes in one answer, an entry a line; a listing that fails ends without its last chunk.',
         params: FolderParams,
-        querystring: Type.Object(
-          {
-            path: Type.Optional(Path),
-            recursive: Type.Boolean({ default: false }),
-            limit: Limit(10_000, 1000),
-            cursor: Type.Optional(Type.String()),
-          },
-          { additionalProperties: false },
-        ),
+        querystring: Type.Object({
+          path: Type.Optional(Path),
+          recursive: Type.Boolean({ default: false }),
+          limit: Limit(10_000, 1000),
+          cursor: Type.Optional(Type.String()),
+        }),
         response: {
           200: {
             content: {

@@ -18,10 +18,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'List the vfolders of a volume that the database does not know',
         description: 'As after a restore of the database. A page may have fewer than `limit`, or none, and a next one.',
         params: Type.Object({ volume: Type.String() }),
-        querystring: Type.Object(
-          { limit: Limit(1000, 100), cursor: Type.Optional(Type.String()) },
-          { additionalProperties: false },
-        ),
+        querystring: Type.Object({ limit: Limit(1000, 100), cursor: Type.Optional(Type.String()) }),
         response: {
           200: Type.Object({
             orphans: Type.Array(Type.Object({ id: Uuid })),

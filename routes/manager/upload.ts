@@ -24,7 +24,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           'not at all; when one fails, those before it stay and are named in the problem as `files`.',
         consumes: ['multipart/form-data'],
         [requestBody]: formBody,
-        querystring: Type.Object({ folder: Uuid, path: Type.Optional(Path) }, { additionalProperties: false }),
+        querystring: Type.Object({ folder: Uuid, path: Type.Optional(Path) }),
         response: { 201: Type.Object({ files: Type.Array(StoredFileBody) }), ...problemResponses },
       },
     },

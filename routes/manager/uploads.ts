@@ -32,10 +32,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'listUploads',
         summary: 'List the open uploads, and the room that they have set aside',
         params: FolderParams,
-        querystring: Type.Object(
-          { limit: Limit(1000, 100), cursor: Type.Optional(Type.String()) },
-          { additionalProperties: false },
-        ),
+        querystring: Type.Object({ limit: Limit(1000, 100), cursor: Type.Optional(Type.String()) }),
         response: {
           200: Type.Object({
             uploads: Type.Array(OpenUpload),

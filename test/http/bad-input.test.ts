@@ -218,7 +218,7 @@ t.test('requests that do not fit', async (t) => {
     [404, 'vfolder_not_found', postFile(`/folders/upload?folder=${none}`, 'a'), new RegExp(none)],
     [404, 'route_not_found', get('/nothing'), /GET \/nothing/],
     [400, 'malformed_json', post('/folders', json, '{"id":'), /not valid JSON/],
-    [400, 'malformed_json', post('/folders', json, ''), /empty/],
+    [400, 'validation_failed', post(`/folders/${folder}/files/move`, json, ''), /body must have from/],
     [
       400,
       'validation_failed',

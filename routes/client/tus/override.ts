@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Problem } from '../../../lib/problems.ts'
 import { bytesBody, requestBody } from '../../../plugins/request/openapi-document.ts'
+import { refuseBody } from '../../../plugins/request/request-body.ts'
 import { problemResponses } from '../../schemas.ts'
 import { guardBegunUploads } from '../scopes.ts'
 import { uploadMediaType } from './headers.ts'
@@ -33,7 +34,11 @@ export default async function routes(app: FastifyInstance): Promise<void> {
       ...problemResponses,
     },
   }
-  app.post(uploadUrl, { config: uploadConfig, schema }, async (request, reply) => handlerOf(request)(request, reply))
+  app.post(uploadUrl, { config: uploadConfig, schema }, async (request, reply) => {
+    const handler = handlerOf(request)
+    if (handler !== patch) await refuseBody(request, reply)
+    return handler(request, reply)
+  })
 }
 
 function handlerOf({ headers }: FastifyRequest) {
