@@ -28,6 +28,7 @@ const kinds = {
   entry_access_denied: { status: 403, title: 'The storage does not let the service do this to the entry' },
   outside_vfolder: { status: 403, title: 'The path leads out of the vfolder' },
   route_not_found: { status: 404, title: 'There is no such route' },
+  method_not_allowed: { status: 405, title: 'The path does not take this method' },
   request_timeout: { status: 408, title: 'The request took too long to arrive' },
   length_required: { status: 411, title: 'The length of the body is required' },
   precondition_failed: { status: 412, title: 'A precondition does not hold' },

@@ -8,4 +8,5 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   await app.register(health)
   await app.register(manager)
   await app.register(client)
+  app.answerOtherMethods()
 }

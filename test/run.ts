@@ -25,6 +25,7 @@ const quickFiles = [
   'http/folders',
   'http/health',
   'http/manager-auth',
+  'http/methods',
   'http/openapi',
   'http/put',
   'http/request-id',

@@ -9,6 +9,7 @@ export const clientPrefixes = ['/download/', '/upload/'] as const
 const exposedHeaders = [
   requestIdHeader,
   'Accept-Ranges',
+  'Allow',
   'Content-Disposition',
   'Content-Length',
   'Content-Range',

@@ -7,6 +7,7 @@ import errors from './errors.ts'
 import headers from './headers.ts'
 import json from './json.ts'
 import listeners from './listeners.ts'
+import methods from './methods.ts'
 import openapi from './openapi.ts'
 import requestBody from './request-body.ts'
 import requestId from './request-id.ts'
@@ -25,6 +26,7 @@ export default fp(
     await app.register(requestBody)
     await app.register(json)
     await app.register(validation)
+    await app.register(methods)
     await app.register(listeners)
     await app.register(openapi)
   },

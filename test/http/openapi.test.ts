@@ -80,7 +80,9 @@ t.test('the OpenAPI document tells what is sent and answered', async (t) => {
   })
 
   await t.test('of a body that is not needed', async (t) => {
-    const { id } = await (await call('POST', '/folders', `${server.url}/folders`, 201, { headers: asManager })).json()
+    const { id }: Answer = await (
+      await call('POST', '/folders', `${server.url}/folders`, 201, { headers: asManager })
+    ).json()
     await call('POST', '/folders/{id}/clone', `${server.url}/folders/${id}/clone`, 202, { headers: asManager })
     for (const [route, method] of [
       ['/folders/{id}', 'patch'],

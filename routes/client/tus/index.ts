@@ -13,8 +13,8 @@ export default async function tus(app: FastifyInstance): Promise<void> {
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
 
-  app.addHook('onRequest', async ({ method, headers }) => {
-    if (method !== 'OPTIONS') requireVersion(headers)
+  app.addHook('onRequest', async ({ method, headers, routeOptions: { config } }) => {
+    if (method !== 'OPTIONS' && !config.tellsMethods) requireVersion(headers)
   })
 
   // Also to the OPTIONS of a browser, which is answered before any route is asked.
