@@ -38,6 +38,7 @@ const kinds = {
   unsupported_media_type: { status: 415, title: 'The media type or coding of the body is not supported here' },
   range_not_satisfiable: { status: 416, title: 'The range is outside the file' },
   expectation_failed: { status: 417, title: 'The expectation cannot be met' },
+  too_many_uploads: { status: 429, title: 'Too many uploads of the signed URL are open' },
   headers_too_large: { status: 431, title: 'The header fields are over their limit' },
   // What it names
   volume_not_found: { status: 404, title: 'There is no such volume' },

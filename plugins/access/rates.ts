@@ -1,5 +1,4 @@
-import { createHash } from 'node:crypto'
-import type { Permission } from './signed-urls.ts'
+import { keyOf, type Permission } from './signed-urls.ts'
 
 /** How fast all transfers that have the same key may be together. */
 export interface Rate {
@@ -11,5 +10,5 @@ export interface Rate {
 export function rateOf(permission: Permission): Rate | undefined {
   const { bytesPerSecond } = permission
   if (bytesPerSecond === undefined) return undefined
-  return { key: createHash('sha256').update(JSON.stringify(permission)).digest('base64url'), bytesPerSecond }
+  return { key: keyOf(permission), bytesPerSecond }
 }

@@ -30,10 +30,20 @@ export const Permission = Type.Object({
   disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
   /** Of each file that is uploaded. */
   maxBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** How many uploads that it has begun may be open. */
+  maxUploads: Type.Optional(Type.Integer({ minimum: 1 })),
   /** Of all transfers by this URL together, in one process. */
   bytesPerSecond: Type.Optional(Type.Integer({ minimum: 1 })),
 })
 export type Permission = Static<typeof Permission>
+
+/** For a URL that does not say it: more than a client has at a time, and too few to fill the database or the volume. */
+export const defaultMaxUploads = 1000
+
+/** Names a signed URL among all others. */
+export function keyOf(permission: Permission): string {
+  return createHash('sha256').update(JSON.stringify(permission)).digest('base64url')
+}
 
 const isPermission = TypeCompiler.Compile(Permission)
 

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { type Static, Type } from '@sinclair/typebox'
 import { invalid, Problem } from '../../lib/problems.ts'
-import type { Permission } from '../../plugins/access/signed-urls.ts'
+import { defaultMaxUploads, type Permission } from '../../plugins/access/signed-urls.ts'
 import { select } from '../../plugins/transfer/archives/selection.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
@@ -35,6 +35,13 @@ const Body = Type.Object(
       Type.Boolean({ description: 'for a download: a URL of the storage itself, where the volume can presign' }),
     ),
     maxBytes: Type.Optional({ ...Bytes, description: 'of each file that is uploaded' }),
+    maxUploads: Type.Optional(
+      Type.Integer({
+        minimum: 1,
+        maximum: Number.MAX_SAFE_INTEGER,
+        description: `how many resumable uploads that a URL has begun may be open; ${defaultMaxUploads} when absent`,
+      }),
+    ),
     bytesPerSecond: Type.Optional(
       Type.Integer({
         minimum: 1024,
@@ -87,6 +94,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         disposition,
         direct,
         maxBytes,
+        maxUploads,
         bytesPerSecond,
       } = request.body
       refuseContradictions(request.body)
@@ -125,7 +133,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           return reply.code(201).send({ signedUrls: [{ ...signed, method: 'GET' as const }] })
         }
         case 'upload': {
-          const limited = maxBytes === undefined ? {} : { maxBytes }
+          const limited = {
+            ...(maxBytes !== undefined && { maxBytes }),
+            ...(maxUploads !== undefined && { maxUploads }),
+          }
           const signed = paths.map((path) => sign('upload', '', { path, ...limited }))
           const tusUrl = (token: string) => `${app.publicUrl()}/upload/tus?token=${token}`
           return reply.code(201).send({
@@ -161,12 +172,13 @@ function refuseTooLong(url: string): void {
 
 /** Refuses fields that contradict each other. */
 function refuseContradictions(body: Static<typeof Body>): void {
-  const { operation, paths, filename, disposition, archive, direct, maxBytes, bytesPerSecond } = body
+  const { operation, paths, filename, disposition, archive, direct, maxBytes, maxUploads, bytesPerSecond } = body
   const refuse = (field: string, rule: string) => {
     throw invalid('body', field, rule)
   }
   const absent = `must be absent for an operation ${operation}`
   if (operation !== 'upload' && maxBytes !== undefined) refuse('maxBytes', absent)
+  if (operation !== 'upload' && maxUploads !== undefined) refuse('maxUploads', absent)
   if (operation !== 'download' && direct) refuse('direct', absent)
   if (direct && bytesPerSecond !== undefined) refuse('bytesPerSecond', 'must be absent for a URL of the storage itself')
   if (operation !== 'archive') {

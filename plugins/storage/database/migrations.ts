@@ -177,4 +177,10 @@ export const migrations: Record<string, Migration> = {
         .execute()
     },
   },
+  '009-upload-counts': {
+    async up(db) {
+      await db.schema.alterTable('uploads').renameColumn('rate_key', 'url_key').execute()
+      await db.schema.createIndex('uploads_url').on('uploads').columns(['url_key', 'state']).execute()
+    },
+  },
 }

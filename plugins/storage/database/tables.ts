@@ -66,8 +66,8 @@ export interface Tables {
     max_bytes: number
     /** Of the signed URL that began it; null: no limit. */
     bytes_per_second: number | null
-    /** Names the transfers that share that rate. */
-    rate_key: string | null
+    /** The key of that URL. */
+    url_key: string | null
     /** Room that it has set aside in its vfolder. */
     reserved_bytes: number
     reserved_files: number

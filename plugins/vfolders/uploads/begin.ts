@@ -3,14 +3,14 @@ import type { FastifyInstance } from 'fastify'
 import type { Backend } from '../../../backends/backend.ts'
 import { parsePath } from '../../../backends/path.ts'
 import { currentRequestId } from '../../../lib/context.ts'
-import { rateOf } from '../../access/rates.ts'
+import { keyOf } from '../../access/signed-urls.ts'
 import { requireCapability } from '../../storage/volumes.ts'
 import { roomFor } from '../quotas/room.ts'
 import { requireSpace } from '../space.ts'
 import { replaceableAt } from '../write.ts'
 import { tooLarge } from './append.ts'
 import { expiryOf } from './progress.ts'
-import { type NewUpload, newToken, type UploadRow } from './rows.ts'
+import { type NewUpload, newToken, requirePlace, type UploadRow } from './rows.ts'
 
 /** Begins uploads: their room first, their row, and then their place on the storage. */
 export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
@@ -26,7 +26,7 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
   /**
    * Begins an upload and sets room aside for it. A final upload takes over the room of its parts, which belong to it
    * from now on.
-   * @throws {Problem} `file_too_large`, `quota_exceeded`; {BackendError} when there cannot be a file of that name
+   * @throws {Problem} `file_too_large`, `quota_exceeded`, `too_many_uploads`; {BackendError} when there cannot be a file of that name
    */
   async function create(upload: NewUpload, ownParts: UploadRow[] = []) {
     const { permission, kind, size, metadata, parts } = upload
@@ -39,11 +39,11 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
     const target = await replaceableAt(volume.backend, vfolder, path, signal)
     const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : target
     const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
-    const rate = rateOf(permission)
     const { token, hash } = newToken()
     const id = randomUUID()
     const expiresAt = expiryOf(app)
     const row = await db.transaction().execute(async (trx) => {
+      if (kind === 'whole' || kind === 'partial') await requirePlace(trx, permission)
       await quotas.setAside(trx, vfolder, room)
       if (refusal !== undefined) throw refusal.error
       if (ownParts.length > 0) {
@@ -69,8 +69,8 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
           size: size ?? null,
           offset: 0,
           max_bytes: maxBytes,
-          bytes_per_second: rate?.bytesPerSecond ?? null,
-          rate_key: rate?.key ?? null,
+          bytes_per_second: permission.bytesPerSecond ?? null,
+          url_key: keyOf(permission),
           reserved_bytes: ownParts.reduce((sum, part) => sum + part.reserved_bytes, room.bytes),
           reserved_files: room.files,
           metadata: metadata ?? null,

@@ -2,7 +2,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import type { Selectable } from 'kysely'
 import { Problem } from '../../../lib/problems.ts'
 import type { Rate } from '../../access/rates.ts'
-import type { Permission } from '../../access/signed-urls.ts'
+import { defaultMaxUploads, keyOf, type Permission } from '../../access/signed-urls.ts'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { selectIds } from '../rows.ts'
 
@@ -34,7 +34,7 @@ function hashOf(token: string): string {
 }
 
 /** The rate of the signed URL that began the upload, shared with all else that the URL moves. */
-export function rateOfUpload({ rate_key: key, bytes_per_second: bytesPerSecond }: UploadRow): Rate | undefined {
+export function rateOfUpload({ url_key: key, bytes_per_second: bytesPerSecond }: UploadRow): Rate | undefined {
   return key === null || bytesPerSecond === null ? undefined : { key, bytesPerSecond }
 }
 
@@ -56,6 +56,26 @@ export function requireUpload(row: UploadRow | undefined, token: string | undefi
 
 export function uploadNotFound(): Problem {
   return new Problem('upload_not_found', 'There is no such upload, or not any more.')
+}
+
+/**
+ * Refuses one more upload by a signed URL that has as many open as it may. A final one takes the places of its parts.
+ * To be called in the transaction that begins it.
+ * @throws {Problem} `too_many_uploads`
+ */
+export async function requirePlace(trx: Database, permission: Permission): Promise<void> {
+  const { maxUploads = defaultMaxUploads } = permission
+  const { open } = await trx
+    .selectFrom('uploads')
+    .select((eb) => eb.fn.countAll<number>().as('open'))
+    .where('url_key', '=', keyOf(permission))
+    .where('state', '!=', 'finished')
+    .where('kind', '!=', 'final')
+    .where('expires_at', '>', Date.now())
+    .executeTakeFirstOrThrow()
+  if (open < maxUploads) return
+  const detail = `This URL has ${open} uploads open, of ${maxUploads} allowed: finish or end one of them, or wait until it expires.`
+  throw new Problem('too_many_uploads', detail, { members: { maxUploads, open } })
 }
 
 /** Whether all bytes are there, and become a file. */
