@@ -10,7 +10,9 @@ declare module 'fastify' {
     readsBody?: boolean
   }
   interface FastifyReply {
-    /** Tells a client that waits for it (`Expect: 100-continue`) to send its body now. */
+    /** Whether the client sends its body only once it is told to (`Expect: 100-continue`). */
+    isAwaited(): boolean
+    /** Tells a client that waits to send its body now. */
     willReadBody(): void
   }
 }
@@ -89,6 +91,10 @@ export default fp(
       else if (isEncoded(raw))
         done(new Problem('transfer_coding_unsupported', 'Transfer-Encoding may only be chunked.'))
       else done()
+    })
+
+    app.decorateReply('isAwaited', function (this: FastifyReply) {
+      return waiting.has(this.request.raw)
     })
 
     app.decorateReply('willReadBody', function (this: FastifyReply) {

@@ -6,6 +6,7 @@ import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Reservation, ReserveOptions } from './quotas/index.ts'
+import { requireSpace } from './space.ts'
 import { type Announced, amountAt, createUpload, type Upload } from './write.ts'
 
 /** A vfolder whose entries are in use. */
@@ -14,6 +15,8 @@ export interface OpenVfolder {
   volume: Volume
   /** Tells that its usage is about to change, and sets room aside. */
   reserve(wanted: Amount, options?: ReserveOptions): Promise<Reservation>
+  /** Refuses what it has no room for, whatever it replaces. @throws {Problem} `quota_exceeded` */
+  requireRoom(bytes: number): Promise<void>
 }
 
 export interface TargetOptions {
@@ -109,6 +112,15 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     readMany: hasCapability(backend, 'readMany')
       ? (entries: Entry[], signal: AbortSignal) => backend.readMany(id, entries, { signal })
       : undefined,
+
+    /**
+     * Refuses so many bytes of files, whose names are not known yet, when there cannot be room for them.
+     * @throws {Problem} `quota_exceeded`, `no_space`
+     */
+    async requireRoom(bytes: number, signal: AbortSignal): Promise<void> {
+      await vfolder.requireRoom(bytes)
+      await requireSpace(backend, bytes, { signal })
+    },
 
     /** Begins to store files. */
     upload: (announced: Announced): Upload => createUpload(id, backend, reserve, announced),

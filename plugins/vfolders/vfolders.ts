@@ -52,6 +52,7 @@ function createVfolders(app: FastifyInstance) {
       id,
       volume: app.volumes.get(vfolder.volume),
       reserve: (wanted, options) => app.quotas.reserve(id, wanted, options),
+      requireRoom: (bytes) => app.quotas.requireRoom(id, bytes),
     }
   }
 

@@ -1,7 +1,7 @@
 import { Problem } from '../../lib/problems.ts'
 
 const endOfHead = '\r\n\r\n'
-const longestHead = 80 * 1024
+export const longestHead = 80 * 1024
 
 export interface Part {
   /** What stands before the content, one character for each byte; undefined when it has no end or is too long. */

@@ -7,6 +7,7 @@ import { bodyOf } from '../../plugins/transfer/body.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import type { StoredFile, Upload } from '../../plugins/vfolders/write.ts'
 import { boundaryOf, type FormFile, readFormFiles } from './files.ts'
+import { longestHead } from './parts.ts'
 import { refusePart } from './refuse-part.ts'
 
 /** Of all files of a form: the answer names them. */
@@ -30,6 +31,7 @@ export async function storeForm(
   if (!request.isMultipart()) throw new request.server.multipartErrors.InvalidMultipartContentTypeError()
   const boundary = boundaryOf(request)
   const { abortSignal: signal } = request
+  if (reply.isAwaited()) await refuseTooLarge(files, leastBytes(request, boundary), maxBytes, signal)
   const stored: StoredFile[] = []
   let pathBytes = 0
   let upload: Upload | undefined
@@ -53,6 +55,26 @@ export async function storeForm(
     await upload?.end()
   }
   return stored
+}
+
+/**
+ * Refuses a form whose client waits to be told whether to send it. It is taken for one file: what it has is known only
+ * when it comes.
+ * @throws {Problem} `file_too_large`, `quota_exceeded`, `no_space`
+ */
+async function refuseTooLarge(files: VfolderFiles, bytes: number, maxBytes: number, signal: AbortSignal) {
+  const limit = Math.min(maxBytes, files.volume.backend.limits.maxFileBytes)
+  if (bytes > limit) {
+    const detail = `The form is over the limit of ${limit} bytes for a file; several files need no Expect: 100-continue.`
+    throw new Problem('file_too_large', detail, { members: { maxBytes: limit } })
+  }
+  await files.requireRoom(bytes, signal)
+}
+
+/** How many bytes of content a form of one file announces at least. */
+function leastBytes({ headers }: FastifyRequest, boundary: string): number {
+  const delimiters = `--${boundary}\r\n\r\n--${boundary}--\r\n`.length
+  return Math.max(0, Number(headers['content-length'] ?? 0) - longestHead - delimiters)
 }
 
 /**

@@ -8,7 +8,7 @@ import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { count, findCounters, giveBack, vfolderNotFound } from '../rows.ts'
 import { findAvailable, setAside, units } from './limits.ts'
-import { covers, missingAhead } from './room.ts'
+import { covers, missingAhead, roomFor } from './room.ts'
 import { createQuotaScopes } from './scopes.ts'
 
 declare module 'fastify' {
@@ -26,6 +26,18 @@ export interface ReserveOptions {
 
 function createQuotas({ database: db, processes, log }: FastifyInstance) {
   return {
+    reserve,
+
+    /**
+     * Refuses so many bytes when there is no room for them even if they replace all that is in the vfolder.
+     * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
+     */
+    async requireRoom(vfolder: string, bytes: number): Promise<void> {
+      const counters = await findCounters(db, vfolder)
+      const reservation = await reserve(vfolder, roomFor(bytes, counters?.usage ?? nothing))
+      await reservation.end()
+    },
+
     /**
      * Sets room aside in a vfolder that only one job works on, until that job ends. Gives some back when `wanted` is
      * negative.
@@ -52,101 +64,6 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
     async settleAside(trx: Database, vfolder: string, aside: Amount, by: Amount = nothing): Promise<void> {
       await giveBack(trx, vfolder, aside)
       if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
-    },
-
-    /**
-     * Sets room aside for work on a vfolder, so that nothing else can take it meanwhile; with nothing wanted it only
-     * notes that the usage is about to change. With `partly` less room will do, and more is asked for when it is used
-     * up. An amount that comes `from` another vfolder changes nothing for a scope that both are in. The caller must
-     * `end` what it was given.
-     * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
-     */
-    async reserve(vfolder: string, wanted: Amount, { partly = false, from }: ReserveOptions = {}) {
-      const id = randomUUID()
-      const held = { ...wanted }
-      let createdAt: string | undefined
-      await db.transaction().execute(async (trx) => {
-        if (partly) {
-          const room = await findAvailable(trx, vfolder)
-          for (const unit of units) held[unit] = Math.max(0, Math.min(wanted[unit], room[unit]))
-        }
-        await insert(trx, held)
-      })
-
-      async function insert(trx: Database, amount: Amount): Promise<void> {
-        const created = await setAside(trx, vfolder, amount, { from })
-        createdAt ??= created
-        if (created !== createdAt) throw vfolderNotFound(vfolder)
-        await trx
-          .insertInto('reservations')
-          .values({
-            id,
-            vfolder,
-            process: processes.id,
-            ...amount,
-            request_id: currentRequestId() ?? id,
-            created_at: new Date().toISOString(),
-          })
-          .execute()
-      }
-
-      return {
-        id,
-
-        /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded` */
-        async cover(needed: Amount): Promise<void> {
-          if (covers(held, needed)) return
-          const covering = await db.transaction().execute(async (trx) => {
-            const more = await missingAhead(trx, vfolder, held, needed)
-            const covering = sum(held, more)
-            const { numUpdatedRows } = await trx
-              .updateTable('reservations')
-              .set(covering)
-              .where('id', '=', id)
-              .executeTakeFirstOrThrow()
-            if (numUpdatedRows > 0n) await setAside(trx, vfolder, more, { held })
-            // It was given back, as `confirm` says.
-            else await insert(trx, covering)
-            return covering
-          })
-          Object.assign(held, covering)
-        },
-
-        /**
-         * Makes sure that all this is still set aside: it was given back if this process stood still for so long that
-         * it was taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now, or
-         * `vfolder_not_found` when the vfolder was deleted, also where there is another one of that ID
-         */
-        async confirm(): Promise<void> {
-          const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()
-          if (row === undefined) await db.transaction().execute((trx) => insert(trx, held))
-        },
-
-        /** Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. */
-        async settle(by: Amount): Promise<void> {
-          const used = { bytes: 0, files: 0 }
-          for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
-          await db.transaction().execute(async (trx) => {
-            // The row is gone when this process was taken for dead; the room has been given back then.
-            const { numUpdatedRows } = await trx
-              .updateTable('reservations')
-              .set((eb) => ({ bytes: eb('bytes', '-', used.bytes), files: eb('files', '-', used.files) }))
-              .where('id', '=', id)
-              .executeTakeFirstOrThrow()
-            if (numUpdatedRows > 0n) await giveBack(trx, vfolder, used)
-            await count(trx, vfolder, by)
-          })
-          for (const unit of units) held[unit] -= used[unit]
-        },
-
-        /** Counts what has changed since, and gives back what was not used. */
-        async end(by: Amount = nothing): Promise<void> {
-          await db.transaction().execute(async (trx) => {
-            await endReservation(trx, { id, vfolder })
-            if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
-          })
-        },
-      }
     },
 
     /** Whether work is under way that may change the usage. Its beginning and its end each change the revision. */
@@ -177,6 +94,101 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
       await processes.settled(ids, signal)
       return (await endAbandoned()).some((ended) => ended.vfolder === vfolder)
     },
+  }
+
+  /**
+   * Sets room aside for work on a vfolder, so that nothing else can take it meanwhile; with nothing wanted it only
+   * notes that the usage is about to change. With `partly` less room will do, and more is asked for when it is used
+   * up. An amount that comes `from` another vfolder changes nothing for a scope that both are in. The caller must
+   * `end` what it was given.
+   * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
+   */
+  async function reserve(vfolder: string, wanted: Amount, { partly = false, from }: ReserveOptions = {}) {
+    const id = randomUUID()
+    const held = { ...wanted }
+    let createdAt: string | undefined
+    await db.transaction().execute(async (trx) => {
+      if (partly) {
+        const room = await findAvailable(trx, vfolder)
+        for (const unit of units) held[unit] = Math.max(0, Math.min(wanted[unit], room[unit]))
+      }
+      await insert(trx, held)
+    })
+
+    async function insert(trx: Database, amount: Amount): Promise<void> {
+      const created = await setAside(trx, vfolder, amount, { from })
+      createdAt ??= created
+      if (created !== createdAt) throw vfolderNotFound(vfolder)
+      await trx
+        .insertInto('reservations')
+        .values({
+          id,
+          vfolder,
+          process: processes.id,
+          ...amount,
+          request_id: currentRequestId() ?? id,
+          created_at: new Date().toISOString(),
+        })
+        .execute()
+    }
+
+    return {
+      id,
+
+      /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded` */
+      async cover(needed: Amount): Promise<void> {
+        if (covers(held, needed)) return
+        const covering = await db.transaction().execute(async (trx) => {
+          const more = await missingAhead(trx, vfolder, held, needed)
+          const covering = sum(held, more)
+          const { numUpdatedRows } = await trx
+            .updateTable('reservations')
+            .set(covering)
+            .where('id', '=', id)
+            .executeTakeFirstOrThrow()
+          if (numUpdatedRows > 0n) await setAside(trx, vfolder, more, { held })
+          // It was given back, as `confirm` says.
+          else await insert(trx, covering)
+          return covering
+        })
+        Object.assign(held, covering)
+      },
+
+      /**
+       * Makes sure that all this is still set aside: it was given back if this process stood still for so long that
+       * it was taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now, or
+       * `vfolder_not_found` when the vfolder was deleted, also where there is another one of that ID
+       */
+      async confirm(): Promise<void> {
+        const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()
+        if (row === undefined) await db.transaction().execute((trx) => insert(trx, held))
+      },
+
+      /** Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. */
+      async settle(by: Amount): Promise<void> {
+        const used = { bytes: 0, files: 0 }
+        for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
+        await db.transaction().execute(async (trx) => {
+          // The row is gone when this process was taken for dead; the room has been given back then.
+          const { numUpdatedRows } = await trx
+            .updateTable('reservations')
+            .set((eb) => ({ bytes: eb('bytes', '-', used.bytes), files: eb('files', '-', used.files) }))
+            .where('id', '=', id)
+            .executeTakeFirstOrThrow()
+          if (numUpdatedRows > 0n) await giveBack(trx, vfolder, used)
+          await count(trx, vfolder, by)
+        })
+        for (const unit of units) held[unit] -= used[unit]
+      },
+
+      /** Counts what has changed since, and gives back what was not used. */
+      async end(by: Amount = nothing): Promise<void> {
+        await db.transaction().execute(async (trx) => {
+          await endReservation(trx, { id, vfolder })
+          if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
+        })
+      },
+    }
   }
 
   async function endAbandoned() {
