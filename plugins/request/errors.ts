@@ -140,6 +140,7 @@ const refusals: ProblemCode[] = [
   'quota_exceeded',
   'capability_missing',
   'too_many_transfers',
+  'too_many_followers',
   'transfer_coding_unsupported',
 ]
 
