@@ -39,12 +39,22 @@ export async function isEmpty(body: Readable): Promise<boolean> {
  * @throws {Problem} `validation_failed`
  */
 export async function refuseBody({ raw }: FastifyRequest, reply: FastifyReply): Promise<void> {
-  if (Number(raw.headers['content-length'] ?? 0) === 0) {
-    if (raw.headers['transfer-encoding'] === undefined) return
+  if (!announcesBody(raw)) return
+  if (raw.headers['content-length'] === undefined) {
     reply.willReadBody()
     if (await isEmpty(raw)) return
   }
   throw invalid('body', '', 'must be absent: this call takes none')
+}
+
+/** RFC 9112, section 6.3; chunks may turn out to be empty. */
+function announcesBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
+/** Fastify would refuse a type that it cannot read, also where it is the type of nothing. */
+function forgetType({ headers }: IncomingMessage): void {
+  delete headers['content-type']
 }
 
 /** Refuses a body that is not what it seems: nothing here decodes one, or puts parts together (RFC 9110, section 14.5). */
@@ -61,12 +71,15 @@ const refuseDisguise: preParsingHookHandler = ({ headers }, _reply, payload, don
   done(null, payload)
 }
 
-const refuseAny: preParsingHookHandler = async (request, reply, payload) => {
-  await refuseBody(request, reply)
-  return request.raw.readableEnded ? Readable.from([]) : payload
+const refuseAny: preParsingHookHandler = (request, reply, payload, done) => {
+  const { raw } = request
+  if (raw.headers['content-type'] !== undefined) forgetType(raw)
+  if (!announcesBody(raw)) return done(null, payload)
+  refuseBody(request, reply).then(() => done(null, Readable.from([])), done)
 }
 
-const letSend: preParsingHookHandler = (_request, reply, payload, done) => {
+const letSend: preParsingHookHandler = ({ raw }, reply, payload, done) => {
+  if (!announcesBody(raw)) forgetType(raw)
   reply.willReadBody()
   done(null, payload)
 }

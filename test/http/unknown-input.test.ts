@@ -106,6 +106,12 @@ t.test('a body that is not there is no error, whatever its type would be', async
       }
     }
   }
+  for (const type of ['Content-Type:\r\n', 'Content-Type: no type\r\n']) {
+    t.equal((await server.raw(head('POST', '/folders', auth + type + none))).status, 201, type)
+    t.equal((await server.raw(head('POST', `/folders/${folder}/sync`, auth + type))).status, 202, type)
+    const some = await server.raw(withBody('POST', '/folders', '{}', auth + type))
+    t.equal(some.status, 415, `${type} of something`)
+  }
   const needed = await server.raw(head('POST', `/folders/${folder}/files/mkdir`, auth + json + none))
   t.match(problemOf(t, needed, 'mkdir'), { code: 'validation_failed', detail: 'body must have path' })
   const nothing = await server.raw(head('PATCH', `/folders/${folder}`, auth))
