@@ -18,6 +18,7 @@ export const packages = {
   monmaptool: 'ceph-base',
   mount: 'mount',
   nginx: 'nginx-light',
+  nsenter: 'util-linux',
   python3: 'python3',
   radosgw: 'radosgw',
   'radosgw-admin': 'ceph-common',
