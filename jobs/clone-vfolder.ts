@@ -22,7 +22,7 @@ export default fp(
           const target = await app.vfolders.get(attempt.folder ?? '')
           const { files, bytes, changed, changedCount } = await clone(app, source, target, attempt)
           // A source that was deleted meanwhile may have been gone in part when it was read.
-          await app.vfolders.ready(source.id)
+          await app.vfolders.readyNow(source.id)
           await app.quotas.setAsideExactly(target.id, { files, bytes })
           if (changedCount > 0) app.log.warn({ changed, changed_count: changedCount }, 'the source changed meanwhile')
           return { source: source.id, files, bytes, changed, changedCount }

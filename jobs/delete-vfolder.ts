@@ -51,7 +51,9 @@ export default fp(
     /** A deletion is not given up, however long its volume is away; it waits for one that is not configured. */
     async function startAgain(): Promise<void> {
       const volumes = app.volumes.all().map(({ name }) => name)
-      const stuck = await listDeleting(app.database, volumes, app.jobs.selectFolders('delete-vfolder'))
+      // A job that has not ended may still work in a vfolder of its own.
+      const but = [app.jobs.selectFolders('delete-vfolder'), app.jobs.selectUnended()]
+      const stuck = await listDeleting(app.database, volumes, but)
       for (const id of stuck) {
         const last = await app.jobs.latest('delete-vfolder', id)
         await withRequestId(

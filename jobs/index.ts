@@ -1,6 +1,7 @@
 import fp from 'fastify-plugin'
 import cleanupExpiredUploads from './cleanup-expired-uploads.ts'
 import cloneVfolder from './clone-vfolder.ts'
+import copyDirectory from './copy-directory.ts'
 import deleteVfolder from './delete-vfolder.ts'
 import syncQuotas from './sync-quotas.ts'
 
@@ -9,6 +10,7 @@ export default fp(
   async (app) => {
     await app.register(cleanupExpiredUploads)
     await app.register(cloneVfolder)
+    await app.register(copyDirectory)
     await app.register(deleteVfolder)
     await app.register(syncQuotas)
   },

@@ -7,6 +7,7 @@ import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Reservation, ReserveOptions } from './quotas/index.ts'
 import { requireSpace } from './space.ts'
+import { countEntries } from './usage.ts'
 import { type Announced, amountAt, createUpload, type Upload } from './write.ts'
 
 /** A vfolder whose entries are in use. */
@@ -49,27 +50,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
 
   /** The amount of an entry with all that is in it. */
   async function amountIn(path: EntryPath, entry: Entry, signal: AbortSignal): Promise<Amount> {
-    if (entry.type !== 'directory') return amountOf(entry)
-    const total = { ...nothing }
-    for await (const inside of backend.list(id, { path, recursive: true, signal })) {
-      add(total, amountOf(inside))
-    }
-    return total
-  }
-
-  async function copyTree(
-    from: EntryPath,
-    to: EntryPath,
-    target: OpenVfolder,
-    copyFile: (from: EntryPath, to: EntryPath) => Promise<void>,
-    signal: AbortSignal,
-  ): Promise<void> {
-    await backend.mkdir(target.id, to, { signal })
-    for await (const entry of backend.list(id, { path: from, recursive: true, signal })) {
-      const path = parsePath(to + entry.path.slice(from.length))
-      if (entry.type === 'directory') await backend.mkdir(target.id, path, { signal })
-      else await copyFile(parsePath(entry.path), path)
-    }
+    return entry.type === 'directory' ? countEntries(backend, id, { path, signal }) : amountOf(entry)
   }
 
   /** With a symlink on the way, two paths do not tell whether one directory is inside the other. */
@@ -92,6 +73,13 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     if (target.volume === volume) return
     const detail = `The vfolders are on the volumes ${volume.name} and ${target.volume.name}; clone between volumes instead.`
     throw new Problem('invalid_operation', detail)
+  }
+
+  /** @throws before a directory is copied in vain */
+  async function checkTreeCopy(from: EntryPath, to: EntryPath, target: OpenVfolder, signal: AbortSignal) {
+    await refuseSymlinkOnTheWay(id, from, signal)
+    await refuseSymlinkOnTheWay(target.id, to, signal)
+    if (await find(target.id, to, signal)) throw new AlreadyExists(`${to} exists already`)
   }
 
   return {
@@ -162,8 +150,16 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       return backend.stat(target.id, to, { signal })
     },
 
-    /** Copies a file, or a directory with all that is in it. */
-    async copy(from: EntryPath, to: EntryPath, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
+    /**
+     * Copies a file, or a directory with all that is in it.
+     * @returns undefined, and has done nothing, when that takes a job: the storage has no step by which a directory
+     * appears
+     */
+    async copy(
+      from: EntryPath,
+      to: EntryPath,
+      { overwrite, target = vfolder, signal }: TargetOptions,
+    ): Promise<Entry | undefined> {
       const copying = requireCapability(volume, 'copy')
       if (target === vfolder && `${to}/`.startsWith(`${from}/`)) {
         throw new Problem('invalid_operation', `${from} cannot be copied into itself.`)
@@ -171,21 +167,19 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       requireSameVolume(target)
       const source = await backend.stat(id, from, { signal })
       if (source.type === 'directory') {
-        await refuseSymlinkOnTheWay(id, from, signal)
-        await refuseSymlinkOnTheWay(target.id, to, signal)
-        // Told before all is copied in vain.
-        if (await find(target.id, to, signal)) throw new AlreadyExists(`${to} exists already`)
+        await checkTreeCopy(from, to, target, signal)
+        if (!hasCapability(backend, 'copyTree')) return undefined
       }
       const options = { signal, ifAbsent: !overwrite, toFolder: target.id }
       const copyAll = async (done: Amount, reservation: Reservation) => {
-        const copyFile = async (fromPath: EntryPath, toPath: EntryPath) =>
-          add(done, growthOf(await copying.copy(id, fromPath, toPath, options)))
-        // Others may have added to the directory since it was counted.
-        const admit = (copied: Amount) => reservation.cover(copied)
-        if (source.type !== 'directory') await copyFile(from, to)
-        else if (hasCapability(backend, 'copyTree'))
-          add(done, await backend.copyTree(id, from, to, { signal, toFolder: target.id, admit }))
-        else await copyTree(from, to, target, copyFile, signal)
+        if (source.type !== 'directory') {
+          add(done, growthOf(await copying.copy(id, from, to, options)))
+        } else {
+          // Others may have added to the directory since it was counted.
+          const admit = (copied: Amount) => reservation.cover(copied)
+          const trees = requireCapability(volume, 'copyTree')
+          add(done, await trees.copyTree(id, from, to, { signal, toFolder: target.id, admit }))
+        }
       }
       const wanted = await amountIn(from, source, signal)
       if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))

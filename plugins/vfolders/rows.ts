@@ -137,14 +137,14 @@ export async function beginDeletion(trx: Database, id: string, from?: Row['state
   return numUpdatedRows > 0n
 }
 
-/** The vfolders in deletion on one of these volumes, except `but`. */
-export async function listDeleting(on: Database, volumes: string[], but: Expression<string>): Promise<string[]> {
+/** The vfolders in deletion on one of these volumes, except those in `but`. */
+export async function listDeleting(on: Database, volumes: string[], but: Expression<string>[]): Promise<string[]> {
   const rows = await on
     .selectFrom('vfolders')
     .select('id')
     .where('state', '=', 'deleting')
     .where('volume', 'in', volumes)
-    .where('id', 'not in', but)
+    .where((eb) => eb.and(but.map((ids) => eb('id', 'not in', ids))))
     .execute()
   return rows.map(({ id }) => id)
 }

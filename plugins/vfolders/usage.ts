@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import { add, amountOf, difference, nothing } from '../../backends/amount.ts'
-import type { Amount, Backend } from '../../backends/backend.ts'
+import type { Amount, Backend, ListOptions } from '../../backends/backend.ts'
 import { type Counters, findCounters, setUsage, vfolderNotFound } from './rows.ts'
 
 /** How often a vfolder whose usage changes during the count is counted again. */
@@ -8,11 +8,17 @@ const counts = 3
 
 /** Counts what a vfolder really has, by the storage's own count where it has one. */
 export async function countUsage(backend: Backend, folder: string, signal: AbortSignal): Promise<Amount> {
-  if (backend.usage !== undefined) return backend.usage(folder, { signal })
+  return backend.usage === undefined ? countEntries(backend, folder, { signal }) : backend.usage(folder, { signal })
+}
+
+/** Counts what is in a directory, or in the whole vfolder. */
+export async function countEntries(
+  backend: Backend,
+  folder: string,
+  options: Pick<ListOptions, 'path' | 'signal'>,
+): Promise<Amount> {
   const total = { files: 0, bytes: 0 }
-  for await (const entry of backend.list(folder, { recursive: true, signal })) {
-    add(total, amountOf(entry))
-  }
+  for await (const entry of backend.list(folder, { ...options, recursive: true })) add(total, amountOf(entry))
   return total
 }
 

@@ -37,8 +37,11 @@ function createVfolders(app: FastifyInstance) {
   }
 
   async function ready(id: string): Promise<Vfolder> {
-    const cached = cache.get(id)
-    if (cached !== undefined) return cached
+    return cache.get(id) ?? readyNow(id)
+  }
+
+  async function readyNow(id: string): Promise<Vfolder> {
+    cache.delete(id)
     const vfolder = await get(id)
     if (vfolder.state === 'cloning') throw vfolderCloning(id)
     if (vfolder.state !== 'ready') throw vfolderNotFound(id)
@@ -177,6 +180,9 @@ function createVfolders(app: FastifyInstance) {
 
     /** A vfolder and its volume, for work that reads. @throws {Problem} `vfolder_not_found` or `vfolder_cloning` */
     ready,
+
+    /** The same, as it is this moment: another process may have deleted it. */
+    readyNow,
 
     /** The entries of a vfolder. @throws {Problem} `vfolder_not_found` or `vfolder_cloning` */
     files: async (id: string) => createVfolderFiles(await open(id)),

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { Job } from '../../plugins/work/job-queue/job.ts'
 import { Entry, FolderParams, Path, problemResponses, ref, Uuid } from '../schemas.ts'
 
 const Target = Type.Object(
@@ -79,16 +80,24 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['files'],
         operationId: 'copyEntry',
         summary: 'Copy a file, or a directory with all that is in it',
+        description:
+          'A file, or a directory on a volume with `copyTree`, is there whole when the answer comes: 201. A directory ' +
+          'on any other volume is copied by a job: 202. Nothing of it is seen before all of it is copied; the same ' +
+          'call gets the same job until that has ended.',
         params: FolderParams,
         body: Target,
-        response: { 201: ref(Entry), ...problemResponses },
+        response: {
+          201: ref(Entry, { description: 'the copy' }),
+          202: Type.Object({ job: ref(Job) }, { description: 'the job that makes the copy' }),
+          ...problemResponses,
+        },
       },
     },
     async ({ params, body: { from, to, toFolder = params.id, overwrite }, abortSignal: signal }, reply) => {
-      const files = await app.vfolders.files(params.id)
-      const target = await openOther(params.id, toFolder)
-      const entry = await files.copy(from, to, { overwrite, signal, target })
-      return reply.code(201).send(entry)
+      const source = { folder: params.id, path: from }
+      const copied = await app.copies.copy(source, { folder: toFolder, path: to }, { overwrite, signal })
+      if ('entry' in copied) return reply.code(201).send(copied.entry)
+      return reply.code(202).header('location', `/jobs/${copied.job.id}`).send(copied)
     },
   )
 

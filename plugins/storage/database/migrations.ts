@@ -183,4 +183,12 @@ export const migrations: Record<string, Migration> = {
       await db.schema.createIndex('uploads_url').on('uploads').columns(['url_key', 'state']).execute()
     },
   },
+  '010-committed-jobs': {
+    async up(db) {
+      await db.schema
+        .alterTable('jobs')
+        .addColumn('committed', 'integer', (column) => column.notNull().defaultTo(0))
+        .execute()
+    },
+  },
 }

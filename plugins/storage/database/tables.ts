@@ -111,6 +111,8 @@ export interface Tables {
     /** Milliseconds since 1970. */
     due_at: number
     cancel_requested: Generated<number>
+    /** It may not be cancelled or given up any more. */
+    committed: Generated<number>
     checkpoint: string | null
     files_done: Generated<number>
     files_total: number | null

@@ -24,7 +24,7 @@ export interface ReserveOptions {
   from?: string
 }
 
-function createQuotas({ database: db, processes, log }: FastifyInstance) {
+function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
   return {
     reserve,
 
@@ -54,6 +54,35 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
         }
         await setAside(trx, vfolder, difference(wanted, counters.reserved), { held: counters.reserved })
       })
+    },
+
+    /**
+     * Makes what a job has set aside in a vfolder exactly `wanted`. It stays set aside until `endOfJob`, whichever process
+     * has the job by then. @throws {Problem} `quota_exceeded` or `vfolder_not_found`
+     */
+    async setAsideForJob(vfolder: string, job: string, wanted: Amount): Promise<void> {
+      await db.transaction().execute(async (trx) => {
+        const held = await trx.selectFrom('reservations').selectAll().where('id', '=', job).executeTakeFirst()
+        await setAside(trx, vfolder, difference(wanted, held ?? nothing))
+        const row = { ...wanted, process: processes.id }
+        await trx
+          .insertInto('reservations')
+          .values({
+            id: job,
+            vfolder,
+            ...row,
+            request_id: currentRequestId() ?? job,
+            created_at: new Date().toISOString(),
+          })
+          .onConflict((conflict) => conflict.column('id').doUpdateSet(row))
+          .execute()
+      })
+    },
+
+    /** Gives back what a job had set aside, and counts what it has made, in the transaction of its end. */
+    async endOfJob(trx: Database, vfolder: string, job: string, by: Amount = nothing): Promise<void> {
+      await endReservation(trx, { id: job, vfolder })
+      if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
     },
 
     scopes: createQuotaScopes(db),
@@ -196,6 +225,7 @@ function createQuotas({ database: db, processes, log }: FastifyInstance) {
       .selectFrom('reservations')
       .selectAll()
       .where('process', 'not in', processes.alive())
+      .where('id', 'not in', jobs.selectUnended())
       .execute()
     for (const { id, vfolder, bytes, files, request_id } of abandoned) {
       await db.transaction().execute((trx) => endReservation(trx, { id, vfolder }))
@@ -216,5 +246,5 @@ export default fp(
   async (app) => {
     app.decorate('quotas', createQuotas(app))
   },
-  { name: 'quotas', dependencies: ['database', 'processes'] },
+  { name: 'quotas', dependencies: ['database', 'processes', 'job-queue'] },
 )

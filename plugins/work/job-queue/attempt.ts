@@ -11,8 +11,9 @@ const lookMilliseconds = 500
 /** Failures in a row, without a step forward in between, after which a job has failed. */
 const maxFailures = 5
 
-/** Before the second attempt, doubled before each further one. */
+/** Before the second attempt, doubled before each further one, up to the longest. */
 const firstDelayMilliseconds = 1000
+const longestDelayMilliseconds = 30_000
 
 /** Why an attempt was stopped from outside. */
 type Stop = 'cancelled' | 'closing' | 'lost'
@@ -44,7 +45,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
   }
 
   /** Changes the row only as long as this very attempt holds the job. */
-  const updateHeld = (on: Database, set: object) =>
+  const changeHeld = (on: Database, set: object) =>
     on
       .updateTable('jobs')
       .set((eb) => ({ ...set, version: eb('version', '+', 1) }))
@@ -52,7 +53,9 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
       .where('state', '=', 'running')
       .where('process', '=', row.process)
       .where('attempts', '=', row.attempts)
-      .executeTakeFirstOrThrow()
+  const updateHeld = (on: Database, set: object) => changeHeld(on, set).executeTakeFirstOrThrow()
+
+  const isGivenUp = (failures: number) => failures >= maxFailures && row.committed === 0
 
   async function saveAndLook(): Promise<void> {
     const set = unsaved
@@ -88,12 +91,12 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     const text = JSON.stringify({ code: problem.code, detail: problem.message })
     const failures = row.failures + 1
     const details = { code: problem.code, err: problem.cause ?? problem }
-    if (!problems[problem.code].passing || failures >= maxFailures) {
+    if (!problems[problem.code].passing || isGivenUp(failures)) {
       await end('failed', { error: text, failures })
       log.error(details, 'job failed')
       return
     }
-    const delay = firstDelayMilliseconds * 2 ** row.failures
+    const delay = Math.min(firstDelayMilliseconds * 2 ** row.failures, longestDelayMilliseconds)
     await putBack({ error: text, failures, due_at: Date.now() + delay })
     log.warn({ ...details, delay_ms: delay }, 'attempt failed and will be repeated')
   }
@@ -115,6 +118,17 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
       row.failures = 0
       Object.assign(unsaved, { checkpoint: text, failures: 0 })
     },
+    async commit(checkpoint) {
+      attempt.save(checkpoint)
+      const committed = { ...unsaved, committed: 1 }
+      unsaved = {}
+      const { numUpdatedRows } = await changeHeld(db, committed)
+        .where('cancel_requested', '=', 0)
+        .executeTakeFirstOrThrow()
+      if (numUpdatedRows === 0n) await saveAndLook()
+      controller.signal.throwIfAborted()
+      row.committed = 1
+    },
   }
 
   async function work(): Promise<void> {
@@ -125,7 +139,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     )
     let outcome: { result: Record<string, unknown> | undefined } | { error: unknown }
     try {
-      if (row.failures >= maxFailures) throw new Problem('job_abandoned', 'Each process that ran it died.')
+      if (isGivenUp(row.failures)) throw new Problem('job_abandoned', 'Each process that ran it died.')
       outcome = { result: await kind.run(attempt) }
     } catch (error) {
       outcome = { error }

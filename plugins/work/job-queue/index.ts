@@ -133,7 +133,23 @@ function createJobQueue(app: FastifyInstance) {
         .$asScalar()
     },
 
-    /** The same, with the count of changes so far. @throws {Problem} `job_not_found` */
+    /** The IDs of jobs that have not ended, as a subquery: what has such an ID belongs to that job. */
+    selectUnended: (): Expression<string> =>
+      db.selectFrom('jobs').select('jobs.id').where('jobs.state', 'in', ['queued', 'running']).$asScalar(),
+
+    /** The jobs of a kind that have not ended, on one vfolder, with what they were given. */
+    async listUnended(kind: string, folder: string, on: Database = db): Promise<{ job: Job; payload: unknown }[]> {
+      const rows = await on
+        .selectFrom('jobs')
+        .selectAll()
+        .where('kind', '=', kind)
+        .where('vfolder', '=', folder)
+        .where('state', 'in', ['queued', 'running'])
+        .execute()
+      return rows.map((row) => ({ job: toJob(row), payload: JSON.parse(row.payload) }))
+    },
+
+    /** A job with the count of its changes so far. @throws {Problem} `job_not_found` */
     async watch(id: string): Promise<{ job: Job; version: number }> {
       const row = await getRow(id)
       return { job: toJob(row), version: row.version }
@@ -194,6 +210,7 @@ function createJobQueue(app: FastifyInstance) {
         if (hasEnded(row)) throw new Problem('job_ended', `The job has ${row.state} already.`)
         const kind = kinds.get(row.kind)
         if (!kind?.cancellable) throw new Problem('job_not_cancellable', `A ${row.kind} job cannot be cancelled.`)
+        if (row.committed !== 0) throw new Problem('job_not_cancellable', 'The job is about to end, and is not undone.')
         if (row.state === 'running') return row
         const finished = { state: 'cancelled', finished_at: new Date().toISOString() } as const
         await trx.updateTable('jobs').set(finished).where('id', '=', id).execute()

@@ -125,4 +125,9 @@ export interface Attempt<Payload = unknown> {
   progress(done: Amount, total?: Amount): void
   /** Saves, at the same rate, where a later attempt goes on. */
   save(checkpoint: unknown): void
+  /**
+   * Saves it at once, right before a step that others may see in part: from here on the job cannot be cancelled, and is
+   * tried again after any passing failure until it has come to its end. Rejects when the attempt was stopped before.
+   */
+  commit(checkpoint: unknown): Promise<void>
 }
