@@ -8,7 +8,8 @@ import type { EntryPath } from './path.ts'
  * methods may just take a `string`. It never sees HTTP and never decides about permissions or quotas. It reports failures
  * by throwing the errors of `errors.ts`.
  *
- * Every call takes an `AbortSignal`. An aborted call rejects, leaves nothing visible and releases what it held.
+ * Every call takes an `AbortSignal`. An aborted call rejects, leaves nothing visible and releases what it held. A call
+ * that fails when its change is seen already throws `Unconfirmed`, so that the change counts.
  *
  * What not every storage can do is an optional member: its presence is the capability (`capabilities.ts`).
  */
@@ -333,6 +334,8 @@ export interface Cloned extends Amount {
 
 export interface RemoveOptions extends Call {
   recursive?: boolean
+  /** Called with how much is gone so far, where others see a directory go bit by bit. It counts when the call fails. */
+  onProgress?: OnProgress | undefined
 }
 
 /** Files count symlinks too; bytes are those of files. */

@@ -105,6 +105,34 @@ export class Unavailable extends BackendError {
   readonly code = 'storage_unavailable'
 }
 
+/** An `Amount`, less than nothing where there is less than before. */
+interface Change {
+  readonly files: number
+  readonly bytes: number
+}
+
+/**
+ * A change was made and is seen, and then the storage failed, so that nobody knows whether it will last. It counts: the
+ * caller is told by how much the usage has changed.
+ */
+export class Unconfirmed extends Unavailable {
+  readonly change: Change
+
+  constructor(path: string, change: Change, options: { cause: unknown }) {
+    super(`${path} was changed, but the storage failed before that was sure to last`, options)
+    this.change = change
+  }
+}
+
+/** Does what follows a change that is seen already. @throws {Unconfirmed} for any failure */
+export async function afterChange<T>(path: string, change: Change, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (cause) {
+    throw new Unconfirmed(path, change, { cause })
+  }
+}
+
 /** What answers in the place of the volume is another storage, or an empty one. */
 export class VolumeUnavailable extends BackendError {
   readonly code = 'volume_unavailable'

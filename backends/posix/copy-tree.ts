@@ -1,6 +1,7 @@
 import { mkdir, utimes } from 'node:fs/promises'
 import { basename } from 'node:path'
 import type { Amount, CopyTreeOptions } from '../backend.ts'
+import { afterChange } from '../errors.ts'
 import { runTask } from './bulk/task.ts'
 import { createDirectories, openDirectory } from './directory.ts'
 import { translateErrors, translateErrorsOf } from './errno.ts'
@@ -35,8 +36,7 @@ export async function copyTree(
       const { atime, mtime } = await fstat(source.fd)
       await utimes(staging, atime, mtime)
     })
-    await appear(staging, to)
-    await syncDirectory(layout.staging)
+    await appear(staging, to, copied)
     return copied
   } catch (error) {
     clearInterval(touching)
@@ -61,12 +61,15 @@ async function copyInto(layout: Layout, name: string, source: number, base: stri
   }
 }
 
-async function appear(staging: string, { root, names, ownership }: Place): Promise<void> {
+async function appear(staging: string, { layout, root, names, ownership }: Place, copied: Amount): Promise<void> {
   const path = names.join('/')
   const parent = await createDirectories(root, names.slice(0, -1), ownership)
   try {
     await translateErrors(path, () => renameDirectory(staging, parent.at(names.at(-1) ?? ''), path))
-    await parent.sync()
+    await afterChange(path, copied, async () => {
+      await parent.sync()
+      await syncDirectory(layout.staging)
+    })
   } finally {
     parent.close()
   }

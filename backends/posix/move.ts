@@ -1,8 +1,8 @@
 import type { Stats } from 'node:fs'
 import { link, lstat, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
-import { nothing } from '../amount.ts'
+import { difference, nothing } from '../amount.ts'
 import type { Amount, MoveOptions } from '../backend.ts'
-import { AlreadyExists, InvalidOperation, IsADirectory, NotAFile } from '../errors.ts'
+import { AlreadyExists, afterChange, InvalidOperation, IsADirectory, NotAFile } from '../errors.ts'
 import { createDirectories, type Directory, openDirectory } from './directory.ts'
 import { amountOf, toEntry } from './entry.ts'
 import { errnoOf, translate, translateErrors } from './errno.ts'
@@ -41,8 +41,10 @@ async function move(
     const replaced = await rename.catch((error) => {
       throw translate(error, subjectOf(errnoOf(error), fromPath, toPath))
     })
-    await parent.sync()
-    await fromParent.sync()
+    await afterChange(toPath, difference(nothing, replaced), async () => {
+      await parent.sync()
+      await fromParent.sync()
+    })
     return replaced
   } finally {
     fromParent.close()

@@ -1,7 +1,8 @@
 import type { Stats } from 'node:fs'
 import { link, lstat, rename, unlink } from 'node:fs/promises'
+import { growthOf } from '../amount.ts'
 import type { Amount, Entry, WriteOptions, Written } from '../backend.ts'
-import { PreconditionFailed } from '../errors.ts'
+import { afterChange, PreconditionFailed } from '../errors.ts'
 import { createDirectories, setOwnership } from './directory.ts'
 import { amountOf, toEntry } from './entry.ts'
 import { fstat, fsync, futimes } from './files.ts'
@@ -36,11 +37,12 @@ export async function publish(
     const replaced = await layout.inTurn([place], { signal }, () =>
       ifAbsent ? linkNew(staging, target) : replace(staging, target, layout, ifMatch),
     )
-    await directory.sync()
     // Nobody waits for it, and the cleanup removes what is left of it.
     if (replaced?.aside !== undefined) unlink(replaced.aside).catch(() => {})
     const stats = fd === undefined ? await lstat(target) : await fstat(fd)
-    return { entry: toStoredEntry(path, stats), ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
+    const written = { entry: toStoredEntry(path, stats), ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
+    await afterChange(path, growthOf(written), () => directory.sync())
+    return written
   } finally {
     directory.close()
   }

@@ -1,11 +1,11 @@
 import { lstat, lutimes, readdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
-import { sum } from '../amount.ts'
+import { difference, nothing, sum } from '../amount.ts'
 import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
-import { NotEmpty } from '../errors.ts'
+import { afterChange, NotEmpty, Unconfirmed } from '../errors.ts'
 import type { News } from './bulk/messages.ts'
 import { runTask, type TaskOptions } from './bulk/task.ts'
-import { openDirectory } from './directory.ts'
+import { type Directory, openDirectory } from './directory.ts'
 import { amountOf } from './entry.ts'
 import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
 import type { Layout } from './layout.ts'
@@ -23,30 +23,48 @@ export async function removeEntry(
   names: string[],
   { recursive, signal }: RemoveOptions,
 ): Promise<Amount> {
+  const path = names.join('/')
   const parent = await openDirectory(root, names.slice(0, -1))
   const target = parent.at(names[names.length - 1] ?? '')
   try {
-    return await translateErrors(names.join('/'), async () => {
+    return await translateErrors(path, async () => {
       const removed = await layout.inTurn([{ root, names }], { signal }, () => unlinkFile(target))
-      if (removed !== undefined) {
-        await parent.sync()
-        return removed
-      }
-      if (!recursive) {
-        await rmdir(target)
-        await parent.sync()
-        return { files: 0, bytes: 0 }
-      }
-      await refuseMounts(parent.locationOf(names.at(-1) ?? ''), names.join('/'))
-      const staging = layout.newStaging()
-      await rename(target, staging)
-      // An old directory must not be taken for a dead writer's while it is being removed.
-      await lutimes(staging, new Date(), new Date())
-      await parent.sync()
-      return removeTrees(layout.staging, [basename(staging)], { signal })
+      if (removed === undefined && recursive) return await removeDirectory(layout, parent, target, path, signal)
+      if (removed === undefined) await rmdir(target)
+      await afterChange(path, difference(nothing, removed ?? nothing), () => parent.sync())
+      return removed ?? nothing
     })
   } finally {
     parent.close()
+  }
+}
+
+/** Lets a directory vanish. It is removed, and so counted, to the end, though nobody may wait for it any more. */
+async function removeDirectory(
+  layout: Layout,
+  parent: Directory,
+  target: string,
+  path: string,
+  signal: AbortSignal,
+): Promise<Amount> {
+  await refuseMounts(parent.locationOf(basename(target)), path)
+  signal.throwIfAborted()
+  const staging = layout.newStaging()
+  await rename(target, staging)
+  let gone = nothing
+  const onProgress = (done: Amount) => {
+    gone = done
+  }
+  try {
+    // An old directory must not be taken for a dead writer's while it is being removed.
+    await lutimes(staging, new Date(), new Date())
+    const syncing = parent.sync()
+    syncing.catch(() => {}) // Awaited in its turn.
+    await removeTrees(layout.staging, [basename(staging)], { signal: new AbortController().signal, onProgress })
+    await syncing
+    return gone
+  } catch (cause) {
+    throw new Unconfirmed(path, difference(nothing, gone), { cause })
   }
 }
 

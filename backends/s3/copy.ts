@@ -1,11 +1,11 @@
 import type { Call, CopyOptions, Written } from '../backend.ts'
-import { AlreadyExists, IsADirectory, NotFound, PreconditionFailed, SourceChanged, Unavailable } from '../errors.ts'
+import { AlreadyExists, IsADirectory, NotFound, PreconditionFailed, SourceChanged } from '../errors.ts'
 import type { StoredObject } from './bucket.ts'
 import { eachInOrder } from './each.ts'
-import { directoryExists, fileEntry, placeOf } from './entry.ts'
+import { directoryExists, placeOf } from './entry.ts'
 import { locked } from './lock.ts'
 import { Multipart, maxParts } from './multipart.ts'
-import type { Target } from './publish.ts'
+import { described, type Target } from './publish.ts'
 import type { Store } from './store.ts'
 
 /** How often an object that changes while it is copied is copied again. */
@@ -34,12 +34,9 @@ async function copyFile(store: Store, from: Target, to: Target, options: CopyOpt
     throw new NotFound(`${from.path} does not exist`)
   }
   if (ifAbsent && existing !== undefined) throw new AlreadyExists(`${to.path} exists already`)
-  if ((await copyObject(store, source, toKey, { signal })) === undefined) {
-    throw new NotFound(`${from.path} does not exist`)
-  }
-  const stored = await bucket.head(toKey, { signal })
-  if (stored === undefined) throw new Unavailable(`${to.path} was removed while it was stored`)
-  return { entry: fileEntry(to.path, stored), ...(existing !== undefined && { replaced: existing.size }) }
+  const copied = await copyObject(store, source, toKey, { signal })
+  if (copied === undefined) throw new NotFound(`${from.path} does not exist`)
+  return described(store, toKey, to.path, { bytes: copied.size, replaced: existing?.size, signal })
 }
 
 /**

@@ -1,5 +1,5 @@
 import type { Call, Written } from '../backend.ts'
-import { AlreadyExists, PreconditionFailed, Unavailable, UploadNotFound } from '../errors.ts'
+import { AlreadyExists, afterChange, PreconditionFailed, Unavailable, UploadNotFound } from '../errors.ts'
 import type { Condition } from './bucket.ts'
 import { fileEntry, placeOf } from './entry.ts'
 import { attemptsOf } from './errors.ts'
@@ -14,21 +14,43 @@ export interface Target {
   path: string
 }
 
-/** Makes a file appear, under what the server keeps of a condition. */
-type Appearance = (condition: Condition, call: Call) => Promise<unknown>
+/** How a file appears, of so many bytes, under what the server keeps of a condition. */
+interface Appearance {
+  bytes: number
+  appear(condition: Condition, call: Call): Promise<unknown>
+}
 
 export function putting({ bucket, conditions }: Store, key: string, body: Buffer, id: string): Appearance {
-  return async (condition, { signal }) => {
-    const kept = await conditions.forPut(condition, { signal })
-    await bucket.put(key, body, { signal, metadata: writeMetadata(id), ...kept })
+  return {
+    bytes: body.length,
+    async appear(condition, { signal }) {
+      const kept = await conditions.forPut(condition, { signal })
+      await bucket.put(key, body, { signal, metadata: writeMetadata(id), ...kept })
+    },
   }
 }
 
-export function completing({ conditions }: Store, upload: Multipart): Appearance {
-  return async (condition, { signal }) => {
-    const kept = await conditions.forMultipart(condition, { signal })
-    await upload.complete({ signal, ...kept })
+export function completing({ conditions }: Store, upload: Multipart, bytes: number): Appearance {
+  return {
+    bytes,
+    async appear(condition, { signal }) {
+      const kept = await conditions.forMultipart(condition, { signal })
+      await upload.complete({ signal, ...kept })
+    },
   }
+}
+
+/** Describes a file that has just appeared. @throws {Unconfirmed} */
+export async function described(
+  { bucket }: Store,
+  key: string,
+  path: string,
+  { bytes, replaced, signal }: Call & { bytes: number; replaced: number | undefined },
+): Promise<Written> {
+  const growth = { bytes: bytes - (replaced ?? 0), files: replaced === undefined ? 1 : 0 }
+  const stored = await afterChange(path, growth, () => bucket.head(key, { signal }))
+  if (stored === undefined) throw new Unavailable(`${path} was removed while it was stored`)
+  return { entry: fileEntry(path, stored), ...(replaced !== undefined && { replaced }) }
 }
 
 /**
@@ -40,12 +62,12 @@ export async function publish(
   target: Target,
   id: string,
   { signal, ifAbsent, ifMatch }: Call & Condition,
-  appear: Appearance,
+  appearance: Appearance,
 ): Promise<Written> {
   const condition = { ...(ifAbsent && { ifAbsent }), ...(ifMatch !== undefined && { ifMatch }) }
   const replace = () =>
     store.turns.run(store.keys.entry(target.folder, target.path), { signal }, () =>
-      replaceIf(store, target, id, { signal, ...condition }, appear),
+      replaceIf(store, target, id, { signal, ...condition }, appearance),
     )
   const unconditional = !ifAbsent && ifMatch === undefined
   if (unconditional || (await store.conditions.areKept(condition, { signal }))) return replace()
@@ -57,7 +79,7 @@ async function replaceIf(
   { folder, path }: Target,
   id: string,
   { signal, ...condition }: Call & Condition,
-  appear: Appearance,
+  { bytes, appear }: Appearance,
 ): Promise<Written> {
   const { ifAbsent, ifMatch } = condition
   const existing = await placeOf(store, folder, path, { signal })
@@ -71,9 +93,7 @@ async function replaceIf(
   } catch (error) {
     if (!(await hadItsEffect(store, key, id, error, signal))) throw ifAbsent ? asExisting(error, path) : error
   }
-  const stored = await store.bucket.head(key, { signal })
-  if (stored === undefined) throw new Unavailable(`${path} was removed while it was stored`)
-  return { entry: fileEntry(path, stored), ...(existing !== undefined && { replaced: existing.size }) }
+  return described(store, key, path, { bytes, replaced: existing?.size, signal })
 }
 
 async function hadItsEffect(

@@ -14,19 +14,20 @@ export async function removeEntry(store: Store, folder: string, path: string, op
 
 async function remove(store: Store, folder: string, path: string, options: RemoveOptions): Promise<Amount> {
   const { bucket, keys } = store
-  const { recursive, signal } = options
+  const { recursive, signal, onProgress } = options
   const key = keys.entry(folder, path)
   const file = await bucket.head(key, { signal })
   if (file !== undefined) {
     await keepParent(store, folder, path, { signal })
-    await bucket.delete(key, { signal })
+    signal.throwIfAborted()
+    await bucket.delete(key, unbroken())
     return { files: 1, bytes: file.size }
   }
   const { objects } = await bucket.page({ prefix: `${key}/`, limit: 2, signal })
   if (objects.length === 0) throw new NotFound(`${path} does not exist`)
   if (!recursive && objects.some((object) => object.key !== `${key}/`)) throw new NotEmpty(`${path} is not empty`)
   await keepParent(store, folder, path, { signal })
-  return removeTree(store, `${key}/`, { signal })
+  return removeTree(store, `${key}/`, { signal, onProgress })
 }
 
 /**
@@ -43,12 +44,11 @@ export async function removeTree(
     (call) => bucket.pages({ prefix, after: prefix, ...call }),
     batchesAtOnce,
     { signal },
-    (page, call) =>
-      bucket.deleteMany(
+    async (page) => {
+      await bucket.deleteMany(
         page.map(({ key }) => key),
-        call,
-      ),
-    (page) => {
+        unbroken(),
+      )
       for (const { key, size } of page) {
         if (key.endsWith('/')) continue
         total.files++
@@ -59,4 +59,9 @@ export async function removeTree(
   )
   await bucket.delete(prefix, { signal })
   return total
+}
+
+/** A deletion that was sent is waited for: when it is broken off nobody knows what it has deleted. */
+function unbroken(): Call {
+  return { signal: new AbortController().signal }
 }

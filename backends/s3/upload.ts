@@ -196,7 +196,7 @@ async function fromSegments(
   const multipart = await Multipart.begin(store, key, { signal, metadata: writeMetadata(upload) })
   try {
     await copyParts(multipart, parts, { signal })
-    return await publish(store, target, upload, { signal, ...options }, completing(store, multipart))
+    return await publish(store, target, upload, { signal, ...options }, completing(store, multipart, size))
   } catch (error) {
     await multipart.abort().catch(() => {})
     throw error

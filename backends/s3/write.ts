@@ -35,7 +35,7 @@ export async function writeFile(
       if (multipart === undefined) return publish(store, target, id, options, putting(store, key, body, id))
       const upload = await multipart
       await upload.put(index + 1, body, { signal })
-      return publish(store, target, id, options, completing(store, upload))
+      return publish(store, target, id, options, completing(store, upload, bytes))
     })
   } catch (error) {
     // What cannot be freed now is garbage, and no reason to hide the first failure.

@@ -1,7 +1,7 @@
-import { add, amountOf, atLeastNothing, growthOf, nothing, subtract } from '../../backends/amount.ts'
+import { add, amountOf, atLeastNothing, difference, growthOf, nothing, subtract } from '../../backends/amount.ts'
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
 import { hasCapability } from '../../backends/capabilities.ts'
-import { AlreadyExists, NotFound } from '../../backends/errors.ts'
+import { AlreadyExists, NotFound, Unconfirmed } from '../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
@@ -43,6 +43,9 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     const done = { ...nothing }
     try {
       return await change(done, reservation)
+    } catch (error) {
+      if (error instanceof Unconfirmed) add(done, error.change)
+      throw error
     } finally {
       await reservation.end(done)
     }
@@ -137,8 +140,14 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
         const moved = await amountIn(from, await backend.stat(id, from, { signal }), signal)
         const wanted = { ...moved }
         if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
+        let failure: Unconfirmed | undefined
         const moveIn = async (arrived: Amount) => {
-          const replaced = await backend.move(id, from, to, { overwrite, signal, toFolder: target.id })
+          const options = { overwrite, signal, toFolder: target.id }
+          const replaced = await backend.move(id, from, to, options).catch((error) => {
+            if (!(error instanceof Unconfirmed)) throw error
+            failure = error
+            return difference(nothing, error.change)
+          })
           add(arrived, moved)
           subtract(arrived, replaced)
         }
@@ -146,6 +155,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
           await runCounted(atLeastNothing(wanted), moveIn, target, { from: id })
           subtract(left, moved)
         })
+        if (failure !== undefined) throw failure
       }
       return backend.stat(target.id, to, { signal })
     },
@@ -195,12 +205,20 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
       await runCounted(nothing, async (done) => {
         for (const path of paths) {
+          options.signal.throwIfAborted()
+          let removed = nothing
+          const onProgress = (gone: Amount) => {
+            removed = gone
+          }
           try {
-            subtract(done, await backend.remove(id, path, options))
+            removed = await backend.remove(id, path, { ...options, onProgress })
             result.deleted.push(path)
           } catch (error) {
+            if (error instanceof Unconfirmed) result.deleted.push(path)
             if (!(error instanceof NotFound)) throw error
             result.missing.push(path)
+          } finally {
+            subtract(done, removed)
           }
         }
       }).catch((error) => {

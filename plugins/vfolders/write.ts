@@ -1,6 +1,6 @@
 import { amountOf, growthOf, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, WriteOptions, Written } from '../../backends/backend.ts'
-import { BackendError, IsADirectory, NotFound, Unavailable } from '../../backends/errors.ts'
+import { BackendError, IsADirectory, NotFound, Unavailable, Unconfirmed } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem } from '../../lib/problems.ts'
@@ -80,7 +80,10 @@ export function createUpload(
       }
 
       try {
-        const written = await backend.write(folder, path, metered(), writing)
+        const written = await backend.write(folder, path, metered(), writing).catch(async (error) => {
+          if (error instanceof Unconfirmed) await room.settle(error.change)
+          throw error
+        })
         await room.settle(growthOf(written))
         return { path, size: written.entry.size, ...verified, ...written }
       } finally {

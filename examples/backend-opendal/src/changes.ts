@@ -106,12 +106,12 @@ export async function remove(
   store: Store,
   folder: string,
   path: string,
-  { recursive, signal }: RemoveOptions,
+  { recursive, signal, onProgress }: RemoveOptions,
 ): Promise<Amount> {
   const entry = await getEntry(store, folder, path)
   if (entry.type === 'directory') {
     if (!recursive && (await hasEntries(store, folder, path, signal))) throw new NotEmpty(`${path} is not empty`)
-    return removeTree(store, folder, path, { signal })
+    return removeTree(store, folder, path, { signal, onProgress })
   }
   await translated(path, () => store.operator.delete(fileKey(folder, path)))
   return amountOf(entry)
@@ -127,7 +127,7 @@ export async function removeTree(
   store: Store,
   folder: string,
   path: string | undefined,
-  { signal, onProgress = () => {} }: Call & { onProgress?: (done: Amount) => void },
+  { signal, onProgress = () => {} }: Pick<RemoveOptions, 'signal' | 'onProgress'>,
 ): Promise<Amount> {
   const { operator } = store
   const removed = { ...nothing }
