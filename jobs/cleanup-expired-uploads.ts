@@ -1,4 +1,5 @@
 import fp from 'fastify-plugin'
+import { withRequestId } from '../lib/context.ts'
 import { idleSecondsOf } from '../plugins/storage/volumes.ts'
 
 /**
@@ -10,7 +11,10 @@ export default fp(
     const idleSeconds = idleSecondsOf(app.config)
 
     async function cleanUp(signal: AbortSignal): Promise<void> {
-      await app.quotas.endAbandoned()
+      for (const { vfolder, request_id } of await app.quotas.endAbandoned()) {
+        // What the dead process had changed by then, nobody has counted.
+        await withRequestId(() => app.vfolders.recount(vfolder), request_id)()
+      }
       await app.uploads.cleanUp()
       for (const { name, backend } of app.volumes.all()) {
         try {
@@ -28,5 +32,8 @@ export default fp(
       app.schedule('cleanup-expired-uploads', uploadCleanupIntervalSeconds, cleanUp)
     })
   },
-  { name: 'cleanup-expired-uploads', dependencies: ['scheduler', 'volumes', 'quotas', 'uploads', 'config'] },
+  {
+    name: 'cleanup-expired-uploads',
+    dependencies: ['scheduler', 'volumes', 'vfolders', 'quotas', 'uploads', 'config'],
+  },
 )

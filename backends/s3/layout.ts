@@ -3,7 +3,7 @@ import { InvalidPath } from '../errors.ts'
 import type { DescribedObject } from './bucket.ts'
 
 /** The longest key that S3 takes, in bytes of UTF-8 (Amazon S3 user guide, "Naming Amazon S3 objects"). */
-const maxKeyBytes = 1024
+export const maxKeyBytes = 1024
 
 /**
  * Where things are in the bucket, below the volume's prefix:

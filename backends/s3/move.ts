@@ -1,10 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Amount, Call, MoveOptions } from '../backend.ts'
-import { AlreadyExists, InvalidOperation, IsADirectory, NotFound, SourceChanged } from '../errors.ts'
+import { AlreadyExists, InvalidOperation, InvalidPath, IsADirectory, NotFound, SourceChanged } from '../errors.ts'
 import { deletesAtOnce, type StoredObject } from './bucket.ts'
 import { copyObject } from './copy.ts'
 import { eachInOrder } from './each.ts'
 import { directoryExists, keepParent, placeOf, putMarker } from './entry.ts'
+import { maxKeyBytes } from './layout.ts'
 import { isCurrent, pairs } from './list.ts'
 import { giveBack, locked } from './lock.ts'
 import { isReplaced, type Journal, OpenJournal, unfinishedMove } from './move-journal.ts'
@@ -93,6 +94,7 @@ async function begin(store: Store, from: Target, to: Target, { overwrite, signal
   if (directory && !(await directoryExists(store, fromKey, { signal }))) {
     throw new NotFound(`${from.path} does not exist`)
   }
+  if (directory) await refuseLongKeys(store, fromKey, keys.entry(to.folder, to.path), to.path, { signal })
   const existing = await placeOf(store, to.folder, to.path, { signal }).catch((error) => {
     if (!(error instanceof IsADirectory) || (overwrite && !directory)) throw error
     throw new AlreadyExists(`${to.path} exists already`, { cause: error })
@@ -100,6 +102,16 @@ async function begin(store: Store, from: Target, to: Target, { overwrite, signal
   if (existing === undefined) return { from, to, directory, replaced: { files: 0, bytes: 0 } }
   if (directory || !overwrite) throw new AlreadyExists(`${to.path} exists already`)
   return { from, to, directory, replaced: { files: 1, bytes: existing.size }, replacedEtag: existing.etag }
+}
+
+/** A key that is too long would stop the move half way, for ever. @throws {InvalidPath} */
+async function refuseLongKeys({ bucket }: Store, from: string, to: string, path: string, call: Call): Promise<void> {
+  const longer = Buffer.byteLength(to) - Buffer.byteLength(from)
+  if (longer <= 0) return
+  for await (const { key } of bucket.objects({ prefix: `${from}/`, ...call })) {
+    if (Buffer.byteLength(key.replace(/\/$/, '')) + longer < maxKeyBytes) continue
+    throw new InvalidPath(`${path}${key.slice(from.length)} is too long for this volume`)
+  }
 }
 
 /** Makes the new name appear: a file as a whole, of a directory its marker. */

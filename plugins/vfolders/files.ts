@@ -1,7 +1,15 @@
 import { add, amountOf, atLeastNothing, difference, growthOf, nothing, subtract } from '../../backends/amount.ts'
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
 import { hasCapability } from '../../backends/capabilities.ts'
-import { AlreadyExists, NotFound, Unconfirmed } from '../../backends/errors.ts'
+import {
+  AccessDenied,
+  AlreadyExists,
+  BackendError,
+  NotFound,
+  SourceChanged,
+  Unavailable,
+  Unconfirmed,
+} from '../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
@@ -18,6 +26,8 @@ export interface OpenVfolder {
   reserve(wanted: Amount, options?: ReserveOptions): Promise<Reservation>
   /** Refuses what it has no room for, whatever it replaces. @throws {Problem} `quota_exceeded` */
   requireRoom(bytes: number): Promise<void>
+  /** Lets a job count its usage, of which nobody can tell how it has changed. */
+  recount(): Promise<void>
 }
 
 export interface TargetOptions {
@@ -68,6 +78,14 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   async function find(folder: string, path: EntryPath, signal: AbortSignal): Promise<Entry | undefined> {
     return backend.stat(folder, path, { signal }).catch((error) => {
       if (error instanceof NotFound) return undefined
+      throw error
+    })
+  }
+
+  /** Moves; of a move that is broken off half way only a count tells what it has changed. */
+  async function moveOrRecount(target: OpenVfolder, ...names: Parameters<typeof backend.move>): Promise<Amount> {
+    return backend.move(...names).catch(async (error) => {
+      if (mayBePartial(error)) for (const changed of new Set([vfolder, target])) await changed.recount()
       throw error
     })
   }
@@ -133,7 +151,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     async move(from: EntryPath, to: EntryPath, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
       if (target === vfolder) {
         await runCounted(nothing, async (done) =>
-          subtract(done, await backend.move(id, from, to, { overwrite, signal })),
+          subtract(done, await moveOrRecount(vfolder, id, from, to, { overwrite, signal })),
         )
       } else {
         requireSameVolume(target)
@@ -143,7 +161,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
         let failure: Unconfirmed | undefined
         const moveIn = async (arrived: Amount) => {
           const options = { overwrite, signal, toFolder: target.id }
-          const replaced = await backend.move(id, from, to, options).catch((error) => {
+          const replaced = await moveOrRecount(target, id, from, to, options).catch((error) => {
             if (!(error instanceof Unconfirmed)) throw error
             failure = error
             return difference(nothing, error.change)
@@ -236,6 +254,13 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       return requireCapability(volume, 'mount').mount(id, path)
     },
   }
+}
+
+/** Whether a move may have been broken off half way, and was not merely refused. */
+function mayBePartial(error: unknown): boolean {
+  if (!(error instanceof BackendError)) return true
+  if (error instanceof Unconfirmed) return false
+  return error instanceof Unavailable || error instanceof AccessDenied || error instanceof SourceChanged
 }
 
 export type VfolderFiles = ReturnType<typeof createVfolderFiles>

@@ -56,7 +56,16 @@ function createVfolders(app: FastifyInstance) {
       volume: app.volumes.get(vfolder.volume),
       reserve: (wanted, options) => app.quotas.reserve(id, wanted, options),
       requireRoom: (bytes) => app.quotas.requireRoom(id, bytes),
+      recount: () => recount(id),
     }
+  }
+
+  /** Queues a count, unless one is queued. */
+  async function recount(id: string): Promise<void> {
+    if ((await rows.find(db, id))?.state !== 'ready') return
+    const counts = await app.jobs.listUnended('sync-quotas', id)
+    if (counts.some(({ job }) => job.state === 'queued')) return
+    await app.jobs.enqueue({ kind: 'sync-quotas', folder: id, payload: {} })
   }
 
   /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */
@@ -186,6 +195,9 @@ function createVfolders(app: FastifyInstance) {
 
     /** The entries of a vfolder. @throws {Problem} `vfolder_not_found` or `vfolder_cloning` */
     files: async (id: string) => createVfolderFiles(await open(id)),
+
+    /** Lets a job count the usage of a vfolder that is ready. */
+    recount,
 
     /** A vfolder that entries are to be copied or moved into. @throws as `files` does */
     open,

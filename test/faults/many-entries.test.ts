@@ -1,0 +1,200 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { request } from 'node:http'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
+import { s3Volume } from '../ceph/index.ts'
+import { startFaultyProxy } from '../faulty-proxy.ts'
+import {
+  type Answer,
+  ended,
+  eventually,
+  formOf,
+  managerToken,
+  type Server,
+  startServer,
+  temporaryDirectory,
+} from '../server.ts'
+
+// A change of many entries in one request: the client gives up, or the process is killed, and the call is repeated.
+
+const authorization = `Bearer ${managerToken}`
+
+/** Sends a call as a client that may go away. */
+function begin(server: Server, path: string, body: object) {
+  const headers = { authorization, 'content-type': 'application/json' }
+  const call = request(server.managerUrl + path, { method: 'POST', headers })
+  call.on('error', () => {})
+  call.end(JSON.stringify(body))
+  return call
+}
+
+async function sync(server: Server, folder: string): Promise<void> {
+  await ended(server, (await server.ask('POST', `/folders/${folder}/sync`)).job.id)
+}
+
+async function usageOf(server: Server, folder: string): Promise<{ files: number; bytes: number }> {
+  const { files, bytes } = (await server.ask('GET', `/folders/${folder}`)).usage
+  return { files, bytes }
+}
+
+/** What the vfolder really has. */
+async function stored(server: Server, folder: string): Promise<{ files: number; bytes: number }> {
+  const accept = { accept: 'application/x-ndjson' }
+  const response = await server.manager('GET', `/folders/${folder}/files?recursive=true`, undefined, accept)
+  const entries = (await response.text())
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => JSON.parse(line))
+  const files = entries.filter(({ type }) => type === 'file')
+  return { files: files.length, bytes: files.reduce((total, { size }) => total + size, 0) }
+}
+
+/** The counters come to what is stored, without anybody asking for a count. */
+async function countsRight(server: Server, ...folders: string[]): Promise<void> {
+  for (const folder of folders) {
+    await eventually(async () => {
+      const [counted, really] = [await usageOf(server, folder), await stored(server, folder)]
+      return counted.files === really.files && counted.bytes === really.bytes
+    }, 60_000)
+  }
+}
+
+/** The counters are right as soon as no request works any more: nobody has counted in between. */
+async function isExact(server: Server, folder: string, work: string): Promise<void> {
+  const jobs = async () => (await server.ask('GET', `/jobs?folder=${folder}&kind=sync-quotas`)).jobs.length
+  const before = await jobs()
+  await eventually(() => server.lines().some(({ msg }) => msg === 'request aborted'))
+  await countsRight(server, folder)
+  t.equal(await jobs(), before, `${work} needs no count`)
+}
+
+t.test('a deletion of many paths that its client gives up is told of truly when it is repeated', async (t) => {
+  const server = await startServer(t)
+  const { folder, mount } = await server.files()
+  for (let file = 0; file < 5000; file++) writeFileSync(join(mount, `file-${file}`), 'content')
+  await sync(server, folder)
+  const paths = Array.from({ length: 5000 }, (_, file) => `file-${file}`)
+  const call = begin(server, `/folders/${folder}/files/delete`, { paths })
+  await eventually(async () => (await stored(server, folder)).files < 5000)
+  call.destroy()
+  await isExact(server, folder, 'a deletion')
+  const { files } = await stored(server, folder)
+  t.ok(files > 0, 'it ends when nobody waits for it any more')
+  const { deleted, missing } = await server.ask('POST', `/folders/${folder}/files/delete`, { paths })
+  t.same([deleted.length, missing.length], [files, 5000 - files])
+  t.same(await usageOf(server, folder), { files: 0, bytes: 0 })
+  const again = await server.ask('POST', `/folders/${folder}/files/delete`, { paths })
+  t.same([again.deleted.length, again.missing.length], [0, 5000])
+})
+
+t.test('a huge directory vanishes as a whole and is counted, though its client gives up', async (t) => {
+  const server = await startServer(t)
+  const { folder, mount } = await server.files()
+  mkdirSync(join(mount, 'tree'))
+  for (let file = 0; file < 20_000; file++) writeFileSync(join(mount, `tree/${file}`), 'content')
+  await sync(server, folder)
+  const call = begin(server, `/folders/${folder}/files/delete`, { paths: ['tree'], recursive: true })
+  await eventually(async () => (await server.manager('GET', `/folders/${folder}/files/stat?path=tree`)).status === 404)
+  call.destroy()
+  await countsRight(server, folder)
+  t.same(await usageOf(server, folder), { files: 0, bytes: 0 })
+  t.same((await server.ask('GET', `/jobs?folder=${folder}`)).jobs.length, 1, 'nobody has counted again')
+})
+
+/** A service on S3, whose deletions and copies take a while. */
+async function startOnS3(t: { teardown(fn: () => unknown): void }, slow: (method: string, copies: boolean) => boolean) {
+  const volume = await s3Volume()
+  const proxy = await startFaultyProxy(t, volume.endpoint)
+  const dataDir = await temporaryDirectory(t)
+  const env = {
+    VOLUMES: JSON.stringify({ default: { ...volume, endpoint: proxy.url } }),
+    LEASE_SECONDS: '1',
+    IDLE_TIMEOUT_SECONDS: '1',
+    UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
+  }
+  proxy.fault = ({ method = '', headers }) =>
+    slow(method, headers['x-amz-copy-source'] !== undefined) ? 'late' : undefined
+  const start = () => startServer(t, { dataDir, env })
+  return { server: await start(), start }
+}
+
+const numbered = (count: number) =>
+  Object.fromEntries(Array.from({ length: count }, (_, file) => [`tree/${file}`, 'x']))
+
+t.test('a directory of S3 that is deleted in part is counted as it is', async (t) => {
+  const { server } = await startOnS3(t, (method) => method === 'POST')
+  const folder = await server.createFolder()
+  for (let part = 0; part < 3; part++) {
+    const files = Object.entries(numbered(1000)).map(([path, content]) => [`tree/${part}/${path}`, content])
+    await server.upload(folder, Object.fromEntries(files))
+  }
+  const body = { paths: ['tree'], recursive: true }
+  const call = begin(server, `/folders/${folder}/files/delete`, body)
+  await eventually(async () => (await stored(server, folder)).files < 3000)
+  call.destroy()
+  await isExact(server, folder, 'a deletion of a directory')
+  const response = await server.ask('POST', `/folders/${folder}/files/delete`, body)
+  t.ok([...response.deleted, ...response.missing].includes('tree'))
+  t.same(await usageOf(server, folder), { files: 0, bytes: 0 })
+})
+
+for (const end of ['its client gives up', 'its process is killed']) {
+  t.test(`a move of a directory on S3 to another vfolder, when ${end}`, { timeout: 240_000 }, async (t) => {
+    const started = await startOnS3(t, (_method, copies) => copies)
+    let { server } = started
+    const [folder, toFolder] = [await server.createFolder(), await server.createFolder()]
+    await server.upload(folder, numbered(300))
+    const body = { from: 'tree', to: 'moved', toFolder }
+    const call = begin(server, `/folders/${folder}/files/move`, body)
+    await eventually(async () => (await stored(server, toFolder)).files > 0)
+    if (end === 'its process is killed') {
+      await server.end('SIGKILL')
+      server = await started.start()
+    } else {
+      call.destroy()
+    }
+    const repeated = await server.manager('POST', `/folders/${folder}/files/move`, body)
+    t.ok([200, 404].includes(repeated.status), `${repeated.status}: or the cleanup has finished it`)
+    await eventually(async () => (await stored(server, folder)).files === 0, 60_000)
+    t.same(await stored(server, toFolder), { files: 300, bytes: 300 })
+    await countsRight(server, folder, toFolder)
+  })
+}
+
+t.test('a move that would make a key that S3 does not take is refused before anything is moved', async (t) => {
+  const { server } = await startOnS3(t, () => false)
+  const folder = await server.createFolder()
+  const long = `tree/${'a'.repeat(250)}/${'b'.repeat(250)}/${'c'.repeat(250)}/file`
+  await server.upload(folder, { [long]: 'content', 'tree/short': 'content' })
+  const to = 'd'.repeat(200)
+  const response = await server.manager('POST', `/folders/${folder}/files/move`, { from: 'tree', to })
+  t.match([response.status, await response.json()], [400, { code: 'invalid_path' }])
+  t.equal((await server.manager('GET', `/folders/${folder}/files/stat?path=${to}`)).status, 404)
+  t.match(await stored(server, folder), { files: 2 })
+})
+
+t.test('of a form whose client gives up the files before stay, and the form may be sent again', async (t) => {
+  const server = await startServer(t)
+  const { folder, usage } = await server.files().then((files) => ({ folder: files.folder, usage: () => files.usage() }))
+  const boundary = 'boundary'
+  const part = (name: string, content: string) =>
+    `--${boundary}\r\ncontent-disposition: form-data; name="file"; filename="${name}"\r\n\r\n${content}\r\n`
+  const headers = { authorization, 'content-type': `multipart/form-data; boundary=${boundary}` }
+  const call = request(`${server.managerUrl}/folders/upload?folder=${folder}`, { method: 'POST', headers })
+  call.on('error', () => {})
+  for (const name of ['1', '2', '3']) call.write(part(name, `file ${name}`))
+  call.write(part('4', 'half').slice(0, -10))
+  await eventually(async () => (await stored(server, folder)).files === 3)
+  await sleep(50)
+  call.destroy()
+  await eventually(async () => (await server.staged()).length === 0)
+  t.same(await stored(server, folder), { files: 3, bytes: 18 })
+  t.same(await usage(), { files: 3, bytes: 18 })
+
+  const all = Object.fromEntries(Array.from({ length: 10 }, (_, file) => [`${file + 1}`, `file ${file + 1}`]))
+  const again: Answer = await server.ask('POST', `/folders/upload?folder=${folder}`, formOf(all))
+  t.equal(again.files.length, 10)
+  t.same(await usage(), { files: 10, bytes: 61 })
+  t.same(await stored(server, folder), { files: 10, bytes: 61 })
+})
