@@ -96,7 +96,8 @@ export interface Backend {
 
   /**
    * Renames an entry, creating the directories that lead to its new name. An existing target is only replaced when
-   * `overwrite` is set and both are files or symlinks.
+   * `overwrite` is set and both are files or symlinks. Where the storage has no such step, others see a part of a
+   * directory meanwhile, and the same call goes on with what an earlier one began, as far as the storage can tell.
    * @throws {NotFound}
    * @throws {AlreadyExists}
    * @throws {InvalidOperation} when a directory would move into itself

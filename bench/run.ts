@@ -16,6 +16,7 @@ import { memoryUpload } from './rows/memory-upload.ts'
 import { put, putNginx } from './rows/put.ts'
 import { requestId } from './rows/request-id.ts'
 import { s3Clone } from './rows/s3-clone.ts'
+import { s3CopyTree } from './rows/s3-copy-tree.ts'
 import { s3Download } from './rows/s3-download.ts'
 import { s3List } from './rows/s3-list.ts'
 import { s3Memory } from './rows/s3-memory.ts'
@@ -47,6 +48,7 @@ const rows: Row[] = [
   s3Upload,
   s3Memory,
   s3Clone,
+  s3CopyTree,
   s3List,
 ]
 

@@ -98,7 +98,8 @@ export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = 
       return folder.id
     },
     copy: async (folder, from, to) => {
-      await ask('POST', `/folders/${folder}/files/copy`, { from, to })
+      const answer = await ask('POST', `/folders/${folder}/files/copy`, { from, to })
+      if (Value.Check(Started, answer)) await ended(answer.job.id)
     },
     removeFolder: async (folder) => {
       await ended(Value.Parse(Started, await ask('DELETE', `/folders/${folder}`)).job.id)

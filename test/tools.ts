@@ -81,8 +81,10 @@ const anyS3Server = namedS3Server === undefined ? cephPrograms : []
 export const needsOfFiles: Record<string, readonly Need[]> = {
   'archive-large': ['bsdtar', 'curl', 'python3', 'unzip'],
   'behind-nginx': ['nginx'],
+  'copy-directory': anyS3Server,
   'example-opendal': anyS3Server,
   'full-disk': ['mount', 'unshare', 'mounts of its own'],
+  'many-entries': anyS3Server,
   quickstart: ['curl', ...anyS3Server],
   s3: anyS3Server,
   's3-archive': ['bsdtar', ...anyS3Server],

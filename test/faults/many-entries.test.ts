@@ -102,8 +102,8 @@ t.test('a huge directory vanishes as a whole and is counted, though its client g
   t.same((await server.ask('GET', `/jobs?folder=${folder}`)).jobs.length, 1, 'nobody has counted again')
 })
 
-/** A service on S3, whose deletions and copies take a while. */
-async function startOnS3(t: { teardown(fn: () => unknown): void }, slow: (method: string, copies: boolean) => boolean) {
+/** A service on S3, through a proxy that can make it fail. */
+async function startOnS3(t: { teardown(fn: () => unknown): void }) {
   const volume = await s3Volume()
   const proxy = await startFaultyProxy(t, volume.endpoint)
   const dataDir = await temporaryDirectory(t)
@@ -113,44 +113,50 @@ async function startOnS3(t: { teardown(fn: () => unknown): void }, slow: (method
     IDLE_TIMEOUT_SECONDS: '1',
     UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
   }
-  proxy.fault = ({ method = '', headers }) =>
-    slow(method, headers['x-amz-copy-source'] !== undefined) ? 'late' : undefined
   const start = () => startServer(t, { dataDir, env })
-  return { server: await start(), start }
+  return { server: await start(), start, proxy }
 }
 
-const numbered = (count: number) =>
-  Object.fromEntries(Array.from({ length: count }, (_, file) => [`tree/${file}`, 'x']))
+/** Uploads files of one byte, several at once. */
+async function fill(server: Server, folder: string, files: number): Promise<void> {
+  const forms = Array.from({ length: 10 }, (_, form) => {
+    const paths = Array.from({ length: files / 10 }, (_, file) => `tree/${form}/${file}`)
+    return server.upload(folder, Object.fromEntries(paths.map((path) => [path, 'x'])))
+  })
+  await Promise.all(forms)
+}
 
 t.test('a directory of S3 that is deleted in part is counted as it is', async (t) => {
-  const { server } = await startOnS3(t, (method) => method === 'POST')
+  const { server, proxy } = await startOnS3(t)
   const folder = await server.createFolder()
-  for (let part = 0; part < 3; part++) {
-    const files = Object.entries(numbered(1000)).map(([path, content]) => [`tree/${part}/${path}`, content])
-    await server.upload(folder, Object.fromEntries(files))
-  }
+  await fill(server, folder, 1100)
   const body = { paths: ['tree'], recursive: true }
-  const call = begin(server, `/folders/${folder}/files/delete`, body)
-  await eventually(async () => (await stored(server, folder)).files < 3000)
-  call.destroy()
-  await isExact(server, folder, 'a deletion of a directory')
-  const response = await server.ask('POST', `/folders/${folder}/files/delete`, body)
-  t.ok([...response.deleted, ...response.missing].includes('tree'))
+  let deletions = 0
+  proxy.fault = ({ method, url }) =>
+    method === 'POST' && url?.includes('delete') && deletions++ > 0 ? 'internal-error' : undefined
+  const failed = await server.manager('POST', `/folders/${folder}/files/delete`, body)
+  t.match(await failed.json(), { status: 503, code: 'storage_unavailable', deleted: [] })
+  const left = await stored(server, folder)
+  t.ok(left.files > 0 && left.files < 1100)
+  t.same(await usageOf(server, folder), left)
+  proxy.fault = () => undefined
+  t.same((await server.ask('POST', `/folders/${folder}/files/delete`, body)).deleted, ['tree'])
   t.same(await usageOf(server, folder), { files: 0, bytes: 0 })
 })
 
 for (const end of ['its client gives up', 'its process is killed']) {
   t.test(`a move of a directory on S3 to another vfolder, when ${end}`, { timeout: 240_000 }, async (t) => {
-    const started = await startOnS3(t, (_method, copies) => copies)
+    const { proxy, start, ...started } = await startOnS3(t)
     let { server } = started
+    proxy.fault = ({ headers }) => (headers['x-amz-copy-source'] !== undefined ? 'late' : undefined)
     const [folder, toFolder] = [await server.createFolder(), await server.createFolder()]
-    await server.upload(folder, numbered(300))
+    await fill(server, folder, 300)
     const body = { from: 'tree', to: 'moved', toFolder }
     const call = begin(server, `/folders/${folder}/files/move`, body)
     await eventually(async () => (await stored(server, toFolder)).files > 0)
     if (end === 'its process is killed') {
       await server.end('SIGKILL')
-      server = await started.start()
+      server = await start()
     } else {
       call.destroy()
     }
@@ -163,7 +169,7 @@ for (const end of ['its client gives up', 'its process is killed']) {
 }
 
 t.test('a move that would make a key that S3 does not take is refused before anything is moved', async (t) => {
-  const { server } = await startOnS3(t, () => false)
+  const { server } = await startOnS3(t)
   const folder = await server.createFolder()
   const long = `tree/${'a'.repeat(250)}/${'b'.repeat(250)}/${'c'.repeat(250)}/file`
   await server.upload(folder, { [long]: 'content', 'tree/short': 'content' })
