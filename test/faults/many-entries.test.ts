@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { PutObjectCommand, S3Client } from '@aws-sdk/client-s3'
 import t from 'tap'
 import { s3Volume } from '../ceph/index.ts'
 import { startFaultyProxy } from '../faulty-proxy.ts'
@@ -117,13 +118,20 @@ async function startOnS3(t: { teardown(fn: () => unknown): void }) {
   return { server: await start(), start, proxy }
 }
 
-/** Uploads files of one byte, several at once. */
+/** Puts files of one byte into `tree`, past the service, which then counts them. */
 async function fill(server: Server, folder: string, files: number): Promise<void> {
-  const forms = Array.from({ length: 10 }, (_, form) => {
-    const paths = Array.from({ length: files / 10 }, (_, file) => `tree/${form}/${file}`)
-    return server.upload(folder, Object.fromEntries(paths.map((path) => [path, 'x'])))
-  })
-  await Promise.all(forms)
+  const { accessKeyId, secretAccessKey, endpoint, region } = await s3Volume()
+  const credentials = { accessKeyId, secretAccessKey }
+  const client = new S3Client({ endpoint, region, forcePathStyle: true, credentials })
+  const { bucket: Bucket, prefix } = await server.ask('GET', `/folders/${folder}/mount`)
+  const numbers = Array.from({ length: files }).keys()
+  const put = async () => {
+    for (const file of numbers)
+      await client.send(new PutObjectCommand({ Bucket, Key: `${prefix}tree/${file}`, Body: 'x' }))
+  }
+  await Promise.all(Array.from({ length: 32 }, put))
+  client.destroy()
+  await sync(server, folder)
 }
 
 t.test('a directory of S3 that is deleted in part is counted as it is', async (t) => {
