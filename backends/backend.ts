@@ -294,6 +294,11 @@ export interface MoveOptions extends Call {
   overwrite?: boolean
   /** The vfolder of the new name; absent: the same. */
   toFolder?: string
+  /**
+   * Called with how much this call has taken from the old name so far, where others see a directory go bit by bit. It
+   * counts when the call fails, too.
+   */
+  onProgress?: OnProgress | undefined
 }
 
 export interface PresignOptions extends Call {

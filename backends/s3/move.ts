@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import { add } from '../amount.ts'
 import type { Amount, Call, MoveOptions } from '../backend.ts'
 import { AlreadyExists, InvalidOperation, InvalidPath, IsADirectory, NotFound, SourceChanged } from '../errors.ts'
 import { deletesAtOnce, type StoredObject } from './bucket.ts'
@@ -10,6 +11,7 @@ import { isCurrent, pairs } from './list.ts'
 import { giveBack, locked } from './lock.ts'
 import { isReplaced, type Journal, OpenJournal, unfinishedMove } from './move-journal.ts'
 import type { Target } from './publish.ts'
+import { unbroken } from './remove.ts'
 import type { Store } from './store.ts'
 
 // S3 has no rename: a move is a copy and then a deletion, with a journal. docs/s3-moves.md has the steps, and what a
@@ -22,6 +24,8 @@ const attempts = 3
 const looks = 3
 /** A copy that is made after so long is younger than its source also by the whole seconds of Amazon S3. */
 const secondMilliseconds = 1100
+
+type Moving = Call & Pick<MoveOptions, 'onProgress'>
 
 /** Of several moves to one name that begin at once, one has it; of several from one name one finds it still there. */
 export async function moveEntry(store: Store, from: Target, to: Target, options: MoveOptions): Promise<Amount> {
@@ -39,7 +43,7 @@ export async function moveEntry(store: Store, from: Target, to: Target, options:
 
 async function move(store: Store, journalKey: string, from: Target, to: Target, options: MoveOptions): Promise<Amount> {
   const { keys } = store
-  const { signal } = options
+  const { signal, onProgress } = options
   return locked(store, sourceLock(store, from), { signal }, async (lock) => {
     const open = new OpenJournal(store, journalKey)
     try {
@@ -50,7 +54,7 @@ async function move(store: Store, journalKey: string, from: Target, to: Target, 
         copied = await takePlace(store, begun, { signal })
         return begun
       })
-      await carryOut(store, journal, copied, { signal })
+      await carryOut(store, journal, copied, { signal, onProgress })
       await open.forget({ signal })
       return journal.replaced
     } finally {
@@ -68,7 +72,7 @@ export async function resumeMove(store: Store, journalKey: string, { signal }: C
 }
 
 /** Whoever left the move left its lock as well, if it died: nothing is there any more that it could keep from others. */
-async function finish(store: Store, journalKey: string, journal: Journal, call: Call): Promise<void> {
+async function finish(store: Store, journalKey: string, journal: Journal, call: Moving): Promise<void> {
   const { from, lock } = journal
   const open = new OpenJournal(store, journalKey)
   try {
@@ -125,7 +129,7 @@ async function takePlace(store: Store, journal: Journal, call: Call): Promise<St
 }
 
 /** @param copied the file as it has taken its place, unless an earlier call has done that */
-async function carryOut(store: Store, journal: Journal, copied: StoredObject | undefined, call: Call): Promise<void> {
+async function carryOut(store: Store, journal: Journal, copied: StoredObject | undefined, call: Moving): Promise<void> {
   const { keys } = store
   const { from, to, directory } = journal
   const fromKey = keys.entry(from.folder, from.path)
@@ -168,13 +172,18 @@ async function copyUnlessDone(
 type Copy = (source: StoredObject, call: Call) => Promise<void>
 
 /** Copies all, and then deletes each object whose copy is there. */
-async function moveTree(store: Store, from: string, to: string, call: Call): Promise<void> {
+async function moveTree(store: Store, from: string, to: string, call: Moving): Promise<void> {
+  const gone = { files: 0, bytes: 0 }
+  const onGone = (objects: StoredObject[]) => {
+    for (const { key, size } of objects) if (!key.endsWith('/')) add(gone, { files: 1, bytes: size })
+    call.onProgress?.({ ...gone })
+  }
   const copy: Copy = async (source, call) => {
     await copyObject(store, source, to + source.key.slice(from.length), call)
   }
   await eachInOrder((call) => uncopied(store, from, to, call), copiesAtOnce, call, copy)
   // What came after the first look is copied in the next.
-  for (let look = 1; (await deleteCopied(store, from, to, copy, call)) > 0; look++) {
+  for (let look = 1; (await deleteCopied(store, from, to, copy, onGone, call)) > 0; look++) {
     if (look === looks) throw new SourceChanged('entries were changed in a directory each time it was moved')
     await sleep(secondMilliseconds, undefined, call)
   }
@@ -200,21 +209,29 @@ async function deleteCopied(
   from: string,
   to: string,
   copy: Copy,
+  onGone: (objects: StoredObject[]) => void,
   { signal }: Call,
 ): Promise<number> {
   let left = 0
-  let batch: string[] = []
+  let batch: StoredObject[] = []
+  const deleteBatch = async () => {
+    signal.throwIfAborted()
+    await bucket.deleteMany(
+      batch.map(({ key }) => key),
+      unbroken(),
+    )
+    onGone(batch)
+    batch = []
+  }
   for await (const { source, copy: copied } of pairs(bucket, from, to, { signal })) {
     if (source === undefined) continue
-    if (isCopied(source, copied)) batch.push(source.key)
+    if (isCopied(source, copied)) batch.push(source)
     else {
       left++
       await copy(source, { signal })
     }
-    if (batch.length < deletesAtOnce) continue
-    await bucket.deleteMany(batch, { signal })
-    batch = []
+    if (batch.length === deletesAtOnce) await deleteBatch()
   }
-  await bucket.deleteMany(batch, { signal })
+  await deleteBatch()
   return left
 }

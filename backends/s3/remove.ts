@@ -62,6 +62,6 @@ export async function removeTree(
 }
 
 /** A deletion that was sent is waited for: when it is broken off nobody knows what it has deleted. */
-function unbroken(): Call {
+export function unbroken(): Call {
   return { signal: new AbortController().signal }
 }

@@ -1,4 +1,4 @@
-import { add, amountOf, atLeastNothing, difference, growthOf, nothing, subtract } from '../../backends/amount.ts'
+import { add, amountOf, atLeastNothing, growthOf, nothing, subtract } from '../../backends/amount.ts'
 import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
 import { hasCapability } from '../../backends/capabilities.ts'
 import {
@@ -158,22 +158,33 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
         const moved = await amountIn(from, await backend.stat(id, from, { signal }), signal)
         const wanted = { ...moved }
         if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
-        let failure: Unconfirmed | undefined
+        // What an earlier call has moved, or is about to, is told by no count from before.
+        let gone: Amount | undefined
+        const onProgress = (done: Amount) => {
+          gone = done
+        }
         const moveIn = async (arrived: Amount) => {
-          const options = { overwrite, signal, toFolder: target.id }
-          const replaced = await moveOrRecount(target, id, from, to, options).catch((error) => {
-            if (!(error instanceof Unconfirmed)) throw error
-            failure = error
-            return difference(nothing, error.change)
-          })
-          add(arrived, moved)
-          subtract(arrived, replaced)
+          const options = { overwrite, signal, toFolder: target.id, onProgress }
+          try {
+            subtract(arrived, await moveOrRecount(target, id, from, to, options))
+            gone ??= moved
+          } catch (error) {
+            if (error instanceof Unconfirmed) gone ??= moved
+            throw error
+          } finally {
+            add(arrived, gone ?? nothing)
+          }
         }
         await runCounted(nothing, async (left) => {
-          await runCounted(atLeastNothing(wanted), moveIn, target, { from: id })
-          subtract(left, moved)
+          try {
+            await runCounted(atLeastNothing(wanted), moveIn, target, { from: id })
+          } catch (error) {
+            // What it says is of the other vfolder.
+            throw error instanceof Unconfirmed ? toProblem(error) : error
+          } finally {
+            subtract(left, gone ?? nothing)
+          }
         })
-        if (failure !== undefined) throw failure
       }
       return backend.stat(target.id, to, { signal })
     },
