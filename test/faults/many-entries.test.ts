@@ -104,14 +104,14 @@ t.test('a huge directory vanishes as a whole and is counted, though its client g
 })
 
 /** A service on S3, through a proxy that can make it fail. */
-async function startOnS3(t: { teardown(fn: () => unknown): void }) {
+async function startOnS3(t: { teardown(fn: () => unknown): void }, idleSeconds = 120) {
   const volume = await s3Volume()
   const proxy = await startFaultyProxy(t, volume.endpoint)
   const dataDir = await temporaryDirectory(t)
   const env = {
     VOLUMES: JSON.stringify({ default: { ...volume, endpoint: proxy.url } }),
     LEASE_SECONDS: '1',
-    IDLE_TIMEOUT_SECONDS: '1',
+    IDLE_TIMEOUT_SECONDS: `${idleSeconds}`,
     UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
   }
   const start = () => startServer(t, { dataDir, env })
@@ -154,7 +154,8 @@ t.test('a directory of S3 that is deleted in part is counted as it is', async (t
 
 for (const end of ['its client gives up', 'its process is killed']) {
   t.test(`a move of a directory on S3 to another vfolder, when ${end}`, { timeout: 240_000 }, async (t) => {
-    const { proxy, start, ...started } = await startOnS3(t)
+    // The cleanup goes on with a move whose process has died.
+    const { proxy, start, ...started } = await startOnS3(t, end === 'its process is killed' ? 1 : 120)
     let { server } = started
     proxy.fault = ({ headers }) => (headers['x-amz-copy-source'] !== undefined ? 'late' : undefined)
     const [folder, toFolder] = [await server.createFolder(), await server.createFolder()]
