@@ -23,7 +23,7 @@ export async function appear(backend: Backend, appearance: Appearance, signal: A
   try {
     await backend.move(staging, path, path, { toFolder: folder, signal })
   } catch (error) {
-    if (error instanceof AlreadyExists && isLater) return mergeInto(backend, appearance, signal)
+    if (error instanceof AlreadyExists && isLater) return moveEntries(backend, appearance, signal)
     if (error instanceof AlreadyExists || error instanceof NotADirectory) throw error
     signal.throwIfAborted()
     // Also what does not pass elsewhere: a part of it may be seen by now.
@@ -32,7 +32,11 @@ export async function appear(backend: Backend, appearance: Appearance, signal: A
 }
 
 /** Goes on where a move that is no single step was broken off. What others have made there meanwhile stays. */
-async function mergeInto(backend: Backend, { staging, folder, path }: Appearance, signal: AbortSignal): Promise<void> {
+async function moveEntries(
+  backend: Backend,
+  { staging, folder, path }: Appearance,
+  signal: AbortSignal,
+): Promise<void> {
   const ignore = (error: unknown) => {
     if (!(error instanceof AlreadyExists || error instanceof NotADirectory)) throw error
   }

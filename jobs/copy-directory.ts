@@ -67,7 +67,7 @@ export default fp(
       }),
     )
   },
-  { name: 'copy-directory', dependencies: ['job-queue', 'vfolders', 'copies', 'volumes', 'quotas'] },
+  { name: 'copy-directory', dependencies: ['job-queue', 'vfolders', 'copies', 'volumes', 'quotas', 'database'] },
 )
 
 /** @throws {Problem} `vfolder_not_found` also when there is a later vfolder of that ID */
