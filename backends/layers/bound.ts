@@ -30,22 +30,10 @@ const bounded = new Set<Operation>([
 export function bound(maxCalls: number): Layer {
   const turns = new Pool<true>(() => true, maxCalls)
 
-  const inTurn = <T>(turn: true, next: () => Promise<T>): Promise<T> =>
-    next().then(
-      (result) => {
-        turns.release(turn)
-        return result
-      },
-      (error) => {
-        turns.release(turn)
-        throw error
-      },
-    )
-
-  return (call, next, step) => {
+  return {
     // An `end` only frees something.
-    if (step === 'end' || !bounded.has(call.operation)) return next()
-    const turn = turns.take()
-    return turn === undefined ? turns.acquire(call.signal).then((turn) => inTurn(turn, next)) : inTurn(turn, next)
+    covers: (operation, step) => step !== 'end' && bounded.has(operation),
+    enter: (call) => (turns.take() ? undefined : turns.acquire(call.signal)),
+    leave: () => turns.release(true),
   }
 }

@@ -1,48 +1,40 @@
-import { performance } from 'node:perf_hooks'
 import type { FastifyBaseLogger } from 'fastify'
-import type { BackendCall } from './call.ts'
+import { type BackendCall, isList } from './call.ts'
 import type { Layer } from './layer.ts'
-
-interface Begun {
-  fields: object
-  at: number
-  /** Entries of a list so far. */
-  count: number
-}
 
 /**
  * Logs every call of a backend at level `debug`, with how it ended and how long it took; the request ID comes from the
  * context that the call is made in. A listing ends when nobody takes more of it, and has the `count` of its entries.
  */
 export function callLog(log: FastifyBaseLogger): Layer {
-  const lists = new WeakMap<BackendCall, Begun>()
+  /** Entries so far of the lists that have not ended. */
+  const counts = new WeakMap<BackendCall, number>()
 
-  const begin = (call: BackendCall): Begun => {
-    const begun = { fields: fieldsOf(call), at: performance.now(), count: 0 }
-    log.debug(begun.fields, 'storage call')
-    if (call.isList) lists.set(call, begun)
-    return begun
+  const logEnd = (call: BackendCall, outcome: PromiseSettledResult<unknown>, count: { count?: number }) => {
+    const fields = { ...fieldsOf(call), ...count, duration_ms: Math.round(performance.now() - call.begunAt) }
+    if (outcome.status === 'fulfilled') log.debug(fields, 'storage call done')
+    else log.debug({ ...fields, err: outcome.reason }, 'storage call failed')
   }
-  const end = ({ fields, at }: Begun, outcome: object, message: string) =>
-    log.debug({ ...fields, ...outcome, duration_ms: Math.round(performance.now() - at) }, message)
 
-  return async (call, next, step) => {
-    const begun = step === 'answer' ? begin(call) : lists.get(call)
-    if (begun === undefined) return next()
-    const outcome = () => (call.isList ? { count: begun.count } : {})
-    try {
-      const result = await next()
-      if (call.isList && !hasEnded(result)) begun.count++
-      else {
-        end(begun, outcome(), 'storage call done')
-        lists.delete(call)
+  return {
+    covers: (operation, step) => step === 'answer' || isList(operation),
+    enter(call, step) {
+      if (step !== 'answer') return undefined
+      log.debug(fieldsOf(call), 'storage call')
+      if (isList(call.operation)) counts.set(call, 0)
+      return undefined
+    },
+    leave(call, _step, outcome) {
+      if (!isList(call.operation)) return logEnd(call, outcome, {})
+      const count = counts.get(call)
+      if (count === undefined) return
+      if (hasMore(outcome)) {
+        counts.set(call, count + 1)
+        return
       }
-      return result
-    } catch (err) {
-      end(begun, { ...outcome(), err }, 'storage call failed')
-      lists.delete(call)
-      throw err
-    }
+      counts.delete(call)
+      logEnd(call, outcome, { count })
+    },
   }
 }
 
@@ -58,6 +50,8 @@ function fieldsOf({ operation, names }: BackendCall): object {
   }
 }
 
-function hasEnded(result: unknown): boolean {
-  return typeof result === 'object' && result !== null && 'done' in result && result.done === true
+function hasMore(outcome: PromiseSettledResult<unknown>): boolean {
+  if (outcome.status === 'rejected') return false
+  const { value } = outcome
+  return !(typeof value === 'object' && value !== null && 'done' in value && value.done === true)
 }

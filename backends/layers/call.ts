@@ -2,6 +2,11 @@ import type { Backend } from '../backend.ts'
 
 export type Operation = Exclude<keyof Backend, 'limits'>
 
+/** Whether what it gives is iterated over, entry by entry. */
+export function isList(operation: Operation): boolean {
+  return operation === 'list' || operation === 'listFolders'
+}
+
 /** What a call is about. */
 export interface Names {
   folder?: string | undefined
@@ -20,6 +25,8 @@ interface Held {
 export class BackendCall {
   readonly operation: Operation
   readonly names: Names
+  /** By `performance.now()`. */
+  readonly begunAt = performance.now()
   /** The bytes that the call stores, if it takes any. */
   source: Source | undefined
   readonly #given: AbortSignal | undefined
@@ -32,11 +39,6 @@ export class BackendCall {
     this.operation = operation
     this.names = names
     this.#given = signal
-  }
-
-  /** What it gives is iterated over, entry by entry. */
-  get isList(): boolean {
-    return this.operation === 'list' || this.operation === 'listFolders'
   }
 
   /** Aborts with the signal that the caller gave, and when the call is abandoned. Made on demand: few calls need it. */

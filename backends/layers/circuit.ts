@@ -1,6 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
 import { BackendError, Unavailable } from '../errors.ts'
-import type { Operation } from './call.ts'
+import { isList, type Operation } from './call.ts'
 import type { Layer } from './layer.ts'
 
 /** After so many calls in a row that find the storage away, it counts as away. */
@@ -49,22 +49,19 @@ export function circuit(log: FastifyBaseLogger): Layer {
     retryAt = performance.now() + restMilliseconds
   }
 
-  return (call, next, step) => {
-    if (passing.has(call.operation) || step === 'end') return next()
+  return {
     // A file that changes while it is read is reported as `Unavailable` too.
-    if (step === 'more' && !call.isList) return next()
-    if (step === 'answer' && isShut()) return Promise.reject(new Unavailable(`the storage is away: ${reason}`))
-    return next().then(
-      (result) => {
-        noteSuccess()
-        return result
-      },
-      (error) => {
-        // What a source throws may be the failure of another storage.
-        if (call.source?.failure?.error !== error) noteFailure(error)
-        throw error
-      },
-    )
+    covers: (operation, step) =>
+      !passing.has(operation) && (step === 'answer' || (step === 'more' && isList(operation))),
+    enter(_call, step) {
+      if (step === 'answer' && isShut()) throw new Unavailable(`the storage is away: ${reason}`)
+      return undefined
+    },
+    leave({ source }, _step, outcome) {
+      if (outcome.status === 'fulfilled') noteSuccess()
+      // What a source throws may be the failure of another storage.
+      else if (source?.failure?.error !== outcome.reason) noteFailure(outcome.reason)
+    },
   }
 }
 

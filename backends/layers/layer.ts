@@ -7,19 +7,37 @@ import { BackendCall, type Names, type Operation, Source } from './call.ts'
  */
 export type Step = 'answer' | 'more' | 'end'
 
-/** Stands around every step of every call: `next` asks the backend, or the next layer. */
-export type Layer = <T>(call: BackendCall, next: () => Promise<T>, step: Step) => Promise<T>
+/**
+ * Stands around the steps of calls. For each step the layers that cover it are entered, the outermost first; then the
+ * backend is asked; and when the outcome is known they are left, the innermost first.
+ */
+export interface Layer {
+  /** Whether it has to do with such a step of such calls. Asked once: the answer holds for all calls of the backend. */
+  covers(operation: Operation, step: Step): boolean
+  /**
+   * Refuses the step by an error, or gives a promise to wait for. One that gives nothing costs next to nothing, which
+   * counts where small files are read (bench row `download-4k`).
+   */
+  enter?(call: BackendCall, step: Step): Promise<unknown> | undefined
+  /** What is to be waited for instead of the answer of the backend: for a layer that may give it up. */
+  limit?<T>(call: BackendCall, answer: Promise<T>): Promise<T>
+  /** Follows each `enter` that did not refuse, even if a layer further in did. Never throws. */
+  leave?(call: BackendCall, step: Step, outcome: PromiseSettledResult<unknown>): void
+}
+
+/** The layers that cover each step of one operation, the outermost first. */
+type Stack = Record<Step, Layer[]>
 
 /**
  * Puts layers around a backend, the outermost first. A capability that is absent stays absent. Only this file knows the
  * members of a backend; a layer knows calls and their steps.
  */
 export function around(backend: Backend, layers: Layer[]): Backend {
-  const layer = composeLayers(layers)
+  const stackOf = composeLayers(layers)
   const { readMany, copy, copyTree, clone, usage, symlink, capacity, presign, presignUpload, mount } = backend
   const { readIdentity, writeIdentity, listFolders } = backend
 
-  const ask = <T>(call: BackendCall, run: () => Promise<T>) => layer(call, () => attempt(run), 'answer')
+  const answer = <T>(call: BackendCall, run: () => Promise<T>) => ask(stackOf(call.operation), call, 'answer', run)
   const pass = <O extends Call, T>(
     operation: Operation,
     names: Names,
@@ -27,7 +45,7 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     run: (options: O) => Promise<T>,
   ): Promise<T> => {
     const call = new BackendCall(operation, names, options.signal)
-    return ask(call, () => run(passOn(options, call)))
+    return answer(call, () => run(passOn(options, call)))
   }
   const store = <O extends Call, T>(
     operation: Operation,
@@ -39,11 +57,11 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     const call = new BackendCall(operation, names, options.signal)
     const source = new Source(call, chunks)
     call.source = source
-    return ask(call, () => run(source, passOn(options, call)))
+    return answer(call, () => run(source, passOn(options, call)))
   }
   const open = (operation: Operation, names: Names, options: Call, run: (options: Call) => Promise<OpenFile>) => {
     const call = new BackendCall(operation, names, options.signal)
-    return ask(call, () => run(passOn(options, call)).then((file) => watchFile(layer, call, file)))
+    return answer(call, () => run(passOn(options, call)).then((file) => watchFile(stackOf(operation), call, file)))
   }
 
   return {
@@ -55,7 +73,7 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     stat: (folder, path, call) => pass('stat', { folder, path }, call, (call) => backend.stat(folder, path, call)),
     list(folder, options) {
       const call = new BackendCall('list', { folder, path: options.path }, options.signal)
-      return new Iteration(layer, call, backend.list(folder, passOn(options, call)), 'answer')
+      return new Iteration(stackOf('list'), call, backend.list(folder, passOn(options, call)), 'answer')
     },
     read: (folder, path, call) => open('read', { folder, path }, call, (call) => backend.read(folder, path, call)),
     write: (folder, path, source, options) =>
@@ -85,12 +103,12 @@ export function around(backend: Backend, layers: Layer[]): Backend {
       pass('remove', { folder, path }, options, (options) => backend.remove(folder, path, options)),
     collectGarbage: (options) => pass('collectGarbage', {}, options, (options) => backend.collectGarbage(options)),
     health: (call) => pass('health', {}, call, (call) => backend.health(call)),
-    close: () => ask(new BackendCall('close', {}), () => backend.close()),
+    close: () => answer(new BackendCall('close', {}), () => backend.close()),
     ...(readMany && {
       readMany(folder, entries, options) {
         const call = new BackendCall('readMany', { folder }, options.signal)
         const read = () => readMany.call(backend, folder, entries, passOn(options, call))
-        return ask(call, () => read().then((files) => closeIfAbandoned(call, files)))
+        return answer(call, () => read().then((files) => closeIfAbandoned(call, files)))
       },
     }),
     ...(copy && {
@@ -132,7 +150,8 @@ export function around(backend: Backend, layers: Layer[]): Backend {
         ),
     }),
     ...(mount && {
-      mount: (folder, path) => ask(new BackendCall('mount', { folder, path }), () => mount.call(backend, folder, path)),
+      mount: (folder, path) =>
+        answer(new BackendCall('mount', { folder, path }), () => mount.call(backend, folder, path)),
     }),
     ...(readIdentity && {
       readIdentity: (call) => pass('readIdentity', {}, call, (call) => readIdentity.call(backend, call)),
@@ -143,27 +162,44 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     ...(listFolders && {
       listFolders(options) {
         const call = new BackendCall('listFolders', {}, options.signal)
-        return new Iteration(layer, call, listFolders.call(backend, passOn(options, call)), 'answer')
+        return new Iteration(stackOf('listFolders'), call, listFolders.call(backend, passOn(options, call)), 'answer')
       },
     }),
   } satisfies Backend
 }
 
-function composeLayers(layers: Layer[]): Layer {
-  const innermost: Layer = (_call, next) => next()
-  return layers.reduceRight<Layer>(
-    (inner, outer) => (call, next, step) => outer(call, () => inner(call, next, step), step),
-    innermost,
-  )
+function composeLayers(layers: Layer[]): (operation: Operation) => Stack {
+  const stacks = new Map<Operation, Stack>()
+  return (operation) => {
+    const known = stacks.get(operation)
+    if (known !== undefined) return known
+    const covering = (step: Step) => layers.filter((layer) => layer.covers(operation, step))
+    const stack = { answer: covering('answer'), more: covering('more'), end: covering('end') }
+    stacks.set(operation, stack)
+    return stack
+  }
 }
 
-/** Makes a rejection of what a backend throws. */
-function attempt<T>(run: () => Promise<T>): Promise<T> {
+/** Goes with one step of a call through its layers. */
+async function ask<T>(stack: Stack, call: BackendCall, step: Step, run: () => Promise<T>): Promise<T> {
+  const layers = stack[step]
+  let entered = 0
+  let outcome: PromiseSettledResult<T>
   try {
-    return Promise.resolve(run())
-  } catch (error) {
-    return Promise.reject(error)
+    for (const layer of layers) {
+      const wait = layer.enter?.(call, step)
+      if (wait !== undefined) await wait
+      entered++
+    }
+    const answer = Promise.resolve(run())
+    const limited = layers.reduceRight((awaited, layer) => layer.limit?.(call, awaited) ?? awaited, answer)
+    outcome = { status: 'fulfilled', value: await limited }
+  } catch (reason) {
+    outcome = { status: 'rejected', reason }
   }
+  while (entered > 0) layers[--entered]?.leave?.(call, step, outcome)
+  if (outcome.status === 'rejected') throw outcome.reason
+  return outcome.value
 }
 
 /** The options of a call, with its own signal. */
@@ -180,14 +216,14 @@ function closeIfAbandoned<T extends Pick<WholeFiles, 'close'>>(call: BackendCall
 
 /** An iteration, each step of which goes through the layers. */
 class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
-  readonly #layer: Layer
+  readonly #stack: Stack
   readonly #call: BackendCall
   readonly #items: AsyncIterable<T>
   #step: Step
   #iterator: AsyncIterator<T> | undefined
 
-  constructor(layer: Layer, call: BackendCall, items: AsyncIterable<T>, first: Step) {
-    this.#layer = layer
+  constructor(stack: Stack, call: BackendCall, items: AsyncIterable<T>, first: Step) {
+    this.#stack = stack
     this.#call = call
     this.#items = items
     this.#step = first
@@ -201,11 +237,11 @@ class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
   next(): Promise<IteratorResult<T>> {
     const step = this.#step
     this.#step = 'more'
-    return this.#layer(this.#call, this.#ask, step)
+    return ask(this.#stack, this.#call, step, this.#ask)
   }
 
   return(): Promise<IteratorResult<T>> {
-    return this.#layer(this.#call, () => this.#end(), 'end')
+    return ask(this.#stack, this.#call, 'end', () => this.#end())
   }
 
   /** A generator ends only once the item that it was asked for last has come. */
@@ -214,12 +250,8 @@ class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
   }
 
   readonly #ask = (): Promise<IteratorResult<T>> => {
-    try {
-      this.#iterator ??= this.#items[Symbol.asyncIterator]()
-      return this.#iterator.next()
-    } catch (error) {
-      return Promise.reject(error)
-    }
+    this.#iterator ??= this.#items[Symbol.asyncIterator]()
+    return this.#iterator.next()
   }
 
   async #end(): Promise<IteratorResult<T>> {
@@ -229,12 +261,12 @@ class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
 }
 
 /** A file that was opened: its chunks are further steps of the call that opened it. */
-function watchFile(layer: Layer, call: BackendCall, opened: OpenFile): OpenFile {
+function watchFile(stack: Stack, call: BackendCall, opened: OpenFile): OpenFile {
   const file = closeIfAbandoned(call, opened)
   const { entry, location } = file
   return {
     entry,
-    chunks: (range) => new Iteration(layer, call, file.chunks(range), 'more'),
+    chunks: (range) => new Iteration(stack, call, file.chunks(range), 'more'),
     ...(location && { location: () => location.call(file) }),
     close() {
       // Not while the backend may still read from it: the descriptor could be another file's by then.

@@ -28,6 +28,8 @@ interface Asked {
   /** How many chunks of its source it had then. */
   chunks: number
   reject(reason: Unavailable): void
+  /** Its index among all that are asked for. */
+  place: number
 }
 
 /**
@@ -39,15 +41,24 @@ interface Asked {
  */
 export function timeLimit(seconds: number): Layer {
   const reason = `the storage did nothing for ${seconds} s`
-  const asked = new Set<Asked>()
+  // Not a Set: the tables that it outgrows keep what was in them alive until the next full garbage collection, which
+  // costs several times as much as all else that the layers do.
+  const asked: Asked[] = []
+  const remove = (one: Asked) => {
+    if (asked[one.place] !== one) return // It was given up before.
+    const last = asked.pop()
+    if (last === undefined || last === one) return
+    asked[one.place] = last
+    last.place = one.place
+  }
   const look = () => {
-    for (const one of asked) {
+    for (const one of asked.slice()) {
       const { source } = one.call
       const hasMoved = source !== undefined && (source.isAwaited || source.chunks > one.chunks)
       one.quiet = hasMoved ? 0 : one.quiet + 1
       one.chunks = source?.chunks ?? 0
       if (one.quiet <= looksPerLimit * (source?.hasEnded ? endings : 1)) continue
-      asked.delete(one)
+      remove(one)
       const error = new Unavailable(reason)
       one.call.abandon(error)
       if (one.call.operation !== 'appendUpload') one.reject(error)
@@ -55,22 +66,27 @@ export function timeLimit(seconds: number): Layer {
   }
   const timer = setInterval(look, (seconds * 1000) / looksPerLimit).unref()
 
-  return (call, next) => {
-    if (call.operation === 'close') clearInterval(timer)
-    if (unlimited.has(call.operation)) return next()
-    return new Promise((resolve, reject) => {
-      const one = { call, quiet: 0, chunks: 0, reject }
-      asked.add(one)
-      next().then(
-        (result) => {
-          asked.delete(one)
-          resolve(result)
-        },
-        (error) => {
-          asked.delete(one)
-          reject(error)
-        },
-      )
-    })
+  return {
+    covers: (operation) => operation === 'close' || !unlimited.has(operation),
+    limit(call, answer) {
+      if (call.operation === 'close') {
+        clearInterval(timer)
+        return answer
+      }
+      return new Promise((resolve, reject) => {
+        const one = { call, quiet: 0, chunks: 0, reject, place: asked.length }
+        asked.push(one)
+        answer.then(
+          (result) => {
+            remove(one)
+            resolve(result)
+          },
+          (error) => {
+            remove(one)
+            reject(error)
+          },
+        )
+      })
+    },
   }
 }

@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Backend } from '../../backends/backend.ts'
 import { type Capability, type Capable, capabilitiesOf, hasCapability } from '../../backends/capabilities.ts'
+import { VolumeUnavailable } from '../../backends/errors.ts'
 import { bound } from '../../backends/layers/bound.ts'
 import { callLog } from '../../backends/layers/call-log.ts'
 import { circuit } from '../../backends/layers/circuit.ts'
@@ -87,19 +88,31 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
       return volume
     },
 
-    async health({ backend }: Volume): Promise<Health> {
+    async health(volume: Volume): Promise<Health> {
       const timeout = AbortSignal.timeout(healthTimeoutMilliseconds)
       const late = new Promise<never>((_, reject) => {
         timeout.onabort = () => reject(new Error(`no answer within ${healthTimeoutMilliseconds / 1000} s`))
       })
       try {
-        await Promise.race([backend.health({ signal: timeout }), late])
+        await Promise.race([checkHealth(volume, timeout), late])
         return { healthy: true }
       } catch (error) {
         return { healthy: false, reason: error instanceof Error ? error.message : String(error) }
       }
     },
   }
+}
+
+/** Rejects with why the volume cannot be used now: it is another one, or its storage is not well. */
+async function checkHealth({ backend, identity }: Volume, signal: AbortSignal): Promise<void> {
+  // What keeps the storage from being looked at, it tells better itself.
+  if (!identity.isAdmitted) await identity.look().catch(throwRefusal)
+  await backend.health({ signal })
+  await identity.look()
+}
+
+function throwRefusal(error: unknown): void {
+  if (error instanceof VolumeUnavailable) throw error
 }
 
 interface BackendConfig {

@@ -8,7 +8,7 @@ import { Unavailable } from '../../backends/errors.ts'
 import { bound } from '../../backends/layers/bound.ts'
 import { callLog } from '../../backends/layers/call-log.ts'
 import { circuit } from '../../backends/layers/circuit.ts'
-import { around } from '../../backends/layers/layer.ts'
+import { around, type Layer } from '../../backends/layers/layer.ts'
 import { timeLimit } from '../../backends/layers/time-limit.ts'
 import { parsePath } from '../../backends/path.ts'
 import { posix } from '../../backends/posix/index.ts'
@@ -213,4 +213,69 @@ t.test('what a source throws is not the failure of the storage that it is writte
   for (let write = 0; write < 6; write++)
     await t.rejects(backend.write(folder, parsePath('file'), failing(), call), away)
   await backend.write(folder, parsePath('file'), once('content'), call)
+})
+
+t.test('layers are entered from without, and left from within with the outcome', async (t) => {
+  const backend = await openPosix(t)
+  const seen: string[] = []
+  const watching = (name: string, wait?: () => Promise<void>): Layer => ({
+    covers: (operation, step) => operation === 'stat' && step === 'answer',
+    enter(call) {
+      seen.push(`${name} enters ${call.operation}`)
+      return wait?.()
+    },
+    leave(_call, _step, outcome) {
+      seen.push(`${name} leaves ${outcome.status}`)
+    },
+  })
+  const stat: Backend['stat'] = async (_folder, path) => {
+    seen.push('asked')
+    if (path === 'away') throw new Unavailable('no tape')
+    return { path, type: 'file', size: 0, modifiedAt: new Date(0) }
+  }
+  const refuse = async () => {
+    throw new Unavailable('refused')
+  }
+  const layered = around({ ...backend, stat }, [watching('outer'), watching('inner', () => sleep(1))])
+  await layered.stat('folder', parsePath('file'), call)
+  t.same(seen.splice(0), [
+    'outer enters stat',
+    'inner enters stat',
+    'asked',
+    'inner leaves fulfilled',
+    'outer leaves fulfilled',
+  ])
+  await t.rejects(layered.stat('folder', parsePath('away'), call), { message: 'no tape' })
+  t.same(seen.splice(0).slice(-2), ['inner leaves rejected', 'outer leaves rejected'])
+  await layered.health(call)
+  t.same(seen, [])
+
+  const refusing = around({ ...backend, stat }, [watching('outer'), watching('refusing', refuse), watching('inner')])
+  await t.rejects(refusing.stat('folder', parsePath('file'), call), { message: 'refused' })
+  t.same(seen, ['outer enters stat', 'refusing enters stat', 'outer leaves rejected'])
+})
+
+t.test('of many calls only those are ended that move nothing, and one that answers later ends no other', async (t) => {
+  const backend = await openPosix(t)
+  const answers = new Map<string, () => void>()
+  const stat: Backend['stat'] = async (_folder, path) => {
+    await new Promise<void>((resolve) => answers.set(path, resolve))
+    return { path, type: 'file', size: 0, modifiedAt: new Date(0) }
+  }
+  const limited = around({ ...backend, stat }, [timeLimit(0.4)])
+  const ask = (names: string[]) => names.map((name) => limited.stat('folder', parsePath(name), call))
+  const late = ask(['a', 'b', 'c', 'd'])
+  const [a, b, c, d] = late.map((one) =>
+    one.then(
+      () => 'answered',
+      (error) => error.code,
+    ),
+  )
+  for (const name of ['a', 'c']) answers.get(name)!()
+  t.same(await Promise.all([a, b, c, d]), ['answered', 'storage_unavailable', 'answered', 'storage_unavailable'])
+  const [e, f] = ask(['e', 'f'])
+  for (const name of ['b', 'd', 'e']) answers.get(name)!()
+  t.equal((await e!).path, 'e')
+  await t.rejects(f!, { code: 'storage_unavailable' })
+  await limited.close()
 })
