@@ -43,7 +43,7 @@ export default fp(
 )
 
 async function clone(app: FastifyInstance, source: Vfolder, target: Vfolder, attempt: Attempt): Promise<Cloned> {
-  const { signal, checkpoint, progress, save } = attempt
+  const { signal, checkpoint, confirm, progress, save } = attempt
   const from = app.volumes.get(source.volume)
   const to = app.volumes.get(target.volume)
   await to.backend.createFolder(target.id, { signal })
@@ -53,6 +53,8 @@ async function clone(app: FastifyInstance, source: Vfolder, target: Vfolder, att
   await app.quotas.setAsideExactly(target.id, total)
   const options = { signal, checkpoint, onCheckpoint: save, onProgress: (done: Amount) => progress(done, total) }
   options.onProgress({ files: 0, bytes: 0 })
+  // Once another process has finished the vfolder, its users may have changed what is in it.
+  await confirm()
   const cloned =
     from === to && from.backend.clone !== undefined
       ? await from.backend.clone(source.id, target.id, options)

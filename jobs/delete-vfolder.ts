@@ -3,6 +3,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { withRequestId } from '../lib/context.ts'
 import type { Database } from '../plugins/storage/database/tables.ts'
+import { transact } from '../plugins/storage/database/transact.ts'
 import { beginDeletion, find, forget, listCreating, listDeleting } from '../plugins/vfolders/rows.ts'
 import { defineJob } from '../plugins/work/job-queue/job.ts'
 
@@ -23,13 +24,15 @@ export default fp(
         // Half of a vfolder is of no use to anybody.
         cancellable: false,
 
-        async run({ folder, checkpoint, signal, progress, save }) {
+        async run({ folder, checkpoint, signal, confirm, progress, save }) {
           const vfolder = await find(app.database, folder ?? '')
           if (vfolder?.state !== 'deleting') return undefined
           const { id, volume, usage } = vfolder
           await app.uploads.removeOf(id)
           const before = isAmount.Check(checkpoint) ? checkpoint : { files: 0, bytes: 0 }
           let removed = before
+          // A vfolder of that ID that is there later is another one.
+          await confirm()
           await app.volumes.get(volume).backend.removeFolder(id, {
             signal,
             onProgress(done) {
@@ -56,10 +59,7 @@ export default fp(
       const stuck = await listDeleting(app.database, volumes, but)
       for (const id of stuck) {
         const last = await app.jobs.latest('delete-vfolder', id)
-        await withRequestId(
-          () => app.database.transaction().execute((trx) => remove(id, 'deleting', trx)),
-          last?.requestId,
-        )()
+        await withRequestId(() => transact(app.database, (trx) => remove(id, 'deleting', trx)), last?.requestId)()
       }
     }
 
@@ -68,7 +68,7 @@ export default fp(
       const volumes = app.volumes.all().map(({ name }) => name)
       const before = new Date(Date.now() - longestCreationMilliseconds)
       for (const id of await listCreating(app.database, volumes, before)) {
-        await app.database.transaction().execute((trx) => remove(id, 'creating', trx))
+        await transact(app.database, (trx) => remove(id, 'creating', trx))
         app.log.warn({ folder: id }, 'a vfolder whose creation came to no end is removed')
       }
     }

@@ -30,6 +30,12 @@ const Environment = Type.Object({
   MANAGER_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
   PUBLIC_URL: Type.Optional(Type.String()),
   DATA_DIR: Type.String({ default: './data' }),
+  DATABASE_POOL_SIZE: Type.Integer({ minimum: 2, maximum: 1000, default: 10 }),
+  DATABASE_CONNECT_TIMEOUT_SECONDS: Seconds(
+    5,
+    'that a connection to the database may take, or the wait for a free one',
+  ),
+  DATABASE_STATEMENT_TIMEOUT_SECONDS: Seconds(30, 'that a statement may take'),
   BACKEND_PLUGINS: Type.String({ default: '' }),
   CORS_ORIGINS: Type.String({ default: '*' }),
   LOG_LEVEL: Type.String({ enum: levels, default: 'info' }),
@@ -91,6 +97,12 @@ export interface Config {
   managerListener: { host: string; port: number } | undefined
   publicUrl: string | undefined
   dataDir: string
+  /** Undefined: SQLite in the data directory. */
+  databaseUrl: Setting | undefined
+  /** How many connections to the database this process has at most. */
+  databasePoolSize: number
+  databaseConnectTimeoutSeconds: number
+  databaseStatementTimeoutSeconds: number
   volumes: Record<string, VolumeConfig>
   /** Where they come from, for messages. */
   volumesVariable: string
@@ -155,6 +167,10 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     managerListener: managerListenerOf(values),
     publicUrl: parsePublicUrl(values.PUBLIC_URL),
     dataDir,
+    databaseUrl: settingOf(readVariable(env, 'DATABASE_URL')),
+    databasePoolSize: values.DATABASE_POOL_SIZE,
+    databaseConnectTimeoutSeconds: values.DATABASE_CONNECT_TIMEOUT_SECONDS,
+    databaseStatementTimeoutSeconds: values.DATABASE_STATEMENT_TIMEOUT_SECONDS,
     volumes: parseVolumes(volumes, dataDir),
     volumesVariable: volumes.name,
     backendPlugins: values.BACKEND_PLUGINS.split(',')
@@ -186,15 +202,22 @@ export function explainRule(name: string, error: ErrorObject | undefined): strin
   return words.filter(Boolean).join(' ')
 }
 
-interface Setting {
-  /** The variable that was set, `NAME` or `NAME_FILE`. */
+/** What a variable says, and which one was set: `NAME` or `NAME_FILE`. */
+export interface Setting {
   name: string
+  /** Where `NAME_FILE` points. */
   file?: string
-  text: string | undefined
+  text: string
+}
+
+type Variable = Omit<Setting, 'text'> & { text: string | undefined }
+
+function settingOf({ text, ...setting }: Variable): Setting | undefined {
+  return text === undefined ? undefined : { ...setting, text }
 }
 
 /** The value of a variable that may be set to a file, as `NAME_FILE`, instead. */
-function readVariable(env: NodeJS.ProcessEnv, name: string): Setting {
+function readVariable(env: NodeJS.ProcessEnv, name: string): Variable {
   const file = env[`${name}_FILE`]
   if (!file) return { name, text: env[name] || undefined }
   if (env[name]) throw new ConfigError(`${name} and ${name}_FILE must not both be set`)
@@ -206,7 +229,7 @@ function readVariable(env: NodeJS.ProcessEnv, name: string): Setting {
   }
 }
 
-function parseSecrets({ name, text, file }: Setting, minLength: number): string[] | undefined {
+function parseSecrets({ name, text, file }: Variable, minLength: number): string[] | undefined {
   const items = text?.split(',').map((item) => item.trim())
   if (items?.some((item) => item.length < minLength)) {
     throw new ConfigError(`${name} must have at least ${minLength} characters in each of its values`, { file })
@@ -214,7 +237,7 @@ function parseSecrets({ name, text, file }: Setting, minLength: number): string[
   return items
 }
 
-function parseManagerTokens(setting: Setting): string[] | undefined {
+function parseManagerTokens(setting: Variable): string[] | undefined {
   const tokens = parseSecrets(setting, 16)
   // Any other character cannot be sent in an Authorization header, or splits it.
   if (tokens?.every((token) => /^[!-~]+$/.test(token)) === false) {
@@ -256,7 +279,7 @@ function parseCorsOrigins(text: string): Config['corsOrigins'] {
   return origins
 }
 
-function parseVolumes({ name, text, file }: Setting, dataDir: string): Config['volumes'] {
+function parseVolumes({ name, text, file }: Variable, dataDir: string): Config['volumes'] {
   if (text === undefined) return { default: { backend: 'posix', root: resolve(dataDir, 'volumes/default') } }
   let parsed: unknown
   try {

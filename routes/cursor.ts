@@ -8,7 +8,7 @@ export function toCursor(position: string): string {
 /** @throws {Problem} `invalid_cursor` */
 export function fromCursor(cursor: string): string {
   const position = Buffer.from(cursor, 'base64url').toString()
-  if (position === '' || toCursor(position) !== cursor) {
+  if (position === '' || position.includes('\0') || toCursor(position) !== cursor) {
     throw new Problem('invalid_cursor', 'cursor must be a nextCursor of an earlier answer')
   }
   return position

@@ -79,6 +79,9 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
   if (signingKey === undefined) throw new Error('at least one signing key is needed')
 
   return {
+    /** Every token has that of its key, so they are no secret; the first is of the key that signs. */
+    keyIds: keys.map(({ id }) => id),
+
     sign(permission: Permission): string {
       const payload = encode(permission).toString('base64url')
       const signed = `${signingKey.id}.${payload}`

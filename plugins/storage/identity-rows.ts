@@ -62,8 +62,9 @@ export async function remember(on: Database, name: string, identity: string): Pr
     .execute()
 }
 
-export async function addEpoch(on: Database, volume: string, epoch: string): Promise<void> {
-  await on.insertInto('volume_epochs').values({ volume, epoch, created_at: Date.now() }).execute()
+/** @param now by the clock of the database, since epochs of several processes are put in order */
+export async function addEpoch(on: Database, volume: string, epoch: string, now: number): Promise<void> {
+  await on.insertInto('volume_epochs').values({ volume, epoch, created_at: now }).execute()
 }
 
 /** Forgets old epochs, but the last ones: those that other processes have just written may be on the volume. */

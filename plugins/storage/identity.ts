@@ -3,6 +3,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Backend, Call } from '../../backends/backend.ts'
 import { VolumeUnavailable } from '../../backends/errors.ts'
+import type { Clock } from './database/clock.ts'
 import type { Database } from './database/tables.ts'
 import * as rows from './identity-rows.ts'
 
@@ -26,13 +27,13 @@ const lookMilliseconds = 10_000
  * that it should be mounted on, is refused, and so is a database that does not know what the volume holds.
  */
 export class VolumeIdentity {
-  readonly #db: Database
+  readonly #db: Database & Clock
   readonly #name: string
   readonly #backend: Backend
   #isAdmitted: boolean
   #looking: Promise<void> | undefined
 
-  constructor(db: Database, name: string, backend: Backend) {
+  constructor(db: Database & Clock, name: string, backend: Backend) {
     this.#db = db
     this.#name = name
     this.#backend = backend
@@ -125,7 +126,7 @@ export class VolumeIdentity {
 
   async #mark(volume: string, call: Call): Promise<void> {
     const epoch = randomUUID()
-    await rows.addEpoch(this.#db, this.#name, epoch)
+    await rows.addEpoch(this.#db, this.#name, epoch, this.#db.now())
     const mark: Mark = { volume, database: await rows.databaseIdentity(this.#db), epoch }
     await this.#backend.writeIdentity?.(`${JSON.stringify(mark)}\n`, call)
     await rows.remember(this.#db, this.#name, volume)

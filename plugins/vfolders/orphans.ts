@@ -4,6 +4,7 @@ import type { Capable } from '../../backends/capabilities.ts'
 import { NotFound } from '../../backends/errors.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
+import { transact } from '../storage/database/transact.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Job } from '../work/job-queue/job.ts'
 import * as rows from './rows.ts'
@@ -40,7 +41,7 @@ function createOrphans(app: FastifyInstance) {
     enqueue: (trx: Database) => Promise<T>,
   ): Promise<T> {
     if (!(await isThere({ backend }, id, signal))) throw vfolderNotFound(id)
-    return db.transaction().execute(async (trx) => {
+    return transact(db, async (trx) => {
       const unlimited: NewVfolder = {
         id,
         volume: app.volumes.get(name),
@@ -85,7 +86,7 @@ function createOrphans(app: FastifyInstance) {
     /** Makes a vfolder of it again, without limits; a job counts what is in it. */
     async adopt(volume: Volume, id: string, signal: AbortSignal): Promise<{ vfolder: Vfolder; job: Job }> {
       const job = await take(volume, id, 'ready', signal, (trx) =>
-        app.jobs.enqueue({ kind: 'sync-quotas', folder: id, payload: {} }, trx),
+        app.jobs.enqueue({ kind: 'sync-quotas', folder: id, volume: volume.name, payload: {} }, trx),
       )
       return { vfolder: await app.vfolders.get(id), job }
     },
@@ -93,7 +94,7 @@ function createOrphans(app: FastifyInstance) {
     /** Removes it, by a job. */
     remove: (volume: Volume, id: string, signal: AbortSignal): Promise<Job> =>
       take(volume, id, 'deleting', signal, (trx) =>
-        app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, payload: {} }, trx),
+        app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume: volume.name, payload: {} }, trx),
       ),
   }
 }

@@ -129,12 +129,11 @@ export async function finishClone(trx: Database, id: string, usage: Amount): Pro
     .execute()
 }
 
-/** Makes a vfolder vanish, from any state or only `from` one. @returns whether there is such a vfolder */
-export async function beginDeletion(trx: Database, id: string, from?: Row['state']): Promise<boolean> {
+/** Makes a vfolder vanish, from any state or only `from` one. @returns its volume, if there is such a vfolder */
+export async function beginDeletion(trx: Database, id: string, from?: Row['state']): Promise<string | undefined> {
   let update = trx.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id)
   if (from !== undefined) update = update.where('state', '=', from)
-  const { numUpdatedRows } = await update.executeTakeFirstOrThrow()
-  return numUpdatedRows > 0n
+  return (await update.returning('volume').executeTakeFirst())?.volume
 }
 
 /** The vfolders in deletion on one of these volumes, except those in `but`. */
@@ -187,7 +186,7 @@ export interface Counters {
 type CounterColumn = 'usage_bytes' | 'usage_files' | 'reserved_bytes' | 'reserved_files'
 
 /** Until a change is refused, a counter may be too large for an integer that the driver reads. */
-function asDouble(column: CounterColumn) {
+export function asDouble(column: CounterColumn) {
   return sql<number>`cast(${sql.ref(column)} as double precision)`
 }
 
@@ -204,8 +203,10 @@ const counterColumns = [
   asDouble('reserved_files').as('reserved_files'),
 ] as const
 
-export async function findCounters(on: Database, id: string): Promise<Counters | undefined> {
-  const row = await on.selectFrom('vfolders').select(counterColumns).where('id', '=', id).executeTakeFirst()
+/** With `lock` nobody else changes them before `on` ends. */
+export async function findCounters(on: Database, id: string, lock = false): Promise<Counters | undefined> {
+  const query = on.selectFrom('vfolders').select(counterColumns).where('id', '=', id)
+  const row = await (lock ? query.forUpdate() : query).executeTakeFirst()
   return row && toCounters(row)
 }
 
@@ -259,26 +260,6 @@ export async function setUsage(on: Database, id: string, usage: Amount, revision
   if (revision !== undefined) update = update.where('revision', '=', revision)
   const { numUpdatedRows } = await update.executeTakeFirstOrThrow()
   return numUpdatedRows > 0n
-}
-
-/** What the vfolders of a scope have, and what is set aside in them. */
-export async function sumOfScope(on: Database, scope: string): Promise<{ usage: Amount; reserved: Amount }> {
-  const sum = (column: CounterColumn) => sql<number>`coalesce(sum(${asDouble(column)}), 0)`
-  const row = await on
-    .selectFrom('vfolders')
-    .select([
-      sum('usage_bytes').as('usageBytes'),
-      sum('usage_files').as('usageFiles'),
-      sum('reserved_bytes').as('reservedBytes'),
-      sum('reserved_files').as('reservedFiles'),
-    ])
-    .where('quota_scope', '=', scope)
-    .where('state', '!=', 'deleting')
-    .executeTakeFirstOrThrow()
-  return {
-    usage: { bytes: row.usageBytes, files: row.usageFiles },
-    reserved: { bytes: row.reservedBytes, files: row.reservedFiles },
-  }
 }
 
 function toCounters(row: Omit<Row, 'id' | 'volume' | 'usage_synced_at' | 'metadata' | 'clone_job'>): Counters {

@@ -6,6 +6,7 @@ import { LruMap as Cache } from 'toad-cache'
 import { NotFound } from '../../backends/errors.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
+import { transact } from '../storage/database/transact.ts'
 import { hasEnded, type Job } from '../work/job-queue/job.ts'
 import { createVfolderFiles, type OpenVfolder } from './files.ts'
 import * as rows from './rows.ts'
@@ -91,21 +92,23 @@ function createVfolders(app: FastifyInstance) {
 
   /** The directory of a vfolder that is deleted while it is made would belong to nobody. */
   async function forgetLate(input: NewVfolder): Promise<void> {
-    await db.transaction().execute(async (trx) => {
+    await transact(db, async (trx) => {
       if (await rows.create(trx, input, 'deleting')) await startDeletion(input.id, trx)
     })
   }
 
   /**
    * Makes a vfolder vanish, and queues the job that frees its bytes. A second call gets the first one's job: a second
-   * job could delete a later vfolder of the same ID.
+   * job could delete a later vfolder of the same ID. It waits for the first call, whose change locks the vfolder, and
+   * then sees the job.
    * @returns undefined when there is no such vfolder
    */
   async function startDeletion(id: string, trx: Database): Promise<Job | undefined> {
-    if (!(await rows.beginDeletion(trx, id))) return undefined
+    const volume = await rows.beginDeletion(trx, id)
+    if (volume === undefined) return undefined
     const last = await app.jobs.latest('delete-vfolder', id, trx)
     if (last !== undefined && !hasEnded(last)) return last
-    return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, payload: {} }, trx)
+    return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload: {} }, trx)
   }
 
   return {
@@ -150,10 +153,11 @@ function createVfolders(app: FastifyInstance) {
      * @throws {Problem} `vfolder_not_found`, or `vfolder_cloning` while a job makes it
      */
     async remove(id: string): Promise<Job> {
-      const vfolder = await rows.find(db, id)
-      if (vfolder === undefined) throw vfolderNotFound(id)
-      if (vfolder.state === 'cloning') throw vfolderCloning(id)
-      const job = await db.transaction().execute((trx) => startDeletion(id, trx))
+      const job = await transact(db, async (trx) => {
+        // Locked, since another one of that ID may be there in the next moment.
+        if ((await rows.findCounters(trx, id, true))?.state === 'cloning') throw vfolderCloning(id)
+        return startDeletion(id, trx)
+      })
       cache.delete(id)
       if (job === undefined) throw vfolderNotFound(id)
       return job
@@ -176,10 +180,12 @@ function createVfolders(app: FastifyInstance) {
       if (await hasEntries(input, signal)) throw orphaned(input)
       const wanted = { bytes: source.usage.bytes, files: source.usage.files }
       if (input.volume.name !== source.volume) await requireSpace(input.volume.backend, wanted.bytes, { signal })
-      const job = await db.transaction().execute(async (trx) => {
+      const job = await transact(db, async (trx) => {
         if (!(await rows.create(trx, input, 'cloning'))) return undefined
         await app.quotas.setAside(trx, id, wanted)
-        const job = await app.jobs.enqueue({ kind: 'clone-vfolder', folder: id, payload: { source: source.id } }, trx)
+        const volumes = { volume: input.volume.name, sourceVolume: source.volume }
+        const clone = { kind: 'clone-vfolder', folder: id, ...volumes, payload: { source: source.id } }
+        const job = await app.jobs.enqueue(clone, trx)
         await rows.rememberCloneJob(trx, id, job.id)
         return job
       })

@@ -22,21 +22,33 @@ async function createProcess(app: FastifyInstance) {
   const { database: db, config } = app
   const id = randomUUID()
   const leaseMilliseconds = config.leaseSeconds * 1000
+  const beatMilliseconds = leaseMilliseconds / beatsPerLease
   const seen = new Map<string, { beat: number; since: number }>()
+  let shownAt = performance.now()
+  let watchedAt = performance.now()
 
   async function show(): Promise<void> {
+    const began = performance.now()
     const { numUpdatedRows } = await db
       .updateTable('processes')
       .set((eb) => ({ beat: eb('beat', '+', 1) }))
       .where('id', '=', id)
       .executeTakeFirstOrThrow()
-    if (numUpdatedRows > 0n) return
-    await db.insertInto('processes').values({ id, beat: 0 }).execute()
+    if (numUpdatedRows === 0n) {
+      const volumes = JSON.stringify(app.volumes.all().map(({ name }) => name))
+      const row = { id, beat: 0, volumes, signing_keys: JSON.stringify(app.signedUrls.keyIds) }
+      await db.insertInto('processes').values(row).execute()
+    }
+    shownAt = began
   }
 
   async function watch(): Promise<void> {
-    const others = await db.selectFrom('processes').selectAll().where('id', '!=', id).execute()
+    const others = await db.selectFrom('processes').select(['id', 'beat']).where('id', '!=', id).execute()
     const now = performance.now()
+    // Time in which no beat could be seen does not count, such as while the database was away.
+    const unseen = Math.max(0, now - watchedAt - 2 * beatMilliseconds)
+    for (const other of seen.values()) other.since += unseen
+    watchedAt = now
     for (const { id: other, beat } of others) {
       const before = seen.get(other)
       if (before?.beat !== beat) {
@@ -51,7 +63,7 @@ async function createProcess(app: FastifyInstance) {
   }
 
   async function readBeats(ids: string[]) {
-    return db.selectFrom('processes').selectAll().where('id', 'in', ids).execute()
+    return db.selectFrom('processes').select(['id', 'beat']).where('id', 'in', ids).execute()
   }
 
   const beat = withRequestId(async () => {
@@ -64,27 +76,45 @@ async function createProcess(app: FastifyInstance) {
   }, randomUUID())
 
   await show()
-  let beating = Promise.resolve()
+  let beating: Promise<void> | undefined
   const timer = setInterval(() => {
-    beating = beating.then(beat)
-  }, leaseMilliseconds / beatsPerLease)
+    beating ??= beat().finally(() => {
+      beating = undefined
+    })
+  }, beatMilliseconds)
 
   return {
+    /** The others that are alive, and what they were started with. */
+    async others(): Promise<{ id: string; signingKeys: string[]; volumes: string[] }[]> {
+      const others = await db.selectFrom('processes').selectAll().where('id', '!=', id).execute()
+      return others.map((other) => ({
+        id: other.id,
+        signingKeys: JSON.parse(other.signing_keys),
+        volumes: JSON.parse(other.volumes),
+      }))
+    },
     /** Of this process, for what it holds: a job, a periodic task, a reservation. */
     id,
     /** The IDs of those that are alive, as a subquery. */
     alive: () => db.selectFrom('processes').select('processes.id'),
+    /** Whether no other process can count this one as dead: it has shown itself within the time of a lease. */
+    isInTouch: () => performance.now() - shownAt < leaseMilliseconds,
     /** Waits until each of these processes has shown that it is alive, or is known to be dead. */
     async settled(ids: string[], signal: AbortSignal): Promise<void> {
       const beats = new Map((await readBeats(ids)).map((row) => [row.id, row.beat]))
       while ((await readBeats(ids)).some((row) => row.beat === beats.get(row.id))) {
-        await sleep(leaseMilliseconds / beatsPerLease, undefined, { signal })
+        await sleep(beatMilliseconds, undefined, { signal })
       }
     },
     async leave(): Promise<void> {
       clearInterval(timer)
       await beating
-      await db.deleteFrom('processes').where('id', '=', id).execute()
+      // Otherwise it counts as dead a little later.
+      await db
+        .deleteFrom('processes')
+        .where('id', '=', id)
+        .execute()
+        .catch((err) => app.log.warn({ err }, 'the process could not say that it ends'))
     },
   }
 }
@@ -96,5 +126,5 @@ export default fp(
     app.decorate('processes', processes)
     app.addHook('onClose', () => processes.leave())
   },
-  { name: 'processes', dependencies: ['config', 'database'] },
+  { name: 'processes', dependencies: ['config', 'database', 'volumes', 'signed-urls'] },
 )

@@ -148,8 +148,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { id } = await app.vfolders.ready(request.params.id)
-      const job = await app.jobs.enqueue({ kind: 'sync-quotas', folder: id, payload: {} })
+      const { id, volume } = await app.vfolders.ready(request.params.id)
+      const job = await app.jobs.enqueue({ kind: 'sync-quotas', folder: id, volume, payload: {} })
       return reply.code(202).header('location', `/jobs/${job.id}`).send({ job })
     },
   )

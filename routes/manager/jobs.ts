@@ -16,7 +16,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'List jobs by page, the newest first',
         querystring: Type.Object({
           folder: Type.Optional(Uuid),
-          kind: Type.Optional(Type.String()),
+          kind: Type.Optional(Type.String({ pattern: '^[a-z0-9-]*$' })),
           state: Type.Optional(Type.Index(Job, ['state'])),
           limit: Limit(1000, 100),
           cursor: Type.Optional(Type.String()),

@@ -21,3 +21,11 @@ export class DatabaseUnavailable extends Error {
     super(reason, { cause })
   }
 }
+
+/** Of several transactions at the same time this one had to give way; nothing of it remains, and it may be repeated. */
+export class DatabaseConflict extends DatabaseBusy {}
+
+/** Whether the same may well succeed later, and nothing is wrong with what was asked. */
+export function isPassing(error: unknown): boolean {
+  return error instanceof DatabaseBusy || error instanceof DatabaseUnavailable
+}

@@ -1,11 +1,15 @@
-import { statSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
-import { Kysely, Migrator, sql } from 'kysely'
-import { ConfigError, reasonOf } from '../../config.ts'
-import { migrations } from './migrations.ts'
-import { openSqlite, watchFile } from './sqlite.ts'
+import { Kysely, sql } from 'kysely'
+import type { Config } from '../../config.ts'
+import { createClock } from './clock.ts'
+import type { Engine } from './engine.ts'
+import { createLater } from './later.ts'
+import { openPostgres } from './postgres.ts'
+import { parseDatabaseUrl } from './postgres-url.ts'
+import { openSqlite } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
 declare module 'fastify' {
@@ -17,64 +21,91 @@ declare module 'fastify' {
 /** Shorter than those who ask for the health wait, which is often one second. */
 const healthMilliseconds = 500
 
+function openEngine(config: Config, log: FastifyBaseLogger): Engine {
+  const { dataDir, databaseUrl } = config
+  if (databaseUrl === undefined) return openSqlite(join(dataDir, 'storage-proxy.sqlite'))
+  return openPostgres({
+    variable: databaseUrl.name,
+    server: parseDatabaseUrl(databaseUrl),
+    poolSize: config.databasePoolSize,
+    connectMilliseconds: config.databaseConnectTimeoutSeconds * 1000,
+    statementMilliseconds: config.databaseStatementTimeoutSeconds * 1000,
+    onLost: (err) => log.warn({ err }, 'a connection to the database was lost'),
+  })
+}
+
 /**
- * The service's own state: vfolders, not files. Queries are written with Kysely; only `sqlite.ts` speaks to the driver.
+ * The service's own state: vfolders, not files. Queries are written with Kysely, and transactions with `transact`; only
+ * the engines know which database it is.
  */
-function createDatabase(file: string) {
-  const { dialect, outage } = openSqlite(file)
-  const db = new Kysely<Tables>({ dialect })
-  const isStillThere = watchFile(file)
+function createDatabase(engine: Engine, log: FastifyBaseLogger) {
+  const db = new Kysely<Tables>({ dialect: engine.dialect })
+  const clock = createClock(db, engine.clock)
+  const later = createLater(log)
   let tables: string[] = []
+  let checking: Promise<void> | undefined
+
+  async function check(): Promise<void> {
+    // With SQLite a transaction can begin only when nobody else writes.
+    await db.transaction().execute(async (trx) => {
+      for (const table of tables) await sql`select 1 from ${sql.table(table)} limit 1`.execute(trx)
+    })
+    await engine.check(db)
+  }
+
   return Object.assign(db, {
-    async migrate(): Promise<void> {
-      const migrator = new Migrator({ db, provider: { getMigrations: async () => migrations } })
-      const { error } = await migrator.migrateToLatest()
-      if (error !== undefined) throw error
-      tables = (await db.introspection.getTables()).map(({ name }) => name)
+    /** Whether processes on several machines, each with a DATA_DIR of its own, may use it. */
+    isShared: engine.isShared,
+
+    /** A number for a new job that is larger than those of all earlier jobs. */
+    nextSequence: engine.nextSequence,
+
+    /** The time that all processes have in common, in milliseconds since 1970. */
+    now: clock.now,
+
+    /** Writes down what has happened, when the database is back at the latest. */
+    insist: later.insist,
+
+    /** The same, and waits for it only where the database is there. */
+    writeLater: later.writeLater,
+
+    async open(): Promise<void> {
+      await engine.migrate(db)
+      tables = await engine.listTables(db)
+      await clock.start()
     },
+
     /**
-     * Rejects when the database does not answer, cannot be written to, has lost a table, is not the file any more that
-     * has its name, or has failed before and still would.
+     * Rejects when the database does not answer, cannot be written to, has lost a table, is not the one any more that it
+     * was, or has failed before and still would.
      */
     async health(): Promise<void> {
-      isStillThere()
-      // A transaction can begin only when nobody else writes.
-      const check = db.transaction().execute(async (trx) => {
-        for (const table of tables) await sql`select 1 from ${sql.table(table)} limit 1`.execute(trx)
+      // While one check waits, further ones must not take up further connections.
+      checking ??= check().finally(() => {
+        checking = undefined
       })
-      await Promise.race([check.then(() => outage.requireOver(db)), rejectLate()])
+      await Promise.race([checking, rejectLate()])
+    },
+
+    async close(): Promise<void> {
+      clock.stop()
+      later.stop()
+      await db.destroy()
     },
   })
 }
 
 async function rejectLate(): Promise<never> {
   await sleep(healthMilliseconds, undefined, { ref: false })
-  throw new Error('the database is held by somebody else')
-}
-
-/** @throws {ConfigError} */
-async function openDatabase(file: string) {
-  try {
-    const database = createDatabase(file)
-    await database.migrate()
-    return database
-  } catch (cause) {
-    const reason = statSync(file, { throwIfNoEntry: false })?.isDirectory() ? 'it is a directory' : whyNot(cause)
-    throw new ConfigError(`DATA_DIR has ${file}, which cannot be used as the database: ${reason}`, { cause, file })
-  }
-}
-
-/** Kysely calls a migration that is not one of ours missing. */
-function whyNot(error: unknown): string {
-  const reason = reasonOf(error)
-  const [, unknown] = /previously executed migration (\S+) is missing/.exec(reason) ?? []
-  return unknown === undefined ? reason : `a newer version of the service has used it (migration ${unknown})`
+  throw new Error('the database does not answer in time, or is held by somebody else')
 }
 
 export default fp(
   async (app) => {
-    app.decorate('database', await openDatabase(join(app.config.dataDir, 'storage-proxy.sqlite')))
-    app.addHook('onClose', () => app.database.destroy())
+    const database = createDatabase(openEngine(app.config, app.log), app.log)
+    app.addHook('onClose', () => database.close())
+    await database.open()
+    app.decorate('database', database)
   },
   { name: 'database', dependencies: ['config'] },
 )

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { type Migration, sql } from 'kysely'
+import { type Migration, PostgresAdapter, sql } from 'kysely'
+import { countScopes } from './scope-counters.ts'
 
 /** In order, each applied once. A migration that was released is never changed; another one follows it. */
 export const migrations: Record<string, Migration> = {
@@ -189,6 +190,45 @@ export const migrations: Record<string, Migration> = {
         .alterTable('jobs')
         .addColumn('committed', 'integer', (column) => column.notNull().defaultTo(0))
         .execute()
+    },
+  },
+  '011-many-machines': {
+    async up(db) {
+      if (db.getExecutor().adapter instanceof PostgresAdapter) await sql`create sequence job_order`.execute(db)
+      // Which volumes a process needs to run the job; null: whichever it has.
+      for (const column of ['volume', 'source_volume']) {
+        await db.schema.alterTable('jobs').addColumn(column, 'text').execute()
+      }
+      await sql`update jobs set volume = (select volume from vfolders where vfolders.id = jobs.vfolder)`.execute(db)
+      for (const column of ['signing_keys', 'volumes']) {
+        await db.schema
+          .alterTable('processes')
+          .addColumn(column, 'text', (definition) => definition.notNull().defaultTo('[]'))
+          .execute()
+      }
+      await db.schema
+        .createTable('generated_secrets')
+        .addColumn('name', 'text', (column) => column.primaryKey())
+        .addColumn('digest', 'text', (column) => column.notNull())
+        .execute()
+    },
+  },
+  '012-scope-counters': {
+    async up(db) {
+      const table = db.schema.alterTable('quota_scopes')
+      await table.addColumn('is_defined', 'integer', (column) => column.notNull().defaultTo(1)).execute()
+      for (const column of ['usage_bytes', 'usage_files', 'reserved_bytes', 'reserved_files']) {
+        await table.addColumn(column, 'bigint', (definition) => definition.notNull().defaultTo(0)).execute()
+      }
+      const scopes = sql`select distinct quota_scope, 0 from vfolders where quota_scope is not null`
+      const known = sql`select scope from quota_scopes`
+      await sql`insert into quota_scopes (scope, is_defined) ${scopes} and quota_scope not in (${known})`.execute(db)
+      for (const column of ['usage_bytes', 'usage_files', 'reserved_bytes', 'reserved_files']) {
+        const ofScope = sql`from vfolders where quota_scope = quota_scopes.scope and state <> 'deleting'`
+        const sum = sql`(select coalesce(sum(vfolders.${sql.ref(column)}), 0) ${ofScope})`
+        await sql`update quota_scopes set ${sql.ref(column)} = ${sum}`.execute(db)
+      }
+      await countScopes(db)
     },
   },
 }

@@ -1,7 +1,11 @@
-import { statSync } from 'node:fs'
+import { mkdirSync, statSync } from 'node:fs'
+import { dirname } from 'node:path'
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
-import { type Dialect, SqliteAdapter, SqliteDialect } from 'kysely'
+import { type SelectModifierNode, SqliteAdapter, SqliteDialect, SqliteQueryCompiler, sql } from 'kysely'
+import { ConfigError } from '../../config.ts'
+import type { Engine } from './engine.ts'
 import { DatabaseUnavailable } from './failures.ts'
+import { migrate } from './migrate.ts'
 import { PatientDriver } from './patient-driver.ts'
 import { translate } from './sqlite-errors.ts'
 import { Outage } from './sqlite-outage.ts'
@@ -11,11 +15,12 @@ const lockMilliseconds = 2000
 
 /**
  * Lets Kysely, which expects better-sqlite3, use Node's own SQLite, which needs no native addon.
- * @throws {DatabaseUnavailable} when the file cannot be opened, or be written to
+ * @throws {ConfigError} when the file cannot be opened, or be written to
  */
-export function openSqlite(file: string): { dialect: Dialect; outage: Outage } {
+export function openSqlite(file: string): Engine {
   const outage = new Outage(file)
-  const database = translating(() => open(file))
+  const database = open(file)
+  const isStillThere = watchFile(file)
 
   /** Its errors are those of `failures.ts`, where they fit. */
   function ask<T>(work: () => T): T {
@@ -57,15 +62,42 @@ export function openSqlite(file: string): { dialect: Dialect; outage: Outage } {
   return {
     dialect: {
       createDriver: () => new PatientDriver(dialect.createDriver(), lockMilliseconds),
-      createQueryCompiler: () => dialect.createQueryCompiler(),
+      createQueryCompiler: () => new LocklessCompiler(),
       createAdapter: () => new TransactionalAdapter(),
       createIntrospector: (db) => dialect.createIntrospector(db),
     },
-    outage,
+    isShared: false,
+    nextSequence: sql<number>`(select coalesce(max(sequence), 0) + 1 from jobs)`,
+    clock: undefined,
+    migrate: (db) => migrate(db, `DATA_DIR: the database ${file}`).catch((error) => refuseToStart(file, error)),
+    listTables: async (db) => (await db.introspection.getTables()).map(({ name }) => name),
+    async check(db) {
+      isStillThere()
+      await outage.requireOver(db)
+    },
   }
 }
 
 function open(file: string): DatabaseSync {
+  try {
+    mkdirSync(dirname(file), { recursive: true })
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : error
+    throw new ConfigError(`DATA_DIR must be a directory that can be made: ${reason}`, { cause: error })
+  }
+  try {
+    return translating(() => openForWriting(file))
+  } catch (error) {
+    return refuseToStart(file, error)
+  }
+}
+
+function refuseToStart(file: string, error: unknown): never {
+  if (!(error instanceof DatabaseUnavailable)) throw error
+  throw new ConfigError(`DATA_DIR: the database ${file} cannot be used: ${error.message}`, { cause: error })
+}
+
+function openForWriting(file: string): DatabaseSync {
   const database = new DatabaseSync(file, { timeout: lockMilliseconds })
   database.exec('PRAGMA journal_mode = WAL')
   // In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous).
@@ -96,6 +128,13 @@ class TransactionalAdapter extends SqliteAdapter {
   }
 }
 
+/** Leaves out `for update`: a transaction of SQLite is the only one from its beginning on. */
+class LocklessCompiler extends SqliteQueryCompiler {
+  protected override visitSelectModifier(node: SelectModifierNode): void {
+    if (node.modifier === 'Distinct') super.visitSelectModifier(node)
+  }
+}
+
 function toInput(value: unknown): SQLInputValue {
   if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
     return value
@@ -104,7 +143,7 @@ function toInput(value: unknown): SQLInputValue {
 }
 
 /** Gives a check that throws when the file was removed, or replaced: what is written then goes with the process. */
-export function watchFile(file: string): () => void {
+function watchFile(file: string): () => void {
   const opened = statSync(file)
   return () => {
     const found = statSync(file, { throwIfNoEntry: false })

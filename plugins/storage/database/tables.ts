@@ -32,8 +32,15 @@ export interface Tables {
   }
   quota_scopes: {
     scope: string
+    /** 0: vfolders name it, and nobody has given it limits. */
+    is_defined: Generated<number>
     quota_bytes: number | null
     quota_files: number | null
+    /** Of all its vfolders, except those in deletion; the database itself counts them along. */
+    usage_bytes: Generated<number>
+    usage_files: Generated<number>
+    reserved_bytes: Generated<number>
+    reserved_files: Generated<number>
   }
   /** Room in a vfolder that work under way has set aside. */
   reservations: {
@@ -99,6 +106,9 @@ export interface Tables {
     sequence: number
     kind: string
     vfolder: string | null
+    /** The volumes that a process must have to run it; null: any will do. */
+    volume: string | null
+    source_volume: string | null
     payload: string
     state: (typeof jobStates)[number]
     request_id: string
@@ -149,6 +159,15 @@ export interface Tables {
   processes: {
     id: string
     beat: number
+    /** The IDs of its signing keys, as JSON; the first signs. */
+    signing_keys: Generated<string>
+    /** The names of its volumes, as JSON. */
+    volumes: Generated<string>
+  }
+  /** The secrets that a process made by itself, as what can be told of them. */
+  generated_secrets: {
+    name: string
+    digest: string
   }
   /** Which process runs a periodic task. */
   task_leases: {

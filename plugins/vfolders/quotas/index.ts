@@ -5,7 +5,9 @@ import { difference, nothing, sum } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
+import { isPassing } from '../../storage/database/failures.ts'
 import type { Database } from '../../storage/database/tables.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { count, findCounters, giveBack, vfolderNotFound } from '../rows.ts'
 import { findAvailable, setAside, units } from './limits.ts'
 import { covers, missingAhead, roomFor } from './room.ts'
@@ -47,8 +49,8 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
 
     /** Makes what is set aside for a clone exactly `wanted`. @throws {Problem} `quota_exceeded` or `vfolder_not_found` */
     async setAsideExactly(vfolder: string, wanted: Amount): Promise<void> {
-      await db.transaction().execute(async (trx) => {
-        const counters = await findCounters(trx, vfolder)
+      await transact(db, async (trx) => {
+        const counters = await findCounters(trx, vfolder, true)
         if (counters?.state !== 'cloning') {
           throw new Problem('vfolder_not_found', `There is no vfolder ${vfolder} to clone into.`)
         }
@@ -61,20 +63,21 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
      * has the job by then. @throws {Problem} `quota_exceeded` or `vfolder_not_found`
      */
     async setAsideForJob(vfolder: string, job: string, wanted: Amount): Promise<void> {
-      await db.transaction().execute(async (trx) => {
-        const held = await trx.selectFrom('reservations').selectAll().where('id', '=', job).executeTakeFirst()
-        await setAside(trx, vfolder, difference(wanted, held ?? nothing))
-        const row = { ...wanted, process: processes.id }
+      await transact(db, async (trx) => {
+        const row = trx.selectFrom('reservations').selectAll().where('id', '=', job)
+        const held = (await row.forUpdate().executeTakeFirst()) ?? nothing
+        await setAside(trx, vfolder, difference(wanted, held), { held })
+        const change = { ...wanted, process: processes.id }
         await trx
           .insertInto('reservations')
           .values({
             id: job,
             vfolder,
-            ...row,
+            ...change,
             request_id: currentRequestId() ?? job,
-            created_at: new Date().toISOString(),
+            created_at: new Date(db.now()).toISOString(),
           })
-          .onConflict((conflict) => conflict.column('id').doUpdateSet(row))
+          .onConflict((conflict) => conflict.column('id').doUpdateSet(change))
           .execute()
       })
     },
@@ -135,19 +138,21 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
   async function reserve(vfolder: string, wanted: Amount, { partly = false, from }: ReserveOptions = {}) {
     const id = randomUUID()
     const held = { ...wanted }
-    let createdAt: string | undefined
-    await db.transaction().execute(async (trx) => {
+    let unsettled = nothing
+    const createdAt = await transact(db, async (trx) => {
       if (partly) {
         const room = await findAvailable(trx, vfolder)
         for (const unit of units) held[unit] = Math.max(0, Math.min(wanted[unit], room[unit]))
       }
-      await insert(trx, held)
+      return insert(trx, held)
+    }).catch(async (error) => {
+      // Whether it was committed is not known where the connection broke.
+      if (isPassing(error)) await db.writeLater(() => transact(db, (trx) => endReservation(trx, { id, vfolder })))
+      throw error
     })
 
-    async function insert(trx: Database, amount: Amount): Promise<void> {
+    async function insert(trx: Database, amount: Amount): Promise<string> {
       const created = await setAside(trx, vfolder, amount, { from })
-      createdAt ??= created
-      if (created !== createdAt) throw vfolderNotFound(vfolder)
       await trx
         .insertInto('reservations')
         .values({
@@ -156,9 +161,15 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
           process: processes.id,
           ...amount,
           request_id: currentRequestId() ?? id,
-          created_at: new Date().toISOString(),
+          created_at: new Date(db.now()).toISOString(),
         })
         .execute()
+      return created
+    }
+
+    /** As `confirm` says. */
+    async function insertAgain(trx: Database, amount: Amount): Promise<void> {
+      if ((await insert(trx, amount)) !== createdAt) throw vfolderNotFound(vfolder)
     }
 
     return {
@@ -167,17 +178,22 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
       /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded` */
       async cover(needed: Amount): Promise<void> {
         if (covers(held, needed)) return
-        const covering = await db.transaction().execute(async (trx) => {
+        const covering = await transact(db, async (trx) => {
+          // Its row first, as everywhere, and only then the vfolder's: two that lock in another order wait for each other.
+          const row = await trx
+            .selectFrom('reservations')
+            .select('id')
+            .where('id', '=', id)
+            .forUpdate()
+            .executeTakeFirst()
           const more = await missingAhead(trx, vfolder, held, needed)
           const covering = sum(held, more)
-          const { numUpdatedRows } = await trx
-            .updateTable('reservations')
-            .set(covering)
-            .where('id', '=', id)
-            .executeTakeFirstOrThrow()
-          if (numUpdatedRows > 0n) await setAside(trx, vfolder, more, { held })
-          // It was given back, as `confirm` says.
-          else await insert(trx, covering)
+          if (row === undefined) {
+            await insertAgain(trx, covering)
+          } else {
+            await setAside(trx, vfolder, more, { held })
+            await trx.updateTable('reservations').set(covering).where('id', '=', id).execute()
+          }
           return covering
         })
         Object.assign(held, covering)
@@ -190,14 +206,17 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
        */
       async confirm(): Promise<void> {
         const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()
-        if (row === undefined) await db.transaction().execute((trx) => insert(trx, held))
+        if (row === undefined) await transact(db, (trx) => insertAgain(trx, held))
       },
 
-      /** Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. */
+      /**
+       * Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. When the
+       * database is away it is counted at the end: the change has been made.
+       */
       async settle(by: Amount): Promise<void> {
         const used = { bytes: 0, files: 0 }
         for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
-        await db.transaction().execute(async (trx) => {
+        const settling = transact(db, async (trx) => {
           // The row is gone when this process was taken for dead; the room has been given back then.
           const { numUpdatedRows } = await trx
             .updateTable('reservations')
@@ -207,15 +226,26 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
           if (numUpdatedRows > 0n) await giveBack(trx, vfolder, used)
           await count(trx, vfolder, by)
         })
-        for (const unit of units) held[unit] -= used[unit]
+        const isSettled = await settling.then(
+          () => true,
+          (error) => {
+            if (isPassing(error)) return false
+            throw error
+          },
+        )
+        if (isSettled) for (const unit of units) held[unit] -= used[unit]
+        else unsettled = sum(unsettled, by)
       },
 
-      /** Counts what has changed since, and gives back what was not used. */
+      /** Counts what has changed since, and gives back what was not used; when the database is away, later. */
       async end(by: Amount = nothing): Promise<void> {
-        await db.transaction().execute(async (trx) => {
-          await endReservation(trx, { id, vfolder })
-          if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
-        })
+        const changed = sum(unsettled, by)
+        await db.writeLater(() =>
+          transact(db, async (trx) => {
+            await endReservation(trx, { id, vfolder })
+            if (changed.bytes !== 0 || changed.files !== 0) await count(trx, vfolder, changed)
+          }),
+        )
       },
     }
   }
@@ -228,7 +258,7 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
       .where('id', 'not in', jobs.selectUnended())
       .execute()
     for (const { id, vfolder, bytes, files, request_id } of abandoned) {
-      await db.transaction().execute((trx) => endReservation(trx, { id, vfolder }))
+      await transact(db, (trx) => endReservation(trx, { id, vfolder }))
       const fields = { upload_id: id, folder: vfolder, bytes, files, origin_request_id: request_id }
       log.info(fields, 'reservation of a dead process given back')
     }

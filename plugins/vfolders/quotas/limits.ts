@@ -4,7 +4,7 @@ import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import * as vfolders from '../rows.ts'
 import { type Quota, vfolderNotFound } from '../rows.ts'
-import { findScope, holdScope } from './scopes.ts'
+import { findScope } from './scopes.ts'
 
 export const units = ['bytes', 'files'] as const
 
@@ -13,9 +13,10 @@ const maximumOf = (quota: Quota, unit: (typeof units)[number]): number => quota[
 
 /**
  * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. It adds first
- * and checks then, which locks both rows, in this order, before it decides; a refusal undoes the addition with the
- * transaction. The scope needs no room for what comes `from` another of its vfolders. What the caller has `held` there
- * before is its own, which a refusal tells apart from what others have reserved.
+ * and checks then: the addition locks both rows, in this order, and is to what others have committed until then, so two
+ * at once do not both take the last room. A refusal undoes it with the transaction. The scope needs no room for what
+ * comes `from` another of its vfolders. What the caller has `held` there before is its own, which a refusal tells apart
+ * from what others have reserved.
  * @returns when the vfolder was created, which tells it from an earlier one of that ID
  * @throws {Problem} `quota_exceeded` or `vfolder_not_found`
  */
@@ -42,22 +43,26 @@ async function scopeOf(trx: Database, vfolder: string | undefined): Promise<stri
 
 /** @throws {Problem} `quota_exceeded` when the vfolders of a scope, with `wanted` reserved in one of them, are over it */
 async function refuseOverScope(trx: Database, scope: string, wanted: Amount, held: Amount): Promise<void> {
-  const quota = await holdScope(trx, scope)
-  if (quota === undefined) return
-  const { usage, reserved } = await vfolders.sumOfScope(trx, scope)
+  // It was counted along, and locked, when the room was set aside in the vfolder.
+  const counters = await findScope(trx, scope)
+  if (counters === undefined) return
+  const { quota, usage, reserved } = counters
   refuseOver({ limit: 'quotaScope', name: scope, quota, usage, reserved: difference(reserved, wanted), held, wanted })
 }
 
-/** How much room there is, for callers that also take less than they want. @throws {Problem} `vfolder_not_found` */
-export async function findAvailable(on: Database, vfolder: string): Promise<Amount> {
-  const counters = await vfolders.findCounters(on, vfolder)
+/**
+ * How much room there is, for callers that also take less than they want. Both rows are locked, in the order of
+ * `setAside`, so that the room is still there when it is taken in the same transaction.
+ * @throws {Problem} `vfolder_not_found`
+ */
+export async function findAvailable(trx: Database, vfolder: string): Promise<Amount> {
+  const counters = await vfolders.findCounters(trx, vfolder, true)
   if (counters === undefined) throw vfolderNotFound(vfolder)
   const { quota, quotaScope, usage, reserved } = counters
   const room = leftOf(quota, sum(usage, reserved))
-  const limits = quotaScope === null ? undefined : await findScope(on, quotaScope)
-  if (quotaScope === null || limits === undefined) return room
-  const ofScope = await vfolders.sumOfScope(on, quotaScope)
-  const inScope = leftOf(limits, sum(ofScope.usage, ofScope.reserved))
+  const scope = quotaScope === null ? undefined : await findScope(trx, quotaScope, true)
+  if (scope === undefined) return room
+  const inScope = leftOf(scope.quota, sum(scope.usage, scope.reserved))
   return { bytes: Math.min(room.bytes, inScope.bytes), files: Math.min(room.files, inScope.files) }
 }
 

@@ -1,7 +1,7 @@
 import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
-import type { Database, Tables } from '../../storage/database/tables.ts'
-import { type Quota, sumOfScope } from '../rows.ts'
+import type { Database } from '../../storage/database/tables.ts'
+import { asDouble, type Quota } from '../rows.ts'
 
 export interface QuotaScope {
   scope: string
@@ -13,9 +13,9 @@ export interface QuotaScope {
 export function createQuotaScopes(db: Database) {
   /** @throws {Problem} `quota_scope_not_found` */
   async function get(scope: string): Promise<QuotaScope> {
-    const quota = await findScope(db, scope)
-    if (quota === undefined) throw notFound(scope)
-    const { usage } = await sumOfScope(db, scope)
+    const found = await findScope(db, scope)
+    if (!found?.isDefined) throw notFound(scope)
+    const { quota, usage } = found
     return { scope, quota, usage }
   }
 
@@ -23,7 +23,7 @@ export function createQuotaScopes(db: Database) {
     get,
 
     async put(scope: string, quota: Quota): Promise<QuotaScope> {
-      const row = { quota_bytes: quota.bytes, quota_files: quota.files }
+      const row = { quota_bytes: quota.bytes, quota_files: quota.files, is_defined: 1 }
       await db
         .insertInto('quota_scopes')
         .values({ scope, ...row })
@@ -34,30 +34,49 @@ export function createQuotaScopes(db: Database) {
 
     /** Takes the limits away; the vfolders stay. @throws {Problem} `quota_scope_not_found` */
     async delete(scope: string): Promise<void> {
-      const { numDeletedRows } = await db
-        .deleteFrom('quota_scopes')
+      const { numUpdatedRows } = await db
+        .updateTable('quota_scopes')
+        .set({ quota_bytes: null, quota_files: null, is_defined: 0 })
         .where('scope', '=', scope)
+        .where('is_defined', '=', 1)
         .executeTakeFirstOrThrow()
-      if (numDeletedRows === 0n) throw notFound(scope)
+      if (numUpdatedRows === 0n) throw notFound(scope)
     },
   }
 }
 
-/** The limits of a scope. */
-export async function findScope(on: Database, scope: string): Promise<Quota | undefined> {
-  const row = await on.selectFrom('quota_scopes').selectAll().where('scope', '=', scope).executeTakeFirst()
-  return row && toQuota(row)
+/** What a scope may have, has, and has set aside. */
+export interface ScopeCounters {
+  /** Whether somebody has given it limits. */
+  isDefined: boolean
+  quota: Quota
+  usage: Amount
+  reserved: Amount
 }
 
-/** The same, and keeps them as they are until the transaction ends. */
-export async function holdScope(trx: Database, scope: string): Promise<Quota | undefined> {
-  const update = trx.updateTable('quota_scopes').set({ scope }).where('scope', '=', scope)
-  const row = await update.returningAll().executeTakeFirst()
-  return row && toQuota(row)
-}
-
-function toQuota(row: Tables['quota_scopes']): Quota {
-  return { bytes: row.quota_bytes, files: row.quota_files }
+/** Undefined where no vfolder has ever named the scope; with `lock` nobody else changes it before `on` ends. */
+export async function findScope(on: Database, scope: string, lock = false): Promise<ScopeCounters | undefined> {
+  const query = on
+    .selectFrom('quota_scopes')
+    .select([
+      'is_defined',
+      'quota_bytes',
+      'quota_files',
+      asDouble('usage_bytes').as('usage_bytes'),
+      asDouble('usage_files').as('usage_files'),
+      asDouble('reserved_bytes').as('reserved_bytes'),
+      asDouble('reserved_files').as('reserved_files'),
+    ])
+    .where('scope', '=', scope)
+  const row = await (lock ? query.forUpdate() : query).executeTakeFirst()
+  return (
+    row && {
+      isDefined: row.is_defined === 1,
+      quota: { bytes: row.quota_bytes, files: row.quota_files },
+      usage: { bytes: row.usage_bytes, files: row.usage_files },
+      reserved: { bytes: row.reserved_bytes, files: row.reserved_files },
+    }
+  )
 }
 
 function notFound(scope: string): Problem {

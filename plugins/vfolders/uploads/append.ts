@@ -11,7 +11,7 @@ import { type createHashes, forgetHash } from './hashes.ts'
 import type { Lock } from './locks.ts'
 import { createProgress, expiryOf, writeDown } from './progress.ts'
 import { coverRoom } from './room.ts'
-import type { UploadRow } from './rows.ts'
+import { type UploadRow, uploadTaken } from './rows.ts'
 
 export interface Append {
   /** The offset at which the client means to go on. */
@@ -87,7 +87,9 @@ export async function appendBytes(
     if ((failure === undefined && !interrupted) || (checksum === undefined && !overrun)) {
       checksum?.verify()
       const change = { offset: stored, expires_at: expiryOf(app) }
-      if (!(await writeDown(app, row, change))) throw failure ?? uploadTaken()
+      await writeDown(app, row, change).catch((error) => {
+        throw failure ?? error
+      })
       Object.assign(row, change)
       counted = true
       // A hash on the thread cannot be copied, so it is kept only once it is whole.
@@ -108,15 +110,11 @@ async function discard(app: FastifyInstance, backend: Backend, row: UploadRow): 
   const { signal } = new AbortController()
   try {
     // Bytes that another process has reported by now must stay.
-    if (!(await writeDown(app, row, { offset, expires_at: expiryOf(app) }))) return
+    await writeDown(app, row, { offset, expires_at: expiryOf(app) })
     await backend.appendUpload(vfolder, id, Readable.from([]), { offset, signal })
   } catch (err) {
     app.log.info({ err, upload_id: id }, 'bytes that do not count could not be freed yet')
   }
-}
-
-function uploadTaken(): Problem {
-  return new Problem('upload_interrupted', 'Another request goes on with this upload.')
 }
 
 export function tooLarge(limit: number): Problem {

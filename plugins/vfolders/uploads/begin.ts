@@ -4,13 +4,14 @@ import type { Backend } from '../../../backends/backend.ts'
 import { parsePath } from '../../../backends/path.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { keyOf } from '../../access/signed-urls.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { requireCapability } from '../../storage/volumes.ts'
 import { roomFor } from '../quotas/room.ts'
 import { requireSpace } from '../space.ts'
 import { replaceableAt } from '../write.ts'
 import { tooLarge } from './append.ts'
 import { expiryOf } from './progress.ts'
-import { type NewUpload, newToken, requirePlace, type UploadRow } from './rows.ts'
+import { type NewUpload, newToken, requirePlace, type UploadRow, uploadTaken } from './rows.ts'
 
 /** Begins uploads: their room first, their row, and then their place on the storage. */
 export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
@@ -42,12 +43,12 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
     const { token, hash } = newToken()
     const id = randomUUID()
     const expiresAt = expiryOf(app)
-    const row = await db.transaction().execute(async (trx) => {
-      if (kind === 'whole' || kind === 'partial') await requirePlace(trx, permission)
+    const row = await transact(db, async (trx) => {
       await quotas.setAside(trx, vfolder, room)
+      if (kind === 'whole' || kind === 'partial') await requirePlace(trx, permission, db.now())
       if (refusal !== undefined) throw refusal.error
       if (ownParts.length > 0) {
-        await trx
+        const { numUpdatedRows } = await trx
           .updateTable('uploads')
           .set({ final: id, reserved_bytes: 0, expires_at: expiresAt })
           .where(
@@ -55,7 +56,9 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
             'in',
             ownParts.map((part) => part.id),
           )
-          .execute()
+          .where('process', '=', app.processes.id)
+          .executeTakeFirstOrThrow()
+        if (numUpdatedRows !== BigInt(ownParts.length)) throw uploadTaken()
       }
       return trx
         .insertInto('uploads')
@@ -78,7 +81,7 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
           request_id: currentRequestId() ?? id,
           origin_request_id: permission.requestId,
           expires_at: expiresAt,
-          created_at: new Date().toISOString(),
+          created_at: new Date(db.now()).toISOString(),
         })
         .returningAll()
         .executeTakeFirstOrThrow()
@@ -119,11 +122,20 @@ async function beginOrFreeRoom<T>(
   try {
     return await work()
   } catch (error) {
-    await database.transaction().execute(async (trx) => {
-      const over = { reserved_bytes: 0, reserved_files: 0, expires_at: Date.now() }
-      const { numUpdatedRows } = await trx.updateTable('uploads').set(over).where('id', '=', id).executeTakeFirst()
-      if (numUpdatedRows > 0n) await quotas.settleAside(trx, vfolder, { bytes, files })
-    })
+    await database.writeLater(() =>
+      transact(database, async (trx) => {
+        const over = { reserved_bytes: 0, reserved_files: 0, expires_at: database.now() }
+        // The cleanup of another process may have been quicker.
+        const { numUpdatedRows } = await trx
+          .updateTable('uploads')
+          .set(over)
+          .where('id', '=', id)
+          .where('reserved_bytes', '=', bytes)
+          .where('reserved_files', '=', files)
+          .executeTakeFirst()
+        if (numUpdatedRows > 0n) await quotas.settleAside(trx, vfolder, { bytes, files })
+      }),
+    )
     throw error
   }
 }

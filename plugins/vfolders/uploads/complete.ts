@@ -3,11 +3,12 @@ import { growthOf, nothing } from '../../../backends/amount.ts'
 import type { Amount, Backend } from '../../../backends/backend.ts'
 import { UploadNotFound } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { roomFor } from '../quotas/room.ts'
 import { amountAt } from '../write.ts'
 import type { createHashes } from './hashes.ts'
 import { coverRoom } from './room.ts'
-import { type UploadRow, uploadNotFound } from './rows.ts'
+import { changeHeld, type UploadRow, uploadNotFound, uploadTaken } from './rows.ts'
 
 /**
  * Makes the file of an upload that has all its bytes, and settles its room, exactly once: the row announces the change
@@ -19,7 +20,7 @@ export async function completeUpload(
   row: UploadRow,
   signal: AbortSignal,
 ): Promise<UploadRow> {
-  const { database: db, quotas, log } = app
+  const { database: db, processes, quotas, log } = app
   const { id, vfolder, offset: size } = row
   const path = parsePath(row.path)
   const { volume } = await app.vfolders.open(vfolder)
@@ -37,15 +38,16 @@ export async function completeUpload(
       throw error
     })
     const by = written === undefined ? await findOutcome(backend, path, row, signal) : growthOf(written)
-    const done = await db.transaction().execute(async (trx) => {
+    const done = await transact(db, async (trx) => {
       const done = await trx
         .updateTable('uploads')
         .set({ state: 'finished', reserved_bytes: 0, reserved_files: 0 })
         .where('id', '=', id)
         .where('state', '=', 'completing')
+        .where('process', '=', processes.id)
         .returningAll()
         .executeTakeFirst()
-      if (done === undefined) throw uploadNotFound()
+      if (done === undefined) throw uploadTaken()
       await quotas.settleAside(trx, vfolder, { bytes: row.reserved_bytes, files: row.reserved_files }, by)
       return done
     })
@@ -64,11 +66,8 @@ export async function completeUpload(
     await coverRoom(app, row, roomFor(size, replaced))
     row.replaced_bytes = replaced.bytes
     row.replaced_files = replaced.files
-    await db
-      .updateTable('uploads')
-      .set({ state: 'completing', sha256, replaced_bytes: replaced.bytes, replaced_files: replaced.files })
-      .where('id', '=', id)
-      .execute()
+    const announced = { sha256, replaced_bytes: replaced.bytes, replaced_files: replaced.files }
+    await changeHeld(db, id, processes.id, { state: 'completing', ...announced })
   }
 
   /** Nobody had begun to make the file, and its bytes are lost: an entry at its path is not from this upload. */
@@ -78,6 +77,7 @@ export async function completeUpload(
       .set({ state: 'open' })
       .where('id', '=', id)
       .where('state', '=', 'completing')
+      .where('process', '=', processes.id)
       .execute()
   }
 }

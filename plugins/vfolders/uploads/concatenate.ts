@@ -1,11 +1,22 @@
 import type { FastifyInstance } from 'fastify'
 import { Problem } from '../../../lib/problems.ts'
 import type { Permission } from '../../access/signed-urls.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { appendBytes } from './append.ts'
 import { completeUpload } from './complete.ts'
 import type { createHashes } from './hashes.ts'
 import type { createLocks, Lock } from './locks.ts'
-import { isWhole, type Named, type NewUpload, newToken, requireUpload, type UploadRow, uploadNotFound } from './rows.ts'
+import {
+  changeHeld,
+  holdUpload,
+  isWhole,
+  type Named,
+  type NewUpload,
+  newToken,
+  requireUpload,
+  type UploadRow,
+  uploadNotFound,
+} from './rows.ts'
 
 interface Concatenation {
   app: FastifyInstance
@@ -23,7 +34,7 @@ export type NewFinal = Omit<NewUpload, 'kind' | 'size'> & { parts: string }
  * it waits while another request makes the file, goes on after a crash, and is told of a file that is there already.
  */
 export function createConcatenation({ app, hashes, locks, find, create }: Concatenation) {
-  const { database: db, quotas } = app
+  const { database: db, processes, quotas } = app
   // The file is made also when the client does not wait for it any more.
   const { signal: never } = new AbortController()
 
@@ -34,9 +45,9 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
       const rows: UploadRow[] = []
       // In one order, so that no two requests wait for a part that the other one has.
       for (const { id, token } of parts.toSorted((a, b) => (a.id < b.id ? -1 : 1))) {
-        requireUpload(await find(id), token)
+        requireUpload(await find(id), token, db.now())
         taken.push(await locks.take(id))
-        rows.push(requireUsable(requireUpload(await find(id), token), upload.permission))
+        rows.push(requireUsable(requireUpload(await find(id), token, db.now()), upload.permission))
       }
       const bound = rows.find(({ final }) => final !== null)?.final ?? null
       if (bound === null) return (await create(toFinalUpload(upload, rows), rows)).id
@@ -88,8 +99,11 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
   /** Makes everything as it was before, with the room that the parts had. */
   async function giveUp({ id, vfolder }: UploadRow): Promise<void> {
     const { volume } = await app.vfolders.open(vfolder)
+    // Bytes that another process has gone on with must stay.
+    await transact(db, (trx) => holdUpload(trx, id, processes.id))
     await volume.backend.abortUpload(vfolder, id, { signal: never })
-    await db.transaction().execute(async (trx) => {
+    await transact(db, async (trx) => {
+      await holdUpload(trx, id, processes.id)
       const parts = await trx
         .updateTable('uploads')
         .set((eb) => ({ final: null, reserved_bytes: eb.ref('offset') }))
@@ -141,7 +155,7 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
         await freeParts(final)
         // The newest request is right, and the token of the one before is not known any more.
         const { token, hash } = newToken()
-        await db.updateTable('uploads').set({ token_hash: hash }).where('id', '=', id).execute()
+        await changeHeld(db, id, processes.id, { token_hash: hash })
         return { id, token }
       } finally {
         await lock.release()

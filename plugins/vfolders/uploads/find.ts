@@ -7,7 +7,7 @@ import { readUpload, type UploadRow } from './rows.ts'
 export function createFind(app: FastifyInstance, locks: ReturnType<typeof createLocks>) {
   return async function find(id: string): Promise<UploadRow | undefined> {
     const row = await readUpload(app.database, id)
-    if (row === undefined || row.expires_at > Date.now()) return row
+    if (row === undefined || row.expires_at > app.database.now()) return row
     // Parts end with their final upload.
     const final = row.final === null ? undefined : await find(row.final)
     if (final !== undefined) return { ...row, expires_at: Math.max(row.expires_at, final.expires_at) }

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { invalidHeader, Problem } from '../../../lib/problems.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { find as findVfolder } from '../rows.ts'
 import { requireSpace } from '../space.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
@@ -11,7 +12,9 @@ import { createFind } from './find.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
 import {
+  changeHeld,
   findLeftovers,
+  holdUpload,
   isWhole,
   listOpen,
   type Named,
@@ -28,7 +31,7 @@ declare module 'fastify' {
 }
 
 function createUploads(app: FastifyInstance) {
-  const { database: db, quotas, log } = app
+  const { database: db, processes, quotas, log } = app
   const locks = createLocks(app)
   const find = createFind(app, locks)
   const hashes = createHashes()
@@ -42,7 +45,7 @@ function createUploads(app: FastifyInstance) {
 
   /** @throws {Problem} as `requireUpload` does */
   async function get({ id, token }: Named): Promise<UploadRow> {
-    return requireUpload(await find(id), token)
+    return requireUpload(await find(id), token, db.now())
   }
 
   /** Runs `work` on an upload that nobody else changes meanwhile. */
@@ -58,6 +61,13 @@ function createUploads(app: FastifyInstance) {
 
   /** Ends an upload and its parts. Bytes go first: a row without bytes is found again, bytes without a row are not. */
   async function drop(row: UploadRow): Promise<void> {
+    // Bytes that another process has gone on with must stay.
+    await transact(db, (trx) => holdUpload(trx, row.id, processes.id))
+    await forget(row)
+  }
+
+  /** The same, whoever has it. */
+  async function forget(row: UploadRow): Promise<void> {
     const vfolder = await findVfolder(db, row.vfolder)
     const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
     const parts = await db.selectFrom('uploads').selectAll().where('final', '=', row.id).execute()
@@ -65,7 +75,7 @@ function createUploads(app: FastifyInstance) {
       if (state === 'finished') continue
       for (const { backend } of volumes) await backend.abortUpload(vfolder, id, { signal })
     }
-    await db.transaction().execute(async (trx) => {
+    await transact(db, async (trx) => {
       const gone = await trx
         .deleteFrom('uploads')
         .where((eb) => eb.or([eb('id', '=', row.id), eb('final', '=', row.id)]))
@@ -165,7 +175,7 @@ function createUploads(app: FastifyInstance) {
         const lock = await locks.take(row.id).catch((error) => {
           if (!(error instanceof Problem)) throw error
         })
-        await drop(row)
+        await forget(row)
         await lock?.release()
       }
     },
@@ -175,7 +185,7 @@ function createUploads(app: FastifyInstance) {
      * complete. Parts end with their final upload.
      */
     async cleanUp(): Promise<void> {
-      for (const id of await findLeftovers(db)) {
+      for (const id of await findLeftovers(db, db.now())) {
         const lock = await locks.tryTake(id)
         if (lock === undefined) continue
         try {
@@ -200,7 +210,7 @@ function createUploads(app: FastifyInstance) {
       throw new Problem('upload_incomplete', `The storage has ${entry.size} of ${row.size} bytes.`, { members })
     }
     row.offset = entry.size
-    await db.updateTable('uploads').set({ offset: row.offset }).where('id', '=', row.id).execute()
+    await changeHeld(db, row.id, processes.id, { offset: row.offset })
   }
 
   async function declareSize(row: UploadRow, size: number): Promise<void> {
@@ -215,13 +225,13 @@ function createUploads(app: FastifyInstance) {
     const { volume } = await app.vfolders.open(row.vfolder)
     await requireSpace(volume.backend, size - row.offset, { signal })
     row.size = size
-    await db.updateTable('uploads').set({ size }).where('id', '=', row.id).execute()
+    await changeHeld(db, row.id, processes.id, { size })
   }
 
   async function cleanUpOne(id: string): Promise<void> {
     const row = await readUpload(db, id)
     if (row === undefined) return
-    const expired = row.expires_at <= Date.now()
+    const expired = row.expires_at <= db.now()
     if (row.state === 'completing') {
       const completed = await completeUpload(app, hashes, row, signal).catch((err) => {
         log.warn({ err, upload_id: id }, 'upload could not be completed')

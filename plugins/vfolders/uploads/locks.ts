@@ -53,26 +53,31 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
       throw error
     }
 
+    let isTold = false
     const timer = setInterval(() => {
       isWanted(id).then(
         (wanted) => wanted && asked.abort(),
-        (err) => log.warn({ err, upload_id: id }, 'it could not be seen whether the upload is wanted'),
+        (err) => {
+          if (!isTold) log.warn({ err, upload_id: id }, 'it could not be seen whether the upload is wanted')
+          isTold = true
+        },
       )
     }, pollMilliseconds)
+    const free = async () => {
+      const held = db.updateTable('uploads').set({ process: null }).where('id', '=', id)
+      await held.where('process', '=', processes.id).execute()
+    }
     return {
       wanted: asked.signal,
       async release() {
         clearInterval(timer)
-        try {
-          await db
-            .updateTable('uploads')
-            .set({ process: null })
-            .where('id', '=', id)
-            .where('process', '=', processes.id)
-            .execute()
-        } finally {
-          forget()
-        }
+        const isFree = await free().then(
+          () => true,
+          () => false,
+        )
+        forget()
+        // Unless another request of this process has it by then.
+        if (!isFree) await db.writeLater(async () => (held.has(id) ? undefined : free()))
       },
     }
   }

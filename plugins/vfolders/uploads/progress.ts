@@ -1,31 +1,21 @@
 import type { FastifyInstance } from 'fastify'
-import type { UploadRow } from './rows.ts'
+import { changeHeld, type UploadRow } from './rows.ts'
 
 /** How often it is written down at most that an upload moves, and how far it is durable. */
 const longestIntervalMilliseconds = 5000
 
-/**
- * Writes down how far an upload has come, or until when it lives, unless another process has it by now: this one may
- * have stood still and been taken for dead.
- * @returns whether this process still has it
- */
+/** Writes down how far an upload has come, or until when it lives. @throws {Problem} `upload_interrupted` */
 export async function writeDown(
   app: FastifyInstance,
   { id }: UploadRow,
   change: { offset?: number; expires_at: number },
-): Promise<boolean> {
-  const { numUpdatedRows } = await app.database
-    .updateTable('uploads')
-    .set(change)
-    .where('id', '=', id)
-    .where('process', '=', app.processes.id)
-    .executeTakeFirstOrThrow()
-  return numUpdatedRows > 0n
+): Promise<void> {
+  await changeHeld(app.database, id, app.processes.id, change)
 }
 
 /** Until when an upload lives after its last bytes, in milliseconds since the epoch. */
 export function expiryOf(app: FastifyInstance): number {
-  return Date.now() + app.config.uploadTtlSeconds * 1000
+  return app.database.now() + app.config.uploadTtlSeconds * 1000
 }
 
 /**

@@ -1,19 +1,21 @@
 import type { FastifyInstance } from 'fastify'
 import type { Amount } from '../../../backends/backend.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { covers, missing, missingAhead } from '../quotas/room.ts'
-import type { UploadRow } from './rows.ts'
+import { holdUpload, type UploadRow } from './rows.ts'
 
 /**
  * Sets more room aside for an upload until `needed` is covered. It belongs to the upload and not to a process: it is
  * written down in the upload's own row, and ends with the row.
  * @param ahead also for the bytes that follow, whose number the client has not told
- * @throws {Problem} `quota_exceeded`
+ * @throws {Problem} `quota_exceeded` or `upload_interrupted`
  */
 export async function coverRoom(app: FastifyInstance, row: UploadRow, needed: Amount, ahead = false): Promise<void> {
   const { id, vfolder } = row
   const held = { bytes: row.reserved_bytes, files: row.reserved_files }
   if (covers(held, needed)) return
-  const more = await app.database.transaction().execute(async (trx) => {
+  const more = await transact(app.database, async (trx) => {
+    await holdUpload(trx, id, app.processes.id)
     const more = ahead ? await missingAhead(trx, vfolder, held, needed) : missing(held, needed)
     await app.quotas.setAside(trx, vfolder, more, { held })
     await trx

@@ -1,5 +1,5 @@
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
-import type { Selectable } from 'kysely'
+import type { Selectable, Updateable } from 'kysely'
 import { Problem } from '../../../lib/problems.ts'
 import type { Rate } from '../../access/rates.ts'
 import { defaultMaxUploads, keyOf, type Permission } from '../../access/signed-urls.ts'
@@ -42,13 +42,16 @@ export async function readUpload(db: Database, id: string): Promise<UploadRow | 
   return db.selectFrom('uploads').selectAll().where('id', '=', id).executeTakeFirst()
 }
 
-/** @throws {Problem} `token_required`, `upload_not_found` or `upload_expired` */
-export function requireUpload(row: UploadRow | undefined, token: string | undefined): UploadRow {
+/**
+ * @param now by the clock of the database
+ * @throws {Problem} `token_required`, `upload_not_found` or `upload_expired`
+ */
+export function requireUpload(row: UploadRow | undefined, token: string | undefined, now: number): UploadRow {
   if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
   // A caller without the token must not learn whether the upload exists.
   if (row === undefined || !timingSafeEqual(Buffer.from(row.token_hash), Buffer.from(hashOf(token))))
     throw uploadNotFound()
-  if (row.expires_at <= Date.now()) {
+  if (row.expires_at <= now) {
     throw new Problem('upload_expired', `The upload has expired at ${new Date(row.expires_at).toISOString()}.`)
   }
   return row
@@ -60,10 +63,10 @@ export function uploadNotFound(): Problem {
 
 /**
  * Refuses one more upload by a signed URL that has as many open as it may. A final one takes the places of its parts.
- * To be called in the transaction that begins it.
+ * To be called in the transaction that begins it, behind a lock that all who begin one in the vfolder take.
  * @throws {Problem} `too_many_uploads`
  */
-export async function requirePlace(trx: Database, permission: Permission): Promise<void> {
+export async function requirePlace(trx: Database, permission: Permission, now: number): Promise<void> {
   const { maxUploads = defaultMaxUploads } = permission
   const { open } = await trx
     .selectFrom('uploads')
@@ -71,11 +74,46 @@ export async function requirePlace(trx: Database, permission: Permission): Promi
     .where('url_key', '=', keyOf(permission))
     .where('state', '!=', 'finished')
     .where('kind', '!=', 'final')
-    .where('expires_at', '>', Date.now())
+    .where('expires_at', '>', now)
     .executeTakeFirstOrThrow()
   if (open < maxUploads) return
   const detail = `This URL has ${open} uploads open, of ${maxUploads} allowed: finish or end one of them, or wait until it expires.`
   throw new Problem('too_many_uploads', detail, { members: { maxUploads, open } })
+}
+
+export function uploadTaken(): Problem {
+  return new Problem('upload_interrupted', 'Another request goes on with this upload.')
+}
+
+/**
+ * Keeps the upload for this process until the transaction ends, unless another one has it by now: this one may have
+ * stood still, or been cut off, and been taken for dead. @throws {Problem} `upload_interrupted`
+ */
+export async function holdUpload(trx: Database, id: string, process: string): Promise<void> {
+  const row = await trx
+    .selectFrom('uploads')
+    .select('id')
+    .where('id', '=', id)
+    .where('process', '=', process)
+    .forUpdate()
+    .executeTakeFirst()
+  if (row === undefined) throw uploadTaken()
+}
+
+/** Changes the row of an upload that this process has. @throws {Problem} `upload_interrupted` as `holdUpload` says */
+export async function changeHeld(
+  on: Database,
+  id: string,
+  process: string,
+  change: Updateable<Tables['uploads']>,
+): Promise<void> {
+  const { numUpdatedRows } = await on
+    .updateTable('uploads')
+    .set(change)
+    .where('id', '=', id)
+    .where('process', '=', process)
+    .executeTakeFirstOrThrow()
+  if (numUpdatedRows === 0n) throw uploadTaken()
 }
 
 /** Whether all bytes are there, and become a file. */
@@ -101,7 +139,7 @@ export async function listOpen(
 }
 
 /** Uploads that have expired or lost their vfolder, and those that a dead process may have left half done. */
-export async function findLeftovers(db: Database): Promise<string[]> {
+export async function findLeftovers(db: Database, now: number): Promise<string[]> {
   const parts = db.selectFrom('uploads as parts').where('parts.state', '=', 'open')
   const finalsWithBytes = parts.where('parts.final', 'is not', null).select('parts.final')
   const rows = await db
@@ -110,7 +148,7 @@ export async function findLeftovers(db: Database): Promise<string[]> {
     .where((eb) =>
       eb.or([
         // Parts end with their final upload.
-        eb.and([eb('expires_at', '<=', Date.now()), eb('final', 'is', null)]),
+        eb.and([eb('expires_at', '<=', now), eb('final', 'is', null)]),
         eb('state', '=', 'completing'),
         eb.and([eb('state', '=', 'finished'), eb('id', 'in', finalsWithBytes)]),
         eb('vfolder', 'not in', selectIds(db)),

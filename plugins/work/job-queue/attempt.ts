@@ -1,8 +1,10 @@
-import type { FastifyBaseLogger } from 'fastify'
+import type { FastifyInstance } from 'fastify'
 import type { Amount } from '../../../backends/backend.ts'
 import { inContext } from '../../../lib/context.ts'
 import { Problem, problems, toProblem } from '../../../lib/problems.ts'
+import { isPassing } from '../../storage/database/failures.ts'
 import type { Database, Tables } from '../../storage/database/tables.ts'
+import { transact } from '../../storage/database/transact.ts'
 import type { Attempt, JobEnd, JobKind, JobRow } from './job.ts'
 
 /** How often a running job saves its progress and finds out whether it was cancelled. */
@@ -15,8 +17,8 @@ const maxFailures = 5
 const firstDelayMilliseconds = 1000
 const longestDelayMilliseconds = 30_000
 
-/** Why an attempt was stopped from outside. */
-type Stop = 'cancelled' | 'closing' | 'lost'
+/** Why an attempt was stopped from outside; `cut off`: this process may count as dead, and another one may go on. */
+type Stop = 'cancelled' | 'closing' | 'lost' | 'cut off'
 
 export interface RunningAttempt {
   readonly done: Promise<void>
@@ -24,23 +26,25 @@ export interface RunningAttempt {
 }
 
 /** Runs a job that this process has claimed, in the context of the request that started it. */
-export function startAttempt(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): RunningAttempt {
+export function startAttempt(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
   const context = {
     request_id: row.request_id,
     job_id: row.id,
     ...(row.trace_id !== null && { trace_id: row.trace_id }),
   }
-  return inContext(context, () => run(db, log, kind, row))
+  return inContext(context, () => run(app, kind, row))
 }
 
-function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): RunningAttempt {
+function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
   const controller = new AbortController()
+  const closing = new AbortController()
   const job = { id: row.id, folder: row.vfolder, payload: JSON.parse(row.payload) }
   let stopped: Stop | undefined
   let unsaved: Partial<Tables['jobs']> = {}
 
   const stop = (reason: Stop) => {
     stopped ??= reason
+    if (reason === 'closing') closing.abort()
     controller.abort(new Error(`the job was stopped: ${reason}`))
   }
 
@@ -73,23 +77,30 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     else if (current.cancel_requested !== 0) stop('cancelled')
   }
 
-  /** Ends the attempt, and makes the changes that belong to its end. */
+  /** Ends the attempt, and makes the changes that belong to its end. What was done need not be done again: it is kept
+   * until the database takes it, or another process has the job. */
   async function end(state: JobEnd, set: object, result?: Record<string, unknown>): Promise<void> {
-    await db.transaction().execute(async (trx) => {
-      const finished = { ...unsaved, ...set, state, process: null, finished_at: new Date().toISOString() }
-      const { numUpdatedRows } = await updateHeld(trx, finished)
-      if (numUpdatedRows > 0n) await kind.ended?.({ ...job, result }, state, trx)
-    })
+    const ending = () =>
+      transact(db, async (trx) => {
+        const finished = { ...unsaved, ...set, state, process: null, finished_at: new Date(db.now()).toISOString() }
+        const { numUpdatedRows } = await updateHeld(trx, finished)
+        if (numUpdatedRows > 0n) await kind.ended?.({ ...job, result }, state, trx)
+      })
+    await db.insist(ending, closing.signal)
   }
 
-  async function putBack(set: object): Promise<void> {
-    await updateHeld(db, { ...unsaved, ...set, state: 'queued', process: null })
+  /** @returns whether this attempt still held the job */
+  async function putBack(set: object): Promise<boolean> {
+    const back = { ...unsaved, ...set, state: 'queued', process: null }
+    const { numUpdatedRows } = await db.insist(() => updateHeld(db, back), closing.signal)
+    return numUpdatedRows > 0n
   }
 
   async function handleFailure(error: unknown): Promise<void> {
     const problem = toProblem(error)
     const text = JSON.stringify({ code: problem.code, detail: problem.message })
-    const failures = row.failures + 1
+    // The job has done nothing wrong when the database is away.
+    const failures = row.failures + (isPassing(error) ? 0 : 1)
     const details = { code: problem.code, err: problem.cause ?? problem }
     if (!problems[problem.code].passing || isGivenUp(failures)) {
       await end('failed', { error: text, failures })
@@ -97,7 +108,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
       return
     }
     const delay = Math.min(firstDelayMilliseconds * 2 ** row.failures, longestDelayMilliseconds)
-    await putBack({ error: text, failures, due_at: Date.now() + delay })
+    await putBack({ error: text, failures, due_at: db.now() + delay })
     log.warn({ ...details, delay_ms: delay }, 'attempt failed and will be repeated')
   }
 
@@ -109,6 +120,10 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     progress(done: Amount, total?: Amount) {
       Object.assign(unsaved, { files_done: done.files, bytes_done: done.bytes })
       if (total !== undefined) Object.assign(unsaved, { files_total: total.files, bytes_total: total.bytes })
+    },
+    async confirm() {
+      await saveAndLook()
+      controller.signal.throwIfAborted()
     },
     save(checkpoint) {
       const text = JSON.stringify(checkpoint)
@@ -137,6 +152,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     const looking = repeat(saveAndLook, lookMilliseconds, (err) =>
       log.error({ err }, 'the job could not save its progress'),
     )
+    const watching = watchTouch(processes, () => stop('cut off'))
     let outcome: { result: Record<string, unknown> | undefined } | { error: unknown }
     try {
       if (isGivenUp(row.failures)) throw new Problem('job_abandoned', 'Each process that ran it died.')
@@ -144,6 +160,7 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
     } catch (error) {
       outcome = { error }
     } finally {
+      clearInterval(watching)
       await looking.stop()
     }
     const duration = { duration_ms: Math.round(performance.now() - started) }
@@ -157,8 +174,10 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
       await end('cancelled', {})
       log.info(duration, 'job cancelled')
     } else if (stopped === 'closing') {
-      await putBack({ due_at: Date.now() })
+      await putBack({ due_at: db.now() })
       log.info(duration, 'job interrupted, since the service closes')
+    } else if (stopped === 'cut off' && (await putBack({ due_at: db.now() }))) {
+      log.warn(duration, 'job interrupted, since the database was away for longer than a lease')
     } else {
       log.warn(duration, 'job was taken over by another process')
     }
@@ -166,6 +185,19 @@ function run(db: Database, log: FastifyBaseLogger, kind: JobKind, row: JobRow): 
 
   const done = work().catch((err) => log.error({ err }, 'the end of an attempt could not be stored; it is repeated'))
   return { done, stop }
+}
+
+/**
+ * Another process takes the job over when this one has not shown itself for a lease. A second look gives one that only
+ * stood still the time to find out whether that has happened.
+ */
+function watchTouch(processes: FastifyInstance['processes'], onLost: () => void): NodeJS.Timeout {
+  let wasLost = false
+  return setInterval(() => {
+    const isLost = !processes.isInTouch()
+    if (isLost && wasLost) onLost()
+    wasLost = isLost
+  }, lookMilliseconds)
 }
 
 /** Calls `fn` again and again, never twice at once, until it is stopped. */

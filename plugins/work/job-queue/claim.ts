@@ -1,73 +1,79 @@
 import type { FastifyInstance } from 'fastify'
 import { sql } from 'kysely'
 import type { Database } from '../../storage/database/tables.ts'
+import { transact } from '../../storage/database/transact.ts'
 import type { JobRow } from './job.ts'
 
-/**
- * The longest that an attempt is put off. A job due later than that was written by a clock that has been set back
- * since.
- */
+/** The longest that an attempt is put off. A job due later than that was written before a clock was set back. */
 const longestDelayMilliseconds = 60_000
 
 export interface Claim {
   kind: string
   /** The jobs that it runs already. */
   running: string[]
+  /** The volumes that it has. */
+  volumes: string[]
   limit: number
 }
 
 /**
- * Takes jobs that are due: queued ones, and running ones whose process is not alive any more or has let go of them. Two
- * processes may find the same job; the update, which names the attempt it found, lets only one of them have it.
+ * Takes jobs that are due: queued ones, and running ones whose process is not alive any more or has let go of them. A job
+ * on a volume that this process does not have is left to one that does.
  */
 export async function claimJobs(
-  db: Database,
-  processes: FastifyInstance['processes'],
-  { kind, running, limit }: Claim,
+  { database: db, processes }: FastifyInstance,
+  { kind, running, volumes, limit }: Claim,
 ): Promise<JobRow[]> {
-  const now = Date.now()
-  const candidates = await db
-    .selectFrom('jobs')
-    .select(['id', 'attempts', 'state', 'failures'])
-    .where('kind', '=', kind)
-    .where((eb) =>
-      eb.or([
-        eb.and([
-          eb('state', '=', 'queued'),
-          eb.or([eb('due_at', '<=', now), eb('due_at', '>', now + longestDelayMilliseconds)]),
-        ]),
-        eb.and([
-          eb('state', '=', 'running'),
-          eb.or([
-            eb('process', 'not in', processes.alive()),
-            eb.and([eb('process', '=', processes.id), ...running.map((job) => eb('id', '!=', job))]),
+  const now = db.now()
+  const selectDue = (on: Database) =>
+    on
+      .selectFrom('jobs')
+      .select('id')
+      .where('kind', '=', kind)
+      .where((eb) => eb.or([eb('volume', 'is', null), eb('volume', 'in', volumes)]))
+      .where((eb) => eb.or([eb('source_volume', 'is', null), eb('source_volume', 'in', volumes)]))
+      .where((eb) =>
+        eb.or([
+          eb.and([
+            eb('state', '=', 'queued'),
+            eb.or([eb('due_at', '<=', now), eb('due_at', '>', now + longestDelayMilliseconds)]),
+          ]),
+          eb.and([
+            eb('state', '=', 'running'),
+            eb.or([
+              eb('process', 'not in', processes.alive()),
+              eb.and([eb('process', '=', processes.id), ...running.map((job) => eb('id', '!=', job))]),
+            ]),
           ]),
         ]),
-      ]),
-    )
-    .orderBy('sequence')
-    .limit(limit)
-    .execute()
+      )
+      .orderBy('sequence')
+      .limit(limit)
 
-  const claimed: JobRow[] = []
-  for (const candidate of candidates) {
-    const row = await db
+  // Most of the time there is none, and nothing to lock.
+  if ((await selectDue(db).limit(1).executeTakeFirst()) === undefined) return []
+  return transact(db, async (trx) => {
+    // Several processes look at once: each takes those that no other one is taking.
+    const due = await selectDue(trx).forUpdate().skipLocked().execute()
+    if (due.length === 0) return []
+    const claimed = await trx
       .updateTable('jobs')
       .set((eb) => ({
         state: 'running',
         process: processes.id,
         attempts: eb('attempts', '+', 1),
         // A process that died did not write down how its attempt ended.
-        failures: candidate.failures + (candidate.state === 'running' ? 1 : 0),
+        failures: sql<number>`case when state = 'running' then failures + 1 else failures end`,
         started_at: sql<string>`coalesce(started_at, ${new Date(now).toISOString()})`,
         version: eb('version', '+', 1),
       }))
-      .where('id', '=', candidate.id)
-      .where('state', '=', candidate.state)
-      .where('attempts', '=', candidate.attempts)
+      .where(
+        'id',
+        'in',
+        due.map(({ id }) => id),
+      )
       .returningAll()
-      .executeTakeFirst()
-    if (row !== undefined) claimed.push(row)
-  }
-  return claimed
+      .execute()
+    return claimed.toSorted((a, b) => a.sequence - b.sequence)
+  })
 }

@@ -6,9 +6,11 @@ import { type Expression, sql } from 'kysely'
 import { currentContext, withRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { type Database, jobStates } from '../../storage/database/tables.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { type RunningAttempt, startAttempt } from './attempt.ts'
 import { claimJobs } from './claim.ts'
 import { hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
+import { createStrandedLog } from './stranded.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -19,16 +21,24 @@ declare module 'fastify' {
 /** How long a job that another process queued may wait until this one finds it. */
 const pollMilliseconds = 1000
 
+/** How often, at least, jobs are looked for that no process can run. */
+const tellSeconds = 60
+
 const endStates = jobStates.filter((state) => hasEnded({ state }))
 
 export interface NewJob {
   kind: string
   folder: string | null
+  /** The one that a process must have to run it. */
+  volume?: string
+  /** Another one that it must have, when that is not the same. */
+  sourceVolume?: string
   payload: Record<string, unknown>
 }
 
 function createJobQueue(app: FastifyInstance) {
-  const { database: db, processes, config } = app
+  const { database: db, config } = app
+  const volumes = app.volumes.all().map(({ name }) => name)
   const kinds = new Map<string, JobKind>()
   const running = new Map<string, { kind: string; attempt: RunningAttempt }>()
   let timer: NodeJS.Timeout | undefined
@@ -40,13 +50,13 @@ function createJobQueue(app: FastifyInstance) {
       const ofKind = [...running.values()].filter((other) => other.kind === kind.kind).length
       const limit = kind.concurrency - ofKind
       if (closing || limit <= 0) continue
-      const claimed = await claimJobs(db, processes, { kind: kind.kind, running: [...running.keys()], limit })
+      const claimed = await claimJobs(app, { kind: kind.kind, running: [...running.keys()], volumes, limit })
       for (const row of claimed) start(kind, row)
     }
   }
 
   function start(kind: JobKind, row: JobRow): void {
-    const attempt = startAttempt(db, app.log, kind, row)
+    const attempt = startAttempt(app, kind, row)
     running.set(row.id, { kind: kind.kind, attempt })
     attempt.done.then(() => {
       running.delete(row.id)
@@ -89,7 +99,7 @@ function createJobQueue(app: FastifyInstance) {
      * Queues a job under the caller's request ID; in `trx` together with the change that needs it, so that there is
      * both or neither.
      */
-    async enqueue({ kind, folder, payload }: NewJob, trx: Database = db): Promise<Job> {
+    async enqueue({ kind, folder, volume, sourceVolume, payload }: NewJob, trx: Database = db): Promise<Job> {
       const definition = kinds.get(kind)
       if (definition === undefined) throw new Error(`no job is called ${kind}`)
       const context = currentContext()
@@ -97,15 +107,17 @@ function createJobQueue(app: FastifyInstance) {
         .insertInto('jobs')
         .values({
           id: randomUUID(),
-          sequence: sql<number>`(select coalesce(max(sequence), 0) + 1 from jobs)`,
+          sequence: db.nextSequence,
           kind,
           vfolder: folder,
+          volume: volume ?? null,
+          source_volume: sourceVolume ?? null,
           payload: JSON.stringify(Value.Parse(definition.payload, payload)),
           state: 'queued',
           request_id: context?.request_id ?? randomUUID(),
           trace_id: context?.trace_id ?? null,
-          due_at: Date.now(),
-          created_at: new Date().toISOString(),
+          due_at: db.now(),
+          created_at: new Date(db.now()).toISOString(),
         })
         .returningAll()
         .executeTakeFirstOrThrow()
@@ -198,7 +210,7 @@ function createJobQueue(app: FastifyInstance) {
      * @throws {Problem} `job_not_found`, `job_ended` or `job_not_cancellable`
      */
     async cancel(id: string): Promise<Job> {
-      const cancelled = await db.transaction().execute(async (trx) => {
+      const cancelled = await transact(db, async (trx) => {
         const row = await trx
           .updateTable('jobs')
           .set((eb) => ({ cancel_requested: 1, version: eb('version', '+', 1) }))
@@ -212,7 +224,7 @@ function createJobQueue(app: FastifyInstance) {
         if (!kind?.cancellable) throw new Problem('job_not_cancellable', `A ${row.kind} job cannot be cancelled.`)
         if (row.committed !== 0) throw new Problem('job_not_cancellable', 'The job is about to end, and is not undone.')
         if (row.state === 'running') return row
-        const finished = { state: 'cancelled', finished_at: new Date().toISOString() } as const
+        const finished = { state: 'cancelled', finished_at: new Date(db.now()).toISOString() } as const
         await trx.updateTable('jobs').set(finished).where('id', '=', id).execute()
         await kind.ended?.({ id, folder: row.vfolder, payload: JSON.parse(row.payload) }, 'cancelled', trx)
         return { ...row, ...finished }
@@ -223,7 +235,7 @@ function createJobQueue(app: FastifyInstance) {
     },
 
     async deleteOld(): Promise<void> {
-      const oldest = new Date(Date.now() - config.jobRetentionSeconds * 1000).toISOString()
+      const oldest = new Date(db.now() - config.jobRetentionSeconds * 1000).toISOString()
       await db.deleteFrom('jobs').where('state', 'in', endStates).where('finished_at', '<', oldest).execute()
     },
 
@@ -249,11 +261,13 @@ export default fp(
     const jobs = createJobQueue(app)
     app.decorate('jobs', jobs)
     app.addHook('onReady', async () => {
+      const { uploadCleanupIntervalSeconds } = app.config
       jobs.open()
+      app.schedule('tell-stranded-jobs', Math.min(tellSeconds, uploadCleanupIntervalSeconds), createStrandedLog(app))
       app.schedule('delete-old-jobs', Math.min(app.config.jobRetentionSeconds, 3600), () => jobs.deleteOld())
     })
     // Not in onClose: by then, what the jobs use may be closed.
     app.addHook('preClose', () => jobs.close())
   },
-  { name: 'job-queue', dependencies: ['config', 'database', 'processes', 'scheduler'] },
+  { name: 'job-queue', dependencies: ['config', 'database', 'volumes', 'processes', 'scheduler'] },
 )

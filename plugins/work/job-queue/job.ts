@@ -121,6 +121,11 @@ export interface Attempt<Payload = unknown> {
   /** Aborts when the job is cancelled, when the service closes, and when another process took the job over. */
   readonly signal: AbortSignal
   readonly log: FastifyBaseLogger
+  /**
+   * Call it right before a step that must not happen once another process goes on with the job. Rejects, as `signal`
+   * aborts, when one does.
+   */
+  confirm(): Promise<void>
   /** Tells how far it has come; it is written at a bounded rate. */
   progress(done: Amount, total?: Amount): void
   /** Saves, at the same rate, where a later attempt goes on. */

@@ -1,0 +1,18 @@
+import type { Dialect, Kysely, RawBuilder } from 'kysely'
+import type { Tables } from './tables.ts'
+
+/** What each kind of database does in its own way. */
+export interface Engine {
+  dialect: Dialect
+  /** Whether processes on several machines, each with a DATA_DIR of its own, use the same database. */
+  isShared: boolean
+  /** A number that is larger than that of every earlier job; an expression, for one statement. */
+  nextSequence: RawBuilder<number>
+  /** Its clock, in milliseconds since 1970; undefined where that is the clock of this machine. */
+  clock: RawBuilder<number> | undefined
+  /** Makes the tables what this version of the service needs. */
+  migrate(db: Kysely<Tables>): Promise<void>
+  listTables(db: Kysely<Tables>): Promise<string[]>
+  /** Rejects with a sentence when the database is not to be used, or not any more. */
+  check(db: Kysely<Tables>): Promise<void>
+}

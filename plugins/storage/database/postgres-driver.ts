@@ -1,0 +1,83 @@
+import { CompiledQuery, type DatabaseConnection, type Driver, type QueryResult } from 'kysely'
+import type pg from 'pg'
+import { DatabaseUnavailable } from './failures.ts'
+import { translate } from './postgres-errors.ts'
+
+/** Lets Kysely use a pool of connections, of which those that were lost are thrown away. */
+export class PostgresDriver implements Driver {
+  readonly #pool: pg.Pool
+
+  constructor(pool: pg.Pool) {
+    this.#pool = pool
+  }
+
+  async init(): Promise<void> {}
+
+  async acquireConnection(): Promise<PostgresConnection> {
+    return new PostgresConnection(await translating(this.#pool.connect()))
+  }
+
+  async beginTransaction(connection: PostgresConnection): Promise<void> {
+    await connection.executeQuery(CompiledQuery.raw('begin'))
+  }
+
+  async commitTransaction(connection: PostgresConnection): Promise<void> {
+    await connection.executeQuery(CompiledQuery.raw('commit'))
+  }
+
+  async rollbackTransaction(connection: PostgresConnection): Promise<void> {
+    await connection.executeQuery(CompiledQuery.raw('rollback')).catch((error: unknown) => {
+      // The server rolls back what it has lost the client of; the error that came before says more.
+      if (!connection.isLost) throw error
+    })
+  }
+
+  async releaseConnection(connection: PostgresConnection): Promise<void> {
+    connection.release()
+  }
+
+  async destroy(): Promise<void> {
+    await this.#pool.end()
+  }
+}
+
+class PostgresConnection implements DatabaseConnection {
+  readonly #client: pg.PoolClient
+  #isLost = false
+
+  constructor(client: pg.PoolClient) {
+    this.#client = client
+  }
+
+  /** Whether nothing more may be asked of it: an answer to an earlier question may be on its way. */
+  get isLost(): boolean {
+    return this.#isLost
+  }
+
+  async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
+    try {
+      const { rows, rowCount } = await translating(this.#client.query(sql, [...parameters]))
+      return { rows, ...(rowCount !== null && { numAffectedRows: BigInt(rowCount) }) }
+    } catch (error) {
+      this.#isLost ||= error instanceof DatabaseUnavailable
+      throw error
+    }
+  }
+
+  streamQuery(): never {
+    throw new Error('no statement of the service is streamed')
+  }
+
+  release(): void {
+    this.#client.release(this.#isLost)
+  }
+}
+
+/** @throws {DatabaseBusy}, {DatabaseConflict} and {DatabaseUnavailable} in the place of the driver's own errors */
+async function translating<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    throw translate(error)
+  }
+}

@@ -1,0 +1,148 @@
+import {
+  ColumnDefinitionNode,
+  type DataTypeNode,
+  type Dialect,
+  Kysely,
+  PostgresAdapter,
+  PostgresIntrospector,
+  PostgresQueryCompiler,
+  sql,
+} from 'kysely'
+import pg from 'pg'
+import { ConfigError } from '../../config.ts'
+import type { Engine } from './engine.ts'
+import { DatabaseUnavailable } from './failures.ts'
+import { migrate } from './migrate.ts'
+import { PostgresDriver } from './postgres-driver.ts'
+import { reasonOf } from './postgres-errors.ts'
+import type { Server } from './postgres-url.ts'
+import type { Tables } from './tables.ts'
+
+export interface PostgresOptions {
+  /** The variable that names the server, for messages. */
+  variable: string
+  server: Server
+  poolSize: number
+  connectMilliseconds: number
+  statementMilliseconds: number
+  /** An idle connection was lost. */
+  onLost(error: Error): void
+}
+
+/** The oldest version that is tested. */
+const oldestVersion = 15
+
+/** The server ends by itself what takes too long; only when it is cut off the driver has to. */
+const cutMilliseconds = 5000
+/** A process that stands still in a transaction, or is cut off, must not hold rows that others wait for. */
+const standstillMilliseconds = 10_000
+const migrationMilliseconds = 3_600_000
+
+export function openPostgres(options: PostgresOptions): Engine {
+  const { variable, server, statementMilliseconds } = options
+  return {
+    dialect: createDialect(options, statementMilliseconds),
+    isShared: true,
+    nextSequence: sql<number>`nextval('job_order')`,
+    clock: sql<number>`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
+
+    async migrate() {
+      // A change of a large table, or the wait for another process that makes it, takes longer than any statement may.
+      const db = new Kysely<Tables>({ dialect: createDialect({ ...options, poolSize: 2 }, migrationMilliseconds) })
+      try {
+        await requireFit(db, variable)
+        await migrate(db, variable)
+      } catch (error) {
+        throw toStartError(error, variable, server)
+      } finally {
+        await db.destroy()
+      }
+    },
+
+    async listTables(db) {
+      const { rows } = await sql<{ name: string }>`
+        select tablename as name from pg_tables where schemaname = current_schema()`.execute(db)
+      return rows.map(({ name }) => name)
+    },
+
+    async check(db) {
+      const { rows } = await sql<{ mode: string }>`
+        select current_setting('transaction_read_only') as mode`.execute(db)
+      if (rows[0]?.mode !== 'off') throw new Error('the server of the database is a standby, or read-only')
+    },
+  }
+}
+
+function createDialect(options: PostgresOptions, statementMilliseconds: number): Dialect {
+  return {
+    createDriver: () => new PostgresDriver(createPool(options, statementMilliseconds)),
+    createQueryCompiler: () => new ByteOrderCompiler(),
+    createAdapter: () => new PostgresAdapter(),
+    createIntrospector: (db) => new PostgresIntrospector(db),
+  }
+}
+
+/** Text is compared by its bytes, as SQLite does it: pages must not depend on the collation of the database. */
+class ByteOrderCompiler extends PostgresQueryCompiler {
+  protected override visitDataType(node: DataTypeNode): void {
+    super.visitDataType(node)
+    const isColumn = this.parentNode !== undefined && ColumnDefinitionNode.is(this.parentNode)
+    if (isColumn && node.dataType === 'text') this.append(' collate "C"')
+  }
+}
+
+function createPool({ server, poolSize, connectMilliseconds, onLost }: PostgresOptions, statementMilliseconds: number) {
+  const pool = new pg.Pool({
+    ...server,
+    max: poolSize,
+    connectionTimeoutMillis: connectMilliseconds,
+    statement_timeout: statementMilliseconds,
+    query_timeout: statementMilliseconds + cutMilliseconds,
+    idle_in_transaction_session_timeout: standstillMilliseconds,
+    options: '-c default_transaction_isolation=read\\ committed',
+    keepAlive: true,
+    types: { getTypeParser },
+  })
+  pool.on('error', onLost)
+  // An error of a connection in use fails its statement; without a listener it would end the process as well.
+  pool.on('connect', (client) => client.on('error', () => {}))
+  return pool
+}
+
+const { builtins } = pg.types
+
+/** `bigint`, and what it sums up to, are numbers of JavaScript here; one that cannot be is an error, as SQLite has it. */
+const getTypeParser: typeof pg.types.getTypeParser = (type: number, format?: 'text' | 'binary') =>
+  type === builtins.INT8 || type === builtins.NUMERIC ? toInteger : pg.types.getTypeParser(type, format)
+
+function toInteger(text: string): number {
+  const value = Number(text)
+  if (Number.isSafeInteger(value)) return value
+  throw new RangeError(`the database has ${text}, which is no integer of up to 53 bits`)
+}
+
+/** @throws {ConfigError} when the server is too old, or the database is not for us */
+async function requireFit(db: Kysely<Tables>, variable: string): Promise<void> {
+  const { rows } = await sql<{ version: number; encoding: string; schema: string | null; may: boolean | null }>`
+    select current_setting('server_version_num')::int / 10000 as version, current_setting('server_encoding') as encoding,
+      current_schema() as schema, has_schema_privilege(current_schema(), 'CREATE') as may`.execute(db)
+  const found = rows[0]
+  if (found === undefined || found.version < oldestVersion) {
+    throw new ConfigError(
+      `${variable} must name PostgreSQL ${oldestVersion} or newer; its server is version ${found?.version}`,
+    )
+  }
+  if (found.encoding !== 'UTF8') {
+    throw new ConfigError(`${variable} must name a database whose encoding is UTF8, not ${found.encoding}`)
+  }
+  if (found.schema === null || found.may !== true) {
+    throw new ConfigError(`${variable} must name a user who may create tables in the schema of that database`)
+  }
+}
+
+function toStartError(error: unknown, variable: string, { host, port }: Server): unknown {
+  if (!(error instanceof DatabaseUnavailable)) return error
+  const cause = error.cause instanceof Error ? error.cause : error
+  const what = `${variable} must name a PostgreSQL that the service can use; the one at ${host}:${port} cannot be used`
+  return new ConfigError(`${what}: ${reasonOf(cause)}`, { cause })
+}

@@ -1,0 +1,26 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { DatabaseConflict } from './failures.ts'
+import type { Database } from './tables.ts'
+
+const attempts = 10
+/** Before the second attempt at most; doubled before each further one, up to the longest. */
+const firstPauseMilliseconds = 5
+const longestPauseMilliseconds = 200
+
+/**
+ * Runs `work` as one transaction, at READ COMMITTED where the database has a choice: each statement sees what others have
+ * committed until then. So what is read to decide on is locked (`forUpdate`), or the change names what it found. A
+ * transaction that had to give way to others is run again, so `work` must change nothing but the database.
+ * @throws {DatabaseBusy} when it had to give way each time
+ */
+export async function transact<T>(db: Database, work: (trx: Database) => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await db.transaction().execute(work)
+    } catch (error) {
+      if (!(error instanceof DatabaseConflict) || attempt === attempts) throw error
+      const pause = Math.min(longestPauseMilliseconds, firstPauseMilliseconds * 2 ** (attempt - 1))
+      await sleep(pause * (0.5 + Math.random()))
+    }
+  }
+}
