@@ -2,11 +2,13 @@ import fp from 'fastify-plugin'
 import jobQueue from './job-queue/index.ts'
 import processes from './processes.ts'
 import scheduler from './scheduler.ts'
+import sharedSecrets from './shared-secrets.ts'
 
 /** What goes on after the answer: who does it, when, and how it is not lost. */
 export default fp(
   async (app) => {
     await app.register(processes)
+    await app.register(sharedSecrets)
     await app.register(scheduler)
     await app.register(jobQueue)
   },

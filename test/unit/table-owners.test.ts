@@ -14,6 +14,7 @@ const owners: Record<string, string> = {
   uploads: 'plugins/vfolders/uploads/',
   jobs: 'plugins/work/job-queue/',
   processes: 'plugins/work/processes.ts',
+  generated_secrets: 'plugins/work/shared-secrets.ts',
   task_leases: 'plugins/work/scheduler.ts',
   database_identity: 'plugins/storage/identity-rows.ts',
   volumes: 'plugins/storage/identity-rows.ts',
