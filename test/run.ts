@@ -39,6 +39,21 @@ const quickFiles = [
   'storage/small-files',
 ].map((name) => `test/${name}.test.ts`)
 
+/** The files that `npm test` runs a second time with PostgreSQL: state and concurrency are all that they are about. */
+const databaseFiles = [
+  'faults/crash',
+  'faults/same-id',
+  'faults/tus-processes',
+  'http/cleanup',
+  'http/folders',
+  'http/jobs',
+  'http/quotas',
+  'http/tus',
+  'http/tus-concatenation',
+].map((name) => `test/${name}.test.ts`)
+
+const postgresTools: Need[] = ['initdb', 'postgres']
+
 function installMissing(tools: Tool[]): void {
   if (tools.length === 0 || process.getuid?.() !== 0 || spawnSync('apt-get', ['--version']).status !== 0) return
   const names = packagesOf(tools)
@@ -63,8 +78,8 @@ function reportMissing(needs: Need[]): void {
   if (rights.length > 0) process.stdout.write(`# This user may have no ${rights.join(', no ')}.\n`)
 }
 
-function runTap(args: string[], leftOut: string): number {
-  const env = { ...process.env, [leftOutVariable]: leftOut }
+function runTap(args: string[], leftOut: string, more: NodeJS.ProcessEnv = {}): number {
+  const env = { ...process.env, [leftOutVariable]: leftOut, ...more }
   const { status, error } = spawnSync('tap', args, { stdio: 'inherit', env })
   if (error) process.stderr.write(`tap cannot be started: ${error.message}\n`)
   return status ?? 1
@@ -88,9 +103,15 @@ function main(args: string[]): number {
   const leftOut = join(directory, 'left-out')
   writeFileSync(leftOut, unable.map((file) => `${file} needs ${needed(file).join(', ')}\n`).join(''))
   try {
-    const status = runTap([...given, ...files.filter((file) => !unable.includes(file))], leftOut)
+    const able = (file: string) => !unable.includes(file)
+    const statuses = [runTap([...given, ...files.filter(able)], leftOut)]
+    const hasPostgres = !postgresTools.some((tool) => lacking.includes(tool))
+    if (!named && !quick && hasPostgres && process.env.TEST_DATABASE === undefined) {
+      process.stdout.write('# The same with PostgreSQL, where the database matters\n')
+      statuses.push(runTap([...given, ...databaseFiles.filter(able)], leftOut, { TEST_DATABASE: 'postgres' }))
+    }
     report(readFileSync(leftOut, 'utf8'))
-    return status
+    return Math.max(...statuses)
   } finally {
     rmSync(directory, { recursive: true })
   }

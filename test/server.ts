@@ -6,6 +6,8 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
+import { onPostgres } from './database.ts'
+import { databaseUrl, dropDatabase } from './postgres/index.ts'
 
 export const managerToken = 'a-manager-token-for-tests'
 export const signingKey = 'a-signing-key-for-tests-of-32-bytes'
@@ -243,14 +245,21 @@ export interface StartOptions {
   dataDir?: string
   /** Runs the server through this command, such as `unshare`. */
   through?: string[]
+  /** How long it may take to start. */
+  startMilliseconds?: number
+  /** Options of Node. */
+  nodeOptions?: string[]
   /** The working directory. */
   cwd?: string
 }
 
 export async function startServer(t: Teardown, options: StartOptions = {}): Promise<Server> {
   const dataDir = options.dataDir ?? (await temporaryDirectory(t))
+  const database = onPostgres && { DATABASE_URL: await databaseUrl(dataDir) }
+  if (onPostgres && options.dataDir === undefined) t.teardown(() => dropDatabase(dataDir))
   // tap would have the server load a module of its own, which takes a sixth of the start.
-  const command = [...(options.through ?? []), 'env', '-u', 'NODE_OPTIONS', process.execPath, serverFile]
+  const node = [process.execPath, ...(options.nodeOptions ?? []), serverFile]
+  const command = [...(options.through ?? []), 'env', '-u', 'NODE_OPTIONS', ...node]
   const child = spawn(command[0]!, command.slice(1), {
     stdio: ['ignore', 'pipe', 'pipe'],
     ...(options.cwd !== undefined && { cwd: options.cwd }),
@@ -261,6 +270,7 @@ export async function startServer(t: Teardown, options: StartOptions = {}): Prom
       DATA_DIR: dataDir,
       MANAGER_TOKENS: managerToken,
       SIGNING_KEYS: signingKey,
+      ...database,
       ...options.env,
     },
   })
@@ -288,7 +298,7 @@ export async function startServer(t: Teardown, options: StartOptions = {}): Prom
   await eventually(() => {
     if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}: ${output.text}`)
     return output.text.includes('Server listening at')
-  }, 30_000)
+  }, options.startMilliseconds ?? 30_000)
   return new Server(child, dataDir, output)
 }
 

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process'
-import { accessSync, appendFileSync, constants } from 'node:fs'
+import { accessSync, appendFileSync, constants, globSync } from 'node:fs'
 import { basename, join } from 'node:path'
 
 /** The outside programs that tests need, each with the Debian package that has it; every Debian has the others. */
@@ -12,6 +12,7 @@ export const packages = {
   'ceph-osd': 'ceph-osd',
   chromium: 'chromium',
   curl: 'curl',
+  initdb: 'postgresql',
   losetup: 'mount',
   'mkfs.btrfs': 'btrfs-progs',
   'mkfs.xfs': 'xfsprogs',
@@ -19,6 +20,7 @@ export const packages = {
   mount: 'mount',
   nginx: 'nginx-light',
   nsenter: 'util-linux',
+  postgres: 'postgresql',
   python3: 'python3',
   radosgw: 'radosgw',
   'radosgw-admin': 'ceph-common',
@@ -85,6 +87,9 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   'example-opendal': anyS3Server,
   'full-disk': ['mount', 'unshare', 'mounts of its own'],
   'many-entries': anyS3Server,
+  'postgres-concurrency': ['initdb', 'postgres'],
+  'postgres-outage': ['initdb', 'postgres'],
+  'postgres-start': ['initdb', 'postgres'],
   quickstart: ['curl', ...anyS3Server],
   s3: anyS3Server,
   's3-archive': ['bsdtar', ...anyS3Server],
@@ -120,8 +125,14 @@ export function isTool(need: Need): need is Tool {
 }
 
 /** Debian has some of them where an ordinary user's PATH does not lead. */
-const directories = [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin']
-const env = { PATH: directories.join(':') }
+const directories = [
+  ...(process.env.PATH ?? '').split(':'),
+  '/usr/sbin',
+  '/sbin',
+  ...globSync('/usr/lib/postgresql/*/bin'),
+]
+export const searchPath = directories.join(':')
+const env = { PATH: searchPath }
 
 /** Those of `needs` that this machine does not have. */
 export function missing(needs: readonly Need[]): Need[] {

@@ -4,7 +4,7 @@ import { request } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
-import { changeDatabase, openDatabase } from '../database.ts'
+import { changeDatabase, readDatabase } from '../database.ts'
 import { type Answer, ended, eventually, managerToken, type Server, startServer } from '../server.ts'
 
 async function answerOf(server: Server, method: string, path: string, body?: object): Promise<[number, Answer]> {
@@ -43,7 +43,10 @@ t.test('a deletion leaves a later vfolder of that ID alone', async (t) => {
   await server.createFolder({ id })
   await server.upload(id, { 'kept.txt': 'kept' })
   // As that of a process that died after another one had done the work.
-  changeDatabase(server.dataDir, `UPDATE jobs SET state = 'queued', finished_at = NULL, due_at = 0 WHERE id = '${job}'`)
+  await changeDatabase(
+    server.dataDir,
+    `UPDATE jobs SET state = 'queued', finished_at = NULL, due_at = 0 WHERE id = '${job}'`,
+  )
   t.match(await ended(server, job), { state: 'succeeded', attempts: 2 })
   await assertWhole(t, server, id)
 })
@@ -109,10 +112,8 @@ t.test('an upload into a vfolder that was deleted does not end in a later one', 
   upload.end('\r\n--b--\r\n')
   t.equal(await answered, 404)
   await assertWhole(t, server, id)
-  const database = openDatabase(server.dataDir)
-  t.teardown(() => database.close())
-  const reserved = database.prepare('SELECT reserved_bytes + reserved_files AS reserved FROM vfolders WHERE id = ?')
-  await eventually(async () => reserved.get(id)?.reserved === 0)
+  const reserved = `SELECT reserved_bytes + reserved_files AS reserved FROM vfolders WHERE id = '${id}'`
+  await eventually(async () => Number((await readDatabase(server.dataDir, reserved))[0].reserved) === 0)
   t.match(await server.ask('GET', `/folders/${id}/files`), { entries: [{ path: 'kept.txt' }] })
 })
 

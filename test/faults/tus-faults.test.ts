@@ -3,7 +3,7 @@ import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { openDatabase } from '../database.ts'
+import { readDatabase } from '../database.ts'
 import { eventually, type Server, startServer } from '../server.ts'
 import { startOnSmallVolume } from '../small-volume.ts'
 import { needing } from '../tools.ts'
@@ -259,9 +259,8 @@ t.test('kill -9 in the middle of one long PATCH takes only its end', async (t) =
   const location = await create(await signTus(files, 'a'), content.length)
   const { socket } = startPatch(location, 0, content.length)
   socket.write(content.subarray(0, 120 * mebibyte))
-  const database = openDatabase(server.dataDir)
-  t.teardown(() => database.close())
-  await eventually(async () => Number(database.prepare('SELECT offset FROM uploads').get()?.offset) > 0)
+  const reached = 'SELECT "offset" FROM uploads'
+  await eventually(async () => Number((await readDatabase(server.dataDir, reached))[0].offset) > 0)
   await server.end('SIGKILL')
   socket.destroy()
   const next = await startServer(t, { dataDir: server.dataDir, env: { LEASE_SECONDS: '1' } })

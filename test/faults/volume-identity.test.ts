@@ -259,7 +259,7 @@ t.test('a crash in the middle of the first use is gone on from', async (t) => {
     const first = await startServer(t, { dataDir })
     const { expected } = await first.ask('GET', '/volumes/default/identity')
     await first.end()
-    changeDatabase(dataDir, 'UPDATE volumes SET is_marked = 0')
+    await changeDatabase(dataDir, 'UPDATE volumes SET is_marked = 0')
     const identity = join(dataDir, 'volumes/default/identity')
     if (!hasMark) await rm(identity)
     const second = await startServer(t, { dataDir })

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { openDatabase } from '../database.ts'
+import { changeDatabase, readDatabase } from '../database.ts'
 import {
   type Answer,
   ended,
@@ -243,11 +243,12 @@ t.test('an upload whose room was given away while its process stood still', asyn
     upload.on('response', ({ statusCode }) => resolve(statusCode)).on('error', reject),
   )
   upload.write('x'.repeat(500))
-  const database = openDatabase(server.dataDir)
-  t.teardown(() => database.close())
-  await eventually(() => database.prepare('SELECT * FROM reservations').all().length === 1)
+  await eventually(async () => (await readDatabase(server.dataDir, 'SELECT * FROM reservations')).length === 1)
   // The cleanup of another process does this once this one has not shown itself for too long.
-  database.exec('DELETE FROM reservations; UPDATE vfolders SET reserved_bytes = 0, reserved_files = 0')
+  await changeDatabase(
+    server.dataDir,
+    'DELETE FROM reservations; UPDATE vfolders SET reserved_bytes = 0, reserved_files = 0',
+  )
   t.equal((await put(files, 'quick', 1000)).status, 201)
   upload.end('x'.repeat(500))
   t.equal(await answered, 507)

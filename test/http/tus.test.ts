@@ -301,7 +301,7 @@ t.test('numbers up to the largest add up, where the storage does not say its siz
   const server = await startServer(t)
   const files = await server.files()
   const full = { status: 507, code: 'quota_exceeded' }
-  changeDatabase(server.dataDir, `UPDATE vfolders SET reserved_bytes = ${Number.MAX_SAFE_INTEGER}`)
+  await changeDatabase(server.dataDir, `UPDATE vfolders SET reserved_bytes = ${Number.MAX_SAFE_INTEGER}`)
   t.match(await tus('POST', await signTus(files, 'a'), { 'upload-length': '5' }), full, 'the vfolder has no more room')
 })
 

@@ -1,0 +1,239 @@
+import { randomUUID } from 'node:crypto'
+import { join } from 'node:path'
+import t from 'tap'
+import { startCluster, startSharing } from '../postgres/service.ts'
+import { type Answer, ended, eventually, formOf, type Server, startServer, temporaryDirectory } from '../server.ts'
+import { chunkType, create, signTus, tus } from '../tus.ts'
+
+const cluster = await startCluster(t)
+
+/** As many processes as on machines of their own, with one database and one volume. */
+async function start(t: Parameters<typeof startSharing>[0], count: number, env: Record<string, string> = {}) {
+  const name = `db_${randomUUID().replaceAll('-', '')}`
+  await cluster.query('postgres', `create database ${name}`)
+  const root = await temporaryDirectory(t)
+  const sharing = { url: cluster.url(name), root, env }
+  const servers = await Promise.all(Array.from({ length: count }, () => startSharing(t, sharing)))
+  return { name, root, servers, at: (index: number): Server => servers[index % count]! }
+}
+
+const all = <T>(count: number, work: (index: number) => Promise<T>): Promise<T[]> =>
+  Promise.all(Array.from({ length: count }, (_, index) => work(index)))
+
+t.test('quotas are exact over several processes', async (t) => {
+  const { name, at } = await start(t, 3)
+  const put = async (index: number, folder: string): Promise<number> => {
+    const path = `/folders/upload?folder=${folder}&path=${index}`
+    return (await at(index).manager('POST', path, formOf({ file: 'x'.repeat(1000) }))).status
+  }
+  const count = (statuses: number[], wanted: number) => statuses.filter((status) => status === wanted).length
+  const idle = () =>
+    eventually(async () => {
+      const rows = await cluster.query(name, 'select 1 from vfolders where reserved_bytes <> 0 or reserved_files <> 0')
+      return rows.length === 0
+    })
+
+  await t.test('that of a vfolder', async (t) => {
+    const folder = await at(0).createFolder({ quota: { bytes: 20_500, files: 30 } })
+    const statuses = await all(50, (index) => put(index, folder))
+    t.same([count(statuses, 201), count(statuses, 507)], [20, 30])
+    t.match(await at(1).ask('GET', `/folders/${folder}`), { usage: { bytes: 20_000, files: 20 } })
+  })
+
+  await t.test('that of a scope with many vfolders', async (t) => {
+    await at(0).ask('PUT', '/quota-scopes/user-1', { files: 17 })
+    const folders = await all(10, (index) => at(index).createFolder({ quotaScope: 'user-1' }))
+    const statuses = await all(50, (index) => put(index, folders[index % 10]!))
+    t.same([count(statuses, 201), count(statuses, 507)], [17, 33])
+    await idle()
+    t.match(await at(2).ask('GET', '/quota-scopes/user-1'), { usage: { bytes: 17_000, files: 17 } })
+    await at(0).ask('DELETE', `/folders/${folders[0]}`)
+    const left = (await at(1).ask('GET', '/quota-scopes/user-1')).usage.files
+    t.equal((await put(0, folders[1]!)) === 201, left < 17, 'what is deleted makes room')
+    const [row] = await cluster.query(
+      name,
+      `select s.usage_files::int as counted, sum(f.usage_files)::int as summed, s.reserved_bytes::int as reserved
+        from quota_scopes s join vfolders f on f.quota_scope = s.scope and f.state <> 'deleting' group by s.scope`,
+    )
+    t.equal(row.counted, row.summed)
+  })
+
+  await t.test('limits that are given while uploads run', async (t) => {
+    const folder = await at(0).createFolder({ quotaScope: 'user-2' })
+    const uploads = all(30, (index) => put(index, folder))
+    await at(1).ask('PUT', '/quota-scopes/user-2', { files: 1000 })
+    t.equal(count(await uploads, 201), 30)
+    await idle()
+    t.match(await at(2).ask('GET', '/quota-scopes/user-2'), { usage: { bytes: 30_000, files: 30 } })
+  })
+})
+
+t.test('the same at the same time', async (t) => {
+  const { name, servers, at } = await start(t, 3)
+
+  await t.test('a vfolder', async (t) => {
+    const id = randomUUID()
+    const responses = await all(30, (index) => at(index).manager('POST', '/folders', { id }))
+    t.same([...new Set(responses.map(({ status }) => status))].toSorted(), [200, 201])
+    t.equal(responses.filter(({ status }) => status === 201).length, 1)
+    const jobs = await all(15, (index) =>
+      at(index)
+        .ask('DELETE', `/folders/${id}`)
+        .catch(() => undefined),
+    )
+    t.equal(new Set(jobs.flatMap((answer) => answer?.job.id ?? [])).size, 1, 'one job deletes it')
+  })
+
+  await t.test('a clone', async (t) => {
+    const source = await at(0).createFolder()
+    const id = randomUUID()
+    const answers: Answer[] = await all(15, (index) => at(index).ask('POST', `/folders/${source}/clone`, { id }))
+    t.equal(new Set(answers.map(({ job }) => job.id)).size, 1)
+    t.match(await ended(at(0), answers[0].job.id), { state: 'succeeded', attempts: 1 })
+  })
+
+  await t.test('jobs, each of which runs once and has a place of its own', async (t) => {
+    const folders = await all(40, (index) => at(index).createFolder())
+    const jobs = await all(40, (index) => at(index).ask('DELETE', `/folders/${folders[index]}`))
+    for (const { job } of jobs) t.match(await ended(at(0), job.id), { state: 'succeeded', attempts: 1 })
+    const sequences = await cluster.query(name, 'select sequence from jobs')
+    t.equal(new Set(sequences.map(({ sequence }) => sequence)).size, sequences.length)
+    const ran = servers.map((server) => server.lines().filter(({ msg }) => msg === 'job succeeded').length)
+    t.ok(
+      ran.every((count) => count > 0),
+      `all take their part: ${ran}`,
+    )
+  })
+
+  for (const server of servers) {
+    t.notMatch(
+      server.lines().find(({ level }) => level >= 50),
+      { level: Number },
+      'no error is logged',
+    )
+  }
+})
+
+t.test('pages do not depend on how the database sorts', async (t) => {
+  const { name, at } = await start(t, 1)
+  const ids = await all(60, (index) => at(index).createFolder())
+  const pages: string[] = []
+  for (let cursor = ''; ; ) {
+    const { folders, nextCursor } = await at(0).ask('GET', `/folders?limit=7${cursor}`)
+    pages.push(...folders.map(({ id }: Answer) => id))
+    if (nextCursor === null) break
+    cursor = `&cursor=${nextCursor}`
+  }
+  t.same(pages, ids.toSorted())
+  const collations = await cluster.query(
+    name,
+    `select distinct collation_name from information_schema.columns where table_schema = 'public' and data_type = 'text'`,
+  )
+  t.same(collations, [{ collation_name: 'C' }])
+})
+
+t.test('a number that is none of JavaScript is an error, and no other number', async (t) => {
+  const { name, at } = await start(t, 1)
+  const folder = await at(0).createFolder()
+  await cluster.query(name, `update vfolders set usage_bytes = ${Number.MAX_SAFE_INTEGER}`)
+  t.match(await at(0).ask('GET', `/folders/${folder}`), { usage: { bytes: Number.MAX_SAFE_INTEGER } })
+  await cluster.query(name, 'update vfolders set usage_bytes = 9007199254740993')
+  const response = await at(0).manager('GET', `/folders/${folder}`)
+  t.equal(response.status, 500)
+  t.match(await at(0).logged(({ level }) => level === 50), {
+    err: { message: /9007199254740993, which is no integer/ },
+  })
+  t.equal((await fetch(`${at(0).url}/readyz`)).status, 200)
+})
+
+t.test('text that PostgreSQL cannot store is refused or not found', async (t) => {
+  const { at } = await start(t, 1)
+  const paths = [
+    '/jobs?folder=%00',
+    '/jobs?kind=%00',
+    '/jobs/%00',
+    '/folders/%00',
+    '/quota-scopes/%00',
+    '/folders?volume=%00',
+  ]
+  for (const path of paths) {
+    const { status } = await at(0).manager('GET', path)
+    t.ok(status === 200 || (status >= 400 && status < 500), `${path}: ${status}`)
+  }
+  const cursor = Buffer.from('\0').toString('base64url')
+  for (const path of [`/jobs?cursor=${cursor}`, `/folders?cursor=${cursor}`]) {
+    t.equal((await at(0).manager('GET', path)).status, 400, path)
+  }
+  const folder = await at(0).createFolder({ metadata: { note: 'a\0b\ud800' } })
+  t.match(await at(0).ask('GET', `/folders/${folder}`), { metadata: { note: 'a\0b\ud800' } })
+  t.equal((await fetch(`${at(0).url}/upload/tus/%00?token=x`, { method: 'HEAD' })).status < 500, true)
+})
+
+t.test('a volume that only one process has', async (t) => {
+  const name = `db_${randomUUID().replaceAll('-', '')}`
+  await cluster.query('postgres', `create database ${name}`)
+  const root = await temporaryDirectory(t)
+  const volume = (volume: string) => ({ backend: 'posix', root: join(root, volume) })
+  const startWith = (volumes: object) =>
+    startServer(t, {
+      env: {
+        DATABASE_URL: cluster.url(name),
+        VOLUMES: JSON.stringify(volumes),
+        LEASE_SECONDS: '3',
+        UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
+      },
+    })
+  const one = await startWith({ common: volume('common'), own: volume('own') })
+  const two = await startWith({ common: volume('common') })
+  const folders = await all(12, () => one.createFolder({ volume: 'own' }))
+  const jobs: Answer[] = await all(12, (index) => two.ask('DELETE', `/folders/${folders[index]}`))
+  for (const { job } of jobs) t.match(await ended(one, job.id), { state: 'succeeded' })
+  t.notOk(two.lines().some(({ msg }) => msg === 'job started'))
+
+  const source = await one.createFolder({ volume: 'own' })
+  const late = await one.createFolder({ volume: 'own' })
+  await one.end()
+  const { job: deletion } = await two.ask('DELETE', `/folders/${late}`)
+  await two.logged(({ msg, volume }) => msg === 'jobs wait for a process that has this volume' && volume === 'own')
+  t.match(await two.ask('GET', `/jobs/${deletion.id}`), { state: 'queued' })
+  const three = await startWith({ common: volume('common'), own: volume('own') })
+  t.match(await ended(three, deletion.id), { state: 'succeeded' })
+  t.match(await three.ask('GET', `/folders/${source}`), { state: 'ready' })
+})
+
+t.test('clocks that differ by ten minutes', async (t) => {
+  const { at, name, root } = await start(t, 1, { UPLOAD_TTL_SECONDS: '60' })
+  const right = at(0)
+  const shifted = (minutes: number) =>
+    startSharing(t, {
+      url: cluster.url(name),
+      root,
+      env: { UPLOAD_TTL_SECONDS: '60', CLOCK_SHIFT_MILLISECONDS: String(minutes * 60_000) },
+      nodeOptions: [`--import=${new URL('../shifted-clock.ts', import.meta.url).href}`],
+    })
+  const [slow, fast] = [await shifted(-10), await shifted(10)]
+  const folder = await right.createFolder()
+  const at2 = (server: Server, url: string) => server.url + url.slice(new URL(url).origin.length)
+  for (const [begins, goesOn] of [
+    [slow, right],
+    [right, fast],
+    [slow, fast],
+    [fast, slow],
+  ] as const) {
+    const location = await create(await signTus({ server: begins, folder }, randomUUID(), { expiresIn: 7200 }), 5)
+    t.match(await tus('HEAD', at2(goesOn, location)), { status: 200, offset: '0' })
+    t.equal((await tus('PATCH', at2(goesOn, location), { ...chunkType, 'upload-offset': '0' }, 'bytes')).status, 204)
+  }
+  const started = []
+  for (const server of [fast, slow, right, slow, fast]) {
+    const { job } = await server.ask('POST', `/folders/${folder}/sync`)
+    started.push(job.id)
+    t.match(await ended(right, job.id), { state: 'succeeded', attempts: 1 })
+  }
+  const { jobs } = await fast.ask('GET', `/jobs?folder=${folder}`)
+  t.same(
+    jobs.map(({ id }: Answer) => id),
+    started.toReversed(),
+    'in the order in which they were started',
+  )
+})
