@@ -19,7 +19,7 @@ type Variable = keyof typeof names
  */
 async function requireShared({ config, database: db }: FastifyInstance, variable: Variable): Promise<void> {
   const file = join(config.dataDir, names[variable])
-  const secret = `${variable} ${await readOrGenerateSecret(file)}`
+  const secret = `${variable} ${await readOrGenerateSecret(variable, file)}`
   const digest = createHash('sha256').update(secret).digest('base64url')
   await db
     .insertInto('generated_secrets')
