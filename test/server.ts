@@ -255,8 +255,9 @@ export interface StartOptions {
 
 export async function startServer(t: Teardown, options: StartOptions = {}): Promise<Server> {
   const dataDir = options.dataDir ?? (await temporaryDirectory(t))
-  const database = onPostgres && { DATABASE_URL: await databaseUrl(dataDir) }
-  if (onPostgres && options.dataDir === undefined) t.teardown(() => dropDatabase(dataDir))
+  const isPrepared = onPostgres && options.env?.DATABASE_URL === undefined
+  const database = isPrepared && { DATABASE_URL: await databaseUrl(dataDir) }
+  if (isPrepared && options.dataDir === undefined) t.teardown(() => dropDatabase(dataDir))
   // tap would have the server load a module of its own, which takes a sixth of the start.
   const node = [process.execPath, ...(options.nodeOptions ?? []), serverFile]
   const command = [...(options.through ?? []), 'env', '-u', 'NODE_OPTIONS', ...node]

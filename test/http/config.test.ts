@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url'
 import { parseEnv } from 'node:util'
 import t from 'tap'
 import { loadConfig } from '../../plugins/config.ts'
+import { changeDatabase, onlySqlite } from '../database.ts'
 import { compileCache, signingKey, startServer, temporaryDirectory } from '../server.ts'
 
 const serverFile = fileURLToPath(new URL('../../server.ts', import.meta.url))
@@ -176,4 +177,12 @@ t.test('secrets and volumes may come from files', async (t) => {
     server.rawLines().some((line) => line.includes(token) || line.includes(signingKey)),
     'no secret in the log',
   )
+})
+
+t.test('a database that a newer version has used', onlySqlite, async (t) => {
+  const server = await startServer(t)
+  await server.end()
+  await changeDatabase(server.dataDir, "INSERT INTO kysely_migration VALUES ('999-later', '2100')")
+  const { code, stderr } = await start(server.dataDir, {})
+  t.match([code, stderr], [1, /^DATA_DIR: the database .* used by a newer version .*999-later.*start that version/])
 })
