@@ -1,6 +1,12 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Kysely } from 'kysely'
 import t from 'tap'
+import { openPostgres } from '../../plugins/storage/database/postgres.ts'
+import { parseDatabaseUrl } from '../../plugins/storage/database/postgres-url.ts'
+import type { Tables } from '../../plugins/storage/database/tables.ts'
+import { transact } from '../../plugins/storage/database/transact.ts'
 import { startCluster, startSharing } from '../postgres/service.ts'
 import { type Answer, ended, eventually, formOf, type Server, startServer, temporaryDirectory } from '../server.ts'
 import { chunkType, create, signTus, tus } from '../tus.ts'
@@ -112,6 +118,37 @@ t.test('the same at the same time', async (t) => {
       'no error is logged',
     )
   }
+})
+
+t.test('transactions that wait for each other are run again', async (t) => {
+  const { name } = await start(t, 1)
+  const engine = openPostgres({
+    variable: 'DATABASE_URL',
+    server: parseDatabaseUrl({ name: 'DATABASE_URL', text: cluster.url(name) }),
+    poolSize: 4,
+    connectMilliseconds: 10_000,
+    statementMilliseconds: 10_000,
+    onLost: () => {},
+  })
+  const db = new Kysely<Tables>({ dialect: engine.dialect })
+  t.teardown(() => db.destroy())
+  const scopes = ['a', 'b']
+  for (const scope of scopes) {
+    await db.insertInto('quota_scopes').values({ scope, quota_bytes: 0, quota_files: 0 }).execute()
+  }
+  const raise = (order: string[]) =>
+    transact(db, async (trx) => {
+      for (const scope of order) {
+        const raised = trx.updateTable('quota_scopes').set((eb) => ({ quota_bytes: eb('quota_bytes', '+', 1) }))
+        await raised.where('scope', '=', scope).execute()
+        await sleep(20)
+      }
+    })
+  await all(4, (index) => raise(index % 2 === 0 ? scopes : scopes.toReversed()))
+  t.same(await db.selectFrom('quota_scopes').select('quota_bytes').where('scope', 'in', scopes).execute(), [
+    { quota_bytes: 4 },
+    { quota_bytes: 4 },
+  ])
 })
 
 t.test('pages do not depend on how the database sorts', async (t) => {

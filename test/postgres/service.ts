@@ -27,7 +27,11 @@ export interface SharingOptions {
 /** A process with a data directory of its own, as on a machine of its own. */
 export async function startSharing(t: Test, { url, root, env, ...options }: SharingOptions): Promise<Server> {
   const volumes = { default: { backend: 'posix', root } }
-  return startServer(t, { ...options, env: { DATABASE_URL: url, VOLUMES: JSON.stringify(volumes), ...env } })
+  return startServer(t, {
+    startMilliseconds: 120_000,
+    ...options,
+    env: { DATABASE_URL: url, VOLUMES: JSON.stringify(volumes), ...env },
+  })
 }
 
 export interface Ended {
