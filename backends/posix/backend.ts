@@ -20,6 +20,7 @@ import { moveEntry } from './move.ts'
 import { readChunks, smallFileBytes } from './read.ts'
 import { removeEntry, removeFolder, syncDirectory } from './remove.ts'
 import { createSmallFileReader } from './small-files.ts'
+import { createSmallFileWriter } from './small-writes/index.ts'
 import { abortUpload, appendUpload, beginUpload, completeUpload, openUpload } from './upload.ts'
 import { countFolder } from './usage.ts'
 import { copyEntry, createSymlink, writeFile } from './write.ts'
@@ -35,6 +36,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
   })
 
   const readSmall = createSmallFileReader()
+  const writeSmall = createSmallFileWriter()
 
   return {
     /** `off_t` has 63 bits; a number in JavaScript is exact up to 53. */
@@ -84,7 +86,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     readMany: (folder, entries, call) => readMany(layout.folder(folder), entries, call),
 
-    write: (folder, path, source, options) => writeFile(place(folder, path), source, options),
+    write: (folder, path, source, options) => writeFile(place(folder, path), source, options, writeSmall),
 
     beginUpload: (_folder, upload) => beginUpload(layout, upload),
 

@@ -23,6 +23,13 @@ export function toEntry(path: string, attributes: Attributes): Entry | undefined
   }
 }
 
+/** Of a file or a symlink that was just stored. */
+export function toStoredEntry(path: string, attributes: Attributes): Entry {
+  const entry = toEntry(path, attributes)
+  if (entry === undefined) throw new Error(`a file that was just written has mode ${attributes.mode.toString(8)}`)
+  return entry
+}
+
 /** What counts in the usage: nothing for a socket, a FIFO or a device. */
 export function amountOf(stats: fs.Stats): Amount {
   if (stats.isFile()) return { files: 1, bytes: stats.size }

@@ -1,15 +1,14 @@
-import type { Stats } from 'node:fs'
 import { link, lstat, rename, unlink } from 'node:fs/promises'
 import { growthOf } from '../amount.ts'
-import type { Amount, Entry, WriteOptions, Written } from '../backend.ts'
+import type { Amount, WriteOptions, Written } from '../backend.ts'
 import { afterChange, PreconditionFailed } from '../errors.ts'
 import { createDirectories, setOwnership } from './directory.ts'
-import { amountOf, toEntry } from './entry.ts'
+import { amountOf, toEntry, toStoredEntry } from './entry.ts'
 import { fstat, fsync, futimes } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 
 /** From this size on a file takes longer to free than to rename: 0.2 s for 512 MiB on ext4. */
-const largeBytes = 16 * 1024 * 1024
+export const largeBytes = 16 * 1024 * 1024
 
 export type PublishOptions = Omit<WriteOptions, 'size'>
 
@@ -90,10 +89,4 @@ async function setAside(target: string, layout: Layout): Promise<string | undefi
     () => aside,
     () => undefined,
   )
-}
-
-function toStoredEntry(path: string, stats: Stats): Entry {
-  const entry = toEntry(path, stats)
-  if (entry === undefined) throw new Error(`a file that was just written has mode ${stats.mode.toString(8)}`)
-  return entry
 }

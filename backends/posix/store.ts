@@ -25,7 +25,7 @@ interface StoreOptions extends Call {
  */
 export async function store(
   fd: number,
-  source: AsyncIterable<Buffer>,
+  source: AsyncIterable<Buffer> | Iterable<Buffer>,
   { signal, position = 0, maxBytes = Number.POSITIVE_INFINITY, onDurable }: StoreOptions,
 ): Promise<number> {
   let buffer: Buffer | undefined

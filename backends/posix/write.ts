@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import { copyFile, lstat, readlink, rm, symlink, unlink } from 'node:fs/promises'
 import type { CopyOptions, WriteOptions, Written } from '../backend.ts'
 import { IsADirectory, NotAFile, SizeMismatch, SourceChanged } from '../errors.ts'
+import { gather } from '../gather.ts'
 import { openDirectory } from './directory.ts'
 import { etagOf } from './entry.ts'
 import { errnoOf, translate, translateErrors, translateErrorsOf } from './errno.ts'
@@ -9,6 +10,7 @@ import { close, fstat, open } from './files.ts'
 import { pathOf } from './inside.ts'
 import type { Place } from './layout.ts'
 import { type PublishOptions, publish } from './publish.ts'
+import { type createSmallFileWriter, smallWriteBytes } from './small-writes/index.ts'
 import { store } from './store.ts'
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY, COPYFILE_EXCL, COPYFILE_FICLONE } = fs.constants
@@ -16,7 +18,38 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY, COPYFILE_EX
 /** How often a file is copied that somebody writes to. */
 const copyAttempts = 4
 
-export async function writeFile(place: Place, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written> {
+export type SmallFileWriter = ReturnType<typeof createSmallFileWriter>
+
+/** A small file takes one trip to a thread, and whatever is not that simple the usual way. */
+export async function writeFile(
+  place: Place,
+  source: AsyncIterable<Buffer>,
+  options: WriteOptions,
+  writeSmall: SmallFileWriter,
+): Promise<Written> {
+  const { size = 0, signal, ifMatch, modifiedAt } = options
+  if (size > smallWriteBytes || ifMatch !== undefined || modifiedAt !== undefined) {
+    return writeStream(place, source, options)
+  }
+  const chunks = source[Symbol.asyncIterator]()
+  try {
+    const gathered = await gather(chunks, smallWriteBytes)
+    signal.throwIfAborted()
+    if (gathered.kind === 'begun') return await writeStream(place, gathered.chunks, options)
+    const { content } = gathered
+    const isWhole = options.size === undefined || options.size === content.length
+    const stored = isWhole ? await writeSmall(place, content, options) : undefined
+    return stored ?? (await writeStream(place, [content], options))
+  } finally {
+    await chunks.return?.()
+  }
+}
+
+function writeStream(
+  place: Place,
+  source: AsyncIterable<Buffer> | Iterable<Buffer>,
+  options: WriteOptions,
+): Promise<Written> {
   return stage(place, options, async (staging) => {
     const fd = await createStaged(staging)
     try {

@@ -14,9 +14,9 @@ async function rates(bench: Bench): Promise<{ ours: number; peer: number }> {
   const url = `http://127.0.0.1:${port}/`
   await answering(url)
   const read = async () => Value.Parse(Rates, await (await fetch(`${url}rates`)).json())
-  await requestsPerSecond(bench, [url], 2)
+  await requestsPerSecond(bench, [url], { durationSeconds: 2 })
   const warm = await read()
-  await requestsPerSecond(bench, [url], 8)
+  await requestsPerSecond(bench, [url], { durationSeconds: 8 })
   const { ours, peer } = await read()
   await stop(child)
   return { ours: median(ours.slice(warm.ours.length)), peer: median(peer.slice(warm.peer.length)) }

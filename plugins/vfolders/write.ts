@@ -3,13 +3,15 @@ import type { Amount, Backend, WriteOptions, Written } from '../../backends/back
 import { BackendError, IsADirectory, NotFound, Unavailable, Unconfirmed } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
-import { Problem } from '../../lib/problems.ts'
+import { Problem, toProblem } from '../../lib/problems.ts'
 import type { Reservation } from './quotas/index.ts'
 import { roomFor } from './quotas/room.ts'
 import { requireSpace } from './space.ts'
 
 /** From this size on the storage is asked whether it has so many bytes left. */
 const largeBytes = 64 * 1024 * 1024
+/** Up to this size a look at what is in a file's place costs more than the room that it would save for a moment. */
+export const smallBytes = 64 * 1024
 
 export interface StoredFile {
   path: string
@@ -53,21 +55,27 @@ export function createUpload(
       const { signal } = options
       const limit = Math.min(maxBytes, backend.limits.maxFileBytes)
       if (options.size !== undefined && options.size > limit) throw tooLarge(path, limit)
-      const replaced = await amountAt(backend, folder, path, signal)
-      reservation ??= await reserve(roomFor(announced.bytes, replaced), { partly: announced.partly })
+      const place = createPlace(async () => amountAt(backend, folder, path, signal))
+      if (options.size !== undefined && options.size > smallBytes) await place.look()
+      if (reservation === undefined) {
+        const begin = (needed: Amount) => reserve(needed, { partly: announced.partly })
+        reservation = await place.within(announced.bytes, begin)
+      }
       // Only for a large one: asking takes a system call. What is only an upper bound may fit all the same.
       if (!announced.partly && announced.bytes > largeBytes) await requireSpace(backend, announced.bytes, options)
       const room = reservation
+      const cover = (needed: Amount) => room.cover(needed)
       const hash = createDigests(digests, options.size)
       let verified = { sha256: '' }
 
       async function* metered(): AsyncGenerator<Buffer> {
         let bytes = 0
-        await room.cover(roomFor(bytes, replaced))
+        await place.within(bytes, cover)
         for await (const chunk of source) {
           bytes += chunk.length
           if (bytes > limit) throw tooLarge(path, limit)
-          await room.cover(roomFor(bytes, replaced))
+          if (bytes > smallBytes && !place.isSeen()) await place.look()
+          await place.within(bytes, cover)
           yield chunk
           // Only now, since the memory of the chunk may go to the hashing thread.
           const hashed = hash.update(chunk)
@@ -75,7 +83,8 @@ export function createUpload(
         }
         verified = await hash.verified()
         // The file that it replaces may have changed meanwhile; from here to the replacement it takes only a moment.
-        await room.cover(roomFor(bytes, await amountAt(backend, folder, path, signal)))
+        if (place.isSeen()) await place.look()
+        await place.within(bytes, cover)
         await room.confirm()
       }
 
@@ -97,7 +106,31 @@ export function createUpload(
   }
 }
 
-function tooLarge(path: string, limit: number): Problem {
+/** Where a file goes, and the room that it needs there. Until it is looked at, nothing counts as replaced. */
+function createPlace(find: () => Promise<Amount>) {
+  let replaced: Amount | undefined
+  return {
+    isSeen: () => replaced !== undefined,
+
+    async look(): Promise<void> {
+      replaced = await find()
+    },
+
+    /** Takes room for so many bytes; where there is not enough, it takes what is replaced into account. */
+    async within<T>(bytes: number, take: (needed: Amount) => Promise<T>): Promise<T> {
+      try {
+        return await take(roomFor(bytes, replaced ?? nothing))
+      } catch (error) {
+        if (replaced !== undefined || toProblem(error).code !== 'quota_exceeded') throw error
+        replaced = await find()
+        return take(roomFor(bytes, replaced))
+      }
+    },
+  }
+}
+
+/** A file is larger than it may be. */
+export function tooLarge(path: string, limit: number): Problem {
   const members = { maxBytes: limit }
   return new Problem('file_too_large', `${path} is over the limit of ${limit} bytes.`, { members })
 }

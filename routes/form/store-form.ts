@@ -1,17 +1,24 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import { workAhead } from '../../backends/ahead.ts'
+import type { Call } from '../../backends/backend.ts'
+import { gather } from '../../backends/gather.ts'
 import { brokenRule, type EntryPath, parsePath } from '../../backends/path.ts'
+import { Turns } from '../../backends/turns.ts'
 import { Problem, withMembers } from '../../lib/problems.ts'
 import type { Rate } from '../../plugins/access/rates.ts'
 import { toRequestProblem } from '../../plugins/request/errors.ts'
 import { bodyOf } from '../../plugins/transfer/body.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
-import type { StoredFile, Upload } from '../../plugins/vfolders/write.ts'
+import { type Announced, type StoredFile, smallBytes, tooLarge } from '../../plugins/vfolders/write.ts'
 import { boundaryOf, type FormFile, readFormFiles } from './files.ts'
 import { longestHead } from './parts.ts'
 import { refusePart } from './refuse-part.ts'
 
 /** Of all files of a form: the answer names them. */
 const mostPathBytes = 16 * 1024 * 1024
+
+/** More at once are not stored faster. */
+const smallFilesAtOnce = 32
 
 interface FormOptions {
   /** That the files' names are relative to; undefined for the vfolder's root. */
@@ -21,40 +28,112 @@ interface FormOptions {
   rate?: Rate | undefined
 }
 
-/** Stores the files of a form, one after the other. When one fails, those before it stay, and the problem names them. */
+/**
+ * Stores the files of a form: small ones several at a time, others one after the other. When one fails, those before it
+ * stay, and so may small ones that were on their way with it; the problem names them.
+ */
 export async function storeForm(
   files: VfolderFiles,
   request: FastifyRequest,
   reply: FastifyReply,
-  { directory, maxBytes, rate }: FormOptions,
+  form: FormOptions,
 ): Promise<StoredFile[]> {
   if (!request.isMultipart()) throw new request.server.multipartErrors.InvalidMultipartContentTypeError()
+  const { maxBytes, rate } = form
   const boundary = boundaryOf(request)
-  const { abortSignal: signal } = request
-  if (reply.isAwaited()) await refuseTooLarge(files, leastBytes(request, boundary), maxBytes, signal)
+  const { abortSignal } = request
+  if (reply.isAwaited()) await refuseTooLarge(files, leastBytes(request, boundary), maxBytes, abortSignal)
   const stored: StoredFile[] = []
-  let pathBytes = 0
-  let upload: Upload | undefined
-  try {
-    reply.willReadBody()
-    for await (const file of readFormFiles(bodyOf(request.raw, { rate }), boundary)) {
-      const target = targetOf(file, directory)
-      pathBytes += Buffer.byteLength(target)
-      if (pathBytes > mostPathBytes) {
-        throw new Problem('body_too_large', `The paths of a form's files may have ${mostPathBytes} bytes in all.`)
-      }
-      upload ??= files.upload({ bytes: announcedBytes(request, boundary, file), partly: true })
-      const options = { maxBytes, signal }
-      const { path, size, sha256 } = await upload.write(target, request.paced(file.content, rate), options)
-      stored.push({ path, size, sha256 })
+  const perPath = new Turns()
+  const over = new AbortController()
+  let failure: unknown
+
+  async function store({ index, target, announced, chunks, end }: Sent, { signal }: Call): Promise<void> {
+    const upload = files.upload(announced)
+    try {
+      // The last of several files of one name stays.
+      await perPath.run(target, { signal }, async () => {
+        const options = { maxBytes, signal, ...(!announced.partly && { size: announced.bytes }) }
+        const { path, size, sha256 } = await upload.write(target, request.paced(chunks, rate), options)
+        stored[index] = { path, size, sha256 }
+      })
+    } catch (error) {
+      // Told at once, not when the client has sent more.
+      failure ??= error
+      over.abort()
+      throw error
+    } finally {
+      await upload.end()
+      end()
     }
-    if (stored.length === 0) throw new Problem('malformed_multipart', 'The form has no file.')
-  } catch (error) {
-    throw stored.length === 0 ? error : withMembers(toRequestProblem(error, request), { files: stored })
-  } finally {
-    await upload?.end()
   }
-  return stored
+
+  /** A form that goes wrong ends there: the files before are stored. */
+  async function* sent(): AsyncGenerator<Sent> {
+    const body = bodyOf(request.raw, { rate, end: over.signal })
+    const announced = (file: FormFile) => announcedBytes(request, boundary, file)
+    try {
+      yield* readSent(readFormFiles(body, boundary), form, announced, () => failure !== undefined)
+    } catch (error) {
+      failure ??= error
+    }
+  }
+
+  reply.willReadBody()
+  const options = { signal: abortSignal, ahead: smallFilesAtOnce }
+  try {
+    for await (const _ of workAhead(sent(), options, store));
+  } catch (error) {
+    failure ??= error
+  }
+  const all = stored.filter((file) => file !== undefined)
+  if (failure === undefined && all.length > 0) return all
+  const error = failure ?? new Problem('malformed_multipart', 'The form has no file.')
+  throw all.length === 0 ? error : withMembers(toRequestProblem(error, request), { files: all })
+}
+
+/** A file of a form, to be stored. */
+interface Sent {
+  index: number
+  target: EntryPath
+  chunks: AsyncIterable<Buffer>
+  announced: Announced
+  /** What comes next in the form is read only after it. */
+  end(): void
+}
+
+async function* once(content: Buffer): AsyncGenerator<Buffer> {
+  if (content.length > 0) yield content
+}
+
+/** Reads small files to their end, so that the next one can be read while they are stored. */
+async function* readSent(
+  files: AsyncIterable<FormFile>,
+  { directory, maxBytes }: FormOptions,
+  announced: (file: FormFile) => number,
+  hasFailed: () => boolean,
+): AsyncGenerator<Sent> {
+  let index = 0
+  let pathBytes = 0
+  for await (const file of files) {
+    const target = targetOf(file, directory)
+    pathBytes += Buffer.byteLength(target)
+    if (pathBytes > mostPathBytes) {
+      throw new Problem('body_too_large', `The paths of a form's files may have ${mostPathBytes} bytes in all.`)
+    }
+    const gathered = await gather(file.content, smallBytes)
+    const { promise: isStored, resolve: end } = Promise.withResolvers<void>()
+    if (gathered.kind === 'whole') {
+      const { content } = gathered
+      if (content.length > maxBytes) throw tooLarge(target, maxBytes)
+      yield { index: index++, target, chunks: once(content), announced: { bytes: content.length, partly: false }, end }
+    } else {
+      const { chunks } = gathered
+      yield { index: index++, target, chunks, announced: { bytes: announced(file), partly: true }, end }
+      await isStored
+      if (hasFailed()) return
+    }
+  }
 }
 
 /**

@@ -21,7 +21,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Upload files in one multipart form',
         description:
           "Each file goes to `path`, then its part's `filename`, which may have directories. A file is there whole or " +
-          'not at all; when one fails, those before it stay and are named in the problem as `files`.',
+          'not at all; when one fails, those that are stored by then stay and are named in the problem as `files`.',
         consumes: ['multipart/form-data'],
         [requestBody]: formBody,
         querystring: Type.Object({ folder: Uuid, path: Type.Optional(Path) }),

@@ -1,0 +1,98 @@
+import { extname } from 'node:path'
+import type { WriteOptions, Written } from '../../backend.ts'
+import { type Thread, ThreadPool } from '../../thread-pool.ts'
+import { toStoredEntry } from '../entry.ts'
+import { toError } from '../failure.ts'
+import type { Place } from '../layout.ts'
+import type { FromThread, Outcome, SmallWrite, ToThread } from './messages.ts'
+
+// To store a small file takes a dozen system calls, and each trip to a thread costs more than most of them. So one trip
+// does all of them, for all files that wait by then.
+
+/** Larger ones take the usual way: there the bytes are most of the work. */
+export const smallWriteBytes = 64 * 1024
+
+/** Flushes at once share a commit of the filesystem's journal. */
+const tripsAtOnce = 4
+const mostFilesPerTrip = 16
+
+const threads = new ThreadPool<ToThread, FromThread>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
+  usual: 16,
+  most: 16,
+})
+
+type SmallWriteOptions = Pick<WriteOptions, 'ifAbsent' | 'mode' | 'signal'>
+
+interface Asked {
+  file: SmallWrite
+  content: Buffer
+  answer(outcome: Outcome): void
+}
+
+/**
+ * Stores small files of one volume, and gives undefined where nothing was done: the usual way then does it, or tells
+ * why not. A volume that hangs keeps only so many threads.
+ */
+export function createSmallFileWriter(): (
+  place: Place,
+  content: Buffer,
+  options: SmallWriteOptions,
+) => Promise<Written | undefined> {
+  const asked: Asked[] = []
+  let trips = 0
+  let starting = false
+
+  const start = () => {
+    starting = false
+    while (asked.length > 0 && trips < tripsAtOnce) {
+      const files = asked.splice(0, Math.min(mostFilesPerTrip, Math.ceil(asked.length / (tripsAtOnce - trips))))
+      const thread = threads.acquireNow()
+      if (thread === undefined) {
+        for (const { answer } of files) answer({ kind: 'undone' })
+        continue
+      }
+      trips++
+      travel(thread, files).finally(() => {
+        trips--
+        start()
+      })
+    }
+  }
+
+  const ask = (file: SmallWrite, content: Buffer) =>
+    new Promise<Outcome>((answer) => {
+      asked.push({ file, content, answer })
+      if (!starting) setImmediate(start)
+      starting = true
+    })
+
+  return async (place, content, { signal, ifAbsent = false, mode }) => {
+    const { layout, ownership, root, names } = place
+    const { uid, gid, fileMode } = ownership
+    const staging = layout.newStaging()
+    const file = { root, names, staging, size: content.length, mode: mode ?? fileMode, uid, gid, ifAbsent }
+    const outcome = await layout.inTurn([place], { signal }, () => ask(file, content))
+    const path = names.join('/')
+    if (outcome.kind === 'undone') return undefined
+    if (outcome.kind === 'unflushed') throw toError({ ...outcome, path, sourceChanged: false })
+    const { attributes, replaced } = outcome
+    return { entry: toStoredEntry(path, attributes), ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
+  }
+}
+
+/** A thread that ends leaves its files undone, or stored: the usual way stores them once more. */
+async function travel(thread: Thread<ToThread, FromThread>, asked: Asked[]): Promise<void> {
+  const content = Buffer.concat(asked.map(({ content }) => content))
+  const { promise, resolve } = Promise.withResolvers<Outcome[]>()
+  thread.take({
+    message: ({ outcomes }) => {
+      threads.release(thread)
+      resolve(outcomes)
+    },
+    ended: () => resolve([]),
+  })
+  const own = content.buffer.slice(content.byteOffset, content.byteOffset + content.length)
+  thread.send({ files: asked.map(({ file }) => file), content: own }, [own])
+  const outcomes = await promise
+  for (const [index, { answer }] of asked.entries()) answer(outcomes[index] ?? { kind: 'undone' })
+}

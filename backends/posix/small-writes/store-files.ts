@@ -1,0 +1,137 @@
+import fs from 'node:fs'
+import type { Amount } from '../../backend.ts'
+import { amountOf } from '../entry.ts'
+import { errnoOf } from '../errno.ts'
+import { openInsideSync, pathOf } from '../inside.ts'
+import { largeBytes } from '../publish.ts'
+import type { Outcome, SmallWrite, ToThread } from './messages.ts'
+
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_WRONLY } = fs.constants
+
+const undone = { kind: 'undone' } as const
+
+/**
+ * The same steps as of `publish`, for several files; those that appear in one directory share its flush. A file whose
+ * steps are not that simple, or fail, stays undone.
+ */
+export function storeFiles({ files, content }: ToThread): Outcome[] {
+  const directories = new Directories()
+  const fds: number[] = []
+  let start = 0
+  try {
+    const appeared = files
+      .map((file) => {
+        const bytes = new Uint8Array(content, start, file.size)
+        start += file.size
+        return unlessItFails(() => {
+          const fd = stage(file, bytes)
+          fds.push(fd)
+          return { file, fd }
+        })
+      })
+      .map((staged) => staged && { ...staged, appearance: unlessItFails(() => appear(staged.file, directories)) })
+    const failures = directories.flush()
+    return appeared.map((one) => {
+      if (one?.appearance === undefined) return undone
+      const { directory, replaced } = one.appearance
+      return failures.get(directory) ?? { kind: 'stored', attributes: attributesOf(one.fd), replaced }
+    })
+  } finally {
+    for (const fd of fds) fs.closeSync(fd)
+    directories.close()
+  }
+}
+
+function unlessItFails<T>(work: () => T): T | undefined {
+  try {
+    return work()
+  } catch {
+    return undefined
+  }
+}
+
+function stage({ staging, size, mode, uid, gid }: SmallWrite, bytes: Uint8Array): number {
+  const fd = fs.openSync(staging, O_WRONLY | O_CREAT | O_EXCL, 0o600)
+  try {
+    for (let written = 0; written < size; ) written += fs.writeSync(fd, bytes, written)
+    if (uid !== undefined || gid !== undefined) fs.fchownSync(fd, uid ?? -1, gid ?? -1)
+    fs.fchmodSync(fd, mode)
+    fs.fsyncSync(fd)
+    return fd
+  } catch (error) {
+    fs.closeSync(fd)
+    fs.unlinkSync(staging)
+    throw error
+  }
+}
+
+interface Appearance {
+  /** Of its directory. */
+  directory: number
+  replaced: Amount | undefined
+}
+
+function appear({ root, names, staging, ifAbsent }: SmallWrite, directories: Directories): Appearance {
+  try {
+    const directory = directories.open(root, names.slice(0, -1))
+    const target = `${pathOf(directory)}/${names.at(-1)}`
+    if (ifAbsent) {
+      fs.linkSync(staging, target)
+      directories.changed(directory)
+      unlessItFails(() => fs.unlinkSync(staging))
+      return { directory, replaced: undefined }
+    }
+    const replaced = fs.lstatSync(target, { throwIfNoEntry: false })
+    if (replaced !== undefined && replaced.size >= largeBytes) throw new Error('it takes long to free')
+    fs.renameSync(staging, target)
+    directories.changed(directory)
+    return { directory, replaced: replaced && amountOf(replaced) }
+  } catch (error) {
+    unlessItFails(() => fs.unlinkSync(staging))
+    throw error
+  }
+}
+
+function attributesOf(fd: number) {
+  const { mode, size, ino, mtimeMs, ctimeMs } = fs.fstatSync(fd)
+  return { mode, size, ino, mtimeMs, ctimeMs }
+}
+
+type Failure = Extract<Outcome, { kind: 'unflushed' }>
+
+/** The directories of one trip, each opened once. */
+class Directories {
+  readonly #fds = new Map<string, number>()
+  readonly #changed = new Set<number>()
+
+  /** Never creates one. */
+  open(root: string, names: string[]): number {
+    const path = [root, ...names].join('/')
+    const known = this.#fds.get(path)
+    if (known !== undefined) return known
+    const fd = openInsideSync(root, names, O_RDONLY | O_DIRECTORY)
+    this.#fds.set(path, fd)
+    return fd
+  }
+
+  changed(fd: number): void {
+    this.#changed.add(fd)
+  }
+
+  /** Gives the failures, by directory. */
+  flush(): Map<number, Failure> {
+    const failures = new Map<number, Failure>()
+    for (const fd of this.#changed) {
+      try {
+        fs.fsyncSync(fd)
+      } catch (error) {
+        failures.set(fd, { kind: 'unflushed', message: String(error), errno: errnoOf(error) })
+      }
+    }
+    return failures
+  }
+
+  close(): void {
+    for (const fd of this.#fds.values()) fs.closeSync(fd)
+  }
+}
