@@ -14,7 +14,7 @@ import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { put, putNginx } from './rows/put.ts'
-import { put4k, put4kOne } from './rows/put-4k.ts'
+import { downloadBesidePuts, form4k, put4k, put4kOne, tus4k } from './rows/put-4k.ts'
 import { requestId } from './rows/request-id.ts'
 import { s3Clone } from './rows/s3-clone.ts'
 import { s3CopyTree } from './rows/s3-copy-tree.ts'
@@ -38,6 +38,9 @@ const rows: Row[] = [
   putNginx,
   put4k,
   put4kOne,
+  form4k,
+  tus4k,
+  downloadBesidePuts,
   tus,
   usage,
   usageLoad,
