@@ -2,6 +2,10 @@ import type { Amount, Entry, Written } from './backend.ts'
 
 export const nothing: Amount = Object.freeze({ files: 0, bytes: 0 })
 
+export function isNothing({ files, bytes }: Amount): boolean {
+  return files === 0 && bytes === 0
+}
+
 /** Usage counts files and symlinks, and the bytes of files. */
 export function amountOf({ type, size }: Pick<Entry, 'type' | 'size'>): Amount {
   return { bytes: type === 'file' ? size : 0, files: type === 'directory' ? 0 : 1 }

@@ -17,6 +17,8 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY, COPYFILE_EX
 
 /** How often a file is copied that somebody writes to. */
 const copyAttempts = 4
+/** Bytes that come slowly wait in the staging place: the cleanup tells a slow upload from a dead one by its last write. */
+const patienceMilliseconds = 50
 
 export type SmallFileWriter = ReturnType<typeof createSmallFileWriter>
 
@@ -33,7 +35,7 @@ export async function writeFile(
   }
   const chunks = source[Symbol.asyncIterator]()
   try {
-    const gathered = await gather(chunks, smallWriteBytes)
+    const gathered = await gather(chunks, { most: smallWriteBytes, patienceMilliseconds })
     signal.throwIfAborted()
     if (gathered.kind === 'begun') return await writeStream(place, gathered.chunks, options)
     const { content } = gathered

@@ -1,5 +1,5 @@
 import { type Expression, type Insertable, type Selectable, sql } from 'kysely'
-import { difference, nothing } from '../../backends/amount.ts'
+import { difference, isNothing, nothing } from '../../backends/amount.ts'
 import type { Amount } from '../../backends/backend.ts'
 import { invalid, Problem } from '../../lib/problems.ts'
 import type { Database, Tables } from '../storage/database/tables.ts'
@@ -211,44 +211,48 @@ export async function findCounters(on: Database, id: string, lock = false): Prom
 }
 
 /**
- * Sets room aside without checking that there is enough. @returns the counters after it, unless the vfolder vanishes
+ * Sets room aside without checking that there is enough, and counts what `changed`. @returns the counters after it,
+ * unless the vfolder vanishes
  */
-export async function reserve(trx: Database, id: string, by: Amount): Promise<Counters | undefined> {
-  const update = addReserved(trx, id, by).where('state', '!=', 'deleting')
+export async function reserve(
+  trx: Database,
+  id: string,
+  by: Amount,
+  changed: Amount = nothing,
+): Promise<Counters | undefined> {
+  const update = changeCounters(trx, id, by, changed).where('state', '!=', 'deleting')
   const row = await update.returning(counterColumns).executeTakeFirst()
   return row && toCounters(row)
 }
 
 export async function giveBack(trx: Database, id: string, amount: Amount): Promise<void> {
-  await addReserved(trx, id, difference(nothing, amount)).execute()
+  await changeCounters(trx, id, difference(nothing, amount), nothing).execute()
 }
 
-function addReserved(trx: Database, id: string, { bytes, files }: Amount) {
-  return trx
-    .updateTable('vfolders')
-    .set((eb) => ({
-      reserved_bytes: eb('reserved_bytes', '+', bytes),
-      reserved_files: eb('reserved_files', '+', files),
-      revision: eb('revision', '+', 1),
-    }))
-    .where('id', '=', id)
-}
-
-/** The counters follow what this service does; they never go below nothing when others have removed files. */
 export async function count(trx: Database, id: string, by: Amount): Promise<void> {
+  await changeCounters(trx, id, nothing, by).execute()
+}
+
+/** The usage follows what this service does; it never goes below nothing when others have removed files. */
+function changeCounters(trx: Database, id: string, reserved: Amount, usage: Amount) {
   const sum = (column: 'usage_bytes' | 'usage_files', change: number) => {
     const changed = sql<number>`${sql.ref(column)} + ${change}`
     return sql<number>`case when ${changed} < 0 then 0 else ${changed} end`
   }
-  await trx
+  return trx
     .updateTable('vfolders')
     .set((eb) => ({
-      usage_bytes: sum('usage_bytes', by.bytes),
-      usage_files: sum('usage_files', by.files),
+      ...(!isNothing(usage) && {
+        usage_bytes: sum('usage_bytes', usage.bytes),
+        usage_files: sum('usage_files', usage.files),
+      }),
+      ...(!isNothing(reserved) && {
+        reserved_bytes: eb('reserved_bytes', '+', reserved.bytes),
+        reserved_files: eb('reserved_files', '+', reserved.files),
+      }),
       revision: eb('revision', '+', 1),
     }))
     .where('id', '=', id)
-    .execute()
 }
 
 /** Takes over the count of the storage; with a `revision` only if that is current. @returns whether it did */

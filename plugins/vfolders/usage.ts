@@ -1,7 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { add, amountOf, difference, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, ListOptions } from '../../backends/backend.ts'
 import { type Counters, findCounters, setUsage, vfolderNotFound } from './rows.ts'
+
+/** Longer than a process keeps room for small files that may follow. */
+const restMilliseconds = 100
 
 /** How often a vfolder whose usage changes during the count is counted again. */
 const counts = 3
@@ -41,6 +45,7 @@ export async function putUsageRight(
   count: () => Promise<Amount>,
   signal: AbortSignal,
 ): Promise<Sync> {
+  await app.quotas.rest(folder)
   let before = await readCounters(app, folder)
   for (let attempt = 1; ; attempt++) {
     const counted = await count()
@@ -58,6 +63,7 @@ export async function putUsageRight(
       if (!(await setUsage(app.database, folder, counted))) throw vfolderNotFound(folder)
       return { counted, drift: difference(counted, after.usage), exact: false }
     }
+    if (after.busy) await sleep(restMilliseconds, undefined, { signal })
     before = after
   }
 }

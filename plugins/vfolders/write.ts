@@ -4,7 +4,8 @@ import { BackendError, IsADirectory, NotFound, Unavailable, Unconfirmed } from '
 import type { EntryPath } from '../../backends/path.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem, toProblem } from '../../lib/problems.ts'
-import type { Reservation } from './quotas/index.ts'
+import type { ReserveOptions } from './quotas/index.ts'
+import type { Reservation } from './quotas/reservation.ts'
 import { roomFor } from './quotas/room.ts'
 import { requireSpace } from './space.ts'
 
@@ -39,7 +40,7 @@ export type Upload = ReturnType<typeof createUpload>
 export function createUpload(
   folder: string,
   backend: Backend,
-  reserve: (wanted: Amount, options: { partly: boolean }) => Promise<Reservation>,
+  reserve: (wanted: Amount, options: ReserveOptions) => Promise<Reservation>,
   announced: Announced,
 ) {
   let reservation: Reservation | undefined
@@ -58,7 +59,9 @@ export function createUpload(
       const place = createPlace(async () => amountAt(backend, folder, path, signal))
       if (options.size !== undefined && options.size > smallBytes) await place.look()
       if (reservation === undefined) {
-        const begin = (needed: Amount) => reserve(needed, { partly: announced.partly })
+        const shared = !announced.partly && announced.bytes <= smallBytes
+        const options = shared ? ({ kind: 'shared' } as const) : { partly: announced.partly }
+        const begin = (needed: Amount) => reserve(needed, options)
         reservation = await place.within(announced.bytes, begin)
       }
       // Only for a large one: asking takes a system call. What is only an upper bound may fit all the same.

@@ -17,6 +17,9 @@ import { refusePart } from './refuse-part.ts'
 /** Of all files of a form: the answer names them. */
 const mostPathBytes = 16 * 1024 * 1024
 
+/** A file that comes slowly has its room set aside before. */
+const patienceMilliseconds = 50
+
 /** More at once are not stored faster. */
 const smallFilesAtOnce = 32
 
@@ -121,7 +124,7 @@ async function* readSent(
     if (pathBytes > mostPathBytes) {
       throw new Problem('body_too_large', `The paths of a form's files may have ${mostPathBytes} bytes in all.`)
     }
-    const gathered = await gather(file.content, smallBytes)
+    const gathered = await gather(file.content, { most: smallBytes, patienceMilliseconds })
     const { promise: isStored, resolve: end } = Promise.withResolvers<void>()
     if (gathered.kind === 'whole') {
       const { content } = gathered

@@ -1,8 +1,9 @@
 import { extname } from 'node:path'
+import { growthOf } from '../../amount.ts'
 import type { WriteOptions, Written } from '../../backend.ts'
+import { Unconfirmed } from '../../errors.ts'
 import { type Thread, ThreadPool } from '../../thread-pool.ts'
 import { toStoredEntry } from '../entry.ts'
-import { toError } from '../failure.ts'
 import type { Place } from '../layout.ts'
 import type { FromThread, Outcome, SmallWrite, ToThread } from './messages.ts'
 
@@ -74,9 +75,13 @@ export function createSmallFileWriter(): (
     const outcome = await layout.inTurn([place], { signal }, () => ask(file, content))
     const path = names.join('/')
     if (outcome.kind === 'undone') return undefined
-    if (outcome.kind === 'unflushed') throw toError({ ...outcome, path, sourceChanged: false })
     const { attributes, replaced } = outcome
-    return { entry: toStoredEntry(path, attributes), ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
+    const written = {
+      entry: toStoredEntry(path, attributes),
+      ...(replaced?.files === 1 && { replaced: replaced.bytes }),
+    }
+    if (outcome.kind === 'stored') return written
+    throw new Unconfirmed(path, growthOf(written), { cause: new Error(outcome.message) })
   }
 }
 

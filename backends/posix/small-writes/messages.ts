@@ -26,7 +26,7 @@ export type Outcome =
   /** Nothing has changed. */
   | { kind: 'undone' }
   /** The file has appeared, but its directory could not be flushed. */
-  | { kind: 'unflushed'; message: string; errno: string | undefined }
+  | { kind: 'unflushed'; attributes: Attributes; replaced: Amount | undefined; message: string }
 
 export interface FromThread {
   outcomes: Outcome[]

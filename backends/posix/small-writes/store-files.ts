@@ -1,7 +1,6 @@
 import fs from 'node:fs'
 import type { Amount } from '../../backend.ts'
 import { amountOf } from '../entry.ts'
-import { errnoOf } from '../errno.ts'
 import { openInsideSync, pathOf } from '../inside.ts'
 import { largeBytes } from '../publish.ts'
 import type { Outcome, SmallWrite, ToThread } from './messages.ts'
@@ -34,7 +33,9 @@ export function storeFiles({ files, content }: ToThread): Outcome[] {
     return appeared.map((one) => {
       if (one?.appearance === undefined) return undone
       const { directory, replaced } = one.appearance
-      return failures.get(directory) ?? { kind: 'stored', attributes: attributesOf(one.fd), replaced }
+      const file = { attributes: attributesOf(one.fd), replaced }
+      const message = failures.get(directory)
+      return message === undefined ? { kind: 'stored', ...file } : { kind: 'unflushed', ...file, message }
     })
   } finally {
     for (const fd of fds) fs.closeSync(fd)
@@ -97,8 +98,6 @@ function attributesOf(fd: number) {
   return { mode, size, ino, mtimeMs, ctimeMs }
 }
 
-type Failure = Extract<Outcome, { kind: 'unflushed' }>
-
 /** The directories of one trip, each opened once. */
 class Directories {
   readonly #fds = new Map<string, number>()
@@ -118,14 +117,14 @@ class Directories {
     this.#changed.add(fd)
   }
 
-  /** Gives the failures, by directory. */
-  flush(): Map<number, Failure> {
-    const failures = new Map<number, Failure>()
+  /** Gives why some of them could not be flushed. */
+  flush(): Map<number, string> {
+    const failures = new Map<number, string>()
     for (const fd of this.#changed) {
       try {
         fs.fsyncSync(fd)
       } catch (error) {
-        failures.set(fd, { kind: 'unflushed', message: String(error), errno: errnoOf(error) })
+        failures.set(fd, String(error))
       }
     }
     return failures

@@ -4,6 +4,8 @@ import type { Tables } from './tables.ts'
 /** What each kind of database does in its own way. */
 export interface Engine {
   dialect: Dialect
+  /** The same, but a power cut may take back what was committed. It ends with the other one. */
+  unflushed: Dialect
   /** Whether processes on several machines, each with a DATA_DIR of its own, use the same database. */
   isShared: boolean
   /** A number that is larger than that of every earlier job; an expression, for one statement. */

@@ -54,6 +54,9 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger) {
   }
 
   return Object.assign(db, {
+    /** For what nobody was promised: a commit waits for no disk, and a power cut may take it back. */
+    unflushed: new Kysely<Tables>({ dialect: engine.unflushed }),
+
     /** Whether processes on several machines, each with a DATA_DIR of its own, may use it. */
     isShared: engine.isShared,
 

@@ -18,7 +18,7 @@ export class PostgresDriver implements Driver {
   }
 
   async beginTransaction(connection: PostgresConnection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw('begin'))
+    await connection.begin('begin')
   }
 
   async commitTransaction(connection: PostgresConnection): Promise<void> {
@@ -41,6 +41,15 @@ export class PostgresDriver implements Driver {
   }
 }
 
+/** For transactions whose commits a power cut may take back (runtime-config-wal). It ends with the other driver of the pool. */
+export class UnflushedPostgresDriver extends PostgresDriver {
+  override async beginTransaction(connection: PostgresConnection): Promise<void> {
+    await connection.begin('begin; set local synchronous_commit to off')
+  }
+
+  override async destroy(): Promise<void> {}
+}
+
 class PostgresConnection implements DatabaseConnection {
   readonly #client: pg.PoolClient
   #isLost = false
@@ -58,6 +67,16 @@ class PostgresConnection implements DatabaseConnection {
     try {
       const { rows, rowCount } = await translating(this.#client.query(sql, [...parameters]))
       return { rows, ...(rowCount !== null && { numAffectedRows: BigInt(rowCount) }) }
+    } catch (error) {
+      this.#isLost ||= error instanceof DatabaseUnavailable
+      throw error
+    }
+  }
+
+  /** One trip also for several commands, since they have no parameters. */
+  async begin(commands: string): Promise<void> {
+    try {
+      await translating(this.#client.query(commands))
     } catch (error) {
       this.#isLost ||= error instanceof DatabaseUnavailable
       throw error

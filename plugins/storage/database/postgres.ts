@@ -2,6 +2,7 @@ import {
   ColumnDefinitionNode,
   type DataTypeNode,
   type Dialect,
+  type Driver,
   Kysely,
   PostgresAdapter,
   PostgresIntrospector,
@@ -13,7 +14,7 @@ import { ConfigError } from '../../config.ts'
 import type { Engine } from './engine.ts'
 import { DatabaseUnavailable } from './failures.ts'
 import { migrate } from './migrate.ts'
-import { PostgresDriver } from './postgres-driver.ts'
+import { PostgresDriver, UnflushedPostgresDriver } from './postgres-driver.ts'
 import { reasonOf } from './postgres-errors.ts'
 import type { Server } from './postgres-url.ts'
 import type { Tables } from './tables.ts'
@@ -40,15 +41,18 @@ const migrationMilliseconds = 3_600_000
 
 export function openPostgres(options: PostgresOptions): Engine {
   const { variable, server, statementMilliseconds } = options
+  const pool = createPool(options, statementMilliseconds)
   return {
-    dialect: createDialect(options, statementMilliseconds),
+    dialect: createDialect(new PostgresDriver(pool)),
+    unflushed: createDialect(new UnflushedPostgresDriver(pool)),
     isShared: true,
     nextSequence: sql<number>`nextval('job_order')`,
     clock: sql<number>`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
 
     async migrate() {
       // A change of a large table, or the wait for another process that makes it, takes longer than any statement may.
-      const db = new Kysely<Tables>({ dialect: createDialect({ ...options, poolSize: 2 }, migrationMilliseconds) })
+      const pool = createPool({ ...options, poolSize: 2 }, migrationMilliseconds)
+      const db = new Kysely<Tables>({ dialect: createDialect(new PostgresDriver(pool)) })
       try {
         await requireFit(db, variable)
         await migrate(db, variable)
@@ -73,9 +77,9 @@ export function openPostgres(options: PostgresOptions): Engine {
   }
 }
 
-function createDialect(options: PostgresOptions, statementMilliseconds: number): Dialect {
+function createDialect(driver: Driver): Dialect {
   return {
-    createDriver: () => new PostgresDriver(createPool(options, statementMilliseconds)),
+    createDriver: () => driver,
     createQueryCompiler: () => new ByteOrderCompiler(),
     createAdapter: () => new PostgresAdapter(),
     createIntrospector: (db) => new PostgresIntrospector(db),

@@ -1,14 +1,20 @@
-import { mkdirSync, statSync } from 'node:fs'
-import { dirname } from 'node:path'
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
-import { type SelectModifierNode, SqliteAdapter, SqliteDialect, SqliteQueryCompiler, sql } from 'kysely'
-import { ConfigError } from '../../config.ts'
+import { statSync } from 'node:fs'
+import {
+  type Dialect,
+  type Driver,
+  type SelectModifierNode,
+  SqliteAdapter,
+  SqliteIntrospector,
+  SqliteQueryCompiler,
+  sql,
+} from 'kysely'
+import { ConfigError, reasonOf } from '../../config.ts'
 import type { Engine } from './engine.ts'
-import { DatabaseUnavailable } from './failures.ts'
+import type { DatabaseUnavailable } from './failures.ts'
 import { migrate } from './migrate.ts'
-import { PatientDriver } from './patient-driver.ts'
-import { translate } from './sqlite-errors.ts'
+import { SqliteDriver } from './sqlite-driver.ts'
 import { Outage } from './sqlite-outage.ts'
+import { SqliteThread } from './sqlite-thread.ts'
 
 /** How long to wait for a lock of another process. */
 const lockMilliseconds = 2000
@@ -19,57 +25,23 @@ const lockMilliseconds = 2000
  */
 export function openSqlite(file: string): Engine {
   const outage = new Outage(file)
-  const database = open(file)
-  const isStillThere = watchFile(file)
+  const onFailure = (failure: DatabaseUnavailable) => outage.note(failure)
+  const driver = new SqliteDriver(
+    new SqliteThread({ file, openingMilliseconds: lockMilliseconds, onFailure }),
+    lockMilliseconds,
+  )
+  let isStillThere = () => {}
 
-  /** Its errors are those of `failures.ts`, where they fit. */
-  function ask<T>(work: () => T): T {
-    try {
-      return translating(work)
-    } catch (error) {
-      if (error instanceof DatabaseUnavailable) outage.note(error)
-      throw error
-    }
-  }
-
-  function adapt(statement: StatementSync) {
-    const toInputs = (parameters: readonly unknown[]) => parameters.map(toInput)
-    return {
-      reader: statement.columns().length > 0,
-      all: (parameters: readonly unknown[]) => ask(() => statement.all(...toInputs(parameters))),
-      run: (parameters: readonly unknown[]) => ask(() => statement.run(...toInputs(parameters))),
-      iterate: (): never => {
-        throw new Error('no statement of the service is streamed')
-      },
-    }
-  }
-
-  const prepared = new Map<string, ReturnType<typeof adapt>>()
-  const dialect = new SqliteDialect({
-    database: {
-      close: () => database.close(),
-      prepare(sql) {
-        const known = prepared.get(sql)
-        if (known !== undefined) return known
-        // A transaction that reads first and then writes could otherwise find that another process wrote in between
-        // (SQLITE_BUSY_SNAPSHOT of sqlite.org/isolation.html), and would have to start again.
-        const statement = adapt(ask(() => database.prepare(sql === 'begin' ? 'begin immediate' : sql)))
-        prepared.set(sql, statement)
-        return statement
-      },
-    },
-  })
   return {
-    dialect: {
-      createDriver: () => new PatientDriver(dialect.createDriver(), lockMilliseconds),
-      createQueryCompiler: () => new LocklessCompiler(),
-      createAdapter: () => new TransactionalAdapter(),
-      createIntrospector: (db) => dialect.createIntrospector(db),
-    },
+    dialect: createDialect(driver),
+    unflushed: createDialect(driver.unflushed()),
     isShared: false,
     nextSequence: sql<number>`(select coalesce(max(sequence), 0) + 1 from jobs)`,
     clock: undefined,
-    migrate: (db) => migrate(db, `DATA_DIR: the database ${file}`).catch((error) => refuseToStart(file, error)),
+    async migrate(db) {
+      await migrate(db, `DATA_DIR: the database ${file}`).catch((error) => refuseToStart(file, error))
+      isStillThere = watchFile(file)
+    },
     listTables: async (db) => (await db.introspection.getTables()).map(({ name }) => name),
     async check(db) {
       isStillThere()
@@ -78,44 +50,21 @@ export function openSqlite(file: string): Engine {
   }
 }
 
-function open(file: string): DatabaseSync {
-  try {
-    mkdirSync(dirname(file), { recursive: true })
-  } catch (error) {
-    const reason = error instanceof Error ? error.message : error
-    throw new ConfigError(`DATA_DIR must be a directory that can be made: ${reason}`, { cause: error })
-  }
-  try {
-    return translating(() => openForWriting(file))
-  } catch (error) {
-    return refuseToStart(file, error)
+function createDialect(driver: Driver): Dialect {
+  return {
+    createDriver: () => driver,
+    createQueryCompiler: () => new LocklessCompiler(),
+    createAdapter: () => new TransactionalAdapter(),
+    createIntrospector: (db) => new SqliteIntrospector(db),
   }
 }
 
-function refuseToStart(file: string, error: unknown): never {
-  if (!(error instanceof DatabaseUnavailable)) throw error
-  throw new ConfigError(`DATA_DIR: the database ${file} cannot be used: ${error.message}`, { cause: error })
-}
-
-function openForWriting(file: string): DatabaseSync {
-  const database = new DatabaseSync(file, { timeout: lockMilliseconds })
-  database.exec('PRAGMA journal_mode = WAL')
-  // In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous).
-  database.exec('PRAGMA synchronous = FULL')
-  database.exec('PRAGMA foreign_keys = ON')
-  // A file that may not be written to is opened for reading only, which would show at the first change.
-  database.exec('PRAGMA user_version = 0')
-  // From here on SQLite itself would stand still with the whole process; the driver waits instead.
-  database.exec('PRAGMA busy_timeout = 0')
-  return database
-}
-
-function translating<T>(work: () => T): T {
-  try {
-    return work()
-  } catch (error) {
-    throw translate(error)
-  }
+/** @throws {ConfigError} that names the file */
+function refuseToStart(file: string, cause: unknown): never {
+  if (cause instanceof ConfigError) throw new ConfigError(cause.message, { cause, file })
+  const isDirectory = statSync(file, { throwIfNoEntry: false })?.isDirectory()
+  const reason = isDirectory ? 'it is a directory' : reasonOf(cause)
+  throw new ConfigError(`DATA_DIR has ${file}, which cannot be used as the database: ${reason}`, { cause, file })
 }
 
 /**
@@ -133,13 +82,6 @@ class LocklessCompiler extends SqliteQueryCompiler {
   protected override visitSelectModifier(node: SelectModifierNode): void {
     if (node.modifier === 'Distinct') super.visitSelectModifier(node)
   }
-}
-
-function toInput(value: unknown): SQLInputValue {
-  if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
-    return value
-  if (value instanceof Uint8Array) return value
-  throw new TypeError(`SQLite has no type for ${typeof value}`)
 }
 
 /** Gives a check that throws when the file was removed, or replaced: what is written then goes with the process. */

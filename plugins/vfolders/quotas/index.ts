@@ -1,17 +1,18 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { difference, nothing, sum } from '../../../backends/amount.ts'
+import { difference, isNothing, nothing } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
-import { isPassing } from '../../storage/database/failures.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
-import { count, findCounters, giveBack, vfolderNotFound } from '../rows.ts'
-import { findAvailable, setAside, units } from './limits.ts'
-import { covers, missingAhead, roomFor } from './room.ts'
+import { count, findCounters, giveBack } from '../rows.ts'
+import { setAside } from './limits.ts'
+import { endReservation, type OwnRoomOptions, ownRoom } from './own-room.ts'
+import type { Reservation } from './reservation.ts'
+import { roomFor } from './room.ts'
 import { createQuotaScopes } from './scopes.ts'
+import { SharedRoom } from './shared-room.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -19,14 +20,13 @@ declare module 'fastify' {
   }
 }
 
-export type Reservation = Awaited<ReturnType<ReturnType<typeof createQuotas>['reserve']>>
+/** `shared`: for a small file, which is over in a moment. */
+export type ReserveOptions = { kind: 'shared' } | ({ kind?: 'own' } & OwnRoomOptions)
 
-export interface ReserveOptions {
-  partly?: boolean
-  from?: string
-}
+function createQuotas(app: FastifyInstance) {
+  const { database: db, processes, jobs, log } = app
+  const rooms = new Map<string, SharedRoom>()
 
-function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
   return {
     reserve,
 
@@ -85,7 +85,7 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
     /** Gives back what a job had set aside, and counts what it has made, in the transaction of its end. */
     async endOfJob(trx: Database, vfolder: string, job: string, by: Amount = nothing): Promise<void> {
       await endReservation(trx, { id: job, vfolder })
-      if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
+      if (!isNothing(by)) await count(trx, vfolder, by)
     },
 
     scopes: createQuotaScopes(db),
@@ -95,7 +95,7 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
      */
     async settleAside(trx: Database, vfolder: string, aside: Amount, by: Amount = nothing): Promise<void> {
       await giveBack(trx, vfolder, aside)
-      if (by.bytes !== 0 || by.files !== 0) await count(trx, vfolder, by)
+      if (!isNothing(by)) await count(trx, vfolder, by)
     },
 
     /** Whether work is under way that may change the usage. Its beginning and its end each change the revision. */
@@ -104,8 +104,15 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
       return (await query.limit(1).executeTakeFirst()) !== undefined
     },
 
+    /** Has the rows removed that wait for more work, where none is under way. */
+    async rest(vfolder?: string): Promise<void> {
+      const resting = vfolder === undefined ? [...rooms.values()] : [rooms.get(vfolder)]
+      await Promise.all(resting.map((room) => room?.rest()))
+    },
+
     /** Forgets what is reserved in a vfolder that is gone. */
     async forget(trx: Database, vfolder: string): Promise<void> {
+      rooms.get(vfolder)?.doubt()
       await trx.deleteFrom('reservations').where('vfolder', '=', vfolder).execute()
     },
 
@@ -130,124 +137,26 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
 
   /**
    * Sets room aside for work on a vfolder, so that nothing else can take it meanwhile; with nothing wanted it only
-   * notes that the usage is about to change. With `partly` less room will do, and more is asked for when it is used
-   * up. An amount that comes `from` another vfolder changes nothing for a scope that both are in. The caller must
-   * `end` what it was given.
+   * notes that the usage is about to change. The caller must `end` what it was given.
    * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
    */
-  async function reserve(vfolder: string, wanted: Amount, { partly = false, from }: ReserveOptions = {}) {
-    const id = randomUUID()
-    const held = { ...wanted }
-    let unsettled = nothing
-    const createdAt = await transact(db, async (trx) => {
-      if (partly) {
-        const room = await findAvailable(trx, vfolder)
-        for (const unit of units) held[unit] = Math.max(0, Math.min(wanted[unit], room[unit]))
-      }
-      return insert(trx, held)
-    }).catch(async (error) => {
-      // Whether it was committed is not known where the connection broke.
-      if (isPassing(error)) await db.writeLater(() => transact(db, (trx) => endReservation(trx, { id, vfolder })))
-      throw error
-    })
+  async function reserve(vfolder: string, wanted: Amount, options: ReserveOptions = {}): Promise<Reservation> {
+    return options.kind === 'shared' ? roomIn(vfolder).take(wanted) : ownRoom(app, vfolder, wanted, options)
+  }
 
-    async function insert(trx: Database, amount: Amount): Promise<string> {
-      const created = await setAside(trx, vfolder, amount, { from })
-      await trx
-        .insertInto('reservations')
-        .values({
-          id,
-          vfolder,
-          process: processes.id,
-          ...amount,
-          request_id: currentRequestId() ?? id,
-          created_at: new Date(db.now()).toISOString(),
-        })
-        .execute()
-      return created
+  function roomIn(vfolder: string): SharedRoom {
+    const known = rooms.get(vfolder)
+    if (known !== undefined) return known
+    const forget = (room: SharedRoom) => {
+      if (rooms.get(vfolder) === room) rooms.delete(vfolder)
     }
-
-    /** As `confirm` says. */
-    async function insertAgain(trx: Database, amount: Amount): Promise<void> {
-      if ((await insert(trx, amount)) !== createdAt) throw vfolderNotFound(vfolder)
+    const next = (room: SharedRoom) => {
+      forget(room)
+      return roomIn(vfolder)
     }
-
-    return {
-      id,
-
-      /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded` */
-      async cover(needed: Amount): Promise<void> {
-        if (covers(held, needed)) return
-        const covering = await transact(db, async (trx) => {
-          // Its row first, as everywhere, and only then the vfolder's: two that lock in another order wait for each other.
-          const row = await trx
-            .selectFrom('reservations')
-            .select('id')
-            .where('id', '=', id)
-            .forUpdate()
-            .executeTakeFirst()
-          const more = await missingAhead(trx, vfolder, held, needed)
-          const covering = sum(held, more)
-          if (row === undefined) {
-            await insertAgain(trx, covering)
-          } else {
-            await setAside(trx, vfolder, more, { held })
-            await trx.updateTable('reservations').set(covering).where('id', '=', id).execute()
-          }
-          return covering
-        })
-        Object.assign(held, covering)
-      },
-
-      /**
-       * Makes sure that all this is still set aside: it was given back if this process stood still for so long that
-       * it was taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now, or
-       * `vfolder_not_found` when the vfolder was deleted, also where there is another one of that ID
-       */
-      async confirm(): Promise<void> {
-        const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()
-        if (row === undefined) await transact(db, (trx) => insertAgain(trx, held))
-      },
-
-      /**
-       * Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. When the
-       * database is away it is counted at the end: the change has been made.
-       */
-      async settle(by: Amount): Promise<void> {
-        const used = { bytes: 0, files: 0 }
-        for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
-        const settling = transact(db, async (trx) => {
-          // The row is gone when this process was taken for dead; the room has been given back then.
-          const { numUpdatedRows } = await trx
-            .updateTable('reservations')
-            .set((eb) => ({ bytes: eb('bytes', '-', used.bytes), files: eb('files', '-', used.files) }))
-            .where('id', '=', id)
-            .executeTakeFirstOrThrow()
-          if (numUpdatedRows > 0n) await giveBack(trx, vfolder, used)
-          await count(trx, vfolder, by)
-        })
-        const isSettled = await settling.then(
-          () => true,
-          (error) => {
-            if (isPassing(error)) return false
-            throw error
-          },
-        )
-        if (isSettled) for (const unit of units) held[unit] -= used[unit]
-        else unsettled = sum(unsettled, by)
-      },
-
-      /** Counts what has changed since, and gives back what was not used; when the database is away, later. */
-      async end(by: Amount = nothing): Promise<void> {
-        const changed = sum(unsettled, by)
-        await db.writeLater(() =>
-          transact(db, async (trx) => {
-            await endReservation(trx, { id, vfolder })
-            if (changed.bytes !== 0 || changed.files !== 0) await count(trx, vfolder, changed)
-          }),
-        )
-      },
-    }
+    const room = new SharedRoom(app, vfolder, { next, forget })
+    rooms.set(vfolder, room)
+    return room
   }
 
   async function endAbandoned() {
@@ -264,17 +173,15 @@ function createQuotas({ database: db, processes, jobs, log }: FastifyInstance) {
     }
     return abandoned
   }
-
-  async function endReservation(trx: Database, { id, vfolder }: { id: string; vfolder: string }): Promise<void> {
-    const rest = await trx.deleteFrom('reservations').where('id', '=', id).returningAll().executeTakeFirst()
-    if (rest !== undefined) await giveBack(trx, vfolder, rest)
-  }
 }
 
 /** Limits of vfolders and of their owners. They hold also for work that happens at the same time. */
 export default fp(
   async (app) => {
-    app.decorate('quotas', createQuotas(app))
+    const quotas = createQuotas(app)
+    app.decorate('quotas', quotas)
+    // A database that is away by then finds the rows to be those of a dead process.
+    app.addHook('onClose', () => quotas.rest().catch((err) => app.log.info({ err }, 'room was not given back')))
   },
   { name: 'quotas', dependencies: ['database', 'processes', 'job-queue'] },
 )

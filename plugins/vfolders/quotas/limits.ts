@@ -11,12 +11,21 @@ export const units = ['bytes', 'files'] as const
 /** Stands for no limit: the most that a number can count. */
 const maximumOf = (quota: Quota, unit: (typeof units)[number]): number => quota[unit] ?? Number.MAX_SAFE_INTEGER
 
+export interface AsideOptions {
+  /** Another vfolder that this comes from; a scope that both are in needs no room for it. */
+  from?: string | undefined
+  /** What the caller has there already, which a refusal tells apart from what others have reserved. */
+  held?: Amount
+  /** What is given back first. */
+  freed?: Amount
+  /** What is counted first. */
+  changed?: Amount
+}
+
 /**
  * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. It adds first
  * and checks then: the addition locks both rows, in this order, and is to what others have committed until then, so two
- * at once do not both take the last room. A refusal undoes it with the transaction. The scope needs no room for what
- * comes `from` another of its vfolders. What the caller has `held` there before is its own, which a refusal tells apart
- * from what others have reserved.
+ * at once do not both take the last room. A refusal undoes it with the transaction.
  * @returns when the vfolder was created, which tells it from an earlier one of that ID
  * @throws {Problem} `quota_exceeded` or `vfolder_not_found`
  */
@@ -24,9 +33,9 @@ export async function setAside(
   trx: Database,
   vfolder: string,
   wanted: Amount,
-  { from, held = nothing }: { from?: string | undefined; held?: Amount } = {},
+  { from, held = nothing, freed = nothing, changed = nothing }: AsideOptions = {},
 ): Promise<string> {
-  const counters = await vfolders.reserve(trx, vfolder, wanted)
+  const counters = await vfolders.reserve(trx, vfolder, difference(wanted, freed), changed)
   if (counters === undefined) throw vfolderNotFound(vfolder)
   const { quota, quotaScope, usage, createdAt } = counters
   const reserved = difference(counters.reserved, wanted)

@@ -1,0 +1,18 @@
+import type { SQLInputValue } from 'node:sqlite'
+
+/** The writer is the one whose transactions there are; the reader sees what was committed, and waits for nobody. */
+export type Connection = 'writer' | 'reader'
+
+export interface ToThread {
+  connection: Connection
+  sql: string
+  parameters: SQLInputValue[]
+  /** Whether what is committed from here on survives a power cut; a transaction keeps what it began with. */
+  flushes?: boolean
+}
+
+export type FromThread =
+  | { kind: 'rows'; rows: object[] }
+  | { kind: 'changed'; rows: number }
+  /** An error loses what is special about it on its way out of a thread. */
+  | { kind: 'failed'; message: string; errcode: number | undefined }

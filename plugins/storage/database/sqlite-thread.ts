@@ -1,0 +1,95 @@
+import { once } from 'node:events'
+import { extname } from 'node:path'
+import type { SQLInputValue } from 'node:sqlite'
+import { Worker } from 'node:worker_threads'
+import type { CompiledQuery, QueryResult } from 'kysely'
+import { DatabaseUnavailable } from './failures.ts'
+import { translate } from './sqlite-errors.ts'
+import type { Connection, FromThread, ToThread } from './sqlite-messages.ts'
+
+interface Options {
+  file: string
+  /** How long the first statement waits for others who hold the file. */
+  openingMilliseconds: number
+  onFailure(failure: DatabaseUnavailable): void
+}
+
+interface Asked {
+  resolve(answer: FromThread): void
+  reject(error: unknown): void
+}
+
+/**
+ * Node's own SQLite, which needs no native addon, on a thread beside the event loop: its system calls are synchronous,
+ * and a commit waits for the disk. The file is opened by the first statement.
+ */
+export class SqliteThread {
+  readonly #worker: Worker
+  /** They are answered in their order. */
+  readonly #asked: Asked[] = []
+  readonly #onFailure: Options['onFailure']
+  #ended: DatabaseUnavailable | undefined
+
+  constructor({ file, openingMilliseconds, onFailure }: Options) {
+    this.#onFailure = onFailure
+    const script = new URL(`./sqlite-worker${extname(import.meta.url)}`, import.meta.url)
+    this.#worker = new Worker(script, { execArgv: [], workerData: { file, openingMilliseconds } })
+    this.#worker.unref()
+    this.#worker.on('message', (answer: FromThread) => {
+      this.#asked.shift()?.resolve(answer)
+      if (this.#asked.length === 0) this.#worker.unref()
+    })
+    this.#worker.on('error', (error) => this.#end(error))
+    this.#worker.on('exit', () => this.#end(new Error('its thread has ended')))
+  }
+
+  /** @throws {DatabaseBusy} at once when somebody else holds the file, and {DatabaseUnavailable} */
+  async execute<R>(
+    query: CompiledQuery,
+    connection: Connection = 'writer',
+    flushes?: boolean,
+  ): Promise<QueryResult<R>> {
+    const parameters = query.parameters.map(toInput)
+    const answer = await this.#ask({
+      connection,
+      sql: query.sql,
+      parameters,
+      ...(flushes !== undefined && { flushes }),
+    })
+    // Kysely's callers know what their columns are.
+    if (answer.kind === 'rows') return { rows: answer.rows as R[] }
+    if (answer.kind === 'changed') return { rows: [], numAffectedRows: BigInt(answer.rows) }
+    const error = translate(Object.assign(new Error(answer.message), { errcode: answer.errcode }))
+    if (error instanceof DatabaseUnavailable) this.#onFailure(error)
+    throw error
+  }
+
+  async close(): Promise<void> {
+    if (this.#ended !== undefined) return
+    this.#worker.ref()
+    const exited = once(this.#worker, 'exit')
+    this.#worker.postMessage('close')
+    await exited
+  }
+
+  #ask(question: ToThread): Promise<FromThread> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended !== undefined) return reject(this.#ended)
+      if (this.#asked.length === 0) this.#worker.ref()
+      this.#asked.push({ resolve, reject })
+      this.#worker.postMessage(question)
+    })
+  }
+
+  #end(error: Error): void {
+    this.#ended ??= new DatabaseUnavailable(error.message, error)
+    for (const { reject } of this.#asked.splice(0)) reject(this.#ended)
+  }
+}
+
+function toInput(value: unknown): SQLInputValue {
+  if (value === null || typeof value === 'string' || typeof value === 'number' || typeof value === 'bigint')
+    return value
+  if (value instanceof Uint8Array) return value
+  throw new TypeError(`SQLite has no type for ${typeof value}`)
+}

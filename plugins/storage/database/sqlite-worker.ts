@@ -1,0 +1,69 @@
+import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { parentPort, workerData } from 'node:worker_threads'
+import type { Connection, FromThread, ToThread } from './sqlite-messages.ts'
+
+const { file, openingMilliseconds }: { file: string; openingMilliseconds: number } = workerData
+
+interface Open {
+  database: DatabaseSync
+  prepared: Map<string, { statement: StatementSync; givesRows: boolean }>
+  flushes: boolean | undefined
+}
+
+const connections = new Map<Connection, Open>()
+
+parentPort?.on('message', (question: ToThread | 'close') => {
+  if (question === 'close') close()
+  else parentPort?.postMessage(answer(question))
+})
+
+function answer({ connection, sql, parameters, flushes }: ToThread): FromThread {
+  try {
+    const open = connections.get(connection) ?? connect(connection)
+    if (flushes !== undefined) setFlushes(open, flushes)
+    const { statement, givesRows } = open.prepared.get(sql) ?? prepare(open, sql)
+    if (givesRows) return { kind: 'rows', rows: statement.all(...parameters) }
+    return { kind: 'changed', rows: Number(statement.run(...parameters).changes) }
+  } catch (error) {
+    if (!(error instanceof Error)) throw error
+    const errcode = 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : undefined
+    return { kind: 'failed', message: error.message, errcode }
+  }
+}
+
+function prepare({ database, prepared }: Open, sql: string) {
+  const statement = database.prepare(sql)
+  const one = { statement, givesRows: statement.columns().length > 0 }
+  prepared.set(sql, one)
+  return one
+}
+
+/** In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous). */
+function setFlushes(open: Open, flushes: boolean): void {
+  if (open.flushes === flushes) return
+  open.database.exec(`PRAGMA synchronous = ${flushes ? 'FULL' : 'NORMAL'}`)
+  open.flushes = flushes
+}
+
+function connect(connection: Connection): Open {
+  const database = new DatabaseSync(file, { timeout: openingMilliseconds })
+  try {
+    database.exec('PRAGMA journal_mode = WAL')
+    database.exec('PRAGMA foreign_keys = ON')
+    // A file that may not be written to is opened for reading only, which would show at the first change.
+    database.exec('PRAGMA user_version = 0')
+    // Those who only read must not wait behind a statement that waits for a lock; `SqliteDriver` waits instead.
+    database.exec('PRAGMA busy_timeout = 0')
+  } catch (error) {
+    database.close()
+    throw error
+  }
+  const open = { database, prepared: new Map(), flushes: undefined }
+  connections.set(connection, open)
+  return open
+}
+
+function close(): void {
+  for (const { database } of connections.values()) database.close()
+  parentPort?.close()
+}

@@ -1,0 +1,23 @@
+import type { Amount } from '../../../backends/backend.ts'
+
+/** Room in a vfolder that is set aside for one piece of work, which must `end` it. */
+export interface Reservation {
+  /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded` */
+  cover(needed: Amount): Promise<void>
+
+  /**
+   * Makes sure that all this is still set aside: it was given back if this process stood still for so long that it was
+   * taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now, or `vfolder_not_found`
+   * when the vfolder was deleted, also where there is another one of that ID
+   */
+  confirm(): Promise<void>
+
+  /**
+   * Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. When the
+   * database is away it is counted later: the change has been made.
+   */
+  settle(by: Amount): Promise<void>
+
+  /** Counts what has changed since, and gives back what was not used; when the database is away, later. */
+  end(by?: Amount): Promise<void>
+}
