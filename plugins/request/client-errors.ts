@@ -87,7 +87,7 @@ function refuse(app: FastifyInstance, error: ClientError, socket: Socket, broken
     // Not the error itself: it holds the packet, which may hold a token.
     inContext({ request_id: id }, () => log.info({ code, detail, reason: error.message }, 'client error'))
     answer(socket, problem, id, originHeadersOf(app, error, broken))
-    broken?.request.giveUp('the request is not whole')
+    broken?.request.giveUp(error.code === 'HPE_INVALID_EOF_STATE' ? 'the client went away' : 'the request is not whole')
   })
 }
 
