@@ -1,6 +1,7 @@
+import { copyFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { databaseUrl, query } from './postgres/index.ts'
+import { cloneDatabase, databaseUrl, dropDatabase, query } from './postgres/index.ts'
 
 /** A test that reads a member that is not there fails on its value. */
 // biome-ignore lint/suspicious/noExplicitAny: rows of any shape
@@ -36,4 +37,25 @@ export async function readDatabase(dataDir: string, sql: string): Promise<Row[]>
   } finally {
     database.close()
   }
+}
+
+const fileOf = (dataDir: string) => join(dataDir, 'storage-proxy.sqlite')
+const copyOf = (dataDir: string) => join(dataDir, 'copy-of-the-database')
+
+/** Makes a backup of what a service that has ended remembers. */
+export async function copyDatabase(dataDir: string): Promise<void> {
+  if (onPostgres) await cloneDatabase(dataDir, copyOf(dataDir))
+  else await copyFile(fileOf(dataDir), copyOf(dataDir))
+}
+
+/** Puts the backup back. */
+export async function restoreDatabase(dataDir: string): Promise<void> {
+  await loseDatabase(dataDir)
+  if (onPostgres) await cloneDatabase(copyOf(dataDir), dataDir)
+  else await copyFile(copyOf(dataDir), fileOf(dataDir))
+}
+
+export async function loseDatabase(dataDir: string): Promise<void> {
+  if (onPostgres) return dropDatabase(dataDir)
+  for (const suffix of ['', '-wal', '-shm']) await rm(fileOf(dataDir) + suffix, { force: true })
 }

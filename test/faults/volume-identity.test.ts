@@ -1,11 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { copyFile, cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { changeDatabase } from '../database.ts'
+import { changeDatabase, copyDatabase, loseDatabase, onlySqlite, restoreDatabase } from '../database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
-
-const databaseFiles = ['', '-wal', '-shm'].map((suffix) => `storage-proxy.sqlite${suffix}`)
 
 async function readiness(server: Server): Promise<Answer> {
   const response = await fetch(`${server.managerUrl}/readyz`)
@@ -114,7 +112,7 @@ t.test('a root that is a symlink to another directory by now', async (t) => {
 t.test('a new database beside a full volume', async (t) => {
   const { dataDir, root, start, server, folder } = await used(t)
   await server.end()
-  for (const file of databaseFiles) await rm(join(dataDir, file), { force: true })
+  await loseDatabase(dataDir)
   const second = await start()
   const ready = await readiness(second)
   t.match(ready, { status: 503 })
@@ -138,13 +136,11 @@ t.test('a new database beside a full volume', async (t) => {
 t.test('a database that was restored from an older copy', async (t) => {
   const { dataDir, root, start, server, folder } = await used(t)
   await server.end()
-  const copy = join(await temporaryDirectory(t), 'copy')
-  await copyFile(join(dataDir, databaseFiles[0]!), copy)
+  await copyDatabase(dataDir)
   const second = await start()
   await second.createFolder()
   await second.end()
-  for (const file of databaseFiles) await rm(join(dataDir, file), { force: true })
-  await copyFile(copy, join(dataDir, databaseFiles[0]!))
+  await restoreDatabase(dataDir)
   const third = await start()
   await assertRefused(t, third, folder, root, /it was used after this copy of the database was made/)
   const { found, expected } = await third.ask('GET', '/volumes/default/identity')
@@ -156,14 +152,12 @@ t.test('a database that was restored from an older copy', async (t) => {
 t.test('what a restored database does not know is listed, adopted and removed', async (t) => {
   const { dataDir, start, server, folder } = await used(t)
   await server.end()
-  const copy = join(await temporaryDirectory(t), 'copy')
-  await copyFile(join(dataDir, databaseFiles[0]!), copy)
+  await copyDatabase(dataDir)
   const second = await start()
   const later = await Promise.all(Array.from({ length: 7 }, () => second.createFolder()))
   for (const id of later) await second.upload(id, { 'dir/b.txt': 'stored after the copy' })
   await second.end()
-  for (const file of databaseFiles) await rm(join(dataDir, file), { force: true })
-  await copyFile(copy, join(dataDir, databaseFiles[0]!))
+  await restoreDatabase(dataDir)
   const third = await start()
   const { found } = await third.ask('GET', '/volumes/default/identity')
   await third.ask('POST', '/volumes/default/accept', { found })
@@ -212,9 +206,9 @@ t.test('what a restored database does not know is listed, adopted and removed', 
   }
 })
 
-t.test('a database that is deleted under a running service', async (t) => {
+t.test('a database that is deleted under a running service', onlySqlite, async (t) => {
   const { dataDir, server } = await used(t)
-  await rm(join(dataDir, databaseFiles[0]!))
+  await loseDatabase(dataDir)
   const ready = await readiness(server)
   t.match(ready, { status: 503, checks: [{ name: 'database', healthy: false, reason: /is gone|another file/ }] })
 })

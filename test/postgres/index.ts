@@ -42,9 +42,13 @@ async function startShared(): Promise<string> {
   }
 }
 
+function nameOf(dataDir: string): string {
+  return `test_${createHash('sha256').update(dataDir).digest('hex').slice(0, 16)}`
+}
+
 /** The database of a service: a fresh one for each data directory. */
 export async function databaseUrl(dataDir: string): Promise<string> {
-  const name = `test_${createHash('sha256').update(dataDir).digest('hex').slice(0, 16)}`
+  const name = nameOf(dataDir)
   const server = await serverUrl()
   await query(server, `create database ${name}`).catch((error) => {
     if (error.code !== '42P04') throw error
@@ -53,8 +57,12 @@ export async function databaseUrl(dataDir: string): Promise<string> {
 }
 
 export async function dropDatabase(dataDir: string): Promise<void> {
-  const url = new URL(await databaseUrl(dataDir))
-  await query(await serverUrl(), `drop database ${url.pathname.slice(1)} with (force)`)
+  await query(await serverUrl(), `drop database if exists ${nameOf(dataDir)} with (force)`)
+}
+
+/** Nobody may be connected to it. */
+export async function cloneDatabase(from: string, to: string): Promise<void> {
+  await query(await serverUrl(), `create database ${nameOf(to)} template ${nameOf(from)}`)
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: rows of any shape
