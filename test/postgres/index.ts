@@ -51,7 +51,8 @@ export async function databaseUrl(dataDir: string): Promise<string> {
   const name = nameOf(dataDir)
   const server = await serverUrl()
   await query(server, `create database ${name}`).catch((error) => {
-    if (error.code !== '42P04') throw error
+    // It is there, or is being made.
+    if (!['42P04', '23505'].includes(error.code)) throw error
   })
   return Object.assign(new URL(server), { pathname: `/${name}` }).href
 }
