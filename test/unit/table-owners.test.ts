@@ -49,6 +49,13 @@ t.test('no statement on a table stands outside of its owner', async (t) => {
   }
 })
 
+t.test('each transaction is run again when it has to give way', async (t) => {
+  for (const { file } of sources) {
+    const text = readFileSync(join(root, file), 'utf8')
+    t.notMatch(text, /\.(transaction|startTransaction)\(/, `${file} uses transact`)
+  }
+})
+
 t.test('each owner speaks to its table', async (t) => {
   for (const [table, owner] of Object.entries(owners)) {
     t.ok(

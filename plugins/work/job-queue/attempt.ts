@@ -65,7 +65,10 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
     const set = unsaved
     unsaved = {}
     if (Object.keys(set).length > 0) {
-      const { numUpdatedRows } = await updateHeld(db, set)
+      const { numUpdatedRows } = await updateHeld(db, set).catch((error) => {
+        unsaved = { ...set, ...unsaved }
+        throw error
+      })
       if (numUpdatedRows === 0n) return stop('lost')
     }
     const current = await db
@@ -77,8 +80,10 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
     else if (current.cancel_requested !== 0) stop('cancelled')
   }
 
-  /** Ends the attempt, and makes the changes that belong to its end. What was done need not be done again: it is kept
-   * until the database takes it, or another process has the job. */
+  /**
+   * Ends the attempt, and makes the changes that belong to its end. What was done need not be done again: it is kept
+   * until the database takes it, or another process has the job.
+   */
   async function end(state: JobEnd, set: object, result?: Record<string, unknown>): Promise<void> {
     const ending = () =>
       transact(db, async (trx) => {
