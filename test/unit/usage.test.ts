@@ -3,6 +3,7 @@ import Fastify from 'fastify'
 import t, { type Test } from 'tap'
 import { nothing } from '../../backends/amount.ts'
 import posix from '../../backends/posix/index.ts'
+import access from '../../plugins/access/index.ts'
 import config, { loadConfig } from '../../plugins/config.ts'
 import { createLoggers } from '../../plugins/request/logging.ts'
 import storage from '../../plugins/storage/index.ts'
@@ -15,6 +16,7 @@ import { temporaryDirectory } from '../server.ts'
 async function startVfolders(t: Test) {
   const app = Fastify(createLoggers('silent'))
   await app.register(config, { config: loadConfig({ DATA_DIR: await temporaryDirectory(t) }) })
+  await app.register(access)
   await app.register(storage, { backends: [posix] })
   await app.register(work)
   await app.register(vfolders)
