@@ -7,8 +7,9 @@ import { invalidHeader, Problem } from '../../lib/problems.ts'
  * and a proxy in front may have gone by the other one. The digests are lists, but one that is given twice could mean
  * two files.
  *
- * Not here: lists, whose lines belong together; Content-Length, which Node's parser looks after; and traceparent, which
- * counts as absent when it is given twice (the test suite of W3C Trace Context).
+ * Not here: lists, whose lines belong together; Content-Length, which Node's parser looks after; traceparent, which
+ * counts as absent when it is given twice (the test suite of W3C Trace Context); and X-Backend-Request-ID, of which two
+ * are replaced as one that does not fit its rule is.
  */
 const single = [
   'Access-Control-Request-Method',
@@ -32,7 +33,6 @@ const single = [
   'Upload-Length',
   'Upload-Metadata',
   'Upload-Offset',
-  'X-Backend-Request-ID',
   'X-HTTP-Method-Override',
 ]
 

@@ -20,7 +20,8 @@ export function createQueryCheck(schema: object): (query: Record<string, unknown
     for (const [name] of properties) {
       const value = query[name]
       if (typeof value !== 'string') continue
-      if (value === '') return broken(name, 'must not be empty')
+      // A token that is empty is none, and its guard says so.
+      if (value === '' && name !== 'token') return broken(name, 'must not be empty')
       if (integers.has(name) && !integer.test(value)) return broken(name, 'must be integer')
     }
     return undefined
