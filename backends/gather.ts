@@ -1,5 +1,3 @@
-import { setTimeout as sleep } from 'node:timers/promises'
-
 /** Content that was read to its end, or that goes on. */
 export type Gathered = { kind: 'whole'; content: Buffer } | { kind: 'begun'; chunks: AsyncGenerator<Buffer> }
 
@@ -20,9 +18,8 @@ export async function gather(
   chunks: AsyncIterator<Buffer>,
   { most, patienceMilliseconds }: GatherOptions,
 ): Promise<Gathered> {
-  const over = new AbortController()
-  const impatience = sleep(patienceMilliseconds, late, { signal: over.signal, ref: false })
-  impatience.catch(() => {}) // It is aborted once it is not needed any more.
+  const { promise: impatience, resolve: tire } = Promise.withResolvers<typeof late>()
+  const timer = setTimeout(tire, patienceMilliseconds, late)
   const read: Buffer[] = []
   try {
     for (let bytes = 0; ; ) {
@@ -36,7 +33,7 @@ export async function gather(
       read.push(Buffer.from(next.value))
     }
   } finally {
-    over.abort()
+    clearTimeout(timer)
   }
 }
 

@@ -225,6 +225,42 @@ export async function reserve(
   return row && toCounters(row)
 }
 
+/**
+ * Sets room aside where there is enough, also in the scope, and counts what `changed`: a statement that changes nothing
+ * where there is not, or when the vfolder is not the one that was created then any more. In the words of SQLite.
+ */
+export function reserveWithin(
+  on: Database,
+  { id, createdAt }: Pick<Vfolder, 'id' | 'createdAt'>,
+  { by, wanted, changed }: { by: Amount; wanted: Amount; changed: Amount },
+) {
+  let update = changeCounters(on, id, by, changed).where('state', '!=', 'deleting').where('created_at', '=', createdAt)
+  for (const unit of ['bytes', 'files'] as const) {
+    if (wanted[unit] <= 0) continue
+    const [quota, usage, reserved] = [`quota_${unit}`, `usage_${unit}`, `reserved_${unit}`] as const
+    const grown = sql<number>`max(0, ${sql.ref(usage)} + ${changed[unit]}) + ${sql.ref(reserved)} + ${by[unit]}`
+    const growth = by[unit] + changed[unit]
+    update = update.where((eb) => eb.or([eb(quota, 'is', null), eb(grown, '<=', eb.ref(quota))]))
+    update = update.where((eb) =>
+      eb.not(
+        eb.exists(
+          eb
+            .selectFrom('quota_scopes')
+            .select('scope')
+            .whereRef('scope', '=', 'vfolders.quota_scope')
+            .where('is_defined', '=', 1)
+            .whereRef(
+              sql<number>`quota_scopes.${sql.ref(usage)} + quota_scopes.${sql.ref(reserved)} + ${growth}`,
+              '>',
+              sql.ref<number>(`quota_scopes.${quota}`),
+            ),
+        ),
+      ),
+    )
+  }
+  return update
+}
+
 export async function giveBack(trx: Database, id: string, amount: Amount): Promise<void> {
   await changeCounters(trx, id, difference(nothing, amount), nothing).execute()
 }

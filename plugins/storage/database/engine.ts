@@ -1,4 +1,4 @@
-import type { Dialect, Kysely, RawBuilder } from 'kysely'
+import type { CompiledQuery, Dialect, Kysely, RawBuilder } from 'kysely'
 import type { Tables } from './tables.ts'
 
 /** What each kind of database does in its own way. */
@@ -6,6 +6,12 @@ export interface Engine {
   dialect: Dialect
   /** The same, but a power cut may take back what was committed. It ends with the other one. */
   unflushed: Dialect
+  /**
+   * Runs changes as one unflushed transaction in one trip, where there is one writer at a time: so what a statement finds
+   * out in its conditions still holds when it is committed.
+   * @returns whether each has changed one row; else nothing is changed
+   */
+  changeAll?(queries: CompiledQuery[]): Promise<boolean>
   /** Whether processes on several machines, each with a DATA_DIR of its own, use the same database. */
   isShared: boolean
   /** A number that is larger than that of every earlier job; an expression, for one statement. */

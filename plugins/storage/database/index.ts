@@ -57,6 +57,9 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger) {
     /** For what nobody was promised: a commit waits for no disk, and a power cut may take it back. */
     unflushed: new Kysely<Tables>({ dialect: engine.unflushed }),
 
+    /** Runs changes in one trip, where the database can; see `Engine`. */
+    changeAll: engine.changeAll,
+
     /** Whether processes on several machines, each with a DATA_DIR of its own, may use it. */
     isShared: engine.isShared,
 

@@ -77,6 +77,11 @@ export class SqliteDriver implements Driver {
     }
   }
 
+  /** Runs all as one transaction in which each must change one row, in one trip to the thread. */
+  changeAll(queries: CompiledQuery[]): Promise<boolean> {
+    return this.#inLine(() => this.#thread.changeAll(queries))
+  }
+
   async #begin(owner: DatabaseConnection, flushes: boolean): Promise<void> {
     await this.#inLine(async () => {
       this.#transaction = { owner, ended: Promise.withResolvers() }

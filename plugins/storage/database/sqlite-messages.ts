@@ -3,13 +3,20 @@ import type { SQLInputValue } from 'node:sqlite'
 /** The writer is the one whose transactions there are; the reader sees what was committed, and waits for nobody. */
 export type Connection = 'writer' | 'reader'
 
-export interface ToThread {
-  connection: Connection
+export interface Statement {
   sql: string
   parameters: SQLInputValue[]
-  /** Whether what is committed from here on survives a power cut; a transaction keeps what it began with. */
-  flushes?: boolean
 }
+
+export type ToThread =
+  | (Statement & {
+      kind: 'one'
+      connection: Connection
+      /** Whether what is committed from here on survives a power cut; a transaction keeps what it began with. */
+      flushes?: boolean
+    })
+  /** A transaction whose statements must change one row each, or nothing is changed; a power cut may take it back. */
+  | { kind: 'all'; statements: Statement[] }
 
 export type FromThread =
   | { kind: 'rows'; rows: object[] }

@@ -5,7 +5,7 @@ import { Worker } from 'node:worker_threads'
 import type { CompiledQuery, QueryResult } from 'kysely'
 import { DatabaseUnavailable } from './failures.ts'
 import { translate } from './sqlite-errors.ts'
-import type { Connection, FromThread, ToThread } from './sqlite-messages.ts'
+import type { Connection, FromThread, Statement, ToThread } from './sqlite-messages.ts'
 
 interface Options {
   file: string
@@ -49,19 +49,21 @@ export class SqliteThread {
     connection: Connection = 'writer',
     flushes?: boolean,
   ): Promise<QueryResult<R>> {
-    const parameters = query.parameters.map(toInput)
     const answer = await this.#ask({
+      kind: 'one',
       connection,
-      sql: query.sql,
-      parameters,
+      ...toStatement(query),
       ...(flushes !== undefined && { flushes }),
     })
     // Kysely's callers know what their columns are.
     if (answer.kind === 'rows') return { rows: answer.rows as R[] }
-    if (answer.kind === 'changed') return { rows: [], numAffectedRows: BigInt(answer.rows) }
-    const error = translate(Object.assign(new Error(answer.message), { errcode: answer.errcode }))
-    if (error instanceof DatabaseUnavailable) this.#onFailure(error)
-    throw error
+    return { rows: [], numAffectedRows: BigInt(answer.rows) }
+  }
+
+  /** Runs all as one transaction in which each must change one row. @returns whether that is so; else nothing is changed */
+  async changeAll(queries: CompiledQuery[]): Promise<boolean> {
+    const answer = await this.#ask({ kind: 'all', statements: queries.map(toStatement) })
+    return answer.kind === 'changed' && answer.rows === 1
   }
 
   async close(): Promise<void> {
@@ -72,7 +74,15 @@ export class SqliteThread {
     await exited
   }
 
-  #ask(question: ToThread): Promise<FromThread> {
+  async #ask(question: ToThread): Promise<Exclude<FromThread, { kind: 'failed' }>> {
+    const answer = await this.#post(question)
+    if (answer.kind !== 'failed') return answer
+    const error = translate(Object.assign(new Error(answer.message), { errcode: answer.errcode }))
+    if (error instanceof DatabaseUnavailable) this.#onFailure(error)
+    throw error
+  }
+
+  #post(question: ToThread): Promise<FromThread> {
     return new Promise((resolve, reject) => {
       if (this.#ended !== undefined) return reject(this.#ended)
       if (this.#asked.length === 0) this.#worker.ref()
@@ -85,6 +95,10 @@ export class SqliteThread {
     this.#ended ??= new DatabaseUnavailable(error.message, error)
     for (const { reject } of this.#asked.splice(0)) reject(this.#ended)
   }
+}
+
+function toStatement({ sql, parameters }: CompiledQuery): Statement {
+  return { sql, parameters: parameters.map(toInput) }
 }
 
 function toInput(value: unknown): SQLInputValue {

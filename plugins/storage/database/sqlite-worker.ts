@@ -1,6 +1,6 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import type { Connection, FromThread, ToThread } from './sqlite-messages.ts'
+import type { Connection, FromThread, Statement, ToThread } from './sqlite-messages.ts'
 
 const { file, openingMilliseconds }: { file: string; openingMilliseconds: number } = workerData
 
@@ -17,17 +17,44 @@ parentPort?.on('message', (question: ToThread | 'close') => {
   else parentPort?.postMessage(answer(question))
 })
 
-function answer({ connection, sql, parameters, flushes }: ToThread): FromThread {
+function answer(question: ToThread): FromThread {
   try {
+    if (question.kind === 'all') return { kind: 'changed', rows: changeAll(question.statements) ? 1 : 0 }
+    const { connection, flushes, ...statement } = question
     const open = connections.get(connection) ?? connect(connection)
     if (flushes !== undefined) setFlushes(open, flushes)
-    const { statement, givesRows } = open.prepared.get(sql) ?? prepare(open, sql)
-    if (givesRows) return { kind: 'rows', rows: statement.all(...parameters) }
-    return { kind: 'changed', rows: Number(statement.run(...parameters).changes) }
+    return execute(open, statement)
   } catch (error) {
     if (!(error instanceof Error)) throw error
     const errcode = 'errcode' in error && typeof error.errcode === 'number' ? error.errcode : undefined
     return { kind: 'failed', message: error.message, errcode }
+  }
+}
+
+function execute(open: Open, { sql, parameters }: Statement): FromThread {
+  const { statement, givesRows } = open.prepared.get(sql) ?? prepare(open, sql)
+  if (givesRows) return { kind: 'rows', rows: statement.all(...parameters) }
+  return { kind: 'changed', rows: Number(statement.run(...parameters).changes) }
+}
+
+function changeAll(statements: Statement[]): boolean {
+  const open = connections.get('writer') ?? connect('writer')
+  setFlushes(open, false)
+  const end = (sql: string) => execute(open, { sql, parameters: [] })
+  end('begin immediate')
+  try {
+    for (const statement of statements) {
+      const outcome = execute(open, statement)
+      if (outcome.kind === 'changed' && outcome.rows === 1) continue
+      end('rollback')
+      return false
+    }
+    end('commit')
+    return true
+  } catch (error) {
+    // SQLite ends a transaction by itself after some errors, so this may fail, and the first cause is told.
+    if (open.database.isTransaction) end('rollback')
+    throw error
   }
 }
 

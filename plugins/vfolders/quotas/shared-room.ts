@@ -8,7 +8,7 @@ import { Problem } from '../../../lib/problems.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
-import { count, giveBack, vfolderNotFound } from '../rows.ts'
+import { count, giveBack, reserveWithin, vfolderNotFound } from '../rows.ts'
 import { setAside, units } from './limits.ts'
 import type { Reservation } from './reservation.ts'
 import { covers, missing } from './room.ts'
@@ -195,11 +195,17 @@ export class SharedRoom {
   }
 
   /** Writes down how much is set aside from now on, and what has changed on the storage. */
-  async #put({ kept, wanted, by, mayReturn }: Write): Promise<void> {
+  async #put(write: Write): Promise<void> {
+    const { kept, wanted, by, mayReturn } = write
     const { database } = this.#app
     const begun = performance.now()
     const target = sum(kept, wanted)
     try {
+      if (await this.#putAtOnce(write)) {
+        this.#held = target
+        this.#checkedAt = begun
+        return
+      }
       this.#createdAt = await transact(database.unflushed, async (trx) => {
         // Its row first, as everywhere, and only then the vfolder's.
         const before = this.#createdAt === undefined ? undefined : await this.#changeRow(trx, target)
@@ -219,6 +225,17 @@ export class SharedRoom {
     }
     this.#held = target
     this.#checkedAt = begun
+  }
+
+  /** The same in one trip, where the row is there and all get room; @returns whether it was done */
+  async #putAtOnce({ kept, wanted, by: changed }: Write): Promise<boolean> {
+    const { database } = this.#app
+    if (database.changeAll === undefined || this.#createdAt === undefined || this.#held === undefined) return false
+    const target = sum(kept, wanted)
+    const vfolder = { id: this.#vfolder, createdAt: this.#createdAt }
+    const change = { by: difference(target, this.#held), wanted, changed }
+    const row = database.updateTable('reservations').set(target).where('id', '=', this.#id)
+    return database.changeAll([row.compile(), reserveWithin(database, vfolder, change).compile()])
   }
 
   /** @returns what the row said before; undefined when it was removed: this process was taken for dead */
