@@ -7,6 +7,7 @@ import { hasCapability } from '../../backends/capabilities.ts'
 import { AlreadyExists } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
 import type { Database } from '../storage/database/tables.ts'
+import { transact } from '../storage/database/transact.ts'
 import type { Volume } from '../storage/volumes.ts'
 import type { Job } from '../work/job-queue/job.ts'
 import * as rows from './rows.ts'
@@ -53,10 +54,13 @@ function createCopies(app: FastifyInstance) {
     const { createdAt } = await app.vfolders.get(to.folder)
     const payload = { source: from.folder, from: from.path, to: to.path, createdAt }
     const unlimited = { quota: { bytes: null, files: null }, quotaScope: null, metadata: {} }
-    return db.transaction().execute(async (trx) => {
+    return transact(db, async (trx) => {
       const running = await findJob(from, to, trx)
       if (running !== undefined) return running
-      const job = await app.jobs.enqueue({ kind: 'copy-directory', folder: to.folder, payload }, trx)
+      const job = await app.jobs.enqueue(
+        { kind: 'copy-directory', folder: to.folder, volume: volume.name, payload },
+        trx,
+      )
       await rows.create(trx, { id: job.id, volume, ...unlimited }, 'deleting')
       return job
     })

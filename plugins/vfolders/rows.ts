@@ -1,4 +1,4 @@
-import { type Expression, type Insertable, type Selectable, sql } from 'kysely'
+import { type Expression, type Insertable, type Selectable, type SqlBool, sql } from 'kysely'
 import { difference, isNothing, nothing } from '../../backends/amount.ts'
 import type { Amount } from '../../backends/backend.ts'
 import { invalid, Problem } from '../../lib/problems.ts'
@@ -226,37 +226,25 @@ export async function reserve(
 }
 
 /**
- * Sets room aside where there is enough, also in the scope, and counts what `changed`: a statement that changes nothing
- * where there is not, or when the vfolder is not the one that was created then any more. In the words of SQLite.
+ * Sets room aside where there is enough, and counts what `changed`: a statement that changes nothing where there is not,
+ * or when the vfolder is not the one that was created then any more. In the words of SQLite.
+ * @param within the scope has room for so much more
  */
 export function reserveWithin(
   on: Database,
   { id, createdAt }: Pick<Vfolder, 'id' | 'createdAt'>,
   { by, wanted, changed }: { by: Amount; wanted: Amount; changed: Amount },
+  within: (unit: keyof Amount, growth: number) => Expression<SqlBool>,
 ) {
   let update = changeCounters(on, id, by, changed).where('state', '!=', 'deleting').where('created_at', '=', createdAt)
   for (const unit of ['bytes', 'files'] as const) {
     if (wanted[unit] <= 0) continue
-    const [quota, usage, reserved] = [`quota_${unit}`, `usage_${unit}`, `reserved_${unit}`] as const
-    const grown = sql<number>`max(0, ${sql.ref(usage)} + ${changed[unit]}) + ${sql.ref(reserved)} + ${by[unit]}`
-    const growth = by[unit] + changed[unit]
-    update = update.where((eb) => eb.or([eb(quota, 'is', null), eb(grown, '<=', eb.ref(quota))]))
-    update = update.where((eb) =>
-      eb.not(
-        eb.exists(
-          eb
-            .selectFrom('quota_scopes')
-            .select('scope')
-            .whereRef('scope', '=', 'vfolders.quota_scope')
-            .where('is_defined', '=', 1)
-            .whereRef(
-              sql<number>`quota_scopes.${sql.ref(usage)} + quota_scopes.${sql.ref(reserved)} + ${growth}`,
-              '>',
-              sql.ref<number>(`quota_scopes.${quota}`),
-            ),
-        ),
-      ),
-    )
+    const quota = sql.ref<number>(`quota_${unit}`)
+    const usage = sql<number>`max(0, ${sql.ref(`usage_${unit}`)} + ${changed[unit]})`
+    const reserved = sql<number>`${sql.ref(`reserved_${unit}`)} + ${by[unit]}`
+    update = update
+      .where(sql<SqlBool>`(${quota} is null or ${usage} + ${reserved} <= ${quota})`)
+      .where(within(unit, by[unit] + changed[unit]))
   }
   return update
 }

@@ -63,10 +63,11 @@ function createVfolders(app: FastifyInstance) {
 
   /** Queues a count, unless one is queued. */
   async function recount(id: string): Promise<void> {
-    if ((await rows.find(db, id))?.state !== 'ready') return
+    const vfolder = await rows.find(db, id)
+    if (vfolder?.state !== 'ready') return
     const counts = await app.jobs.listUnended('sync-quotas', id)
     if (counts.some(({ job }) => job.state === 'queued')) return
-    await app.jobs.enqueue({ kind: 'sync-quotas', folder: id, payload: {} })
+    await app.jobs.enqueue({ kind: 'sync-quotas', folder: id, volume: vfolder.volume, payload: {} })
   }
 
   /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */

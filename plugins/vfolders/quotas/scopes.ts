@@ -1,3 +1,4 @@
+import { type Expression, type SqlBool, sql } from 'kysely'
 import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
@@ -81,4 +82,11 @@ export async function findScope(on: Database, scope: string, lock = false): Prom
 
 function notFound(scope: string): Problem {
   return new Problem('quota_scope_not_found', `There is no quota scope ${scope}.`)
+}
+
+/** Whether the scope of a vfolder, if it has one, has room for so much more: a condition of a statement on `vfolders`. */
+export function hasRoomInScope(unit: keyof Amount, growth: number): Expression<SqlBool> {
+  const counted = sql`${sql.ref(`usage_${unit}`)} + ${sql.ref(`reserved_${unit}`)} + ${growth}`
+  return sql<SqlBool>`not exists (select 1 from quota_scopes where scope = vfolders.quota_scope and is_defined = 1
+    and ${counted} > ${sql.ref(`quota_${unit}`)})`
 }

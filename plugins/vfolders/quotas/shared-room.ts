@@ -12,6 +12,7 @@ import { count, giveBack, reserveWithin, vfolderNotFound } from '../rows.ts'
 import { setAside, units } from './limits.ts'
 import type { Reservation } from './reservation.ts'
 import { covers, missing } from './room.ts'
+import { hasRoomInScope } from './scopes.ts'
 
 /** How long the row stays when nobody needs it: the next file mostly comes at once. */
 const idleMilliseconds = 50
@@ -235,7 +236,7 @@ export class SharedRoom {
     const vfolder = { id: this.#vfolder, createdAt: this.#createdAt }
     const change = { by: difference(target, this.#held), wanted, changed }
     const row = database.updateTable('reservations').set(target).where('id', '=', this.#id)
-    return database.changeAll([row.compile(), reserveWithin(database, vfolder, change).compile()])
+    return database.changeAll([row.compile(), reserveWithin(database, vfolder, change, hasRoomInScope).compile()])
   }
 
   /** @returns what the row said before; undefined when it was removed: this process was taken for dead */
