@@ -36,7 +36,7 @@ export class SqliteDriver implements Driver {
   async init(): Promise<void> {}
 
   async acquireConnection(): Promise<DatabaseConnection> {
-    return new SqliteConnection((asker, query) => this.#execute(asker, query))
+    return new SqliteConnection((asker, query) => this.#execute(asker, query, true))
   }
 
   beginTransaction(owner: DatabaseConnection): Promise<void> {
@@ -64,11 +64,11 @@ export class SqliteDriver implements Driver {
     await this.#thread.close()
   }
 
-  /** The same, for transactions whose commits a power cut may take back. It ends with this one. */
+  /** The same, for changes that a power cut may take back. It ends with this one. */
   unflushed(): Driver {
     return {
       init: async () => {},
-      acquireConnection: () => this.acquireConnection(),
+      acquireConnection: async () => new SqliteConnection((asker, query) => this.#execute(asker, query, false)),
       beginTransaction: (owner) => this.#begin(owner, false),
       commitTransaction: () => this.commitTransaction(),
       rollbackTransaction: () => this.rollbackTransaction(),
@@ -94,7 +94,7 @@ export class SqliteDriver implements Driver {
     })
   }
 
-  async #execute<R>(asker: DatabaseConnection, query: CompiledQuery): Promise<QueryResult<R>> {
+  async #execute<R>(asker: DatabaseConnection, query: CompiledQuery, flushes: boolean): Promise<QueryResult<R>> {
     // Within a transaction the database is ours.
     if (this.#transaction?.owner === asker) {
       return this.#within(this.#transaction, () => this.#thread.execute<R>(query))
@@ -102,7 +102,7 @@ export class SqliteDriver implements Driver {
     if (SelectQueryNode.is(query.query)) {
       return this.#patiently(this.#deadline(), () => this.#thread.execute<R>(query, 'reader'))
     }
-    return this.#inLine(() => this.#thread.execute<R>(query, 'writer', true))
+    return this.#inLine(() => this.#thread.execute<R>(query, 'writer', flushes))
   }
 
   /**

@@ -23,6 +23,7 @@ import {
   type UploadRow,
   uploadNotFound,
 } from './rows.ts'
+import { type SmallUpload, storeSmallUpload } from './small.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -96,6 +97,9 @@ function createUploads(app: FastifyInstance) {
     get,
 
     create,
+
+    /** Stores an upload whose bytes are few and all come with its creation. @throws what `create` and `append` throw */
+    storeSmall: (upload: SmallUpload) => storeSmallUpload(app, upload),
 
     concatenate,
 

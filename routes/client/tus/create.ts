@@ -4,6 +4,7 @@ import { rateOf } from '../../../plugins/access/rates.ts'
 import { bytesBody, requestBody } from '../../../plugins/request/openapi-document.ts'
 import { bodyOf } from '../../../plugins/transfer/body.ts'
 import type { Named } from '../../../plugins/vfolders/uploads/rows.ts'
+import { smallBytes } from '../../../plugins/vfolders/write.ts'
 import { problemResponses } from '../../schemas.ts'
 import { guardCreation, permissionOf, TokenQuery } from '../scopes.ts'
 import { announcedLengthOf, uploadLimitOf } from '../upload-limit.ts'
@@ -58,6 +59,13 @@ export default async function routes(app: FastifyInstance): Promise<void> {
         requireMediaType(headers)
         reply.beginTransfer()
       }
+      if (concat.kind === 'whole' && isSmall(size, bytes) && checksum === undefined) {
+        reply.willReadBody()
+        const rate = rateOf(permission)
+        const chunks = request.paced(bodyOf(request.raw, { rate }), rate)
+        const stored = await app.uploads.storeSmall({ ...upload, size, chunks, signal: request.abortSignal })
+        return describeProgress(locate(stored), stored.row).send()
+      }
       const named = await app.uploads.create({ ...upload, kind: concat.kind, size })
       if (bytes === 0 && size !== 0) return describeProgress(locate(named), await app.uploads.get(named)).send()
       const read = (end: AbortSignal) => {
@@ -73,4 +81,9 @@ export default async function routes(app: FastifyInstance): Promise<void> {
       return describeProgress(locate(named), row).send()
     },
   )
+}
+
+/** Whether all bytes come with the creation, and are few. */
+function isSmall(size: number | undefined, bytes: number | undefined): size is number {
+  return size !== undefined && size === bytes && size <= smallBytes
 }
