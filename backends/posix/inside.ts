@@ -151,9 +151,15 @@ function leadsOn(error: unknown, flags: number): boolean {
 function assertInside(fd: number, root: string, names: string[]): void {
   const location = fs.readlinkSync(pathOf(fd))
   if (location === root || location.startsWith(`${root}/`)) return
-  // The vfolder was removed after the open: its directory has moved.
-  if (!fs.existsSync(root)) throw new NotFound(`${names.join('/')} does not exist`)
+  // It, or the vfolder, was removed after the open: what is removed moves away first.
+  if (!fs.existsSync(root) || isRemoved(location, root)) throw new NotFound(`${names.join('/')} does not exist`)
   throw toOutsideFolder(names)
+}
+
+/** Whether it is in one of the places where what is removed waits for it; see `Layout`. */
+function isRemoved(location: string, root: string): boolean {
+  const volume = join(root, toFolders, '..')
+  return ['staging', 'trash'].some((place) => location.startsWith(`${join(volume, place)}/`))
 }
 
 function toOutsideFolder(names: string[]): OutsideFolder {
