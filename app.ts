@@ -45,10 +45,8 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
 /**
  * A transfer may take hours as long as bytes move; a connection that stands still, or never sends its headers, is cut.
  */
-function timeoutsOf({ idleTimeoutSeconds, headersTimeoutSeconds, databaseUrl }: Config) {
+function timeoutsOf({ idleTimeoutSeconds, headersTimeoutSeconds }: Config) {
   return {
-    // Another process may be changing the tables for longer than a plugin may usually take to start.
-    ...(databaseUrl !== undefined && { pluginTimeout: 600_000 }),
     connectionTimeout: idleTimeoutSeconds * 1000,
     keepAliveTimeout: Math.min(idleTimeoutSeconds, 65) * 1000,
     requestTimeout: 0,

@@ -41,14 +41,11 @@ const quickFiles = [
 
 /** The files that `npm test` runs a second time with PostgreSQL: state and concurrency are all that they are about. */
 const databaseFiles = [
-  'faults/crash',
   'faults/same-id',
   'faults/tus-processes',
-  'http/cleanup',
   'http/folders',
   'http/jobs',
   'http/quotas',
-  'http/tus',
   'http/tus-concatenation',
 ].map((name) => `test/${name}.test.ts`)
 

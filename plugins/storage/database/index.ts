@@ -7,8 +7,6 @@ import type { Config } from '../../config.ts'
 import { createClock } from './clock.ts'
 import type { Engine } from './engine.ts'
 import { createLater } from './later.ts'
-import { openPostgres } from './postgres.ts'
-import { parseDatabaseUrl } from './postgres-url.ts'
 import { openSqlite } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
@@ -21,9 +19,14 @@ declare module 'fastify' {
 /** Shorter than those who ask for the health wait, which is often one second. */
 const healthMilliseconds = 500
 
-function openEngine(config: Config, log: FastifyBaseLogger): Engine {
+async function openEngine(config: Config, log: FastifyBaseLogger): Promise<Engine> {
   const { dataDir, databaseUrl } = config
   if (databaseUrl === undefined) return openSqlite(join(dataDir, 'storage-proxy.sqlite'))
+  // Loaded only where it is used: it would take a tenth of the start.
+  const [{ openPostgres }, { parseDatabaseUrl }] = await Promise.all([
+    import('./postgres.ts'),
+    import('./postgres-url.ts'),
+  ])
   return openPostgres({
     variable: databaseUrl.name,
     server: parseDatabaseUrl(databaseUrl),
@@ -108,7 +111,7 @@ async function rejectLate(): Promise<never> {
 
 export default fp(
   async (app) => {
-    const database = createDatabase(openEngine(app.config, app.log), app.log)
+    const database = createDatabase(await openEngine(app.config, app.log), app.log)
     app.addHook('onClose', () => database.close())
     await database.open()
     app.decorate('database', database)
