@@ -1,15 +1,25 @@
+import cluster from 'node:cluster'
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
 import { currentRequestId, withRequestId } from './lib/context.ts'
-import { ConfigError, loadConfig, reasonOf } from './plugins/config.ts'
+import { type Config, ConfigError, loadConfig, reasonOf } from './plugins/config.ts'
 import { createLoggers, type Loggers } from './plugins/request/logging.ts'
+import { obeySupervisor, reportListening, supervisedSignals } from './workers/supervised.ts'
 
 // fsync(2) holds a thread for as long as the disk takes: of libuv's four, four uploads would leave none to read with.
 process.env.UV_THREADPOOL_SIZE ??= '16'
 
-/** Loads the configuration, listens, and closes gracefully on SIGTERM and SIGINT. */
+/** Loads the configuration, and serves or, where there are to be several processes, keeps those that do. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env)
+  if (config.workers === 1 || cluster.isWorker) return serve(config)
+  const { supervise } = await import('./workers/supervisor.ts')
+  process.off('uncaughtException', fail)
+  supervise(config)
+}
+
+/** Listens, and closes gracefully on SIGTERM and SIGINT. */
+async function serve(config: Config): Promise<void> {
   // Loaded only now, so that a wrong variable is reported at once.
   const { buildApp } = await import('./app.ts')
   loggers = createLoggers(config.logLevel)
@@ -28,9 +38,12 @@ async function main(): Promise<void> {
 
   process.off('uncaughtException', fail)
   // An error may come from anywhere, so the ID is given by hand.
-  closeWithGrace({ delay: grace + 5000, logger }, withRequestId(close, currentRequestId()))
+  const options = { delay: grace + 5000, logger, skip: cluster.isWorker ? [...supervisedSignals] : [] }
+  const { close: closeNow } = closeWithGrace(options, withRequestId(close, currentRequestId()))
+  if (cluster.isWorker) obeySupervisor(closeNow, logger)
 
   await app.listenAll()
+  if (cluster.isWorker) reportListening()
 }
 
 /** A sentence for people on stderr, and the same in the log. */

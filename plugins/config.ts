@@ -1,4 +1,5 @@
 import { access, constants } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
 import { type Static, Type } from '@sinclair/typebox'
 import { Ajv, type ErrorObject } from 'ajv'
@@ -16,6 +17,8 @@ declare module 'fastify' {
 
 /** Timers take no more. */
 const maxSeconds = Math.floor(2 ** 31 / 1000)
+/** More than any machine has use for. */
+const mostWorkers = 1024
 
 const Seconds = (value: number, description: string) =>
   Type.Integer({ minimum: 1, maximum: maxSeconds, default: value, description })
@@ -36,6 +39,7 @@ const Environment = Type.Object({
     'that a connection to the database may take, or the wait for a free one',
   ),
   DATABASE_STATEMENT_TIMEOUT_SECONDS: Seconds(30, 'that a statement may take'),
+  WORKERS: Type.String({ default: '1' }),
   BACKEND_PLUGINS: Type.String({ default: '' }),
   CORS_ORIGINS: Type.String({ default: '*' }),
   LOG_LEVEL: Type.String({ enum: levels, default: 'info' }),
@@ -96,6 +100,8 @@ export interface Config {
   /** Set when the manager API listens on an address of its own. */
   managerListener: { host: string; port: number } | undefined
   publicUrl: string | undefined
+  /** Processes on the same addresses. */
+  workers: number
   dataDir: string
   /** Undefined: SQLite in the data directory. */
   databaseUrl: Setting | undefined
@@ -166,6 +172,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     port: values.PORT,
     managerListener: managerListenerOf(values),
     publicUrl: parsePublicUrl(values.PUBLIC_URL),
+    workers: parseWorkers(values.WORKERS),
     dataDir,
     databaseUrl: settingOf(readVariable(env, 'DATABASE_URL')),
     databasePoolSize: values.DATABASE_POOL_SIZE,
@@ -259,6 +266,15 @@ function managerListenerOf(values: Static<typeof Environment>): Config['managerL
     throw new ConfigError('MANAGER_PORT must differ from PORT, unless their hosts are different addresses')
   }
   return { host, port }
+}
+
+function parseWorkers(text: string): number {
+  if (text === 'auto') return availableParallelism()
+  const count = Number(text)
+  if (!/^\d+$/.test(text) || count < 1 || count > mostWorkers) {
+    throw new ConfigError(`WORKERS must be auto, or a whole number from 1 to ${mostWorkers}`)
+  }
+  return count
 }
 
 function parsePublicUrl(text: string | undefined): string | undefined {

@@ -1,6 +1,7 @@
 import fp from 'fastify-plugin'
 import clientErrors from './client-errors.ts'
 import abort from './connection/abort.ts'
+import farewell from './connection/farewell.ts'
 import handlers from './connection/handlers.ts'
 import idle from './connection/idle.ts'
 import errors from './errors.ts'
@@ -17,6 +18,7 @@ import validation from './validation.ts'
 export default fp(
   async (app) => {
     await app.register(requestId)
+    await app.register(farewell)
     await app.register(abort)
     await app.register(idle)
     await app.register(handlers)

@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { type AddressInfo, createServer, type Server } from 'node:net'
 import type { FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { currentContext, enterContext } from '../../lib/context.ts'
 import { ConfigError } from '../config.ts'
 import { routeNotFound } from './errors.ts'
 
@@ -34,6 +35,12 @@ export default fp(
     })
 
     app.decorate('listenAll', async () => {
+      const context = currentContext()
+      // In a worker Fastify logs this when its supervisor answers, which is outside of any context.
+      const listenTextResolver = (address: string) => {
+        if (context !== undefined) enterContext(context)
+        return `Server listening at ${address}`
+      }
       if (managerListener !== undefined) {
         // The HTTP server takes connections from elsewhere too (node:http, event 'connection'), so both addresses have
         // the same routes, limits and timeouts.
@@ -45,7 +52,7 @@ export default fp(
         await once(managerServer, 'listening').catch(refuse('MANAGER_HOST and MANAGER_PORT'))
         app.log.info(`manager API listening at ${urlOf(managerServer.address())}`)
       }
-      await app.listen({ host, port }).catch(refuse('HOST and PORT'))
+      await app.listen({ host, port, listenTextResolver }).catch(refuse('HOST and PORT'))
     })
 
     app.decorate('publicUrl', () => publicUrl ?? urlOf(app.server.address()))

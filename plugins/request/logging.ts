@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type FastifyBaseLogger, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
-import { type Bindings, type ChildLoggerOptions, type DestinationStream, pino } from 'pino'
+import { type Bindings, type ChildLoggerOptions, type DestinationStream, type Logger, pino } from 'pino'
 import { contextLogging, withRequestId } from '../../lib/context.ts'
 import { createLogStream } from './log-stream.ts'
 import { traceIdOf } from './request-id.ts'
@@ -12,20 +12,31 @@ export interface Loggers {
   logController: LogController
 }
 
+const serializers = { req, res, err: pino.stdSerializers.err }
+
 /** JSON lines on stdout; on a terminal, lines for people. */
-export function createLoggers(level: string): Loggers {
-  const options = { level, serializers: { req, res, err: pino.stdSerializers.err } }
+export function openLog(level: string): DestinationStream {
+  if (process.stdout.isTTY) return pino.transport({ target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } })
   const logDropped = withRequestId(
-    (dropped: number) => loggerInstance.warn({ dropped }, 'lines of the log were dropped'),
+    (dropped: number) => logger.warn({ dropped }, 'lines of the log were dropped'),
     randomUUID(),
   )
-  const destination: DestinationStream = process.stdout.isTTY
-    ? pino.transport({ target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } })
-    : createLogStream(process.stdout.fd, logDropped)
+  const stream = createLogStream(process.stdout.fd, logDropped)
+  const logger = createLogger(level, stream)
+  return stream
+}
+
+/** A logger whose lines carry the context that they are logged in. */
+export function createLogger(level: string, destination: DestinationStream): Logger {
+  return pino({ level, serializers, ...contextLogging }, destination)
+}
+
+export function createLoggers(level: string): Loggers {
+  const destination = openLog(level)
   // A child itself, since its children cost less to make than those of a root logger. Options cost as well, even empty
   // ones.
-  const requests = pino(options, destination).child({})
-  const loggerInstance: FastifyBaseLogger = pino({ ...options, ...contextLogging }, destination)
+  const requests = pino({ level, serializers }, destination).child({})
+  const loggerInstance: FastifyBaseLogger = createLogger(level, destination)
   const { child } = loggerInstance
   // Not by Fastify's `childLoggerFactory`: Fastify inspects the logger that it makes, again for each request.
   Object.assign(loggerInstance, {

@@ -31,19 +31,21 @@ async function assertToldOf(t: Test, server: Server): Promise<void> {
 
 const env = { LOG_LEVEL: 'trace' }
 
-t.test('a log that nobody reads', async (t) => {
-  const server = await startServer(t, { env })
-  server.process.stdout?.pause()
-  await fillLog(t, server)
-  server.process.stdout?.resume()
-  await assertToldOf(t, server)
+for (const workers of ['1', '2']) {
+  t.test(`a log of ${workers} processes that nobody reads`, async (t) => {
+    const server = await startServer(t, { env: { ...env, WORKERS: workers } })
+    server.process.stdout?.pause()
+    await fillLog(t, server)
+    server.process.stdout?.resume()
+    await assertToldOf(t, server)
 
-  server.process.stdout?.pause()
-  await fillLog(t, server)
-  const asked = performance.now()
-  t.equal(await server.end(), 0, 'SIGTERM ends it')
-  t.ok(performance.now() - asked < 5000, 'in time')
-})
+    server.process.stdout?.pause()
+    await fillLog(t, server)
+    const asked = performance.now()
+    t.equal(await server.end(), 0, 'SIGTERM ends it')
+    t.ok(performance.now() - asked < 5000, 'in time')
+  })
+}
 
 t.test('a log whose reader is gone', async (t) => {
   const server = await startServer(t, { env })
