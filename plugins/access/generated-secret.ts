@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { randomBytes, randomUUID } from 'node:crypto'
 import { link, rm, writeFile } from 'node:fs/promises'
 import { readSmallFile } from '../../lib/small-file.ts'
 import { ConfigError, reasonOf } from '../config.ts'
@@ -27,7 +27,8 @@ export async function readOrGenerateSecret(variable: string, file: string): Prom
 }
 
 async function generate(file: string): Promise<string> {
-  const draft = `${file}.${process.pid}`
+  // Not the process ID, which processes in several containers may share.
+  const draft = `${file}.${randomUUID()}`
   try {
     await writeFile(draft, `${randomBytes(32).toString('base64url')}\n`, { mode: 0o600, flush: true })
     await link(draft, file)
