@@ -25,11 +25,13 @@ import { s3Upload } from './rows/s3-upload.ts'
 import { tus } from './rows/tus.ts'
 import { usage } from './rows/usage.ts'
 import { usageLoad } from './rows/usage-load.ts'
+import { workers } from './rows/workers.ts'
 
 const rows: Row[] = [
   download1g,
   download4k,
   download4kAiohttp,
+  workers,
   requestId,
   memoryDownloads,
   memoryUpload,
