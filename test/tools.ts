@@ -26,6 +26,7 @@ export const packages = {
   'radosgw-admin': 'ceph-common',
   setpriv: 'util-linux',
   strace: 'strace',
+  'systemd-analyze': 'systemd',
   umount: 'mount',
   unshare: 'util-linux',
   unzip: 'unzip',
