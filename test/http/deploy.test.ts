@@ -98,7 +98,6 @@ t.test('the unit of systemd', needing('systemd-analyze'), async (t) => {
 
 t.test('compose and Kubernetes', async (t) => {
   const known = new Set((await textOf('.env.example')).match(/^[A-Z_]+(?==)/gm))
-  known.add('DATABASE_URL').add('DATABASE_URL_FILE')
   const assertKnown = (names: string[], where: string) =>
     t.same(
       names.filter((name) => !known.has(name)),
