@@ -41,8 +41,7 @@ interface Asked {
  */
 export function timeLimit(seconds: number): Layer {
   const reason = `the storage did nothing for ${seconds} s`
-  // Not a Set: the tables that it outgrows keep what was in them alive until the next full garbage collection, which
-  // costs several times as much as all else that the layers do.
+  // Not a Set: adding to one and removing from it took several times as long as all else that the layers do.
   const asked: Asked[] = []
   const remove = (one: Asked) => {
     if (asked[one.place] !== one) return // It was given up before.

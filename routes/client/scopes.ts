@@ -78,8 +78,8 @@ export function guardCreation(app: FastifyInstance): void {
 export function guardBegunUploads(app: FastifyInstance): void {
   guard<OfUpload>(app, async (request) => {
     const named = { id: request.params.upload, token: request.query.token }
-    // A close waits for handlers, not for hooks. It finds the handler running, since SQLite answers in the same event.
-    const row = await app.uploads.get(named)
+    // A close waits for handlers, not for hooks.
+    const row = await app.countAsHandler(app.uploads.get(named))
     request.upload = { ...named, row }
     setOriginRequestId(request, row.origin_request_id)
   })
