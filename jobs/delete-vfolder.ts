@@ -33,7 +33,10 @@ export default fp(
           let removed = before
           // A vfolder of that ID that is there later is another one.
           await confirm()
-          await app.volumes.get(volume).backend.removeFolder(id, {
+          const { backend, identity } = app.volumes.get(volume)
+          // In another storage there is nothing to remove, which would look like success.
+          await identity.look()
+          await backend.removeFolder(id, {
             signal,
             onProgress(done) {
               removed = { files: before.files + done.files, bytes: before.bytes + done.bytes }

@@ -9,11 +9,14 @@ import { tryOwnership } from './trial.ts'
 
 const Mode = Type.String({ pattern: '^0?[0-7]{3,4}$', description: 'an octal mode, such as "0640"' })
 
+/** The one above means that nothing changes (chown(2)). */
+const id = { minimum: 0, maximum: 2 ** 32 - 2 }
+
 export const posixOptions = Type.Object(
   {
     root: Type.String({ minLength: 1, description: 'an absolute directory; it is created when it does not exist' }),
-    uid: Type.Optional(Type.Integer({ minimum: 0, description: 'owner of what is created; needs CAP_CHOWN' })),
-    gid: Type.Optional(Type.Integer({ minimum: 0, description: 'group of what is created' })),
+    uid: Type.Optional(Type.Integer({ ...id, description: 'owner of what is created; needs CAP_CHOWN' })),
+    gid: Type.Optional(Type.Integer({ ...id, description: 'group of what is created' })),
     fileMode: Type.Optional({ ...Mode, default: '0644' }),
     directoryMode: Type.Optional({ ...Mode, default: '0755' }),
   },

@@ -1,6 +1,6 @@
 import fs from 'node:fs'
 import { join } from 'node:path'
-import { NotFound, OutsideFolder, Unavailable } from '../errors.ts'
+import { AccessDenied, EntryAccessDenied, NotFound, OutsideFolder, Unavailable } from '../errors.ts'
 import { maxPathBytes } from '../path.ts'
 import { errnoOf, translateErrors } from './errno.ts'
 import { close, open } from './files.ts'
@@ -42,7 +42,20 @@ export async function openInside(root: string, names: string[], flags = O_RDONLY
     if (error instanceof NotFound && !fs.existsSync(join(root, toFolders))) {
       throw new Unavailable('the root of the volume is gone', { cause: error })
     }
+    if (error instanceof EntryAccessDenied && !canEnter(root)) {
+      throw new AccessDenied('the storage denies access to the directory of the vfolders', { cause: error })
+    }
     throw error
+  }
+}
+
+/** Whether what is refused is an entry, and not the whole vfolder. */
+function canEnter(root: string): boolean {
+  try {
+    fs.accessSync(root, fs.constants.X_OK)
+    return true
+  } catch {
+    return false
   }
 }
 

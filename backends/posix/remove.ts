@@ -84,7 +84,7 @@ export async function removeFolder(
 ): Promise<void> {
   const root = layout.folder(folder)
   await refuseMounts(root, 'the vfolder')
-  await translateErrorsOf('the directory of the vfolders', async () => {
+  await translateErrorsOf('the directory of the vfolders or the trash', async () => {
     try {
       await rename(root, layout.newTrash(folder))
       await syncDirectory(dirname(root))

@@ -208,6 +208,11 @@ export default fp(
     app.addSchema(ProblemDocument)
     app.setErrorHandler(handleError)
     app.setNotFoundHandler(handleNotFound)
+    // Before its body is looked at: a client with a wrong URL must not be told about something else.
+    app.addHook('preParsing', (request, _reply, payload, done) => {
+      if (request.is404) done(routeNotFound(request))
+      else done(null, payload)
+    })
   },
   { name: 'errors', dependencies: ['request-id', 'connection-abort', 'config'] },
 )

@@ -1,6 +1,7 @@
 import type { IncomingMessage } from 'node:http'
 import { errorCodes, type FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
+import { findDuplicateKey } from '../../lib/duplicate-key.ts'
 import { invalid, Problem } from '../../lib/problems.ts'
 import { isEmpty } from './request-body.ts'
 
@@ -34,7 +35,12 @@ export default fp(
       } catch {
         return done(new Problem('malformed_json', 'The body must be UTF-8.'))
       }
-      parse(request, text, (error, body) => done(error && isJson(text) ? refusedMember() : error, body))
+      parse(request, text, (error, body) => {
+        if (error) return done(isJson(text) ? refusedMember() : error)
+        // The parser takes the last of them, and a proxy in front may have gone by the first.
+        const twice = findDuplicateKey(text)
+        done(twice === undefined ? null : invalid('body', twice, 'must be given once'), body)
+      })
     })
 
     app.addContentTypeParser('*', async (_request: FastifyRequest, payload: IncomingMessage) => {

@@ -2,7 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
 import type { FastifyReply, FastifyRequest, preParsingHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
-import { invalid, invalidHeader, Problem } from '../../lib/problems.ts'
+import { invalidHeader, Problem } from '../../lib/problems.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
@@ -44,7 +44,9 @@ export async function refuseBody({ raw }: FastifyRequest, reply: FastifyReply): 
     reply.willReadBody()
     if (await isEmpty(raw)) return
   }
-  throw invalid('body', '', 'must be absent: this call takes none')
+  throw new Problem('validation_failed', 'The body must be absent: this call takes none.', {
+    members: { field: '', rule: 'must be absent: this call takes none', in: 'body' },
+  })
 }
 
 /** RFC 9112, section 6.3; chunks may turn out to be empty. */

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Backend, Call } from '../../backends/backend.ts'
-import { VolumeUnavailable } from '../../backends/errors.ts'
+import { Unavailable, VolumeUnavailable } from '../../backends/errors.ts'
 import type { Clock } from './database/clock.ts'
 import type { Database } from './database/tables.ts'
 import * as rows from './identity-rows.ts'
@@ -31,6 +31,7 @@ export class VolumeIdentity {
   readonly #name: string
   readonly #backend: Backend
   #isAdmitted: boolean
+  #wasAdmitted = false
   #looking: Promise<void> | undefined
 
   constructor(db: Database & Clock, name: string, backend: Backend) {
@@ -59,6 +60,7 @@ export class VolumeIdentity {
     try {
       await this.#verify(call)
       this.#isAdmitted = true
+      this.#wasAdmitted = true
     } catch (error) {
       // A storage that does not answer may still be the one that it was.
       if (error instanceof VolumeUnavailable) this.#isAdmitted = false
@@ -75,6 +77,9 @@ export class VolumeIdentity {
     } else if (mark === undefined && !known?.isMarked) {
       await this.#useFirst(known, call)
     } else if (mark === undefined) {
+      this.#isAdmitted = false
+      // A storage that was there and is away altogether says so better itself.
+      if (this.#wasAdmitted) await this.#backend.health(call).catch(throwUnavailable)
       throw this.#refuse('it has no identity where this database knows one; it may not be mounted')
     } else if (known === undefined || known.identity === null) {
       throw this.#refuse('it belongs to another database, or to this one before that was lost')
@@ -119,7 +124,7 @@ export class VolumeIdentity {
   /** Lets a copy of the database that is made until now be told from the database. */
   async renew(call: Call): Promise<void> {
     if (!this.#isAdmitted || this.#backend.writeIdentity === undefined) return
-    await this.#verify(call)
+    await this.look()
     const known = await rows.find(this.#db, this.#name)
     if (known?.identity) await this.#mark(known.identity, call)
   }
@@ -161,4 +166,8 @@ export class VolumeIdentity {
     const how = `To accept it on purpose, see POST /volumes/${this.#name}/accept`
     return new VolumeUnavailable(`what is in the place of volume ${this.#name} is not known: ${why}. ${how}.`)
   }
+}
+
+function throwUnavailable(cause: Error): never {
+  throw new Unavailable(cause.message, { cause })
 }

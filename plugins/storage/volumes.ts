@@ -50,6 +50,9 @@ const usualTimeoutSeconds = 120
 /** How long a storage may take to store the mark of a volume: a close waits for it. */
 const renewalMilliseconds = 3000
 
+/** For so long another storage in the place of a volume may go unseen where nobody asks for the health. */
+const lookMilliseconds = 10_000
+
 /** Calls under way on a volume: far more than disks or servers work on at once. */
 const usualMaxCalls = 1000
 
@@ -105,14 +108,14 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
 
 /** Rejects with why the volume cannot be used now: it is another one, or its storage is not well. */
 async function checkHealth({ backend, identity }: Volume, signal: AbortSignal): Promise<void> {
-  // What keeps the storage from being looked at, it tells better itself.
-  if (!identity.isAdmitted) await identity.look().catch(throwRefusal)
+  const failure = await identity.look().then(
+    () => undefined,
+    (error: unknown) => ({ error }),
+  )
+  if (failure?.error instanceof VolumeUnavailable) throw failure.error
+  // What else keeps the storage from being looked at, it tells better itself.
   await backend.health({ signal })
-  await identity.look()
-}
-
-function throwRefusal(error: unknown): void {
-  if (error instanceof VolumeUnavailable) throw error
+  if (failure !== undefined) throw failure.error
 }
 
 interface BackendConfig {
@@ -187,7 +190,10 @@ async function lookAtAll(app: FastifyInstance, volumes: Volume[]): Promise<void>
   await Promise.all(volumes.map(look))
 }
 
-/** Renews the marks of the volumes from time to time, and once more at the end, under a request ID of its own. */
+/**
+ * Renews the marks of the volumes from time to time, and once more at the end, and looks in between whether they are
+ * still there; each time under a request ID of its own.
+ */
 function keepRenewing(app: FastifyInstance, volumes: Volume[]) {
   const renew = async () => {
     for (const { name, identity } of volumes) {
@@ -201,9 +207,16 @@ function keepRenewing(app: FastifyInstance, volumes: Volume[]) {
     running = running.then(withRequestId(renew, randomUUID()))
   }
   const timer = setInterval(tick, app.config.uploadCleanupIntervalSeconds * 1000).unref()
+  const look = () =>
+    lookAtAll(
+      app,
+      volumes.filter(({ identity }) => identity.isAdmitted),
+    )
+  const looking = setInterval(() => withRequestId(look, randomUUID())(), lookMilliseconds).unref()
   return {
     async end() {
       clearInterval(timer)
+      clearInterval(looking)
       tick()
       // A storage that hangs is not waited for.
       await Promise.race([running, sleep(renewalMilliseconds, undefined, { ref: false })])

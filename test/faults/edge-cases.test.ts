@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { linkSync } from 'node:fs'
-import { mkdir, rename, truncate, writeFile } from 'node:fs/promises'
+import { cp, mkdir, rename, truncate, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
@@ -161,9 +161,14 @@ t.test('a client that waits for the service is not cut for standing still', asyn
     await mkdir(join(files.mount, `tree/dir-${directory}`), { recursive: true })
     for (let file = 0; file < 100; file++) await writeFile(join(files.mount, `tree/dir-${directory}/${file}`), 'x')
   }
-  const started = Date.now()
-  t.equal((await files.post('copy', { from: 'tree', to: 'copy' }))[0], 201)
-  t.ok(Date.now() - started > 1000, 'it took longer than the idle timeout')
+  // Until it takes longer than the idle timeout.
+  for (let round = 0, took = 0; took <= 1000; round++) {
+    if (round > 0)
+      await cp(join(files.mount, `copy-${round - 1}`), join(files.mount, `tree/${round}`), { recursive: true })
+    const started = Date.now()
+    t.equal((await files.post('copy', { from: 'tree', to: `copy-${round}` }))[0], 201)
+    took = Date.now() - started
+  }
 })
 
 t.test('the first cleanup after a crash comes with the end of the lease, not with the next interval', async (t) => {

@@ -59,6 +59,19 @@ t.test('entries that the service may not use', needing('setpriv'), async (t) => 
   t.match(await (await fetch(`${server.managerUrl}/readyz`)).json(), { status: 'ready' })
 })
 
+t.test('a volume that the service may not enter', needing('setpriv'), async (t) => {
+  const server = await startServer(t, { through: withoutRoot })
+  const files = await server.files()
+  await files.upload({ 'a.txt': 'a' })
+  const root = join(server.dataDir, 'volumes/default')
+  await chmod(join(root, 'folders'), 0)
+  t.teardown(() => chmod(join(root, 'folders'), 0o755))
+  const refused = { status: 503, code: 'storage_access_denied' }
+  t.match(await ask(server, 'GET', `/folders/${files.folder}/files`), refused)
+  t.match(await ask(server, 'GET', `/folders/${files.folder}/content/a.txt`), refused)
+  t.match(await ask(server, 'POST', '/folders', {}), refused)
+})
+
 t.test(
   'another filesystem inside a vfolder',
   needing('mount', 'nsenter', 'unshare', 'mounts of its own'),

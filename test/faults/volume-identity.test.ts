@@ -95,6 +95,34 @@ t.test('a volume that another one takes the place of while the service runs', as
   t.equal(await read(server), 'as it was')
 })
 
+t.test('another volume in its place is found out though nobody asks for the health', async (t) => {
+  const { dataDir, root, server, folder } = await used(t)
+  await server.end()
+  const other = await used(t)
+  await other.server.end()
+  const env = {
+    VOLUMES: JSON.stringify({ default: { backend: 'posix', root } }),
+    UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
+  }
+  const second = await startServer(t, { dataDir, env })
+  await rename(root, `${root}.real`)
+  await cp(other.root, root, { recursive: true })
+  // It lacks what the service would need, too, which must not be all that is said.
+  await rm(join(root, 'uploads'), { recursive: true })
+  await second.logged(({ msg }) => msg === 'the identity of the volume was not renewed')
+  await assertRefused(t, second, folder, root, /and this database knows/)
+  const { job } = await second.ask('DELETE', `/folders/${folder}`)
+  await rm(root, { recursive: true })
+  await rename(`${root}.real`, root)
+  t.match(await ended(second, job.id), { state: 'succeeded' })
+  t.same(await readdir(join(root, 'trash')), [])
+  await eventually(async () => (await foldersIn(root)).length === 0)
+})
+
+async function foldersIn(root: string): Promise<string[]> {
+  return (await readdir(join(root, 'folders'), { recursive: true })).filter((path) => path.split('/').length === 3)
+}
+
 t.test('a root that is a symlink to another directory by now', async (t) => {
   const { root, start, server, folder } = await used(t)
   await server.end()

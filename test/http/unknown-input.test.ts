@@ -280,3 +280,28 @@ t.test('one rule for parameters of the query', async (t) => {
   }
   t.equal((await server.raw(head('GET', '/livez?'))).status, 200, 'an empty query is none')
 })
+
+t.test('a URL that is none of ours is told before anything about its body', async (t) => {
+  for (const [method, target, type] of [
+    ['PUT', '/upload/x', 'text/plain'],
+    ['POST', '/nowhere', 'application/json'],
+    ['OPTIONS', '/nowhere', 'text/plain'],
+    ['QUERY', '/nowhere', ''],
+  ]) {
+    const fields = `${auth}${type ? `Content-Type: ${type}\r\n` : ''}Content-Length: 2\r\n`
+    const answer = await server.raw(`${head(method!, target!, fields)}hi`)
+    t.match(
+      problemOf(t, answer, `${method} ${target}`),
+      { status: 404, code: 'route_not_found' },
+      `${method} ${target}`,
+    )
+  }
+})
+
+t.test('a member that is given twice', async (t) => {
+  const body = '{"quota":{"bytes":1,"bytes":2}}'
+  const fields = `${auth}Content-Type: application/json\r\nContent-Length: ${body.length}\r\n`
+  const answer = await server.raw(head('POST', '/folders', fields) + body)
+  const expected = { status: 400, code: 'validation_failed', field: 'bytes', rule: 'must be given once' }
+  t.match(problemOf(t, answer, 'quota'), expected)
+})
