@@ -9,6 +9,7 @@ import { handleFrameworkError } from './plugins/request/errors.ts'
 import request from './plugins/request/index.ts'
 import type { Loggers } from './plugins/request/logging.ts'
 import { requestIdOf } from './plugins/request/request-id.ts'
+import { schemaController } from './plugins/request/serialization.ts'
 import storage from './plugins/storage/index.ts'
 import transfer from './plugins/transfer/index.ts'
 import vfolders from './plugins/vfolders/index.ts'
@@ -22,6 +23,7 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
     genReqId: requestIdOf,
     frameworkErrors: handleFrameworkError,
     clientErrorHandler: handleClientError,
+    schemaController,
     return503OnClosing: false,
     // What may take long in the start has a limit of its own, whose message says what it is.
     pluginTimeout: 0,

@@ -40,14 +40,9 @@ const quickFiles = [
 ].map((name) => `test/${name}.test.ts`)
 
 /** The files that `npm test` runs a second time with PostgreSQL: state and concurrency are all that they are about. */
-const databaseFiles = [
-  'faults/same-id',
-  'faults/tus-processes',
-  'http/folders',
-  'http/jobs',
-  'http/quotas',
-  'http/tus-concatenation',
-].map((name) => `test/${name}.test.ts`)
+const databaseFiles = ['faults/same-id', 'faults/tus-processes', 'http/folders', 'http/quotas'].map(
+  (name) => `test/${name}.test.ts`,
+)
 
 const postgresTools: Need[] = ['initdb', 'postgres']
 
