@@ -64,7 +64,8 @@ t.test('files come and go by the same routes', async (t) => {
 
   const files = (operation: string, body: object) => server.ask('POST', `/folders/${folder}/files/${operation}`, body)
   await files('mkdir', { path: 'empty/deep' })
-  await files('copy', { from: 'form', to: 'copied' })
+  const copying = await files('copy', { from: 'form', to: 'copied' })
+  t.match(await ended(server, copying.job.id), { state: 'succeeded' })
   await files('move', { from: 'form', to: 'moved/here' })
   await files('move', { from: 'moved/here/small', to: 'moved/tiny' })
   const { deleted } = await files('delete', { paths: ['copied/small', 'empty/deep'], recursive: true })
