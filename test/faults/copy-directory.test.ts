@@ -180,7 +180,7 @@ for (const backend of ['plain', 'piecemeal', 's3']) {
 
     const [, { job }] = await copy(server, folder, { from: 'tree', to: 'copy' })
     // A job whose process dies five times without a step forward is given up.
-    for (let kill = 0; kill < (backend === 's3' ? 2 : 4); kill++) {
+    for (let kill = 0; kill < (backend === 'plain' ? 3 : 1); kill++) {
       await sleep(Math.random() * 800)
       await server.end('SIGKILL')
       server = await startServer(t, { dataDir, env })
