@@ -39,10 +39,28 @@ const quickFiles = [
   'storage/small-files',
 ].map((name) => `test/${name}.test.ts`)
 
-/** The files that `npm test` runs a second time with PostgreSQL: state and concurrency are all that they are about. */
-const databaseFiles = ['faults/same-id', 'faults/tus-processes', 'http/folders', 'http/quotas'].map(
-  (name) => `test/${name}.test.ts`,
-)
+/** The files that `npm run test:long` runs: most of their time they start, kill or wait for processes. */
+const longFiles = [
+  'faults/copy-directory',
+  'faults/postgres-concurrency',
+  'faults/postgres-outage',
+  'faults/postgres-start',
+  'faults/start',
+  'faults/workers',
+].map((name) => `test/${name}.test.ts`)
+
+/** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */
+const databaseFiles = [
+  'faults/crash',
+  'faults/same-id',
+  'faults/tus-processes',
+  'http/cleanup',
+  'http/folders',
+  'http/jobs',
+  'http/quotas',
+  'http/tus',
+  'http/tus-concatenation',
+].map((name) => `test/${name}.test.ts`)
 
 const postgresTools: Need[] = ['initdb', 'postgres']
 
@@ -77,6 +95,12 @@ function runTap(args: string[], leftOut: string, more: NodeJS.ProcessEnv = {}): 
   return status ?? 1
 }
 
+function filesOf(kind: '--quick' | '--long' | 'usual'): string[] {
+  if (kind === '--quick') return [...globSync('test/unit/*.test.ts'), ...quickFiles]
+  if (kind === '--long') return longFiles
+  return globSync('test/**/*.test.ts').filter((file) => !longFiles.includes(file))
+}
+
 function main(args: string[]): number {
   installMissing(missing(allNeeds).filter(isTool))
   const lacking = missing(allNeeds)
@@ -85,10 +109,9 @@ function main(args: string[]): number {
     process.stderr.write('In CI nothing is left out.\n')
     return 1
   }
-  const quick = args[0] === '--quick'
-  const given = quick ? args.slice(1) : args
-  const named = given.some((arg) => arg.endsWith('.ts'))
-  const files = named ? [] : quick ? [...globSync('test/unit/*.test.ts'), ...quickFiles] : globSync('test/**/*.test.ts')
+  const kind = args[0] === '--quick' || args[0] === '--long' ? args[0] : 'usual'
+  const given = kind === 'usual' ? args : args.slice(1)
+  const files = given.some((arg) => arg.endsWith('.ts')) ? [] : filesOf(kind)
   const needed = (file: string) => needsOf(file).filter((need) => lacking.includes(need))
   const unable = files.filter((file) => needed(file).length > 0)
   const directory = mkdtempSync(join(tmpdir(), 'storage-proxy-tests-'))
@@ -98,11 +121,16 @@ function main(args: string[]): number {
     const able = (file: string) => !unable.includes(file)
     const statuses = [runTap([...given, ...files.filter(able)], leftOut)]
     const hasPostgres = !postgresTools.some((tool) => lacking.includes(tool))
-    if (!named && !quick && hasPostgres && process.env.TEST_DATABASE === undefined) {
+    if (kind === '--long' && hasPostgres && process.env.TEST_DATABASE === undefined) {
       process.stdout.write('# The same with PostgreSQL, where the database matters\n')
       statuses.push(runTap([...given, ...databaseFiles.filter(able)], leftOut, { TEST_DATABASE: 'postgres' }))
     }
     report(readFileSync(leftOut, 'utf8'))
+    if (kind === 'usual' && files.length > 0) {
+      process.stdout.write(
+        `# ${longFiles.length} files, and what is run on PostgreSQL, are left to npm run test:long\n`,
+      )
+    }
     return Math.max(...statuses)
   } finally {
     rmSync(directory, { recursive: true })

@@ -169,5 +169,5 @@ export class VolumeIdentity {
 }
 
 function throwUnavailable(cause: Error): never {
-  throw new Unavailable(cause.message, { cause })
+  throw new Unavailable('the root of the volume is gone', { cause })
 }
