@@ -66,8 +66,7 @@ export async function storeForm(
       over.abort()
       throw error
     } finally {
-      await upload.end()
-      end()
+      await upload.end().finally(end)
     }
   }
 

@@ -25,7 +25,7 @@ async function startVfolders(t: Test) {
   const input = { id: randomUUID(), volume: app.volumes.get('default'), quota: { bytes: null, files: null } }
   const options = { ...input, quotaScope: null, metadata: {} }
   const { vfolder } = await app.vfolders.create(options, new AbortController().signal)
-  return { app, id: vfolder.id }
+  return { app, id: vfolder.id, options }
 }
 
 t.test('a count of a vfolder that vanishes meanwhile', async (t) => {
@@ -52,4 +52,22 @@ t.test('work that ends between the two looks at a vfolder', async (t) => {
   t.match(found, { counted: nothing, exact: true })
   t.same(counts, [], 'it is counted again')
   t.match((await app.vfolders.get(id)).usage, nothing)
+})
+
+t.test('a vfolder has room of its own while an upload into an earlier one of its ID is under way', async (t) => {
+  const { app, id, options } = await startVfolders(t)
+  const one = { bytes: 1, files: 1 }
+  const old = await app.quotas.reserve(id, one, { kind: 'shared' })
+  await beginDeletion(app.database, id)
+  await forget(app.database, id)
+  await app.quotas.forget(app.database, id)
+  await t.rejects(old.confirm(), { code: 'vfolder_not_found' })
+
+  await app.vfolders.create(options, new AbortController().signal)
+  const next = await app.quotas.reserve(id, one, { kind: 'shared' })
+  await next.confirm()
+  await next.settle(one)
+  await next.end()
+  await old.end()
+  t.match((await app.vfolders.get(id)).usage, one)
 })

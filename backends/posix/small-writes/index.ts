@@ -87,7 +87,12 @@ export function createSmallFileWriter(): (
 
 /** A thread that ends leaves its files undone, or stored: the usual way stores them once more. */
 async function travel(thread: Thread<ToThread, FromThread>, asked: Asked[]): Promise<void> {
-  const content = Buffer.concat(asked.map(({ content }) => content))
+  const content = new Uint8Array(asked.reduce((sum, { content }) => sum + content.length, 0))
+  let filled = 0
+  for (const one of asked) {
+    content.set(one.content, filled)
+    filled += one.content.length
+  }
   const { promise, resolve } = Promise.withResolvers<Outcome[]>()
   thread.take({
     message: ({ outcomes }) => {
@@ -96,8 +101,7 @@ async function travel(thread: Thread<ToThread, FromThread>, asked: Asked[]): Pro
     },
     ended: () => resolve([]),
   })
-  const own = content.buffer.slice(content.byteOffset, content.byteOffset + content.length)
-  thread.send({ files: asked.map(({ file }) => file), content: own }, [own])
+  thread.send({ files: asked.map(({ file }) => file), content: content.buffer }, [content.buffer])
   const outcomes = await promise
   for (const [index, { answer }] of asked.entries()) answer(outcomes[index] ?? { kind: 'undone' })
 }

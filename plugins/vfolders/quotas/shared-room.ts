@@ -174,7 +174,7 @@ export class SharedRoom {
     const by = sumOf(changes.map((change) => change.by ?? nothing))
     const freed = sumOf(changes.map((change) => change.freed))
     try {
-      if (this.#lost !== undefined) throw this.#lost.error
+      if (this.#lost !== undefined) throw wants.some(({ isNew }) => isNew) ? new Superseded() : this.#lost.error
       const kept = difference(this.#used, freed)
       await this.#put({ kept, wanted, by, mayReturn: !wants.some(({ isNew }) => isNew) })
     } catch (error) {
