@@ -76,6 +76,11 @@ export class Server {
     return eventually(() => this.lines().find(fits), milliseconds)
   }
 
+  /** Waits until the count that a start begins with has ended, which may find what a test puts into a volume by itself. */
+  async firstCount(): Promise<void> {
+    await this.logged(({ msg, kind }) => msg === 'job succeeded' && kind === 'sync-quotas')
+  }
+
   /** A call as the manager; a body that is an object goes as JSON. */
   async manager(method: string, path: string, body?: object, headers: Record<string, string> = {}): Promise<Response> {
     const json = body !== undefined && !(body instanceof FormData)

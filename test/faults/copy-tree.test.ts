@@ -99,6 +99,7 @@ t.test('a quota holds for what was added since it was counted, too', async (t) =
   const server = await startServer(t)
   const folder = await server.createFolder({ quota: { files: 30 } })
   const mount = await server.mountOf(folder)
+  await server.firstCount()
   fill(join(mount, 'tree'), 20)
   const refused = await server.manager('POST', `/folders/${folder}/files/copy`, { from: 'tree', to: 'first' })
   t.equal(refused.status, 201, 'nobody has counted the tree itself')
