@@ -78,7 +78,8 @@ export class Server {
 
   /** Waits until the count that a start begins with has ended, which may find what a test puts into a volume by itself. */
   async firstCount(): Promise<void> {
-    await this.logged(({ msg, kind }) => msg === 'job succeeded' && kind === 'sync-quotas')
+    const { job_id } = await this.logged(({ kind }) => kind === 'sync-quotas')
+    await this.logged((line) => line.msg === 'job succeeded' && line.job_id === job_id)
   }
 
   /** A call as the manager; a body that is an object goes as JSON. */

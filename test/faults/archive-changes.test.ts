@@ -22,7 +22,7 @@ t.test('a tree that changes while it is packed', async (t) => {
   const lastDirectory = join(mount, 'd-last')
   await mkdir(lastDirectory)
   await writeFile(join(lastDirectory, 'there.txt'), 'there')
-  const content = randomBytes(32 * MiB)
+  const content = randomBytes(16 * MiB)
   const urlOf = async (query: string) => (await server.signArchive(folder)).replace('archive=zip', `archive=${query}`)
   const closed = () => eventually(async () => (await server.openFiles()).length === 0)
 

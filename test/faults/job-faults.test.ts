@@ -9,6 +9,7 @@ import t, { type Test } from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { changeDatabase } from '../database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
+import { Strace } from '../strace.ts'
 import { needing, withOwnMounts, withoutRoot } from '../tools.ts'
 
 const run = promisify(execFile)
@@ -99,7 +100,7 @@ t.test('kill -9 at any instant of a clone and of a deletion', async (t) => {
   await fill(source.mount, 3000)
   const { job, folder } = await clone(server, source.folder)
   const killUntilEnded = async (id: string) => {
-    for (let kill = 0; kill < 4; kill++) {
+    for (let kill = 0; kill < 3; kill++) {
       await sleep(Math.random() * 100)
       await server.end('SIGKILL')
       server = await startServer(t, { dataDir, env })
@@ -175,14 +176,17 @@ t.test('what another clock wrote', async (t) => {
 
 t.test(
   'a deletion that is killed more often than a job may fail goes on as long as it removes something',
+  needing('strace'),
   async (t) => {
     const dataDir = await temporaryDirectory(t)
     let server = await startServer(t, { dataDir, env })
     const files = await server.files()
-    await fill(files.mount, 80_000, 10)
+    await fill(files.mount, 3000, 10)
+    // So slowly that it is killed in the middle.
+    const strace = await Strace.attach(t, server.process, 'inject=unlink,unlinkat:delay_enter=5000')
     const { job } = await server.ask('DELETE', `/folders/${files.folder}`)
     await eventually(async () => (await server.ask('GET', `/jobs/${job.id}`)).progress.filesDone > 0)
-    await server.end('SIGKILL')
+    await Promise.all([server.end('SIGKILL'), strace.detach()])
     await changeDatabase(dataDir, `UPDATE jobs SET failures = 3 WHERE id = '${job.id}'`)
     server = await startServer(t, { dataDir, env })
     const answer = await ended(server, job.id, 120_000)

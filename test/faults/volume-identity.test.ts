@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
-import { changeDatabase, copyDatabase, loseDatabase, onlySqlite, restoreDatabase } from '../database.ts'
+import { changeDatabase, copyDatabase, loseDatabase, onlySqlite, onPostgres, restoreDatabase } from '../database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
 
 async function readiness(server: Server): Promise<Answer> {
@@ -37,22 +37,47 @@ async function assertRefused(t: Test, server: Server, folder: string, root: stri
   t.same(await readdir(root), before, 'nothing was made there')
 }
 
-/** A service that was used: its data, its volume, and a vfolder with a file. */
+/** A service that was used, and has ended: its data, its volume, and a vfolder with a file. */
 async function used(t: Test) {
   const dataDir = await temporaryDirectory(t)
   const root = join(await temporaryDirectory(t), 'root')
   const env = { VOLUMES: JSON.stringify({ default: { backend: 'posix', root } }) }
   const start = () => startServer(t, { dataDir, env })
-  const server = await start()
+  const folder = onPostgres ? await use(await start()) : await copyUsed(dataDir, root)
+  const read = async (server: Server) => (await server.manager('GET', `/folders/${folder}/content/a.txt`)).text()
+  return { dataDir, root, start, folder, read }
+}
+
+async function use(server: Server): Promise<string> {
   const folder = await server.createFolder()
   await server.upload(folder, { 'a.txt': 'as it was' })
-  const read = async (server: Server) => (await server.manager('GET', `/folders/${folder}/content/a.txt`)).text()
-  return { dataDir, root, start, server, folder, read }
+  await server.end()
+  return folder
+}
+
+/** The root of a volume that another service has used. */
+async function otherVolume(t: Test): Promise<string> {
+  const server = await startServer(t)
+  await use(server)
+  return join(server.dataDir, 'volumes/default')
+}
+
+let first: Promise<{ dataDir: string; folder: string }> | undefined
+
+/** Most tests begin with the same: it is made once. */
+async function copyUsed(dataDir: string, root: string): Promise<string> {
+  first ??= (async () => {
+    const server = await startServer(t)
+    return { dataDir: server.dataDir, folder: await use(server) }
+  })()
+  const made = await first
+  await cp(made.dataDir, dataDir, { recursive: true })
+  await rename(join(dataDir, 'volumes/default'), root)
+  return made.folder
 }
 
 t.test('a volume that is not mounted when the service starts', async (t) => {
-  const { root, start, server, folder, read } = await used(t)
-  await server.end()
+  const { root, start, folder, read } = await used(t)
   await rename(root, `${root}.away`)
   await mkdir(root)
   const second = await start()
@@ -70,8 +95,7 @@ t.test('a volume that is not mounted when the service starts', async (t) => {
 })
 
 t.test('a volume whose root is missing when the service starts is not made anew', async (t) => {
-  const { root, start, server, folder, read } = await used(t)
-  await server.end()
+  const { root, start, folder, read } = await used(t)
   await rename(root, `${root}.away`)
   const second = await start()
   t.match(await (await second.manager('GET', `/folders/${folder}/files`)).json(), { code: 'volume_unavailable' })
@@ -82,11 +106,11 @@ t.test('a volume whose root is missing when the service starts is not made anew'
 })
 
 t.test('a volume that another one takes the place of while the service runs', async (t) => {
-  const { root, server, folder, read } = await used(t)
-  const other = await used(t)
-  await other.server.end()
+  const { root, start, folder, read } = await used(t)
+  const server = await start()
+  const other = await otherVolume(t)
   await rename(root, `${root}.away`)
-  await cp(other.root, root, { recursive: true })
+  await cp(other, root, { recursive: true })
   await eventually(async () => (await readiness(server)).status === 503)
   await assertRefused(t, server, folder, root, /it is [0-9a-f-]{36}, and this database knows [0-9a-f-]{36}/)
   await rm(root, { recursive: true })
@@ -96,17 +120,15 @@ t.test('a volume that another one takes the place of while the service runs', as
 })
 
 t.test('another volume in its place is found out though nobody asks for the health', async (t) => {
-  const { dataDir, root, server, folder } = await used(t)
-  await server.end()
-  const other = await used(t)
-  await other.server.end()
+  const { dataDir, root, folder } = await used(t)
+  const other = await otherVolume(t)
   const env = {
     VOLUMES: JSON.stringify({ default: { backend: 'posix', root } }),
     UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
   }
   const second = await startServer(t, { dataDir, env })
   await rename(root, `${root}.real`)
-  await cp(other.root, root, { recursive: true })
+  await cp(other, root, { recursive: true })
   // It lacks what the service would need, too, which must not be all that is said.
   await rm(join(root, 'uploads'), { recursive: true })
   // By a renewal of the mark, or by a look in between.
@@ -126,8 +148,7 @@ async function foldersIn(root: string): Promise<string[]> {
 }
 
 t.test('a root that is a symlink to another directory by now', async (t) => {
-  const { root, start, server, folder } = await used(t)
-  await server.end()
+  const { root, start, folder } = await used(t)
   await rename(root, `${root}.first`)
   await mkdir(`${root}.second`)
   await symlink(`${root}.second`, root)
@@ -140,8 +161,7 @@ t.test('a root that is a symlink to another directory by now', async (t) => {
 })
 
 t.test('a new database beside a full volume', async (t) => {
-  const { dataDir, root, start, server, folder } = await used(t)
-  await server.end()
+  const { dataDir, root, start, folder } = await used(t)
   await loseDatabase(dataDir)
   const second = await start()
   const ready = await readiness(second)
@@ -164,8 +184,7 @@ t.test('a new database beside a full volume', async (t) => {
 })
 
 t.test('a database that was restored from an older copy', async (t) => {
-  const { dataDir, root, start, server, folder } = await used(t)
-  await server.end()
+  const { dataDir, root, start, folder } = await used(t)
   await copyDatabase(dataDir)
   const second = await start()
   await second.createFolder()
@@ -180,8 +199,7 @@ t.test('a database that was restored from an older copy', async (t) => {
 })
 
 t.test('what a restored database does not know is listed, adopted and removed', async (t) => {
-  const { dataDir, start, server, folder } = await used(t)
-  await server.end()
+  const { dataDir, start, folder } = await used(t)
   await copyDatabase(dataDir)
   const second = await start()
   const later = await Promise.all(Array.from({ length: 7 }, () => second.createFolder()))
@@ -237,15 +255,15 @@ t.test('what a restored database does not know is listed, adopted and removed', 
 })
 
 t.test('a database that is deleted under a running service', onlySqlite, async (t) => {
-  const { dataDir, server } = await used(t)
+  const { dataDir, start } = await used(t)
+  const server = await start()
   await loseDatabase(dataDir)
   const ready = await readiness(server)
   t.match(ready, { status: 503, checks: [{ name: 'database', healthy: false, reason: /is gone|another file/ }] })
 })
 
 t.test('a mark that cannot be read', async (t) => {
-  const { root, start, server, folder } = await used(t)
-  await server.end()
+  const { root, start, folder } = await used(t)
   await cp(join(root, 'identity'), join(root, 'identity.kept'))
   await writeFile(join(root, 'identity'), '{"volume": 7')
   const second = await start()
@@ -256,8 +274,7 @@ t.test('a mark that cannot be read', async (t) => {
 })
 
 t.test('a mark that cannot be read is accepted on purpose, too', async (t) => {
-  const { root, start, server, read } = await used(t)
-  await server.end()
+  const { root, start, read } = await used(t)
   await writeFile(join(root, 'identity'), 'nonsense')
   const second = await start()
   t.match(await second.ask('GET', '/volumes/default/identity'), { expected: String, found: null })
