@@ -39,7 +39,7 @@ const quickFiles = [
   'storage/small-files',
 ].map((name) => `test/${name}.test.ts`)
 
-/** The files that `npm run test:long` runs: most of their time they start, kill or wait for processes. */
+/** The files that `npm run test:long` runs: they start and kill processes most of their time, or move gigabytes. */
 const longFiles = [
   'faults/copy-directory',
   'faults/postgres-concurrency',
@@ -47,6 +47,7 @@ const longFiles = [
   'faults/postgres-start',
   'faults/start',
   'faults/workers',
+  'http/archive-large',
 ].map((name) => `test/${name}.test.ts`)
 
 /** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */

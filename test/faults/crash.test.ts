@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { eventually, managerToken, type Server, startServer, temporaryDirectory } from '../server.ts'
 
-const kills = 15
+const kills = 10
 /** Each has an upload under way at each kill. */
 const names = ['a.bin', 'b.bin', 'c.bin', 'd.bin']
 const size = 2 * 1024 * 1024

@@ -64,6 +64,7 @@ t.test('a volume that gets full', needing('mount', 'unshare', 'mounts of its own
   const through = [...withOwnMounts, 'sh', '-c', mount, 'sh']
   const server = await startServer(t, { dataDir, through, env: { VOLUMES: JSON.stringify(volumes) } })
   const source = await server.files()
+  await server.firstCount()
   await fill(source.mount, 100, 128 * 1024)
 
   await t.test('in the middle, since the counters knew of nothing', async (t) => {

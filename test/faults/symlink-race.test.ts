@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { startServer } from '../server.ts'
 
-const rounds = 300
+const rounds = 150
 
 /** Lets another process swap `dir` with a symlink that leads outside, over and over. */
 async function swap(t: Test, mount: string): Promise<ChildProcess> {

@@ -18,7 +18,7 @@ const files = Object.fromEntries(
   }),
 )
 
-async function start(t: { teardown(fn: () => unknown): void }) {
+async function start() {
   const roots = await temporaryDirectory(t)
   const volume = (backend: string, name: string) => ({ backend, root: join(roots, name) })
   const VOLUMES = JSON.stringify({ default: volume('reusing', 'reusing'), local: volume('posix', 'local') })
@@ -37,8 +37,9 @@ async function downloaded(t: { ok(value: boolean, name: string): unknown }, serv
   }
 }
 
+const { server, folder } = await start()
+
 t.test('downloads have the bytes of the file', async (t) => {
-  const { server, folder } = await start(t)
   await downloaded(t, server, folder)
   const [path, bytes] = Object.entries(files)[3]!
   const url = await server.sign(folder, path)
@@ -55,7 +56,6 @@ for (const [archive, query] of [
   ['zip', '&compression=deflate'],
 ] as const) {
   t.test(`a ${archive}${query} has the bytes of each file`, needing('bsdtar'), async (t) => {
-    const { server, folder } = await start(t)
     const directory = await temporaryDirectory(t)
     await writeFile(join(directory, 'archive'), await get((await server.signArchive(folder, [], { archive })) + query))
     await mkdir(join(directory, 'out'))
@@ -67,14 +67,12 @@ for (const [archive, query] of [
 }
 
 t.test('a clone on another volume has the bytes of each file', async (t) => {
-  const { server, folder } = await start(t)
   const clone: Answer = await server.ask('POST', `/folders/${folder}/clone`, { volume: 'local' })
   t.match(await ended(server, clone.job.id), { state: 'succeeded' })
   await downloaded(t, server, clone.folder.id)
 })
 
 t.test('a tus upload, also one of parts', async (t) => {
-  const { server, folder } = await start(t)
   const bytes = patternBytes(1_000_000)
   const send = async (name: string, content: Buffer, more: Record<string, string> = {}) => {
     const upload = await create(await signTus({ server, folder }, name), content.length, more)

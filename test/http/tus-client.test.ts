@@ -92,7 +92,7 @@ t.test('tus-js-client and a server that is killed again and again', { timeout: 2
   const env = { PORT: `${port}`, LEASE_SECONDS: '2', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' }
   let server = await startServer(t, { dataDir, env })
   const files = await server.files()
-  const content = randomBytes(60_000_000)
+  const content = randomBytes(30_000_000)
   for (const [round, chunkSize] of [
     [1, 2_000_000],
     [2, Number.POSITIVE_INFINITY],
@@ -100,13 +100,13 @@ t.test('tus-js-client and a server that is killed again and again', { timeout: 2
   ] as const) {
     let done = false
     // Slow enough to be met by a kill.
-    const endpoint = await signTus({ ...files, server } as Files, `file-${round}`, { bytesPerSecond: 40_000_000 })
+    const endpoint = await signTus({ ...files, server } as Files, `file-${round}`, { bytesPerSecond: 20_000_000 })
     const location = await create(endpoint, content.length)
     const uploading = upload(content, { endpoint, uploadUrl: location, chunkSize }).finally(() => {
       done = true
     })
     let kills = 0
-    while (!done && kills < 4) {
+    while (!done && kills < 3) {
       await sleep(Math.random() * 400)
       if (done) break
       await server.end('SIGKILL')
@@ -117,7 +117,7 @@ t.test('tus-js-client and a server that is killed again and again', { timeout: 2
     t.ok(kills > 0, `killed ${kills} times`)
     t.equal(sha256(await readFile(join(files.mount, `file-${round}`))), sha256(content))
   }
-  t.match(await server.ask('GET', `/folders/${files.folder}`), { usage: { files: 3, bytes: 180_000_000 } })
+  t.match(await server.ask('GET', `/folders/${files.folder}`), { usage: { files: 3, bytes: 90_000_000 } })
   await eventually(async () => (await server.staged()).length === 0)
   await assertNothingLeft(t, server, files.folder)
 })
