@@ -27,6 +27,12 @@ export interface BackendDefinition<Options extends TSchema = TSchema> {
    * limits the time of all its requests to the storage.
    */
   timeoutSeconds?: number
+  /**
+   * Where volumes with these options keep their bytes: names of what contains them, the outermost first, and last of
+   * the place that is theirs alone. Two volumes of one type, of which one is in the place of the other, stop the start
+   * before anything is made. Each name tells its place from all others of the type.
+   */
+  places?(options: Static<Options>): Promise<string[]>
   /** @throws when the storage cannot be used; the service then does not start */
   create(context: CreateContext<Static<Options>>): Promise<Backend>
 }

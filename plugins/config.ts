@@ -112,6 +112,8 @@ export interface Config {
   volumes: Record<string, VolumeConfig>
   /** Where they come from, for messages. */
   volumesVariable: string
+  /** The file that they stand in, if it is one. */
+  volumesFile: string | undefined
   /** Modules that register further backends, in the order in which they are loaded. */
   backendPlugins: string[]
   /** Undefined: one is generated in the data directory. */
@@ -141,6 +143,16 @@ export class ConfigError extends Error {
   constructor(message: string, { cause, file }: { cause?: unknown; file?: string | undefined } = {}) {
     super(message, { cause })
     this.file = file
+  }
+}
+
+/** Names the file that the value stands in, where what `work` finds wrong with it does not name one itself. */
+export async function inFile<T>(file: string | undefined, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work()
+  } catch (error) {
+    if (!(error instanceof ConfigError) || file === undefined || error.file !== undefined) throw error
+    throw new ConfigError(error.message, { cause: error.cause, file })
   }
 }
 
@@ -180,6 +192,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     databaseStatementTimeoutSeconds: values.DATABASE_STATEMENT_TIMEOUT_SECONDS,
     volumes: parseVolumes(volumes, dataDir),
     volumesVariable: volumes.name,
+    volumesFile: volumes.file,
     backendPlugins: values.BACKEND_PLUGINS.split(',')
       .map((module) => module.trim())
       .filter(Boolean),

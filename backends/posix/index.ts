@@ -4,7 +4,7 @@ import fp from 'fastify-plugin'
 import { defineBackend } from '../definition.ts'
 import { createPosixBackend } from './backend.ts'
 import { requireSync } from './flush.ts'
-import { Layout } from './layout.ts'
+import { Layout, placesOf } from './layout.ts'
 import { tryOwnership } from './trial.ts'
 
 const Mode = Type.String({ pattern: '^0?[0-7]{3,4}$', description: 'an octal mode, such as "0640"' })
@@ -27,6 +27,7 @@ export const posixOptions = Type.Object(
 export const posix = defineBackend({
   type: 'posix',
   options: posixOptions,
+  places: ({ root }) => placesOf(root),
   async create({ options: { root, uid, gid, fileMode = '0644', directoryMode = '0755' }, isKnown }) {
     if (process.platform !== 'linux') throw new Error('the posix backend needs Linux: it relies on /proc/self/fd')
     if (!isAbsolute(root)) throw new Error('root must be an absolute directory')

@@ -109,6 +109,22 @@ export class Layout {
   }
 }
 
+/**
+ * The directories that lead to a root, and the root itself, as the kernel tells them apart: whatever symlinks and bind
+ * mounts lead there. What is not there yet has its path below what is.
+ */
+export async function placesOf(root: string): Promise<string[]> {
+  const path = await resolve(root)
+  const above = dirname(path) === path ? [] : await placesOf(dirname(path))
+  try {
+    const { dev, ino } = await stat(path, { bigint: true })
+    return [...above, `${dev}:${ino}`]
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error
+    return [...above, `${above.at(-1)}/${basename(path)}`]
+  }
+}
+
 /** Without symlinks; of a path that is not there, its part that is. */
 async function resolve(path: string): Promise<string> {
   try {

@@ -1,11 +1,13 @@
 import fp from 'fastify-plugin'
 import { defineBackend } from '../definition.ts'
+import { placesOf } from './layout.ts'
 import { s3Options } from './options.ts'
 
 /** Amazon S3 and what speaks its protocol: Ceph, MinIO, Garage and others. The bucket need not answer at the start. */
 export const s3 = defineBackend({
   type: 's3',
   options: s3Options,
+  places: async (options) => placesOf(options),
   // Each command has a limit of its own; and a write may wait for a part's memory, which slow clients hold.
   timeoutSeconds: 0,
   async create({ options, log, idleSeconds }) {

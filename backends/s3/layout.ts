@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { InvalidPath } from '../errors.ts'
 import type { DescribedObject } from './bucket.ts'
+import type { S3Options } from './options.ts'
 
 /** The longest key that S3 takes, in bytes of UTF-8 (Amazon S3 user guide, "Naming Amazon S3 objects"). */
 export const maxKeyBytes = 1024
@@ -81,6 +82,14 @@ export class Keys {
   get probes(): string {
     return `${this.prefix}probes/`
   }
+}
+
+/** The bucket, and each prefix of the volume's prefix that ends in a slash. */
+export function placesOf({ endpoint, bucket, prefix }: Pick<S3Options, 'endpoint' | 'bucket' | 'prefix'>): string[] {
+  const server = endpoint === undefined ? '' : (URL.parse(endpoint)?.href.replace(/\/*$/, '') ?? endpoint)
+  const places = [`${server}/${bucket}/`]
+  for (const name of new Keys(prefix).prefix.split('/').slice(0, -1)) places.push(`${places.at(-1)}${name}/`)
+  return places
 }
 
 /** Whether a key below one of the prefixes was made by this class: others may use the bucket, too. */

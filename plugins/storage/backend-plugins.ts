@@ -4,15 +4,15 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import type { FastifyInstance, FastifyPluginAsync } from 'fastify'
 import fp from 'fastify-plugin'
 import { within } from '../../lib/within.ts'
-import { ConfigError, reasonOf } from '../config.ts'
+import { ConfigError, inFile, reasonOf } from '../config.ts'
 import { startSeconds } from './backends.ts'
 
 /**
  * Gives the plugin that a module has as its default export.
  * @throws {ConfigError}
  */
-async function importPlugin(name: string): Promise<FastifyPluginAsync> {
-  const url = resolveFrom(process.cwd(), name)
+async function importPlugin(name: string, file: string): Promise<FastifyPluginAsync> {
+  const url = pathToFileURL(file).href
   const module: { default?: unknown } = await within(startSeconds, import(url)).catch((error) => {
     throw pluginError(name, 'cannot be loaded', error)
   })
@@ -26,14 +26,14 @@ function isPlugin(value: unknown): value is FastifyPluginAsync {
   return typeof value === 'function'
 }
 
-/** Resolves as an `import` in that directory would; `import.meta.resolve` alone resolves only from this file. */
-function resolveFrom(directory: string, name: string): string {
+/** As an `import` in that directory would; `import.meta.resolve` alone resolves only from this file. */
+function findModule(directory: string, name: string): string {
   const parentURL = pathToFileURL(`${directory}/`).href
   const hooks = registerHooks({ resolve: (specifier, context, next) => next(specifier, { ...context, parentURL }) })
   try {
-    const url = import.meta.resolve(name)
-    if (!existsSync(fileURLToPath(url))) throw new Error(`there is no ${fileURLToPath(url)}`)
-    return url
+    const file = fileURLToPath(import.meta.resolve(name))
+    if (!existsSync(file)) throw new Error(`there is no ${file}`)
+    return file
   } catch (error) {
     throw pluginError(name, 'cannot be found', error)
   } finally {
@@ -41,15 +41,17 @@ function resolveFrom(directory: string, name: string): string {
   }
 }
 
-async function register(app: FastifyInstance, name: string): Promise<string[]> {
-  const plugin = await importPlugin(name)
+async function register(app: FastifyInstance, name: string, file: string): Promise<string[]> {
+  const plugin = await importPlugin(name, file)
   const before = app.backends.types().length
   try {
     await app.register(rejectOnThrow(plugin))
   } catch (error) {
     throw pluginError(name, 'fails', error)
   }
-  return app.backends.types().slice(before)
+  const types = app.backends.types().slice(before)
+  if (types.length === 0) throw pluginError(name, 'registers no backend')
+  return types
 }
 
 /** The same plugin, but its synchronous errors become rejections; Fastify would let them end the process. */
@@ -70,8 +72,8 @@ function pluginError(module: string, what: string, cause?: unknown): ConfigError
 export default fp(
   async (app) => {
     for (const module of app.config.backendPlugins) {
-      const types = await register(app, module)
-      if (types.length === 0) throw pluginError(module, 'registers no backend')
+      const file = findModule(process.cwd(), module)
+      const types = await inFile(file, () => register(app, module, file))
       app.log.info({ module, types }, 'backend plugin loaded')
     }
   },

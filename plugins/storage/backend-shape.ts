@@ -11,6 +11,7 @@ const Definition = Type.Object({
   type: Type.String({ pattern: '^[a-z0-9][a-z0-9._-]{0,62}$' }),
   options: Type.Object({ type: Type.Literal('object'), additionalProperties: Type.Literal(false) }),
   timeoutSeconds: Type.Optional(Type.Integer({ minimum: 0 })),
+  places: Type.Optional(call),
   create: call,
 })
 

@@ -15,11 +15,12 @@ import { timeLimit } from '../../backends/layers/time-limit.ts'
 import { withRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import { within } from '../../lib/within.ts'
-import { type Config, ConfigError, explainRule, type HandOver, reasonOf } from '../config.ts'
+import { type Config, ConfigError, explainRule, type HandOver, inFile, reasonOf, type VolumeConfig } from '../config.ts'
 import { checkBackend } from './backend-shape.ts'
 import { startSeconds } from './backends.ts'
 import { VolumeIdentity } from './identity.ts'
 import { isRemembered } from './identity-rows.ts'
+import { requireSeparatePlaces } from './separate-places.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -63,10 +64,12 @@ export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
 
 async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   const volumes = new Map<string, Volume>()
-  for (const [name, config] of Object.entries(app.config.volumes)) {
-    const { backend: type, handOver, redirect = false, timeoutSeconds, maxCalls, ...options } = config
-    const { backend, identity } = await createBackend(app, name, type, { options, timeoutSeconds, maxCalls }, signal)
-    const place = `${app.config.volumesVariable}/${name}`
+  const configured = Object.entries(app.config.volumes).map(([name, config]) => configure(app, name, config))
+  await requireSeparatePlaces(app.config.volumesVariable, configured)
+  for (const volume of configured) {
+    const { name, place, definition, handOver, redirect } = volume
+    const { type } = definition
+    const { backend, identity } = await createBackend(app, volume, signal)
     if (handOver !== undefined && backend.mount === undefined) {
       throw new ConfigError(`${place}/handOver must be absent: a backend ${type} has no files that others reach`)
     }
@@ -118,21 +121,10 @@ async function checkHealth({ backend, identity }: Volume, signal: AbortSignal): 
   if (failure !== undefined) throw failure.error
 }
 
-interface BackendConfig {
-  /** The options of the backend itself. */
-  options: Record<string, unknown>
-  timeoutSeconds: number | undefined
-  maxCalls: number | undefined
-}
-
-async function createBackend(
-  app: FastifyInstance,
-  volume: string,
-  type: string,
-  { options, timeoutSeconds, maxCalls = usualMaxCalls }: BackendConfig,
-  signal: AbortSignal,
-): Promise<Pick<Volume, 'backend' | 'identity'>> {
-  const place = `${app.config.volumesVariable}/${volume}`
+/** The definition of a volume's backend, and its options as that wants them. @throws {ConfigError} */
+function configure(app: FastifyInstance, name: string, config: VolumeConfig) {
+  const { backend: type, handOver, redirect = false, timeoutSeconds, maxCalls = usualMaxCalls, ...options } = config
+  const place = `${app.config.volumesVariable}/${name}`
   const definition = app.backends.get(type)
   if (definition === undefined) {
     const known = app.backends.types().join(', ')
@@ -140,10 +132,19 @@ async function createBackend(
   }
   const validate = new Ajv({ useDefaults: true, validateSchema: false }).compile(definition.options)
   if (!validate(options)) throw new ConfigError(explainRule(place, validate.errors?.[0]))
+  return { name, place, definition, options, handOver, redirect, timeoutSeconds, maxCalls }
+}
+
+async function createBackend(
+  app: FastifyInstance,
+  { name, place, definition, options, timeoutSeconds, maxCalls }: ReturnType<typeof configure>,
+  signal: AbortSignal,
+): Promise<Pick<Volume, 'backend' | 'identity'>> {
+  const { type } = definition
   try {
-    const log = app.log.child({ volume, backend: type })
+    const log = app.log.child({ volume: name, backend: type })
     const idleSeconds = idleSecondsOf(app.config)
-    const isKnown = await isRemembered(app.database, volume)
+    const isKnown = await isRemembered(app.database, name)
     const creating = Promise.resolve(definition.create({ options, signal, log, idleSeconds, isKnown }))
     const created = await within(startSeconds, creating)
     checkBackend(type, created)
@@ -158,7 +159,7 @@ async function createBackend(
       circuit(log),
       ...(seconds > 0 ? [timeLimit(seconds)] : []),
     ])
-    const identity = new VolumeIdentity(app.database, volume, backend)
+    const identity = new VolumeIdentity(app.database, name, backend)
     return { backend, identity }
   } catch (error) {
     throw new ConfigError(`${place} cannot be used: ${reasonOf(error)}`, { cause: error })
@@ -228,7 +229,7 @@ function keepRenewing(app: FastifyInstance, volumes: Volume[]) {
 export default fp(
   async (app) => {
     const closing = new AbortController()
-    const volumes = await createVolumes(app, closing.signal)
+    const volumes = await inFile(app.config.volumesFile, () => createVolumes(app, closing.signal))
     await lookAtAll(app, volumes.all())
     const renewing = keepRenewing(app, volumes.all())
     app.addHook('onClose', async () => {

@@ -75,6 +75,8 @@ async function check(t: Test, [what, env, sentence, through]: Case): Promise<voi
   t.equal(ends.length, 1, `${what}: one fatal line in the log`)
   t.equal(ends[0]?.msg, stderr.trimEnd(), `${what}: with the sentence`)
   t.equal(lines.at(-1)?.split('"request_id":').length, 2, `${what}: with a request ID`)
+  const [variable] = /^\w+_FILE|^BACKEND_PLUGINS(?= has \/)/.exec(stderr) ?? []
+  if (variable !== undefined) t.equal(ends[0]?.file, env[variable], `${what}: with the file`)
 }
 
 async function checkAll(t: Test, cases: Case[]): Promise<void> {
@@ -101,6 +103,15 @@ t.test('files that variables name', async (t) => {
     ['no JSON', { VOLUMES_FILE: await file('v: posix') }, /^VOLUMES_FILE must be JSON/],
     ['empty', { VOLUMES_FILE: await file('') }, /^VOLUMES_FILE must be JSON/],
     ['a key twice', { VOLUMES_FILE: await file(twice) }, /^VOLUMES_FILE must have each key once, and has root twice/],
+    ['no such backend', { VOLUMES_FILE: await file('{"v":{"backend":"tape"}}') }, /^VOLUMES_FILE\/v\/backend must be/],
+    ['no option', { VOLUMES_FILE: await file(volume({})) }, /^VOLUMES_FILE\/v must have required property 'root'/],
+    ['no root', { VOLUMES_FILE: await file(volume({ root: '/proc' })) }, /^VOLUMES_FILE\/v cannot be used: /],
+    ['no URL', { DATABASE_URL_FILE: await file('postgres://x') }, /^DATABASE_URL_FILE must be postgres:/],
+    [
+      'no server',
+      { DATABASE_URL_FILE: await file('postgres://user@127.0.0.1:1/state') },
+      /^DATABASE_URL_FILE must name a PostgreSQL /,
+    ],
     [
       'a volume twice',
       { VOLUMES: '{"v":{},"\\u0076":{"backend":"posix"}}' },
@@ -187,6 +198,35 @@ t.test('directories', async (t) => {
     )
   }
   await checkAll(t, cases)
+})
+
+t.test('volumes of which one is in the place of the other', async (t) => {
+  const place = newPath()
+  const inside = await linkTo(join(place, 'staging'))
+  const two = (one: object, other: object) => JSON.stringify({ one, other })
+  const posix = (root: string) => ({ backend: 'posix', root })
+  const s3 = (options: object) => ({ backend: 's3', bucket: 'files', endpoint: 'http://127.0.0.1:1', ...options })
+  const sentence = (relation: string) =>
+    new RegExp(`^VOLUMES(_FILE)? must give each volume a place of its own: other ${relation} one$`)
+  const [same, within, around] = ['is in the same place as', 'is inside', 'is around'].map(sentence)
+  await mkdir(join(place, 'staging'), { recursive: true })
+  await checkAll(t, [
+    ['one root', { VOLUMES: two(posix(place), posix(`${place}/`)) }, same!],
+    ['a symlink', { VOLUMES: two(posix(place), posix(await linkTo(place))) }, same!],
+    ['staging', { VOLUMES_FILE: await file(two(posix(place), posix(join(inside, 'other')))) }, within!],
+    ['what is not there yet', { VOLUMES: two(posix(join(place, 'a/b/c')), posix(join(place, 'a/b'))) }, around!],
+    ['one prefix', { VOLUMES: two(s3({ prefix: 'a/b' }), s3({ prefix: '/a/b/' })) }, same!],
+    ['a longer prefix', { VOLUMES: two(s3({ endpoint: 'http://127.0.0.1:1/' }), s3({ prefix: 'a' })) }, within!],
+  ])
+  t.same(await readdir(join(place, 'staging')), [], 'nothing was made')
+  const beside = {
+    a: posix(join(directory, 'beside/a')),
+    ab: posix(join(directory, 'beside/ab')),
+    b: s3({ prefix: 'b' }),
+    bc: s3({ prefix: 'bc' }),
+    c: s3({ bucket: 'others', prefix: 'b' }),
+  }
+  await startServer(t, { env: { VOLUMES: JSON.stringify(beside) } })
 })
 
 t.test('directories, for root', needing('mount', 'unshare', 'mounts of its own'), async (t) => {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
 import { Kysely, sql } from 'kysely'
-import type { Config } from '../../config.ts'
+import { type Config, inFile } from '../../config.ts'
 import { createClock } from './clock.ts'
 import type { Engine } from './engine.ts'
 import { createLater } from './later.ts'
@@ -111,9 +111,11 @@ async function rejectLate(): Promise<never> {
 
 export default fp(
   async (app) => {
-    const database = createDatabase(await openEngine(app.config, app.log), app.log)
+    const file = app.config.databaseUrl?.file
+    const engine = await inFile(file, () => openEngine(app.config, app.log))
+    const database = createDatabase(engine, app.log)
     app.addHook('onClose', () => database.close())
-    await database.open()
+    await inFile(file, () => database.open())
     app.decorate('database', database)
   },
   { name: 'database', dependencies: ['config'] },
