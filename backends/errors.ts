@@ -102,7 +102,12 @@ export class AccessDenied extends BackendError {
 
 /** The storage does not answer now, and may later. */
 export class Unavailable extends BackendError {
-  readonly code = 'storage_unavailable'
+  readonly code: 'storage_unavailable' | 'volume_unavailable' = 'storage_unavailable'
+}
+
+/** What answers in the place of the volume is another storage, or an empty one. */
+export class VolumeUnavailable extends Unavailable {
+  override readonly code = 'volume_unavailable'
 }
 
 /** An `Amount`, less than nothing where there is less than before. */
@@ -133,18 +138,12 @@ export async function afterChange<T>(path: string, change: Change, work: () => P
   }
 }
 
-/** What answers in the place of the volume is another storage, or an empty one. */
-export class VolumeUnavailable extends BackendError {
-  readonly code = 'volume_unavailable'
-}
-
 /** Another writer of the same file does not come to its end, but may later. The storage is well. */
 export class Busy extends BackendError {
   readonly code = 'entry_busy'
 }
 
 export type BackendErrorCode = (
-  | VolumeUnavailable
   | NotFound
   | AlreadyExists
   | PreconditionFailed

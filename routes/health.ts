@@ -7,6 +7,12 @@ const Check = Type.Object({
   name: Type.String({ description: '`database`, or `volume:` and its name', examples: ['database'] }),
   healthy: Type.Boolean(),
   reason: Type.Optional(Type.String({ description: 'why it is not healthy', examples: ['no answer within 3 s'] })),
+  warning: Type.Optional(
+    Type.String({
+      description: 'what it lacks though it is healthy',
+      examples: ['the volume is full: it has 4096 bytes left'],
+    }),
+  ),
 })
 
 const Readiness = Type.Object({

@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { BackendError, Unavailable } from '../errors.ts'
+import { BackendError, Unavailable, VolumeUnavailable } from '../errors.ts'
 import { isList, type Operation } from './call.ts'
 import type { Layer } from './layer.ts'
 
@@ -37,7 +37,7 @@ export function circuit(log: FastifyBaseLogger): Layer {
   }
 
   const noteFailure = (error: unknown) => {
-    if (error instanceof Unavailable) reason = error.message
+    if (error instanceof Unavailable && !(error instanceof VolumeUnavailable)) reason = error.message
     else if (isLate(error)) reason = 'it does not answer in time'
     else {
       // An answer of the storage is a sign of life; an aborted call says nothing.

@@ -133,7 +133,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     async health() {
       for (const place of [layout.folders, layout.staging, layout.uploads, layout.trash]) {
-        await translateErrors(`the volume's directory ${basename(place)}`, () =>
+        await translateErrorsOf(`the volume's directory ${basename(place)}`, () =>
           access(place, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK),
         )
       }

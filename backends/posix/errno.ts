@@ -15,6 +15,7 @@ import {
   NotFound,
   QuotaExceeded,
   Unavailable,
+  VolumeUnavailable,
 } from '../errors.ts'
 
 type Translation = (path: string, cause: Error) => BackendError
@@ -49,10 +50,15 @@ const translations: Record<string, Translation> = {
 
 /** The same errors mean something else where they are not about an entry of a user, but a place of the volume. */
 const translationsOfPlaces: Record<string, Translation> = {
-  ENOENT: (_, cause) => new Unavailable('the root of the volume is gone', { cause }),
-  ENOTDIR: (_, cause) => new Unavailable('the root of the volume is gone', { cause }),
+  ENOENT: (_, cause) => unmounted(cause),
+  ENOTDIR: (_, cause) => unmounted(cause),
   EACCES: (place, cause) => new AccessDenied(`the storage denies access to ${place}`, { cause }),
   EPERM: (place, cause) => new AccessDenied(`the storage does not permit this for ${place}`, { cause }),
+}
+
+/** The directories that every volume has are not there. */
+export function unmounted(cause: Error): VolumeUnavailable {
+  return new VolumeUnavailable('the directories of the volume are gone; it may not be mounted', { cause })
 }
 
 /** What only a mistake of the service leads to. */

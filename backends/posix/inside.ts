@@ -1,8 +1,8 @@
 import fs from 'node:fs'
 import { join } from 'node:path'
-import { AccessDenied, EntryAccessDenied, NotFound, OutsideFolder, Unavailable } from '../errors.ts'
+import { AccessDenied, EntryAccessDenied, NotFound, OutsideFolder } from '../errors.ts'
 import { maxPathBytes } from '../path.ts'
-import { errnoOf, translateErrors } from './errno.ts'
+import { errnoOf, translateErrors, unmounted } from './errno.ts'
 import { close, open } from './files.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
@@ -40,7 +40,7 @@ export async function openInside(root: string, names: string[], flags = O_RDONLY
   } catch (error) {
     // An unmounted volume must not look like one whose files are gone.
     if (error instanceof NotFound && !fs.existsSync(join(root, toFolders))) {
-      throw new Unavailable('the root of the volume is gone', { cause: error })
+      throw unmounted(error)
     }
     if (error instanceof EntryAccessDenied && !canEnter(root)) {
       throw new AccessDenied('the storage denies access to the directory of the vfolders', { cause: error })

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { Backend, Call } from '../../backends/backend.ts'
-import { Unavailable, VolumeUnavailable } from '../../backends/errors.ts'
+import { BackendError, Unavailable, VolumeUnavailable } from '../../backends/errors.ts'
 import type { Clock } from './database/clock.ts'
 import type { Database } from './database/tables.ts'
 import * as rows from './identity-rows.ts'
@@ -31,7 +31,6 @@ export class VolumeIdentity {
   readonly #name: string
   readonly #backend: Backend
   #isAdmitted: boolean
-  #wasAdmitted = false
   #looking: Promise<void> | undefined
 
   constructor(db: Database & Clock, name: string, backend: Backend) {
@@ -60,7 +59,6 @@ export class VolumeIdentity {
     try {
       await this.#verify(call)
       this.#isAdmitted = true
-      this.#wasAdmitted = true
     } catch (error) {
       // A storage that does not answer may still be the one that it was.
       if (error instanceof VolumeUnavailable) this.#isAdmitted = false
@@ -77,9 +75,6 @@ export class VolumeIdentity {
     } else if (mark === undefined && !known?.isMarked) {
       await this.#useFirst(known, call)
     } else if (mark === undefined) {
-      this.#isAdmitted = false
-      // A storage that was there and is away altogether says so better itself.
-      if (this.#wasAdmitted) await this.#backend.health(call).catch(throwUnavailable)
       throw this.#refuse('it has no identity where this database knows one; it may not be mounted')
     } else if (known === undefined || known.identity === null) {
       throw this.#refuse('it belongs to another database, or to this one before that was lost')
@@ -145,7 +140,12 @@ export class VolumeIdentity {
   }
 
   async #readMark(call: Call): Promise<Mark | 'unreadable' | undefined> {
-    const text = await this.#backend.readIdentity?.(call)
+    const text = await this.#backend.readIdentity?.(call).catch(async (error: unknown) => {
+      if (!(error instanceof BackendError) || error instanceof Unavailable) throw error
+      // A storage that is not well at all says so better itself.
+      await this.#backend.health(call)
+      return ''
+    })
     if (text === undefined) return undefined
     try {
       const mark: unknown = JSON.parse(text)
@@ -166,8 +166,4 @@ export class VolumeIdentity {
     const how = `To accept it on purpose, see POST /volumes/${this.#name}/accept`
     return new VolumeUnavailable(`what is in the place of volume ${this.#name} is not known: ${why}. ${how}.`)
   }
-}
-
-function throwUnavailable(cause: Error): never {
-  throw new Unavailable('the root of the volume is gone', { cause })
 }

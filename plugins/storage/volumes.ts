@@ -41,7 +41,10 @@ export interface Volume {
   redirect: boolean
 }
 
-export type Health = { healthy: true } | { healthy: false; reason: string }
+export type Health = { healthy: true; warning?: string } | { healthy: false; reason: string }
+
+/** A volume that has less left counts as full. Reading and deleting go on. */
+const littleBytes = 1024 * 1024
 
 /** A storage that takes longer to report its health counts as unhealthy. */
 const healthTimeoutMilliseconds = 3000
@@ -101,7 +104,8 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
       })
       try {
         await Promise.race([checkHealth(volume, timeout), late])
-        return { healthy: true }
+        const warning = await Promise.race([warningOf(volume, timeout), late])
+        return { healthy: true, ...(warning !== undefined && { warning }) }
       } catch (error) {
         return { healthy: false, reason: error instanceof Error ? error.message : String(error) }
       }
@@ -118,7 +122,15 @@ async function checkHealth({ backend, identity }: Volume, signal: AbortSignal): 
   if (failure?.error instanceof VolumeUnavailable) throw failure.error
   // What else keeps the storage from being looked at, it tells better itself.
   await backend.health({ signal })
-  if (failure !== undefined) throw failure.error
+  // As long as calls are let through to the storage, it is well.
+  if (failure !== undefined && !identity.isAdmitted) throw failure.error
+}
+
+/** What does not keep the volume from being used, but should not go unseen. */
+async function warningOf({ backend }: Volume, signal: AbortSignal): Promise<string | undefined> {
+  const capacity = await backend.capacity?.({ signal }).catch(() => undefined)
+  if (capacity === undefined || capacity.availableBytes >= littleBytes) return undefined
+  return `the volume is full: it has ${capacity.availableBytes} bytes left`
 }
 
 /** The definition of a volume's backend, and its options as that wants them. @throws {ConfigError} */

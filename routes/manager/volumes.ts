@@ -15,6 +15,7 @@ const VolumeBody = Type.Object(
     health: Type.Object({
       healthy: Type.Boolean(),
       reason: Type.Optional(Type.String({ description: 'why it is not healthy' })),
+      warning: Type.Optional(Type.String({ description: 'what it lacks though it is healthy' })),
     }),
   },
   {

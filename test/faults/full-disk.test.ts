@@ -62,8 +62,12 @@ t.test('a volume of 8 MiB', async (t) => {
   await t.test('reading and deleting go on, and so does the rest once there is room', async (t) => {
     const content = await server.manager('GET', `/folders/${files.folder}/content/half.bin`)
     t.equal((await content.arrayBuffer()).byteLength, 4 * megabyte)
-    t.equal((await server.manager('GET', '/readyz')).status, 200)
+    const warning = /^the volume is full: it has \d+ bytes left$/
+    const ready = await server.ask('GET', '/readyz')
+    t.match(ready, { status: 'ready', checks: [{ healthy: true }, { name: 'volume:default', healthy: true, warning }] })
+    t.match(await server.ask('GET', '/volumes/default'), { health: { healthy: true, warning } })
     t.match(await files.post('delete', { paths: ['half.bin'] }), [200, { deleted: ['half.bin'] }])
+    t.same((await server.ask('GET', '/readyz')).checks[1], { name: 'volume:default', healthy: true })
     t.equal((await upload('again.bin', 3 * megabyte)).status, 201)
   })
   t.equal(await server.end(), 0)

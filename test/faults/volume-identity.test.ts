@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { cp, mkdir, readdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdir, readdir, readFile, rename, rm, rmdir, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { changeDatabase, copyDatabase, loseDatabase, onlySqlite, onPostgres, restoreDatabase } from '../database.ts'
@@ -110,6 +110,10 @@ t.test('a volume that another one takes the place of while the service runs', as
   const server = await start()
   const other = await otherVolume(t)
   await rename(root, `${root}.away`)
+  await mkdir(root)
+  const listed = await server.manager('GET', `/folders/${folder}/files`)
+  t.match(await listed.json(), { code: 'volume_unavailable', detail: /may not be mounted/ }, 'before anybody looks')
+  await t.test('nothing', (t) => assertRefused(t, server, folder, root, /may not be mounted/))
   await cp(other, root, { recursive: true })
   await eventually(async () => (await readiness(server)).status === 503)
   await assertRefused(t, server, folder, root, /it is [0-9a-f-]{36}, and this database knows [0-9a-f-]{36}/)
@@ -271,6 +275,16 @@ t.test('a mark that cannot be read', async (t) => {
   await rename(join(root, 'identity.kept'), join(root, 'identity'))
   t.equal((await readiness(second)).status, 200)
   t.match(JSON.parse(await readFile(join(root, 'identity'), 'utf8')), { volume: String, database: String })
+
+  await t.test('from some time on', async (t) => {
+    await rename(join(root, 'identity'), join(root, 'identity.kept'))
+    await mkdir(join(root, 'identity'))
+    t.equal((await readiness(second)).status, 503)
+    await assertRefused(t, second, folder, root, /its identity cannot be read/)
+    await rmdir(join(root, 'identity'))
+    await rename(join(root, 'identity.kept'), join(root, 'identity'))
+    t.equal((await readiness(second)).status, 200)
+  })
 })
 
 t.test('a mark that cannot be read is accepted on purpose, too', async (t) => {
