@@ -2,6 +2,7 @@ import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import type { EntryPath } from '../backends/path.ts'
 import { ProblemDocument } from '../plugins/request/errors.ts'
 import { bytes } from '../plugins/request/openapi-document.ts'
+import { type HeaderName, requestHeaders, responseHeaders } from '../plugins/request/openapi-headers.ts'
 import { pathKeyword } from '../plugins/request/validation.ts'
 import { archiveFormats } from '../plugins/transfer/archives/index.ts'
 
@@ -76,6 +77,24 @@ export function ref<T extends TSchema>(schema: T, options: { description?: strin
 /** What an answer with a file has: bytes of any media type, which nothing serializes. */
 export function fileContent(description: string) {
   return { description, content: { '*/*': { schema: Type.Unsafe<unknown>(bytes) } } }
+}
+
+/** The header fields that a call for a file reads, and those of its answers. */
+export const fileHeaders = {
+  [requestHeaders]: [
+    'Range',
+    'If-Range',
+    'If-Match',
+    'If-None-Match',
+    'If-Modified-Since',
+    'If-Unmodified-Since',
+  ] satisfies HeaderName[],
+  [responseHeaders]: {
+    '2xx': ['ETag', 'Last-Modified', 'Accept-Ranges', 'Content-Range', 'Content-Disposition'],
+    304: ['ETag', 'Last-Modified', 'Accept-Ranges', 'Content-Disposition'],
+    307: ['Location'],
+    '4xx': ['Accept-Ranges', 'Content-Range'],
+  } satisfies Record<string, HeaderName[]>,
 }
 
 export const notModified = Type.Null({ description: 'what the client has is still right' })

@@ -1,6 +1,7 @@
 import type { FastifySchema } from 'fastify'
 import { ProblemDocument, problemMediaType } from './errors.ts'
 import { exampleOf } from './openapi-examples.ts'
+import { AnswerHeaders, parametersOf, requestHeaders, responseHeaders } from './openapi-headers.ts'
 
 /** An extension of a route's schema: OpenAPI's description of a body that the handler reads and no schema validates. */
 export const requestBody = 'x-request-body'
@@ -42,20 +43,22 @@ export function nameWildcard({ schema, url }: { schema: FastifySchema; url: stri
 
 interface Document {
   paths?: unknown
-  components?: { schemas?: unknown }
+  components?: { schemas?: unknown; headers?: object }
 }
 
 /**
- * Adds what @fastify/swagger cannot know from the routes' schemas: which bodies the handlers read themselves, that
- * problems have a media type of their own, that a field with a default is not required, nor a body without any that is, and
- * examples of whole bodies.
+ * Adds what @fastify/swagger cannot know from the routes' schemas: which bodies and headers the handlers read themselves,
+ * the headers of answers, that problems have a media type of their own, that a field with a default is not required, nor a
+ * body without any that is, and examples of whole bodies.
  */
 export function completeDocument<T extends Document>(document: T): T {
   const schemas = isObject(document.components?.schemas) ? document.components.schemas : {}
+  const answered = new AnswerHeaders()
   for (const path of objectsIn(document.paths)) {
     nameHead(path)
-    for (const operation of objectsIn(path)) completeOperation(operation, schemas)
+    for (const operation of objectsIn(path)) completeOperation(operation, schemas, answered)
   }
+  document.components = { ...document.components, headers: answered.components }
   return document
 }
 
@@ -66,7 +69,7 @@ function nameHead(path: Operation): void {
   path.head = { ...head, operationId: `${get.operationId}Headers` }
 }
 
-function completeOperation(operation: Operation, schemas: Record<string, unknown>): void {
+function completeOperation(operation: Operation, schemas: Record<string, unknown>, answered: AnswerHeaders): void {
   for (const parameter of objectsIn(operation.parameters)) {
     if (isObject(parameter.schema) && 'default' in parameter.schema) parameter.required = false
   }
@@ -80,8 +83,15 @@ function completeOperation(operation: Operation, schemas: Record<string, unknown
     const json = isObject(operation.requestBody.content) && operation.requestBody.content['application/json']
     if (isObject(json)) operation.requestBody.required = isNeeded(json.schema)
   }
+  const parameters = Array.isArray(operation.parameters) ? operation.parameters : []
+  operation.parameters = [...parameters, ...parametersOf(operation[requestHeaders])]
+  const named = operation[responseHeaders]
+  delete operation[requestHeaders]
+  delete operation[responseHeaders]
   if (!isObject(operation.responses)) return
-  for (const response of objectsIn(operation.responses)) {
+  for (const [status, response] of Object.entries(operation.responses)) {
+    if (!isObject(response)) continue
+    response.headers = answered.of(named, status)
     if (!isObject(response.content)) continue
     const json = response.content['application/json']
     if (isProblem(json)) response.content = { [problemMediaType]: json }

@@ -7,7 +7,7 @@ import { rateOf } from '../../plugins/access/rates.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import { storageCanAnswer } from '../../plugins/transfer/downloads/redirect.ts'
-import { ArchiveFormat, fileContent, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
+import { ArchiveFormat, fileContent, fileHeaders, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
 import { guardDownloads, permissionOf, signedQuery } from './scopes.ts'
 
 const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')], {
@@ -36,6 +36,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         archive: Type.Optional(ArchiveFormat),
         compression: Type.Optional(compressions),
       }),
+      ...fileHeaders,
       response: {
         304: notModified,
         307: Type.Null({ description: 'where the storage itself gives the file, on a volume that redirects' }),

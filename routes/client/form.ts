@@ -3,6 +3,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { formBody, requestBody } from '../../plugins/request/openapi-document.ts'
+import { requestHeaders } from '../../plugins/request/openapi-headers.ts'
 import { storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
@@ -27,6 +28,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         description: 'The path is the directory that the files go into, each under the `filename` of its part.',
         consumes: ['multipart/form-data'],
         [requestBody]: formBody,
+        [requestHeaders]: ['Expect'],
         params: Type.Object({ folder: Uuid, '*': Path }),
         querystring: TokenQuery,
         response: { 201: Type.Object({ files: Type.Array(StoredFileBody) }), ...problemResponses },

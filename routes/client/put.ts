@@ -8,6 +8,7 @@ import { readExpectedDigests } from '../../lib/digests.ts'
 import { invalidHeader, Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { bytesBody, requestBody } from '../../plugins/request/openapi-document.ts'
+import { requestHeaders, responseHeaders } from '../../plugins/request/openapi-headers.ts'
 import { bodyOf } from '../../plugins/transfer/body.ts'
 import { isModifiedSince, matches, parseDate, parseTags } from '../../plugins/transfer/downloads/conditions.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
@@ -33,9 +34,17 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'putFile',
         summary: 'Upload a file by a signed URL',
         description:
-          'The body, of any media type, becomes the file, whole or not at all; a file of that name is replaced. With ' +
-          '`If-None-Match: *`, `If-Match`, `If-Unmodified-Since`, `Content-Digest`, `Repr-Digest` (sha-256, sha-512) and `Expect: 100-continue`.',
+          'The body, of any media type, becomes the file, whole or not at all; a file of that name is replaced.',
         [requestBody]: bytesBody('*/*', { required: true }),
+        [requestHeaders]: [
+          'If-None-Match',
+          'If-Match',
+          'If-Unmodified-Since',
+          'Content-Digest',
+          'Repr-Digest',
+          'Expect',
+        ],
+        [responseHeaders]: { 200: ['ETag'], 201: ['ETag'] },
         params: Type.Object({ folder: Uuid, '*': Path }),
         querystring: TokenQuery,
         response: { 200: StoredFileBody, 201: StoredFileBody, ...problemResponses },

@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
-import { FolderParams, fileContent, notModified, Path, problemResponses, Uuid } from '../schemas.ts'
+import { FolderParams, fileContent, fileHeaders, notModified, Path, problemResponses, Uuid } from '../schemas.ts'
 
 /** How the manager reads a file by HTTP, and where a host reaches it by a mount. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
@@ -14,6 +14,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       summary: 'Read a file as the manager',
       description: 'With ranges and preconditions, as by a signed URL.',
       params: Type.Object({ id: Uuid, '*': Path }),
+      ...fileHeaders,
       response: {
         '2xx': fileContent('the bytes, or those of the range'),
         304: notModified,

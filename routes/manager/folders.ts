@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { responseHeaders } from '../../plugins/request/openapi-headers.ts'
 import { Job } from '../../plugins/work/job-queue/job.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { FolderParams, Limit, problemResponses, ref, Uuid } from '../schemas.ts'
@@ -27,6 +28,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           },
           { additionalProperties: false },
         ),
+        [responseHeaders]: { 200: ['Location'], 201: ['Location'] },
         response: { 200: ref(Folder), 201: ref(Folder), ...problemResponses },
       },
     },

@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { responseHeaders } from '../../plugins/request/openapi-headers.ts'
 import { Job } from '../../plugins/work/job-queue/job.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { Limit, problemResponses, ref, Uuid } from '../schemas.ts'
@@ -43,6 +44,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adoptOrphan',
         summary: 'Make a vfolder of it again, without limits',
         params: OrphanParams,
+        [responseHeaders]: { 201: ['Location'] },
         response: { 201: Type.Object({ folder: ref(Folder), job: ref(Job) }), ...problemResponses },
       },
     },

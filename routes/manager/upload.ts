@@ -2,6 +2,7 @@ import multipart from '@fastify/multipart'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { formBody, requestBody } from '../../plugins/request/openapi-document.ts'
+import { requestHeaders } from '../../plugins/request/openapi-headers.ts'
 import { storeForm } from '../form/store-form.ts'
 import { Path, problemResponses, Uuid } from '../schemas.ts'
 import { StoredFileBody } from '../stored-file.ts'
@@ -24,6 +25,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           'not at all; when one fails, those that are stored by then stay and are named in the problem as `files`.',
         consumes: ['multipart/form-data'],
         [requestBody]: formBody,
+        [requestHeaders]: ['Expect'],
         querystring: Type.Object({ folder: Uuid, path: Type.Optional(Path) }),
         response: { 201: Type.Object({ files: Type.Array(StoredFileBody) }), ...problemResponses },
       },

@@ -1,6 +1,7 @@
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { type Answer, formOf, managerToken, startServer } from '../server.ts'
 import { signTus } from '../tus.ts'
 
@@ -19,6 +20,17 @@ t.test('the OpenAPI document tells what is sent and answered', async (t) => {
     const operation = document.paths[route]?.[method.toLowerCase()]
     t.ok(operation, `${method} ${route} is there`)
     const request = new Request(url, { method, ...init })
+    request.headers.set(requestIdHeader, 'as-the-document-says')
+    const parameters = operation?.parameters.map((one: Answer) => resolve(document, one)) ?? []
+    const fields = parameters.filter((one: Answer) => one.in === 'header')
+    assertNamed(
+      request.headers,
+      fields.map((one: Answer) => one.name),
+      `${method} ${route} reads`,
+    )
+    for (const { name, required } of fields) {
+      if (required) t.ok(request.headers.has(name), `${method} ${route} needs ${name}`)
+    }
     const sent = request.headers.get('content-type')
     const body = operation?.requestBody
     if (request.body !== null) t.ok(describes(body?.content, sent), `${method} ${route} takes ${sent}`)
@@ -29,11 +41,22 @@ t.test('the OpenAPI document tells what is sent and answered', async (t) => {
     const told = operation?.responses[status] ?? operation?.responses[`${String(status)[0]}XX`]
     const type = response.headers.get('content-type')
     const named = `${method} ${route} is answered ${status} with ${type}`
+    assertNamed(response.headers, Object.keys(told?.headers ?? {}), named)
+    t.equal(response.headers.get(requestIdHeader), 'as-the-document-says')
     if (type === null) t.ok(told, named)
     else t.ok(describes(told?.content, type), named)
     if ((await response.clone().arrayBuffer()).byteLength === 0 && method !== 'HEAD')
       t.notOk(told?.content, `${named}, empty`)
     return response
+  }
+
+  function assertNamed(headers: Headers, names: string[], what: string): void {
+    const known = new Set([...unnamed, ...names.map((name) => name.toLowerCase())])
+    t.same(
+      [...headers.keys()].filter((name) => !known.has(name)),
+      [],
+      `${what} these headers`,
+    )
   }
 
   await t.test('of a file', async () => {
@@ -65,18 +88,19 @@ t.test('the OpenAPI document tells what is sent and answered', async (t) => {
 
   await t.test('of a resumable upload', async () => {
     const [all, one] = ['/upload/tus', '/upload/tus/{upload}']
-    const tus = { 'tus-resumable': '1.0.0', 'upload-length': '3' }
+    const version = { 'tus-resumable': '1.0.0' }
+    const tus = { ...version, 'upload-length': '3' }
     const signed = await signTus(files, 'e.txt')
     await call('POST', all, signed, 201, { headers: tus })
     const begun = await call('POST', all, signed, 201, { headers: { ...chunk, 'upload-length': '3' }, body: 'a' })
     const url = begun.headers.get('location')!
-    await call('HEAD', one, url, 200, { headers: tus })
+    await call('HEAD', one, url, 200, { headers: version })
     await call('PATCH', one, url, 204, { headers: { ...chunk, 'upload-offset': '1' }, body: 'b' })
     const override = (method: string) => ({ ...chunk, 'x-http-method-override': method, 'upload-offset': '2' })
     await call('POST', one, url, 200, { headers: override('HEAD') })
     await call('POST', one, url, 204, { headers: override('PATCH'), body: 'c' })
-    await call('DELETE', one, url, 204, { headers: tus })
-    await call('HEAD', one, url, 404, { headers: tus })
+    await call('DELETE', one, url, 204, { headers: version })
+    await call('HEAD', one, url, 404, { headers: version })
   })
 
   await t.test('of a body that is not needed', async (t) => {
@@ -97,11 +121,17 @@ t.test('the OpenAPI document tells what is sent and answered', async (t) => {
     const root = join(server.dataDir, 'volumes/default')
     await rename(root, `${root}-away`)
     await call('GET', '/readyz', `${server.url}/readyz`, 503)
+    const away = await call('GET', '/folders/{id}', `${server.url}/folders/${folder}`, 200, { headers: asManager })
+    await away.arrayBuffer()
+    const url = `${server.url}/folders/${folder}/files`
+    const { headers } = await call('GET', '/folders/{id}/files', url, 503, { headers: asManager })
+    t.equal(headers.get('retry-after'), '5')
   })
 
   for (const [path, operations] of Object.entries<Answer>(document.paths)) {
     const named = [...path.matchAll(/\{([^}]+)\}/g)].map(([, name]) => name)
-    for (const [method, { parameters = [], ...operation }] of Object.entries<Answer>(operations)) {
+    for (const [method, { parameters: given, ...operation }] of Object.entries<Answer>(operations)) {
+      const parameters = given.map((one: Answer) => resolve(document, one))
       const declared = parameters.filter((one: Answer) => one.in === 'path').map((one: Answer) => one.name)
       t.same(declared, named, `${method} ${path} has its parameters`)
       t.same(
@@ -112,6 +142,28 @@ t.test('the OpenAPI document tells what is sent and answered', async (t) => {
     }
   }
 })
+
+/** What OpenAPI has other places for, and what any answer of HTTP may have. */
+const unnamed = [
+  'accept',
+  'access-control-allow-origin',
+  'access-control-expose-headers',
+  'authorization',
+  'cache-control',
+  'connection',
+  'content-length',
+  'content-type',
+  'date',
+  'keep-alive',
+  'transfer-encoding',
+  'vary',
+  'x-content-type-options',
+]
+
+function resolve(document: Answer, part: Answer): Answer {
+  const path: string[] | undefined = part.$ref?.slice(2).split('/')
+  return path === undefined ? part : path.reduce((found, name) => found[name], document)
+}
 
 function describes(content: object | undefined, type: string | null): boolean {
   return ['*/*', type?.split(';')[0] ?? ''].some((range) => content !== undefined && range in content)

@@ -2,12 +2,14 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import { rateOf } from '../../../plugins/access/rates.ts'
 import { bytesBody, requestBody } from '../../../plugins/request/openapi-document.ts'
+import { requestHeaders, responseHeaders } from '../../../plugins/request/openapi-headers.ts'
 import { bodyOf } from '../../../plugins/transfer/body.ts'
 import type { Named } from '../../../plugins/vfolders/uploads/rows.ts'
 import { smallBytes } from '../../../plugins/vfolders/write.ts'
 import { problemResponses } from '../../schemas.ts'
 import { guardCreation, permissionOf, TokenQuery } from '../scopes.ts'
 import { announcedLengthOf, uploadLimitOf } from '../upload-limit.ts'
+import { beginHeaders, progressHeaders, tusAnswers } from './document.ts'
 import { checksumOf, concatOf, lengthOf, metadataOf, requireMediaType, uploadMediaType } from './headers.ts'
 import { describeProgress } from './upload.ts'
 
@@ -31,6 +33,8 @@ export default async function routes(app: FastifyInstance): Promise<void> {
         summary: 'Begin a resumable upload (tus 1.0.0) by a signed URL',
         description: 'Its destination is the path that was signed. `Location` is its own URL, with a token of its own.',
         [requestBody]: bytesBody(uploadMediaType, { required: false }),
+        [requestHeaders]: beginHeaders,
+        [responseHeaders]: tusAnswers({ 201: ['Location', ...progressHeaders] }),
         querystring: TokenQuery,
         response: { 201: Type.Null(), ...problemResponses },
       },

@@ -1,6 +1,8 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
+import { responseHeaders } from '../../../plugins/request/openapi-headers.ts'
 import { problemResponses, Uuid } from '../../schemas.ts'
+import { discoveryHeaders } from './document.ts'
 
 /** For the OpenAPI document: the answer itself comes from `cors`, and its headers from the whole scope. */
 export default async function routes(app: FastifyInstance): Promise<void> {
@@ -8,6 +10,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
     tags: ['client'],
     summary: 'What of tus is supported',
     security: [],
+    [responseHeaders]: discoveryHeaders,
     response: { 204: Type.Null(), ...problemResponses },
   }
   const params = Type.Object({ upload: Uuid })

@@ -2,9 +2,11 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { Problem } from '../../../lib/problems.ts'
 import { bytesBody, requestBody } from '../../../plugins/request/openapi-document.ts'
+import { type HeaderName, requestHeaders, responseHeaders } from '../../../plugins/request/openapi-headers.ts'
 import { refuseBody } from '../../../plugins/request/request-body.ts'
 import { problemResponses } from '../../schemas.ts'
 import { guardBegunUploads } from '../scopes.ts'
+import { appendHeaders, describedHeaders, progressHeaders, tusAnswers } from './document.ts'
 import { uploadMediaType } from './headers.ts'
 import { head, patch, terminate, uploadConfig, uploadSchema, uploadUrl } from './upload.ts'
 
@@ -28,6 +30,8 @@ export default async function routes(app: FastifyInstance): Promise<void> {
     summary: 'The same, named by X-HTTP-Method-Override',
     description: 'HEAD, PATCH or DELETE',
     [requestBody]: bytesBody(uploadMediaType, { required: false }),
+    [requestHeaders]: ['X-HTTP-Method-Override', ...appendHeaders] satisfies HeaderName[],
+    [responseHeaders]: tusAnswers({ 200: describedHeaders, 204: progressHeaders }),
     response: {
       200: Type.Null({ description: 'to a HEAD' }),
       204: Type.Null({ description: 'to a PATCH or DELETE' }),

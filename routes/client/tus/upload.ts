@@ -1,11 +1,13 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { bytesBody, requestBody } from '../../../plugins/request/openapi-document.ts'
+import { type HeaderName, requestHeaders, responseHeaders } from '../../../plugins/request/openapi-headers.ts'
 import { bodyOf } from '../../../plugins/transfer/body.ts'
 import { rateOfUpload, type UploadRow } from '../../../plugins/vfolders/uploads/rows.ts'
 import { problemResponses, Uuid } from '../../schemas.ts'
 import { guardBegunUploads, TokenQuery, uploadOf } from '../scopes.ts'
 import { announcedLengthOf } from '../upload-limit.ts'
+import { appendHeaders, describedHeaders, progressHeaders, tusAnswers } from './document.ts'
 import { checksumOf, declaredLengthOf, offsetOf, requireMediaType, uploadMediaType } from './headers.ts'
 
 export const uploadUrl = '/tus/:upload'
@@ -19,10 +21,12 @@ export const uploadSchema = {
 export default async function routes(app: FastifyInstance): Promise<void> {
   guardBegunUploads(app)
 
-  const schema = (operationId: string, summary: string, status: number) => ({
+  const schema = (operationId: string, summary: string, status: number, answered: HeaderName[]) => ({
     ...uploadSchema,
     operationId,
     summary,
+    [requestHeaders]: ['Tus-Resumable'] satisfies HeaderName[],
+    [responseHeaders]: tusAnswers({ [status]: answered }),
     response: { [status]: Type.Null(), ...problemResponses },
   })
 
@@ -30,15 +34,16 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   app.route({
     method: ['HEAD'],
     url: uploadUrl,
-    schema: schema('getTusOffset', 'Where a resumable upload goes on', 200),
+    schema: schema('getTusOffset', 'Where a resumable upload goes on', 200, describedHeaders),
     handler: head,
   })
   const patched = {
-    ...schema('appendToTusUpload', 'Go on with a resumable upload', 204),
+    ...schema('appendToTusUpload', 'Go on with a resumable upload', 204, progressHeaders),
+    [requestHeaders]: appendHeaders,
     [requestBody]: bytesBody(uploadMediaType, { required: true }),
   }
   app.patch(uploadUrl, { config: uploadConfig, schema: patched }, patch)
-  app.delete(uploadUrl, { schema: schema('endTusUpload', 'End a resumable upload', 204) }, terminate)
+  app.delete(uploadUrl, { schema: schema('endTusUpload', 'End a resumable upload', 204, []) }, terminate)
 }
 
 export async function head(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
