@@ -12,6 +12,9 @@ declare module 'fastify' {
   }
 }
 
+/** RFC 9110, section 11.4. */
+const credentials = /^bearer +([^ ]+)$/i
+
 /** Digests have the same length whatever was sent, which `timingSafeEqual` needs. */
 function digest(token: string): Buffer {
   return createHash('sha256').update(token).digest()
@@ -22,8 +25,8 @@ function createManagerAuth(tokens: string[]) {
   const headers = { 'www-authenticate': 'Bearer' }
 
   return async (request: FastifyRequest): Promise<void> => {
-    const [scheme, token, ...rest] = (request.headers.authorization ?? '').split(' ')
-    if (scheme?.toLowerCase() !== 'bearer' || token === undefined || rest.length > 0) {
+    const token = credentials.exec(request.headers.authorization ?? '')?.[1]
+    if (token === undefined) {
       throw new Problem('token_required', 'The manager API needs "Authorization: Bearer TOKEN".', { headers })
     }
     const given = digest(token)

@@ -74,7 +74,10 @@ interface ClientError extends Error {
 }
 
 function refuse(app: FastifyInstance, error: ClientError, socket: Socket, broken: FastifyReply | undefined): void {
-  const problem = toClientProblem(error.code ?? '', broken === undefined ? 'head' : 'body', !hasServed(socket))
+  const problem =
+    broken === undefined && isLongUrl(error)
+      ? new Problem('url_too_long', `The URL is ${limit}.`)
+      : toClientProblem(error.code ?? '', broken === undefined ? 'head' : 'body', !hasServed(socket))
   const id = broken?.request.id ?? randomUUID()
   const log = broken?.request.log ?? app.log
   afterAnswers(socket, broken, () => {
@@ -91,12 +94,22 @@ function refuse(app: FastifyInstance, error: ClientError, socket: Socket, broken
   })
 }
 
+/** Whether the URL alone is too long, as far as it came with the beginning of its request. */
+function isLongUrl({ code, rawPacket }: ClientError): boolean {
+  if (code !== 'HPE_HEADER_OVERFLOW') return false
+  const url = /^[A-Z-]+ ([^ \r\n]*)/.exec(textOf(rawPacket))?.[1] ?? ''
+  return url.length > maxHeaderSize
+}
+
+function textOf(packet: unknown): string {
+  return packet instanceof Uint8Array ? new TextDecoder('latin1').decode(packet) : ''
+}
+
 /** For pages too, also where the URL is not known. An origin is taken from the packet only if it is one of ours. */
 function originHeadersOf(app: FastifyInstance, { rawPacket }: ClientError, broken: FastifyReply | undefined) {
   if (broken !== undefined && !isForPages(broken.request.url)) return {}
   if (broken !== undefined) return headersForPages(app.config, broken.request.headers.origin)
-  const packet = rawPacket instanceof Uint8Array ? new TextDecoder('latin1').decode(rawPacket) : ''
-  return headersForPages(app.config, /^origin:[ \t]*(\S+)/im.exec(packet)?.[1])
+  return headersForPages(app.config, /^origin:[ \t]*(\S+)/im.exec(textOf(rawPacket))?.[1])
 }
 
 /** Without a listener Node would close the connection of a CONNECT without an answer. */

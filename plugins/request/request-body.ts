@@ -101,10 +101,13 @@ export default fp(
     // Node itself would answer without a request ID.
     app.server.on('checkExpectation', (request, response) => app.server.emit('request', request, response))
 
-    app.addHook('onRequest', ({ raw }, _reply, done) => {
+    app.addHook('onRequest', (request, reply, done) => {
+      const { raw } = request
       if (isUnknown(raw)) done(new Problem('expectation_failed', 'Expect may only be 100-continue.'))
       else if (isEncoded(raw))
         done(new Problem('transfer_coding_unsupported', 'Transfer-Encoding may only be chunked.'))
+      // It is answered before a route is asked (`cors.ts`, `methods.ts`).
+      else if (request.method === 'OPTIONS' && !request.is404) refuseBody(request, reply).then(() => done(), done)
       else done()
     })
 

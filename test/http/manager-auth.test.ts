@@ -62,7 +62,7 @@ t.test('who has no manager token', async (t) => {
   })
 
   t.equal((await fetch(`${server.url}/folders?token=${managerToken}`)).status, 401, 'a token in the URL is none')
-  for (const scheme of ['Bearer', 'bearer', 'BEARER']) {
+  for (const scheme of ['Bearer', 'bearer', 'BEARER', 'Bearer  ']) {
     const headers = { authorization: `${scheme} ${managerToken}` }
     t.equal((await fetch(`${server.url}/folders`, { headers })).status, 200, `the scheme is ${scheme}`)
   }

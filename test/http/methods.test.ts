@@ -60,6 +60,19 @@ t.test('a path with another method', async (t) => {
     t.equal((await server.raw(head('PUT', '/folders', waiting))).status, 405)
   })
 
+  await t.test('an OPTIONS takes none', async (t) => {
+    const bodies = ['Content-Length: 1\r\n\r\nx', 'Transfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n']
+    const targets = ['/folders', '/livez', '/upload/tus', `/download/${folder}/a.txt`]
+    for (const target of targets) {
+      for (const body of bodies) {
+        const { status, body: answer } = await server.raw(head('OPTIONS', target, auth + body))
+        t.match([status, JSON.parse(answer)], [400, { code: 'validation_failed', in: 'body' }], target)
+      }
+      const nothing = `${auth}Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n`
+      t.equal((await server.raw(head('OPTIONS', target, nothing))).status, 204, target)
+    }
+  })
+
   await t.test('what no route has stays 404', async (t) => {
     for (const target of [
       '/',

@@ -189,11 +189,16 @@ t.test('the request ID follows the work', async (t) => {
   await t.test('what is no HTTP request gets an answer and a line with an ID', async (t) => {
     const details: Record<string, RegExp> = {
       400: /not a request that HTTP\/1.1 allows/,
+      414: /URL is over the limit of 16384 bytes/,
       431: /over the limit of 16384 bytes/,
     }
     const broken = {
       400: ['NONSENSE\r\n\r\n', 'GET / HTTP/1.1\r\nHost: x\r\nX-Backend-Request-ID: a\x01b\r\n\r\n'],
-      431: [`GET / HTTP/1.1\r\nHost: x\r\nX-Large: ${'a'.repeat(20_000)}\r\n\r\n`],
+      414: [`GET /${'a'.repeat(20_000)} HTTP/1.1\r\nHost: x\r\n\r\n`],
+      431: [
+        `GET / HTTP/1.1\r\nHost: x\r\nX-Large: ${'a'.repeat(20_000)}\r\n\r\n`,
+        `GET /${'a'.repeat(10_000)} HTTP/1.1\r\nHost: x\r\nX-Large: ${'a'.repeat(10_000)}\r\n\r\n`,
+      ],
     }
     for (const [status, requests] of Object.entries(broken)) {
       for (const bytes of requests) {

@@ -62,7 +62,7 @@ export type Tags = '*' | string[]
 /** `entity-tag` of RFC 9110, section 8.8.3, and what separates two of them; a list may have empty elements (5.6.1.2). */
 const tagInList = /(?:[ \t]*,)*[ \t]*((?:W\/)?"[\x21\x23-\x7e\x80-\xff]*")[ \t]*(?=,|$)/y
 
-/** Undefined for what is neither `*` nor a list of tags. */
+/** Undefined for what is neither `*` nor a list of tags; `*` is no element of a list (RFC 9110, section 13.1.2). */
 export function parseTags(header: string): Tags | undefined {
   if (header.trim() === '*') return '*'
   const tags: string[] = []
