@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { chmod, open, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, copyFile, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { type Answer, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
@@ -27,7 +27,9 @@ async function assertUnavailable(t: Test, server: Server, reason: RegExp): Promi
   const problem: Answer = await response.json()
   t.match([response.status, problem], [503, { code: 'database_unavailable', detail: reason }])
   t.match(response.headers.get('retry-after'), /^[1-9]\d*$/)
-  const line = await server.logged(({ code, level }) => code === 'database_unavailable' && level === 50)
+  const line = await server.logged(
+    ({ code, level, err }) => code === 'database_unavailable' && level === 50 && reason.test(JSON.stringify(err)),
+  )
   t.match(line, { err: { message: reason, errcode: Number } })
   t.match(await readiness(server), {
     status: 503,
@@ -113,6 +115,56 @@ t.test('a page of the database that is overwritten', async (t) => {
   await file.write(before, 0, before.length, from)
   await eventually(async () => (await readiness(server)).status === 200)
   t.equal((await list()).status, 200)
+})
+
+t.test('a file of the database that is not there any more, or not any more what it was', async (t) => {
+  const server = await startServer(t, { env: { LEASE_SECONDS: '3600' } })
+  const { folder } = await server.files()
+  const signed = await server.sign(folder, 'small', { operation: 'upload' })
+  const put = async () => {
+    const response = await fetch(signed, { method: 'PUT', body: 'x' })
+    return [response.status, await response.json()]
+  }
+  t.match(await put(), [201])
+  const path = join(server.dataDir, 'storage-proxy.sqlite')
+  const kept = join(server.dataDir, 'kept')
+  const overwrite = async (bytes: Uint8Array) => {
+    const file = await open(path, 'r+')
+    await file.write(bytes, 0, bytes.length, 0)
+    await file.close()
+  }
+  const faults: [what: string, reason: RegExp, begin: () => Promise<unknown>, end: () => Promise<unknown>][] = [
+    ['removed', /is gone/, () => rename(path, kept), () => rename(kept, path)],
+    [
+      'replaced',
+      /another file/,
+      async () => {
+        await rename(path, kept)
+        await copyFile(kept, path)
+      },
+      () => rename(kept, path),
+    ],
+    ['its log removed', /is gone/, () => rename(`${path}-wal`, kept), () => rename(kept, `${path}-wal`)],
+    [
+      'overwritten',
+      /was overwritten/,
+      async () => {
+        await copyFile(path, kept)
+        await overwrite(Buffer.alloc(8192, 'garbage'))
+      },
+      async () => overwrite((await readFile(kept)).subarray(0, 8192)),
+    ],
+  ]
+  for (const [what, reason, begin, end] of faults) {
+    await t.test(what, async (t) => {
+      await begin()
+      t.match(await put(), [503, { code: 'database_unavailable', detail: reason }], 'nothing is acknowledged')
+      await assertUnavailable(t, server, reason)
+      await end()
+      await assertWell(t, server)
+      t.match((await put())[0], /20[01]/)
+    })
+  }
 })
 
 t.test('a database that cannot be used stops the start, and is named', async (t) => {

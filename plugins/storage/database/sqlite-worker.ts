@@ -1,5 +1,6 @@
 import { DatabaseSync, type StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
+import { OpenFiles } from './sqlite-files.ts'
 import type { Connection, FromThread, Statement, ToThread } from './sqlite-messages.ts'
 
 const { file, openingMilliseconds }: { file: string; openingMilliseconds: number } = workerData
@@ -11,6 +12,7 @@ interface Open {
 }
 
 const connections = new Map<Connection, Open>()
+let files: OpenFiles | undefined
 
 parentPort?.on('message', (question: ToThread | 'close') => {
   if (question === 'close') close()
@@ -22,7 +24,7 @@ function answer(question: ToThread): FromThread {
     if (question.kind === 'all') return { kind: 'changed', rows: changeAll(question.statements) ? 1 : 0 }
     const { connection, flushes, ...statement } = question
     const open = connections.get(connection) ?? connect(connection)
-    if (flushes !== undefined) setFlushes(open, flushes)
+    if (flushes !== undefined) prepareChange(open, flushes)
     return execute(open, statement)
   } catch (error) {
     if (!(error instanceof Error)) throw error
@@ -39,7 +41,7 @@ function execute(open: Open, { sql, parameters }: Statement): FromThread {
 
 function changeAll(statements: Statement[]): boolean {
   const open = connections.get('writer') ?? connect('writer')
-  setFlushes(open, false)
+  prepareChange(open, false)
   const end = (sql: string) => execute(open, { sql, parameters: [] })
   end('begin immediate')
   try {
@@ -65,6 +67,12 @@ function prepare({ database, prepared }: Open, sql: string) {
   return one
 }
 
+/** Before a transaction: what it commits must be in the file that others find. */
+function prepareChange(open: Open, flushes: boolean): void {
+  files?.requireUntouched()
+  setFlushes(open, flushes)
+}
+
 /** In WAL mode only FULL makes a commit survive a power cut (sqlite.org/pragma.html#pragma_synchronous). */
 function setFlushes(open: Open, flushes: boolean): void {
   if (open.flushes === flushes) return
@@ -87,6 +95,7 @@ function connect(connection: Connection): Open {
   }
   const open = { database, prepared: new Map(), flushes: undefined }
   connections.set(connection, open)
+  files ??= new OpenFiles(file)
   return open
 }
 

@@ -30,7 +30,6 @@ export function openSqlite(file: string): Engine {
     new SqliteThread({ file, openingMilliseconds: lockMilliseconds, onFailure }),
     lockMilliseconds,
   )
-  let isStillThere = () => {}
 
   return {
     dialect: createDialect(driver),
@@ -41,13 +40,9 @@ export function openSqlite(file: string): Engine {
     clock: undefined,
     async migrate(db) {
       await migrate(db, `DATA_DIR: the database ${file}`).catch((error) => refuseToStart(file, error))
-      isStillThere = watchFile(file)
     },
     listTables: async (db) => (await db.introspection.getTables()).map(({ name }) => name),
-    async check(db) {
-      isStillThere()
-      await outage.requireOver(db)
-    },
+    check: (db) => outage.requireOver(db),
   }
 }
 
@@ -82,17 +77,5 @@ class TransactionalAdapter extends SqliteAdapter {
 class LocklessCompiler extends SqliteQueryCompiler {
   protected override visitSelectModifier(node: SelectModifierNode): void {
     if (node.modifier === 'Distinct') super.visitSelectModifier(node)
-  }
-}
-
-/** Gives a check that throws when the file was removed, or replaced: what is written then goes with the process. */
-function watchFile(file: string): () => void {
-  const opened = statSync(file)
-  return () => {
-    const found = statSync(file, { throwIfNoEntry: false })
-    if (found === undefined) throw new Error(`the file of the database is gone; what is written now will be lost`)
-    if (found.ino !== opened.ino || found.dev !== opened.dev) {
-      throw new Error('another file is in the place of the database; what is written now will be lost')
-    }
   }
 }
