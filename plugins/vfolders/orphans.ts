@@ -8,7 +8,7 @@ import { transact } from '../storage/database/transact.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Job } from '../work/job-queue/job.ts'
 import * as rows from './rows.ts'
-import { type NewVfolder, type Vfolder, vfolderNotFound } from './rows.ts'
+import { type Vfolder, vfolderNotFound } from './rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -23,6 +23,16 @@ const batch = 500
 
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
+/** The job that something begins with in each state: what is adopted is counted. */
+const kinds = { ready: 'sync-quotas', deleting: 'delete-vfolder' } as const
+
+interface Taking {
+  volume: Volume
+  id: string
+  state: keyof typeof kinds
+  signal: AbortSignal
+}
+
 interface PageOptions {
   limit: number
   after?: string
@@ -32,29 +42,42 @@ interface PageOptions {
 function createOrphans(app: FastifyInstance) {
   const db = app.database
 
-  /** A row for what is on the storage, if there is none. @throws {Problem} `vfolder_exists`, `vfolder_not_found` */
-  async function take<T>(
-    { name, backend }: Volume,
-    id: string,
-    state: 'ready' | 'deleting',
-    signal: AbortSignal,
-    enqueue: (trx: Database) => Promise<T>,
-  ): Promise<T> {
-    if (!(await isThere({ backend }, id, signal))) throw vfolderNotFound(id)
-    return transact(db, async (trx) => {
-      const unlimited: NewVfolder = {
-        id,
-        volume: app.volumes.get(name),
-        quota: { bytes: null, files: null },
-        quotaScope: null,
-        metadata: {},
-      }
-      if (await rows.create(trx, unlimited, state)) return enqueue(trx)
-      throw new Problem(
-        'vfolder_exists',
-        `The vfolder ${id} is in the database; only what is not can be adopted or removed here.`,
-      )
-    })
+  /**
+   * A row, and a job, for what is on the storage, if there is none. The same call again gets the same job: its first
+   * answer may have been lost.
+   * @throws {Problem} `vfolder_exists`, `vfolder_not_found`
+   */
+  async function take({ volume, id, state, signal }: Taking): Promise<Job> {
+    if ((await rows.find(db, id)) === undefined) {
+      if (!(await isThere(volume, id, signal))) throw vfolderNotFound(id)
+      const job = await transact(db, (trx) => begin({ volume, id, state }, trx))
+      if (job !== undefined) return job
+    }
+    const earlier = await findEarlier({ volume, id, state })
+    if (earlier !== undefined) return earlier
+    throw new Problem(
+      'vfolder_exists',
+      `The vfolder ${id} is in the database; only what is not can be adopted or removed here.`,
+    )
+  }
+
+  /** @returns undefined when there is a row */
+  async function begin({ volume, id, state }: Omit<Taking, 'signal'>, trx: Database): Promise<Job | undefined> {
+    const unlimited = { quota: { bytes: null, files: null }, quotaScope: null, metadata: {} }
+    if (!(await rows.create(trx, { id, volume, ...unlimited }, state))) return undefined
+    const job = await app.jobs.enqueue({ kind: kinds[state], folder: id, volume: volume.name, payload: {} }, trx)
+    if (state === 'ready') await rows.rememberMaker(trx, id, job.id)
+    return job
+  }
+
+  async function findEarlier({ volume, id, state }: Omit<Taking, 'signal'>): Promise<Job | undefined> {
+    const vfolder = await rows.find(db, id)
+    if (vfolder?.volume !== volume.name || vfolder.state !== state) return undefined
+    // One that fails is followed by another one.
+    if (state === 'deleting') return app.jobs.latest(kinds.deleting, id)
+    const maker = await rows.findMaker(db, id)
+    const job = maker === undefined ? undefined : (await app.jobs.find(maker))?.job
+    return job?.kind === kinds.ready ? job : undefined
   }
 
   return {
@@ -85,17 +108,13 @@ function createOrphans(app: FastifyInstance) {
 
     /** Makes a vfolder of it again, without limits; a job counts what is in it. */
     async adopt(volume: Volume, id: string, signal: AbortSignal): Promise<{ vfolder: Vfolder; job: Job }> {
-      const job = await take(volume, id, 'ready', signal, (trx) =>
-        app.jobs.enqueue({ kind: 'sync-quotas', folder: id, volume: volume.name, payload: {} }, trx),
-      )
+      const job = await take({ volume, id, state: 'ready', signal })
       return { vfolder: await app.vfolders.get(id), job }
     },
 
     /** Removes it, by a job. */
     remove: (volume: Volume, id: string, signal: AbortSignal): Promise<Job> =>
-      take(volume, id, 'deleting', signal, (trx) =>
-        app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume: volume.name, payload: {} }, trx),
-      ),
+      take({ volume, id, state: 'deleting', signal }),
   }
 }
 

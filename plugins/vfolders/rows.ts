@@ -102,12 +102,13 @@ export async function change(
   if (Object.keys(set).length > 0) await on.updateTable('vfolders').set(set).where('id', '=', id).execute()
 }
 
-export async function rememberCloneJob(trx: Database, id: string, job: string): Promise<void> {
+/** The job that a clone, or an adoption, begins with. */
+export async function rememberMaker(trx: Database, id: string, job: string): Promise<void> {
   await trx.updateTable('vfolders').set({ clone_job: job }).where('id', '=', id).execute()
 }
 
 /** The job that made the vfolder, if one did. */
-export async function findCloneJob(on: Database, id: string): Promise<string | undefined> {
+export async function findMaker(on: Database, id: string): Promise<string | undefined> {
   const row = await on.selectFrom('vfolders').select('clone_job').where('id', '=', id).executeTakeFirst()
   return row?.clone_job ?? undefined
 }

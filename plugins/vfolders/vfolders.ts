@@ -74,7 +74,7 @@ function createVfolders(app: FastifyInstance) {
   async function getCloneJob({ id, state }: Vfolder, source: string): Promise<Job> {
     if (state === 'deleting') throw vfolderExists(id, 'and is being deleted')
     // Not the newest job of that ID, which may have made an earlier vfolder.
-    const maker = await rows.findCloneJob(db, id)
+    const maker = await rows.findMaker(db, id)
     const found = maker === undefined ? undefined : await app.jobs.find(maker)
     if (found !== undefined && isPayload.Check(found.payload) && found.payload.source === source) return found.job
     throw vfolderExists(id, 'and is no clone of this one')
@@ -187,7 +187,7 @@ function createVfolders(app: FastifyInstance) {
         const volumes = { volume: input.volume.name, sourceVolume: source.volume }
         const clone = { kind: 'clone-vfolder', folder: id, ...volumes, payload: { source: source.id } }
         const job = await app.jobs.enqueue(clone, trx)
-        await rows.rememberCloneJob(trx, id, job.id)
+        await rows.rememberMaker(trx, id, job.id)
         return job
       })
       const vfolder = await get(id)

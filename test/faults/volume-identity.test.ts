@@ -239,12 +239,18 @@ t.test('what a restored database does not know is listed, adopted and removed', 
 
   const { folder: vfolder, job } = await third.ask('POST', `/volumes/default/orphans/${adopted}/adopt`)
   t.match(vfolder, { id: adopted, volume: 'default', state: 'ready' })
+  const repeated = () => third.ask('POST', `/volumes/default/orphans/${adopted}/adopt`)
+  t.match(await repeated(), { folder: { id: adopted }, job: { id: job.id } }, 'the answer may have been lost')
   t.match(await ended(third, job.id), { state: 'succeeded' })
+  t.match(await repeated(), { folder: { id: adopted }, job: { id: job.id, state: 'succeeded' } })
   t.match(await third.ask('GET', `/folders/${adopted}`), { usage: { files: 1, bytes: 21 } })
   const content = await third.manager('GET', `/folders/${adopted}/content/dir/b.txt`)
   t.equal(await content.text(), 'stored after the copy')
 
   const answer = await third.ask('DELETE', `/volumes/default/orphans/${removed}`)
+  const anew = await third.manager('DELETE', `/volumes/default/orphans/${removed}`)
+  t.ok([202, 404].includes(anew.status), 'a second removal is the first one, or finds nothing')
+  if (anew.status === 202) t.match(await anew.json(), { job: { id: answer.job.id } })
   t.match(await ended(third, answer.job.id), { state: 'succeeded' })
   const { orphans } = await third.ask('GET', '/volumes/default/orphans')
   t.same(orphans.map(({ id }: Answer) => id).toSorted(), later.slice(2).toSorted())

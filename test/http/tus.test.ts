@@ -254,8 +254,11 @@ t.test('what nobody could store is not reserved', async (t) => {
     const refused = await server.raw(`${head}Expect: 100-continue\r\nContent-Length: ${length}\r\n\r\n`)
     t.match(JSON.parse(refused.body), full, `${length}, by PUT`)
   }
+  const most = Math.floor(availableBytes * 0.6)
+  const begun = [await create(await signTus(files, 'b'), most), await create(await signTus(files, 'c'), most)]
   const put = await fetch(await server.sign(files.folder, 'a', { operation: 'upload' }), { method: 'PUT', body: 'x' })
   t.equal(put.status, 201, 'others go on')
+  for (const location of begun) await tus('DELETE', location)
   t.match((await server.ask('GET', '/quota-scopes/owner')).usage, { bytes: 1, files: 1 })
   await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['a'] })
   await assertNothingLeft(t, server, files.folder)

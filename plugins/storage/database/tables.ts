@@ -26,7 +26,7 @@ export interface Tables {
     /** Counts the changes of the usage, also those that may be about to happen. */
     revision: Generated<number>
     metadata: string
-    /** The job that made it. */
+    /** The job that made it: a clone's, or the first one of what was adopted. */
     clone_job: string | null
     created_at: string
   }
