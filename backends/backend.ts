@@ -299,6 +299,8 @@ export interface MoveOptions extends Call {
    * counts when the call fails, too.
    */
   onProgress?: OnProgress | undefined
+  /** Called when this call goes on with what an earlier one began, and of which somebody may have counted a part. */
+  onResume?: (() => void) | undefined
 }
 
 export interface PresignOptions extends Call {

@@ -36,6 +36,7 @@ export async function moveEntry(store: Store, from: Target, to: Target, options:
   return store.turns.run(journalKey, options, async () => {
     const unfinished = await unfinishedMove(store, journalKey, options)
     if (unfinished === undefined) return move(store, journalKey, from, to, options)
+    options.onResume?.()
     await finish(store, journalKey, unfinished, options)
     return unfinished.replaced
   })

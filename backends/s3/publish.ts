@@ -1,5 +1,5 @@
-import type { Call, Written } from '../backend.ts'
-import { AlreadyExists, afterChange, PreconditionFailed, Unavailable, UploadNotFound } from '../errors.ts'
+import type { Amount, Call, Written } from '../backend.ts'
+import { AlreadyExists, afterChange, PreconditionFailed, Unavailable, Unconfirmed, UploadNotFound } from '../errors.ts'
 import type { Condition } from './bucket.ts'
 import { fileEntry, placeOf } from './entry.ts'
 import { attemptsOf } from './errors.ts'
@@ -7,6 +7,9 @@ import { isOf, writeMetadata } from './layout.ts'
 import { locked } from './lock.ts'
 import type { Multipart } from './multipart.ts'
 import type { Store } from './store.ts'
+
+/** How long the storage may take to tell what became of a command that failed. */
+const askMilliseconds = 5000
 
 /** Where a file is to appear. */
 export interface Target {
@@ -40,6 +43,10 @@ export function completing({ conditions }: Store, upload: Multipart, bytes: numb
   }
 }
 
+function growthBy(bytes: number, replaced: number | undefined): Amount {
+  return { bytes: bytes - (replaced ?? 0), files: replaced === undefined ? 1 : 0 }
+}
+
 /** Describes a file that has just appeared. @throws {Unconfirmed} */
 export async function described(
   { bucket }: Store,
@@ -47,8 +54,7 @@ export async function described(
   path: string,
   { bytes, replaced, signal }: Call & { bytes: number; replaced: number | undefined },
 ): Promise<Written> {
-  const growth = { bytes: bytes - (replaced ?? 0), files: replaced === undefined ? 1 : 0 }
-  const stored = await afterChange(path, growth, () => bucket.head(key, { signal }))
+  const stored = await afterChange(path, growthBy(bytes, replaced), () => bucket.head(key, { signal }))
   if (stored === undefined) throw new Unavailable(`${path} was removed while it was stored`)
   return { entry: fileEntry(path, stored), ...(replaced !== undefined && { replaced }) }
 }
@@ -88,14 +94,17 @@ async function replaceIf(
     throw new PreconditionFailed('the file was changed meanwhile')
   }
   const key = store.keys.entry(folder, path)
+  const replaced = existing?.size
   try {
     await appear(condition, { signal })
   } catch (error) {
     if (!(await hadItsEffect(store, key, id, error, signal))) throw ifAbsent ? asExisting(error, path) : error
+    if (signal.aborted) throw new Unconfirmed(path, growthBy(bytes, replaced), { cause: error })
   }
-  return described(store, key, path, { bytes, replaced: existing?.size, signal })
+  return described(store, key, path, { bytes, replaced, signal })
 }
 
+/** Whether the file appeared, though the command failed: an answer was lost, or nobody waited for it any more. */
 async function hadItsEffect(
   { bucket }: Store,
   key: string,
@@ -103,6 +112,10 @@ async function hadItsEffect(
   error: unknown,
   signal: AbortSignal,
 ): Promise<boolean> {
+  if (signal.aborted || error instanceof Unavailable) {
+    const found = await bucket.head(key, { signal: AbortSignal.timeout(askMilliseconds) }).catch(() => undefined)
+    return isOf(found, id)
+  }
   if (!(error instanceof PreconditionFailed || error instanceof UploadNotFound) || attemptsOf(error) === 1) return false
   return isOf(await bucket.head(key, { signal }), id)
 }

@@ -83,11 +83,63 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     })
   }
 
-  /** Moves; of a move that is broken off half way only a count tells what it has changed. */
-  async function moveOrRecount(target: OpenVfolder, ...names: Parameters<typeof backend.move>): Promise<Amount> {
-    return backend.move(...names).catch(async (error) => {
-      if (mayBePartial(error)) for (const changed of new Set([vfolder, target])) await changed.recount()
-      throw error
+  /**
+   * Runs `work` with a way to move. Of a move that is broken off half way, or that goes on with such a one, only a count
+   * tells what it has changed: after all that `work` counts itself.
+   */
+  async function runRecounted(target: OpenVfolder, work: (move: typeof backend.move) => Promise<void>): Promise<void> {
+    let isPartial = false
+    const onResume = () => {
+      isPartial = true
+    }
+    try {
+      await work((folder, from, to, options) =>
+        backend.move(folder, from, to, { ...options, onResume }).catch((error) => {
+          isPartial ||= mayBePartial(error)
+          throw error
+        }),
+      )
+    } finally {
+      if (isPartial) for (const changed of new Set([vfolder, target])) await changed.recount()
+    }
+  }
+
+  /** Moves into another vfolder, and counts in both. */
+  async function moveAcross(
+    move: typeof backend.move,
+    from: EntryPath,
+    to: EntryPath,
+    { overwrite, target, signal }: Required<TargetOptions>,
+  ): Promise<void> {
+    requireSameVolume(target)
+    const moved = await amountIn(from, await backend.stat(id, from, { signal }), signal)
+    const wanted = { ...moved }
+    if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
+    // What an earlier call has moved, or is about to, is told by no count from before.
+    let gone: Amount | undefined
+    const onProgress = (done: Amount) => {
+      gone = done
+    }
+    const moveIn = async (arrived: Amount) => {
+      try {
+        subtract(arrived, await move(id, from, to, { overwrite, signal, toFolder: target.id, onProgress }))
+        gone ??= moved
+      } catch (error) {
+        if (error instanceof Unconfirmed) gone ??= moved
+        throw error
+      } finally {
+        add(arrived, gone ?? nothing)
+      }
+    }
+    await runCounted(nothing, async (left) => {
+      try {
+        await runCounted(atLeastNothing(wanted), moveIn, target, { from: id })
+      } catch (error) {
+        // What it says is of the other vfolder.
+        throw error instanceof Unconfirmed ? toProblem(error) : error
+      } finally {
+        subtract(left, gone ?? nothing)
+      }
     })
   }
 
@@ -150,43 +202,12 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     },
 
     async move(from: EntryPath, to: EntryPath, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
-      if (target === vfolder) {
-        await runCounted(nothing, async (done) =>
-          subtract(done, await moveOrRecount(vfolder, id, from, to, { overwrite, signal })),
-        )
-      } else {
-        requireSameVolume(target)
-        const moved = await amountIn(from, await backend.stat(id, from, { signal }), signal)
-        const wanted = { ...moved }
-        if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
-        // What an earlier call has moved, or is about to, is told by no count from before.
-        let gone: Amount | undefined
-        const onProgress = (done: Amount) => {
-          gone = done
+      await runRecounted(target, async (move) => {
+        if (target !== vfolder) await moveAcross(move, from, to, { overwrite, target, signal })
+        else {
+          await runCounted(nothing, async (done) => subtract(done, await move(id, from, to, { overwrite, signal })))
         }
-        const moveIn = async (arrived: Amount) => {
-          const options = { overwrite, signal, toFolder: target.id, onProgress }
-          try {
-            subtract(arrived, await moveOrRecount(target, id, from, to, options))
-            gone ??= moved
-          } catch (error) {
-            if (error instanceof Unconfirmed) gone ??= moved
-            throw error
-          } finally {
-            add(arrived, gone ?? nothing)
-          }
-        }
-        await runCounted(nothing, async (left) => {
-          try {
-            await runCounted(atLeastNothing(wanted), moveIn, target, { from: id })
-          } catch (error) {
-            // What it says is of the other vfolder.
-            throw error instanceof Unconfirmed ? toProblem(error) : error
-          } finally {
-            subtract(left, gone ?? nothing)
-          }
-        })
-      }
+      })
       return backend.stat(target.id, to, { signal })
     },
 

@@ -171,6 +171,24 @@ t.test('a move of a directory on S3 to another vfolder, whose process is killed'
   await countsRight(server, folder, toFolder)
 })
 
+t.test('a move on S3 that is broken off, and repeated when that was counted, leaves the counters right', async (t) => {
+  const { server, proxy } = await startOnS3(t)
+  for (const toFolder of [undefined, await server.createFolder()]) {
+    const folder = await server.createFolder()
+    await fill(server, folder, 3)
+    const body = { from: 'tree', to: 'moved', toFolder }
+    const folders = [folder, toFolder ?? folder]
+    proxy.fault = ({ method, url }) => (method === 'POST' && url?.includes('delete') ? 'internal-error' : undefined)
+    t.equal((await server.manager('POST', `/folders/${folder}/files/move`, body)).status, 503)
+    await countsRight(server, ...folders)
+    t.equal((await usageOf(server, folders[1]!)).files, toFolder === undefined ? 6 : 3, 'the copies are there, too')
+    proxy.fault = () => undefined
+    await server.ask('POST', `/folders/${folder}/files/move`, body)
+    await countsRight(server, ...folders)
+    t.same(await usageOf(server, folders[1]!), { files: 3, bytes: 3 })
+  }
+})
+
 t.test('a move that would make a key that S3 does not take is refused before anything is moved', async (t) => {
   const { server } = await startOnS3(t)
   const folder = await server.createFolder()

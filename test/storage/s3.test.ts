@@ -13,6 +13,7 @@ import { digest, inChunks, MiB, patternBytes } from '../../backends/conformance/
 import { parsePath } from '../../backends/path.ts'
 import { startFaultyProxy } from '../faulty-proxy.ts'
 import { call, openS3 } from '../s3.ts'
+import { eventually } from '../server.ts'
 
 const large = patternBytes(17 * MiB)
 const nothing = { files: 0, bytes: 0 }
@@ -64,6 +65,35 @@ t.test('a large object is copied by parts, and moved and cloned so', async (t) =
     for (const path of ['b/copied', 'b/moved']) t.equal(digest(await bytesOf(backend, copy, path)), digest(large))
   }
   t.same(await backend.collectGarbage({ ...call, idleSeconds: 0 }), nothing, 'no part is left')
+})
+
+t.test('a file whose writer goes away when all its bytes have arrived counts', async (t) => {
+  const { backend, failing, proxy, folder } = await start(t)
+  await backend.write(folder, parsePath('old'), inChunks(Buffer.from('1234')), call)
+  const completes = ({ method, url }: IncomingMessage) =>
+    (method === 'PUT' && !url?.includes('uploadId')) || (method === 'POST' && url?.includes('uploadId'))
+  for (const [path, bytes, change] of [
+    ['new', Buffer.from('1234567'), { files: 1, bytes: 7 }],
+    ['old', Buffer.from('1'), { files: 0, bytes: -3 }],
+    ['large', large, { files: 1, bytes: large.length }],
+  ] as const) {
+    const controller = new AbortController()
+    // The storage has done it long before it answers.
+    proxy.fault = (request) => (completes(request) ? 'working' : undefined)
+    const written = failing.write(folder, parsePath(path), inChunks(bytes), { signal: controller.signal })
+    const failure = written.then(
+      () => undefined,
+      (error) => error,
+    )
+    await eventually(() =>
+      bytesOf(backend, folder, path).then(
+        (found) => found.equals(bytes),
+        () => false,
+      ),
+    )
+    controller.abort()
+    t.match(await failure, { code: 'storage_unavailable', change }, path)
+  }
 })
 
 t.test('a copy is read with the same header fields, whatever its size', async (t) => {
