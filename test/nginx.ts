@@ -17,6 +17,27 @@ export async function documentedConfiguration(page: string): Promise<string> {
   return block
 }
 
+interface Deployed {
+  /** Where each proxy listens for clients and for the manager, as `HOST:PORT`. */
+  proxies: { clients: string; manager: string }[]
+  /** Where nginx does. */
+  listen: string
+  manage: string
+  accessLog: string
+}
+
+/** The configuration in `deploy/`, with the places of a test. */
+export async function deployedConfiguration({ proxies, listen, manage, accessLog }: Deployed): Promise<string> {
+  const text = await readFile(new URL('../deploy/nginx.conf', import.meta.url), 'utf8')
+  const at = (index: string) => proxies[(Number(index) - 1) % proxies.length]!
+  return text
+    .replaceAll(/proxy-(\d):6021/g, (_, index) => at(index).clients)
+    .replaceAll(/proxy-(\d):6022/g, (_, index) => at(index).manager)
+    .replaceAll('listen 80;', `listen ${listen};`)
+    .replaceAll('listen 6022;', `listen ${manage};`)
+    .replaceAll('/var/log/nginx/access.log', accessLog)
+}
+
 /** Debian's nginx with `http` as the essence of its configuration; it has to listen at `url`. */
 export async function startNginx(t: Teardown, url: string, http: string): Promise<{ errors(): Promise<string> }> {
   const directory = await temporaryDirectory(t)

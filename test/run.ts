@@ -41,6 +41,7 @@ const quickFiles = [
 
 /** The files that `npm run test:long` runs: they start and kill processes most of their time, or move gigabytes. */
 const longFiles = [
+  'faults/cluster',
   'faults/copy-directory',
   'faults/postgres-concurrency',
   'faults/postgres-outage',

@@ -84,6 +84,7 @@ const anyS3Server = namedS3Server === undefined ? cephPrograms : []
 export const needsOfFiles: Record<string, readonly Need[]> = {
   'archive-large': ['bsdtar', 'curl', 'python3', 'unzip'],
   'behind-nginx': ['nginx'],
+  cluster: ['initdb', 'nginx', 'postgres'],
   'copy-directory': anyS3Server,
   'example-opendal': anyS3Server,
   'full-disk': ['mount', 'unshare', 'mounts of its own'],

@@ -8,7 +8,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { parseAllDocuments } from 'yaml'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { freePort, startNginx } from '../nginx.ts'
+import { deployedConfiguration, freePort, startNginx } from '../nginx.ts'
 import { type Answer, compileCache, eventually, startServer, temporaryDirectory } from '../server.ts'
 import { needing } from '../tools.ts'
 
@@ -159,12 +159,8 @@ t.test('nginx in front of several processes', needing('nginx'), async (t) => {
   const server = await startServer(t, { env })
   t.teardown(() => server.end())
   const accessLog = join(server.dataDir, 'access.log')
-  const configuration = (await textOf('deploy/nginx.conf'))
-    .replaceAll(/proxy-\d:6021/g, new URL(server.url).host)
-    .replaceAll(/proxy-\d:6022/g, new URL(server.managerUrl).host)
-    .replaceAll('listen 80;', `listen ${listen};`)
-    .replaceAll('listen 6022;', `listen ${manage};`)
-    .replaceAll('/var/log/nginx/access.log', accessLog)
+  const proxies = [{ clients: new URL(server.url).host, manager: new URL(server.managerUrl).host }]
+  const configuration = await deployedConfiguration({ proxies, listen, manage, accessLog })
   await startNginx(t, `http://${listen}`, configuration)
   // The manager's calls go through nginx too.
   t.equal((await fetch(`http://${manage}/readyz`)).status, 200)
