@@ -1,5 +1,6 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { within } from '../lib/within.ts'
 import type { Health } from '../plugins/storage/volumes.ts'
 import { problemResponses } from './schemas.ts'
 
@@ -18,7 +19,16 @@ const Check = Type.Object({
 const Readiness = Type.Object({
   status: Type.Union([Type.Literal('ready'), Type.Literal('unavailable')]),
   checks: Type.Array(Check),
+  notices: Type.Optional(
+    Type.Array(Type.String(), {
+      description: 'what somebody should know of, though the service does its work',
+      examples: [['jobs wait for a process that has the volume archive']],
+    }),
+  ),
 })
+
+/** Who asks for the health waits for what it lacks, not for this. */
+const noticeSeconds = 0.2
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.addHook('onRequest', app.requireManagerListener)
@@ -55,9 +65,20 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       }))
       const checks = [{ name: 'database', ...(await checkDatabase()) }, ...(await Promise.all(volumes))]
       const ready = checks.every(({ healthy }) => healthy)
-      return reply.code(ready ? 200 : 503).send({ status: ready ? 'ready' : 'unavailable', checks })
+      const notices = await findNotices()
+      return reply.code(ready ? 200 : 503).send({
+        status: ready ? 'ready' : 'unavailable',
+        checks,
+        ...(notices.length > 0 && { notices }),
+      })
     },
   )
+
+  /** None when they cannot be found out: the check of the database tells why. */
+  async function findNotices(): Promise<string[]> {
+    const stranded = await within(noticeSeconds, app.jobs.stranded.volumes()).catch(() => [])
+    return stranded.map((volume) => `jobs wait for a process that has the volume ${volume}`)
+  }
 
   async function checkDatabase(): Promise<Health> {
     return app.database.health().then(

@@ -233,9 +233,16 @@ t.test('a volume that only one process has', async (t) => {
   const { job: deletion } = await two.ask('DELETE', `/folders/${late}`)
   await two.logged(({ msg, volume }) => msg === 'jobs wait for a process that has this volume' && volume === 'own')
   t.match(await two.ask('GET', `/jobs/${deletion.id}`), { state: 'queued' })
+  const readiness = async () => (await fetch(`${two.url}/readyz`)).json() as Promise<Answer>
+  const told = await eventually(async () => {
+    const answer = await readiness()
+    return answer.notices !== undefined && answer
+  })
+  t.match(told, { status: 'ready', notices: ['jobs wait for a process that has the volume own'] })
   const three = await startWith({ common: volume('common'), own: volume('own') })
   t.match(await ended(three, deletion.id), { state: 'succeeded' })
   t.match(await three.ask('GET', `/folders/${source}`), { state: 'ready' })
+  await eventually(async () => (await readiness()).notices === undefined)
 })
 
 t.test('clocks that differ by ten minutes', async (t) => {

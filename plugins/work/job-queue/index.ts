@@ -10,7 +10,7 @@ import { transact } from '../../storage/database/transact.ts'
 import { type RunningAttempt, startAttempt } from './attempt.ts'
 import { claimJobs } from './claim.ts'
 import { hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
-import { createStrandedLog } from './stranded.ts'
+import { createStranded } from './stranded.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -40,6 +40,7 @@ function createJobQueue(app: FastifyInstance) {
   const { database: db, config } = app
   const volumes = app.volumes.all().map(({ name }) => name)
   const kinds = new Map<string, JobKind>()
+  const stranded = createStranded(app)
   const running = new Map<string, { kind: string; attempt: RunningAttempt }>()
   let timer: NodeJS.Timeout | undefined
   let claiming: Promise<void> = Promise.resolve()
@@ -234,6 +235,9 @@ function createJobQueue(app: FastifyInstance) {
       return toJob(cancelled)
     },
 
+    /** Those that no living process can run. */
+    stranded,
+
     async deleteOld(): Promise<void> {
       const oldest = new Date(db.now() - config.jobRetentionSeconds * 1000).toISOString()
       await db.deleteFrom('jobs').where('state', 'in', endStates).where('finished_at', '<', oldest).execute()
@@ -263,7 +267,7 @@ export default fp(
     app.addHook('onReady', async () => {
       const { uploadCleanupIntervalSeconds } = app.config
       jobs.open()
-      app.schedule('tell-stranded-jobs', Math.min(tellSeconds, uploadCleanupIntervalSeconds), createStrandedLog(app))
+      app.schedule('tell-stranded-jobs', Math.min(tellSeconds, uploadCleanupIntervalSeconds), jobs.stranded.tell)
       app.schedule('delete-old-jobs', Math.min(app.config.jobRetentionSeconds, 3600), () => jobs.deleteOld())
     })
     // Not in onClose: by then, what the jobs use may be closed.

@@ -1,30 +1,53 @@
 import type { FastifyInstance } from 'fastify'
 
-/**
- * Tells of jobs that wait for a volume which no living process has: once, and again when there were none in between.
- */
-export function createStrandedLog({ database: db, processes, volumes, log }: FastifyInstance) {
-  const own = new Set(volumes.all().map(({ name }) => name))
-  let told = new Set<string>()
+/** Probes ask often, and there may be many jobs. */
+const rememberedMilliseconds = 5000
 
-  async function find(column: 'volume' | 'source_volume'): Promise<string[]> {
+/** Finds the volumes that jobs wait for and no living process has. */
+function createSearch({ database: db, processes, volumes }: FastifyInstance) {
+  const own = volumes.all().map(({ name }) => name)
+
+  async function findNeeded(column: 'volume' | 'source_volume'): Promise<string[]> {
     const rows = await db
       .selectFrom('jobs')
       .select(column)
       .distinct()
       .where('state', 'in', ['queued', 'running'])
-      .where(column, 'is not', null)
+      .where(column, 'not in', own)
       .execute()
     return rows.flatMap((row) => row[column] ?? [])
   }
 
-  return async (): Promise<void> => {
-    const needed = [...(await find('volume')), ...(await find('source_volume'))].filter((name) => !own.has(name))
-    const others = needed.length === 0 ? [] : await processes.others()
-    const stranded = new Set(needed.filter((name) => !others.some((other) => other.volumes.includes(name))))
-    for (const volume of stranded) {
-      if (!told.has(volume)) log.warn({ volume }, 'jobs wait for a process that has this volume')
-    }
-    told = stranded
+  return async (): Promise<string[]> => {
+    const needed = new Set([...(await findNeeded('volume')), ...(await findNeeded('source_volume'))])
+    const others = needed.size === 0 ? [] : await processes.others()
+    return [...needed].filter((name) => !others.some((other) => other.volumes.includes(name)))
+  }
+}
+
+/** Jobs that wait for a volume which no living process has. */
+export function createStranded(app: FastifyInstance) {
+  const search = createSearch(app)
+  let told: string[] = []
+  let remembered: { since: number; volumes: Promise<string[]> } | undefined
+
+  return {
+    /** The volumes that they wait for, as it was a few seconds ago. */
+    volumes(): Promise<string[]> {
+      const now = performance.now()
+      if (remembered === undefined || now - remembered.since > rememberedMilliseconds) {
+        remembered = { since: now, volumes: search() }
+      }
+      return remembered.volumes
+    },
+
+    /** Tells the log of each: once, and again when there were no such jobs in between. */
+    async tell(): Promise<void> {
+      const found = await search()
+      for (const volume of found.filter((name) => !told.includes(name))) {
+        app.log.warn({ volume }, 'jobs wait for a process that has this volume')
+      }
+      told = found
+    },
   }
 }
