@@ -246,18 +246,28 @@ t.test('a volume that only one process has', async (t) => {
 })
 
 t.test('clocks that differ by ten minutes', async (t) => {
-  const { at, name, root } = await start(t, 1, { UPLOAD_TTL_SECONDS: '60' })
-  const right = at(0)
+  const name = `db_${randomUUID().replaceAll('-', '')}`
+  await cluster.query('postgres', `create database ${name}`)
+  const root = await temporaryDirectory(t)
   const shifted = (minutes: number) =>
     startSharing(t, {
       url: cluster.url(name),
       root,
-      env: { UPLOAD_TTL_SECONDS: '60', CLOCK_SHIFT_MILLISECONDS: String(minutes * 60_000) },
+      env: {
+        UPLOAD_TTL_SECONDS: '60',
+        UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
+        LEASE_SECONDS: '2',
+        CLOCK_SHIFT_MILLISECONDS: String(minutes * 60_000),
+      },
       nodeOptions: [`--import=${new URL('../shifted-clock.ts', import.meta.url).href}`],
     })
-  const [slow, fast] = [await shifted(-10), await shifted(10)]
+  // The first one keeps the periodic tasks, such as the cleanup.
+  const [fast, slow, right] = [await shifted(10), await shifted(-10), await shifted(0)]
   const folder = await right.createFolder()
   const at2 = (server: Server, url: string) => server.url + url.slice(new URL(url).origin.length)
+  const paced = await slow.sign(folder, 'paced', { operation: 'upload', bytesPerSecond: 1_000_000 })
+  const pacing = fetch(paced, { method: 'PUT', body: new Uint8Array(4_000_000) })
+
   for (const [begins, goesOn] of [
     [slow, right],
     [right, fast],
@@ -280,4 +290,18 @@ t.test('clocks that differ by ten minutes', async (t) => {
     started.toReversed(),
     'in the order in which they were started',
   )
+  t.equal((await pacing).status, 201, 'no cleanup takes it for something old')
+
+  // As the documentation says: a signed URL ends by the clock of the process that opens it.
+  const url = await slow.sign(folder, 'paced', { expiresIn: 300 })
+  const opened = await Promise.all([slow, right, fast].map((server) => fetch(at2(server, url), { method: 'HEAD' })))
+  t.same(
+    opened.map(({ status }) => status),
+    [200, 401, 401],
+  )
+
+  const dead = (server: Server) => server.lines().filter(({ msg }) => msg.startsWith('a process counts as dead'))
+  t.same([fast, slow, right].flatMap(dead), [], 'nobody takes a living process for dead')
+  await fast.end('SIGKILL')
+  await eventually(() => dead(right).length + dead(slow).length > 0)
 })
