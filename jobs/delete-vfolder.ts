@@ -69,7 +69,7 @@ export default fp(
     /** What was being made when its process died, and was not asked for again. */
     async function endCreations(): Promise<void> {
       const volumes = app.volumes.all().map(({ name }) => name)
-      const before = new Date(Date.now() - longestCreationMilliseconds)
+      const before = new Date(app.database.now() - longestCreationMilliseconds)
       for (const id of await listCreating(app.database, volumes, before)) {
         await transact(app.database, (trx) => remove(id, 'creating', trx))
         app.log.warn({ folder: id }, 'a vfolder whose creation came to no end is removed')

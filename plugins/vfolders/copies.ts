@@ -61,7 +61,7 @@ function createCopies(app: FastifyInstance) {
         { kind: 'copy-directory', folder: to.folder, volume: volume.name, payload },
         trx,
       )
-      await rows.create(trx, { id: job.id, volume, ...unlimited }, 'deleting')
+      await rows.create(trx, { id: job.id, volume, ...unlimited }, db.now(), 'deleting')
       return job
     })
   }

@@ -64,7 +64,7 @@ function createOrphans(app: FastifyInstance) {
   /** @returns undefined when there is a row */
   async function begin({ volume, id, state }: Omit<Taking, 'signal'>, trx: Database): Promise<Job | undefined> {
     const unlimited = { quota: { bytes: null, files: null }, quotaScope: null, metadata: {} }
-    if (!(await rows.create(trx, { id, volume, ...unlimited }, state))) return undefined
+    if (!(await rows.create(trx, { id, volume, ...unlimited }, db.now(), state))) return undefined
     const job = await app.jobs.enqueue({ kind: kinds[state], folder: id, volume: volume.name, payload: {} }, trx)
     if (state === 'ready') await rows.rememberMaker(trx, id, job.id)
     return job

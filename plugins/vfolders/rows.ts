@@ -70,11 +70,19 @@ export function selectIds(on: Database): Expression<string> {
   return on.selectFrom('vfolders').select('vfolders.id').$asScalar()
 }
 
-/** @returns whether there was none of that ID */
-export async function create(on: Database, vfolder: NewVfolder, state: Row['state'] = 'creating'): Promise<boolean> {
+/**
+ * @param now by the clock of the database
+ * @returns whether there was none of that ID
+ */
+export async function create(
+  on: Database,
+  vfolder: NewVfolder,
+  now: number,
+  state: Row['state'] = 'creating',
+): Promise<boolean> {
   const { numInsertedOrUpdatedRows } = await on
     .insertInto('vfolders')
-    .values({ ...toRow(vfolder), state })
+    .values({ ...toRow(vfolder), state, created_at: new Date(now).toISOString() })
     .onConflict((conflict) => conflict.column('id').doNothing())
     .executeTakeFirstOrThrow()
   return numInsertedOrUpdatedRows === 1n
@@ -303,7 +311,13 @@ function toCounters(row: Omit<Row, 'id' | 'volume' | 'usage_synced_at' | 'metada
   }
 }
 
-function toRow({ id, volume, quota, quotaScope, metadata }: NewVfolder): Omit<Insertable<Tables['vfolders']>, 'state'> {
+function toRow({
+  id,
+  volume,
+  quota,
+  quotaScope,
+  metadata,
+}: NewVfolder): Omit<Insertable<Tables['vfolders']>, 'state' | 'created_at'> {
   return {
     id,
     volume: volume.name,
@@ -312,7 +326,6 @@ function toRow({ id, volume, quota, quotaScope, metadata }: NewVfolder): Omit<In
     quota_scope: quotaScope,
     usage_synced_at: null,
     metadata: asText(metadata),
-    created_at: new Date().toISOString(),
   }
 }
 

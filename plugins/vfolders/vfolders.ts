@@ -94,7 +94,7 @@ function createVfolders(app: FastifyInstance) {
   /** The directory of a vfolder that is deleted while it is made would belong to nobody. */
   async function forgetLate(input: NewVfolder): Promise<void> {
     await transact(db, async (trx) => {
-      if (await rows.create(trx, input, 'deleting')) await startDeletion(input.id, trx)
+      if (await rows.create(trx, input, db.now(), 'deleting')) await startDeletion(input.id, trx)
     })
   }
 
@@ -121,7 +121,7 @@ function createVfolders(app: FastifyInstance) {
      * @throws {Problem} `vfolder_exists` when it is on another volume, or is being deleted
      */
     async create(input: NewVfolder, signal: AbortSignal): Promise<{ vfolder: Vfolder; created: boolean }> {
-      const created = await rows.create(db, input)
+      const created = await rows.create(db, input, db.now())
       const existing = await rows.find(db, input.id)
       if (existing?.volume !== input.volume.name || existing.state === 'deleting') {
         const isThere = existing !== undefined && existing.state !== 'deleting'
@@ -182,7 +182,7 @@ function createVfolders(app: FastifyInstance) {
       const wanted = { bytes: source.usage.bytes, files: source.usage.files }
       if (input.volume.name !== source.volume) await requireSpace(input.volume.backend, wanted.bytes, { signal })
       const job = await transact(db, async (trx) => {
-        if (!(await rows.create(trx, input, 'cloning'))) return undefined
+        if (!(await rows.create(trx, input, db.now(), 'cloning'))) return undefined
         await app.quotas.setAside(trx, id, wanted)
         const volumes = { volume: input.volume.name, sourceVolume: source.volume }
         const clone = { kind: 'clone-vfolder', folder: id, ...volumes, payload: { source: source.id } }

@@ -292,6 +292,12 @@ t.test('clocks that differ by ten minutes', async (t) => {
   )
   t.equal((await pacing).status, 201, 'no cleanup takes it for something old')
 
+  const made = await Promise.all([fast, slow, right].map((server) => server.createFolder()))
+  for (const id of made) {
+    const { createdAt } = await right.ask('GET', `/folders/${id}`)
+    t.ok(Math.abs(Date.parse(createdAt) - Date.now()) < 300_000, 'by the clock of the database')
+  }
+
   // As the documentation says: a signed URL ends by the clock of the process that opens it.
   const url = await slow.sign(folder, 'paced', { expiresIn: 300 })
   const opened = await Promise.all([slow, right, fast].map((server) => fetch(at2(server, url), { method: 'HEAD' })))
