@@ -1,17 +1,20 @@
+import { execFileSync } from 'node:child_process'
 import { randomBytes, randomUUID } from 'node:crypto'
-import { writeFileSync } from 'node:fs'
-import { mkdir, readFile } from 'node:fs/promises'
+import { closeSync, openSync, writeFileSync, writeSync } from 'node:fs'
+import { mkdir, readFile, rm } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
 import t from 'tap'
-import type { Cluster } from '../postgres/cluster.ts'
+import { Cluster } from '../postgres/cluster.ts'
 import { startProxy } from '../postgres/proxy.ts'
 import { startCluster, startSharing } from '../postgres/service.ts'
 import { type Answer, ended, eventually, type Server, temporaryDirectory } from '../server.ts'
+import { needing } from '../tools.ts'
 import { chunkType, create, sha256, signTus, tus } from '../tus.ts'
 
-const cluster = await startCluster(t)
+const cluster = await startCluster(t, 'max_connections=40')
 
 async function database(on: Cluster = cluster): Promise<string> {
   const name = `db_${randomUUID().replaceAll('-', '')}`
@@ -71,7 +74,13 @@ t.test('the database goes away under load, and comes back', async (t) => {
   const refused = await one.manager('POST', '/folders', {})
   t.match([refused.status, await refused.json()], [503, { code: 'database_unavailable', detail: /server/ }])
   t.match(refused.headers.get('retry-after'), /^\d+$/)
-  t.equal((await fetch(download, { headers: { range: 'bytes=0-9' } })).status < 600, true)
+  // As soon as what the process remembers of the vfolder is too old.
+  const undone = await eventually(async () => {
+    const response = await fetch(download, { headers: { range: 'bytes=0-9' } })
+    await response.arrayBuffer()
+    return response.status !== 206 && response
+  })
+  t.match([undone.status, undone.headers.get('retry-after')], [503, /^\d+$/])
   await sleep(4000)
   await own.start()
 
@@ -173,20 +182,112 @@ t.test('a process that is cut off while it uploads', async (t) => {
   t.match(await tus('HEAD', location), { status: 200, offset: '50' })
 })
 
-t.test('a server that takes no more connections', async (t) => {
+t.test('a server with as many connections as it takes', async (t) => {
   const name = await database()
-  await cluster.query('postgres', `create role plain login password 'plain'; alter database ${name} owner to plain`)
-  const url = cluster.url(name).replace(/tests:[^@]*@/, 'plain:plain@')
-  const server = await startSharing(t, { url, root: await temporaryDirectory(t) })
-  await cluster.query('postgres', 'alter role plain connection limit 0')
-  const end = `select pg_terminate_backend(pid) from pg_stat_activity where usename = 'plain'`
-  await cluster.query('postgres', end)
+  const server = await startSharing(t, { url: cluster.url(name), root: await temporaryDirectory(t) })
+  const folder = await server.createFolder()
+  const content = randomBytes(6_000_000)
+  await server.upload(folder, { file: content })
+  const slow = await server.sign(folder, 'file', { bytesPerSecond: 2_000_000 })
+  const running = fetch(slow).then(async (response) => Buffer.from(await response.arrayBuffer()))
+
+  const others: pg.Client[] = []
+  const connect = async () => {
+    const client = new pg.Client({ connectionString: cluster.url('postgres') })
+    client.on('error', () => {})
+    await client.connect()
+    others.push(client)
+  }
+  const letGo = () => Promise.all(others.splice(0).map((client) => client.end()))
+  t.teardown(letGo)
+  // Takes what is left, and then what the service has, which tries to get it back.
+  await eventually(async () => {
+    const taken = await Promise.allSettled(Array.from({ length: 10 }, connect))
+    const own = `from pg_stat_activity where datname = '${name}'`
+    const { rows } = await others[0]!.query(`select count(pg_terminate_backend(pid))::int as ended ${own}`)
+    return rows[0].ended === 0 && taken.every(({ status }) => status === 'rejected')
+  })
   const refused = await server.manager('POST', '/folders', {})
   t.match(
     [refused.status, await refused.json()],
     [503, { code: 'database_unavailable', detail: /no more connections/ }],
   )
-  await cluster.query('postgres', 'alter role plain connection limit -1')
+  t.match(refused.headers.get('retry-after'), /^\d+$/)
+  t.match((await readiness(server)).checks[0], { healthy: false, reason: /no more connections/ })
+  await letGo()
   await eventually(async () => (await readiness(server)).status === 200)
   await server.createFolder()
+  t.equal(sha256(await running), sha256(content), 'the running download went on')
 })
+
+t.test('a server whose disk is full', needing('mount', 'umount', 'loop devices'), async (t) => {
+  const directory = join(await temporaryDirectory(t), 'cluster')
+  await mkdir(directory)
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=160m', 'none', directory])
+  t.teardown(() => execFileSync('umount', [directory]))
+  const own = await Cluster.create(directory)
+  t.teardown(() => own.stop('SIGQUIT'))
+  await own.start()
+  const url = own.url(await database(own))
+  const server = await startSharing(t, { url, root: await temporaryDirectory(t), env: { LEASE_SECONDS: '2' } })
+  const folder = await server.createFolder()
+  await server.upload(folder, { file: 'content' })
+  const download = await server.sign(folder, 'file')
+  const filler = join(directory, 'filler')
+  const made: string[] = []
+  const create = async () => {
+    const response = await server.manager('POST', '/folders', {})
+    const answer = (await response.json()) as Answer
+    if (response.status === 201) made.push(answer.id)
+    else return { status: response.status, retryAfter: response.headers.get('retry-after'), ...answer }
+  }
+
+  // Begins a file of the server's log, which has room for what it has to write down there.
+  const nextLog = 'select pg_switch_wal(); create table if not exists t (); drop table t'
+  await own.query('postgres', nextLog)
+  fill(filler)
+  t.match(await eventually(create), {
+    status: 503,
+    code: 'database_unavailable',
+    detail: /disk of its server is full/,
+    retryAfter: /^\d+$/,
+  })
+  t.match((await readiness(server)).checks[0], { healthy: false, reason: /disk of its server is full/ })
+  t.equal((await fetch(download)).status, 200, 'reading goes on')
+  await rm(filler)
+  await eventually(async () => (await readiness(server)).status === 200)
+  t.equal(await create(), undefined)
+
+  // Without room for its log it ends.
+  fill(filler)
+  await eventually(async () => (await own.query('postgres', nextLog).catch(() => 'ended')) === 'ended')
+  t.match(await eventually(create), { status: 503, code: 'database_unavailable' })
+  await own.stop()
+  await rm(filler)
+  await own.start()
+  await eventually(async () => (await readiness(server)).status === 200)
+  t.equal(await create(), undefined)
+  for (const id of made) t.match(await server.ask('GET', `/folders/${id}`), { state: 'ready' })
+  const lost = server.lines().filter(({ msg }) => msg === 'a connection to the database was lost')
+  t.ok(lost.length > 0)
+  t.notMatch(JSON.stringify(lost), /secretKey|connectionParameters/, 'the log has nothing of the connection itself')
+  t.equal(await server.end(), 0)
+})
+
+/** Takes the room that is left on a filesystem. */
+function fill(file: string): void {
+  const descriptor = openSync(file, 'a')
+  try {
+    for (const bytes of [1_000_000, 4096]) {
+      for (let isFull = false; !isFull; ) {
+        try {
+          writeSync(descriptor, Buffer.alloc(bytes))
+        } catch {
+          isFull = true
+        }
+      }
+    }
+  } finally {
+    closeSync(descriptor)
+  }
+}

@@ -6,15 +6,17 @@ import { translate } from './postgres-errors.ts'
 /** Lets Kysely use a pool of connections, of which those that were lost are thrown away. */
 export class PostgresDriver implements Driver {
   readonly #pool: pg.Pool
+  readonly #onFailure: (error: unknown) => void
 
-  constructor(pool: pg.Pool) {
+  constructor(pool: pg.Pool, onFailure: (error: unknown) => void = () => {}) {
     this.#pool = pool
+    this.#onFailure = onFailure
   }
 
   async init(): Promise<void> {}
 
   async acquireConnection(): Promise<PostgresConnection> {
-    return new PostgresConnection(await translating(this.#pool.connect()))
+    return new PostgresConnection(await translating(this.#pool.connect()), this.#onFailure)
   }
 
   async beginTransaction(connection: PostgresConnection): Promise<void> {
@@ -52,10 +54,12 @@ export class UnflushedPostgresDriver extends PostgresDriver {
 
 class PostgresConnection implements DatabaseConnection {
   readonly #client: pg.PoolClient
+  readonly #onFailure: (error: unknown) => void
   #isLost = false
 
-  constructor(client: pg.PoolClient) {
+  constructor(client: pg.PoolClient, onFailure: (error: unknown) => void) {
     this.#client = client
+    this.#onFailure = onFailure
   }
 
   /** Whether nothing more may be asked of it: an answer to an earlier question may be on its way. */
@@ -64,21 +68,21 @@ class PostgresConnection implements DatabaseConnection {
   }
 
   async executeQuery<R>({ sql, parameters }: CompiledQuery): Promise<QueryResult<R>> {
-    try {
-      const { rows, rowCount } = await translating(this.#client.query(sql, [...parameters]))
-      return { rows, ...(rowCount !== null && { numAffectedRows: BigInt(rowCount) }) }
-    } catch (error) {
-      this.#isLost ||= error instanceof DatabaseUnavailable
-      throw error
-    }
+    const { rows, rowCount } = await this.#noting(this.#client.query(sql, [...parameters]))
+    return { rows, ...(rowCount !== null && { numAffectedRows: BigInt(rowCount) }) }
   }
 
   /** One trip also for several commands, since they have no parameters. */
   async begin(commands: string): Promise<void> {
+    await this.#noting(this.#client.query(commands))
+  }
+
+  async #noting<T>(work: Promise<T>): Promise<T> {
     try {
-      await translating(this.#client.query(commands))
+      return await translating(work)
     } catch (error) {
       this.#isLost ||= error instanceof DatabaseUnavailable
+      this.#onFailure(error)
       throw error
     }
   }

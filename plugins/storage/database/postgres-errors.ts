@@ -1,6 +1,9 @@
 import pg from 'pg'
 import { DatabaseBusy, DatabaseConflict, DatabaseUnavailable } from './failures.ts'
 
+/** No room for a table or a temporary file; without room for its log the server ends. */
+const diskFull = '53100'
+
 /**
  * What is wrong with the server and not with a statement, by SQLSTATE or its class
  * (postgresql.org/docs/current/errcodes-appendix.html). The server's own words may name people and places, and go into
@@ -12,7 +15,7 @@ const outages: Record<string, string> = {
   '28': 'its server does not let the service in',
   '3D': 'it is not on its server any more',
   '53': 'its server is out of memory or other resources',
-  '53100': 'the disk of its server is full',
+  [diskFull]: 'the disk of its server is full',
   '53300': 'its server takes no more connections',
   '55000': 'its server cannot do that in its state',
   '57P': 'its server shuts down or starts',
@@ -39,6 +42,12 @@ export function translate(error: unknown): unknown {
   if (waits.includes(code)) return new DatabaseBusy(error)
   const outage = outages[code] ?? outages[code.slice(0, 3)] ?? outages[code.slice(0, 2)]
   return outage === undefined ? error : new DatabaseUnavailable(outage, error)
+}
+
+export function isFullDisk(error: unknown): error is DatabaseUnavailable {
+  return (
+    error instanceof DatabaseUnavailable && error.cause instanceof pg.DatabaseError && error.cause.code === diskFull
+  )
 }
 
 /** The words of the server or of the system, which never have the password. */

@@ -16,6 +16,7 @@ import { DatabaseUnavailable } from './failures.ts'
 import { migrate } from './migrate.ts'
 import { PostgresDriver, UnflushedPostgresDriver } from './postgres-driver.ts'
 import { reasonOf } from './postgres-errors.ts'
+import { FullDisk } from './postgres-full-disk.ts'
 import type { Server } from './postgres-url.ts'
 import type { Tables } from './tables.ts'
 
@@ -42,9 +43,11 @@ const migrationMilliseconds = 3_600_000
 export function openPostgres(options: PostgresOptions): Engine {
   const { variable, server, statementMilliseconds } = options
   const pool = createPool(options, statementMilliseconds)
+  const fullDisk = new FullDisk()
+  const note = (error: unknown) => fullDisk.note(error)
   return {
-    dialect: createDialect(new PostgresDriver(pool)),
-    unflushed: createDialect(new UnflushedPostgresDriver(pool)),
+    dialect: createDialect(new PostgresDriver(pool, note)),
+    unflushed: createDialect(new UnflushedPostgresDriver(pool, note)),
     isShared: true,
     nextSequence: sql<number>`nextval('job_order')`,
     clock: sql<number>`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
@@ -73,6 +76,7 @@ export function openPostgres(options: PostgresOptions): Engine {
       const { rows } = await sql<{ mode: string }>`
         select current_setting('transaction_read_only') as mode`.execute(db)
       if (rows[0]?.mode !== 'off') throw new Error('the server of the database is a standby, or read-only')
+      await fullDisk.requireOver(db)
     },
   }
 }
@@ -107,7 +111,8 @@ function createPool({ server, poolSize, connectMilliseconds, onLost }: PostgresO
     keepAlive: true,
     types: { getTypeParser },
   })
-  pool.on('error', onLost)
+  // The pool adds the whole connection to the error, with the key that cancels its statements.
+  pool.on('error', ({ message }) => onLost(new Error(message)))
   // An error of a connection in use fails its statement; without a listener it would end the process as well.
   pool.on('connect', (client) => client.on('error', () => {}))
   return pool
