@@ -4,6 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
 import { password } from '../postgres/password.ts'
+import { startProxy } from '../postgres/proxy.ts'
 import { startCluster, startInVain, startSharing } from '../postgres/service.ts'
 import { eventually, startServer, temporaryDirectory } from '../server.ts'
 
@@ -23,6 +24,13 @@ function told(output: string): string {
     .join('\n')
 }
 
+/** The row with which the server tells its version and encoding, with another version. */
+function asVersion14(chunk: Buffer): Buffer {
+  const encoding = chunk.indexOf(Buffer.from([0, 0, 0, 4, ...Buffer.from('UTF8')]))
+  if (encoding > 0) chunk.write('14', encoding - 2)
+  return chunk
+}
+
 t.test('what cannot be used stops the start with a sentence', async (t) => {
   const url = await database()
   const file = join(await temporaryDirectory(t), 'url')
@@ -33,6 +41,9 @@ t.test('what cannot be used stops the start with a sentence', async (t) => {
   const silentPort = (silent.address() as { port: number }).port
   const ascii = await database("template template0 encoding 'SQL_ASCII' locale_provider libc locale 'C'")
   await cluster.query('postgres', `create role guest login password 'guest-password'`)
+  const wrong = join(await temporaryDirectory(t), 'url-with-a-wrong-password')
+  await writeFile(wrong, url.replace(encoded, 'wrong-one'))
+  const old = await startProxy(t, cluster.port, asVersion14)
   const form = /^DATABASE_URL must be postgres:\/\/USER:PASSWORD@HOST:PORT\/DATABASE/
 
   const cases: [Record<string, string>, RegExp][] = [
@@ -60,6 +71,11 @@ t.test('what cannot be used stops the start with a sentence', async (t) => {
       /^DATABASE_URL .*timeout/,
     ],
     [{ DATABASE_URL: url.replace(encoded, 'wrong-one') }, /^DATABASE_URL .*password authentication failed/],
+    [{ DATABASE_URL_FILE: wrong }, /^DATABASE_URL_FILE .*password authentication failed/],
+    [
+      { DATABASE_URL: url.replace(`:${cluster.port}/`, `:${old.port}/`) },
+      /^DATABASE_URL must name PostgreSQL 15 or newer; its server is version 14/,
+    ],
     [{ DATABASE_URL: cluster.url('no_such_one') }, /^DATABASE_URL .*database "no_such_one" does not exist/],
     [{ DATABASE_URL: `${url}?sslmode=verify-full` }, /^DATABASE_URL .*does not support SSL/],
     [{ DATABASE_URL: ascii }, /^DATABASE_URL must name a database whose encoding is UTF8, not SQL_ASCII/],

@@ -10,8 +10,11 @@ export interface Proxy {
   mend(): void
 }
 
-/** Stands between one process and its PostgreSQL. */
-export async function startProxy(t: Teardown, port: number): Promise<Proxy> {
+/**
+ * Stands between one process and its PostgreSQL.
+ * @param change what the process gets in the place of what the server says
+ */
+export async function startProxy(t: Teardown, port: number, change = (chunk: Buffer): Buffer => chunk): Promise<Proxy> {
   const sockets = new Set<Socket>()
   let isCut = false
   const server = createServer((client) => {
@@ -28,7 +31,7 @@ export async function startProxy(t: Teardown, port: number): Promise<Proxy> {
         to.destroy()
       })
       from.on('end', () => to.end())
-      from.on('data', (chunk) => to.write(chunk))
+      from.on('data', (chunk) => to.write(from === upstream ? change(chunk) : chunk))
     }
   }).listen(0, '127.0.0.1')
   await once(server, 'listening')
