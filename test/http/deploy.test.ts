@@ -5,6 +5,11 @@ import { cp, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { Ajv } from 'ajv'
+import formats from 'ajv-formats'
+import { Deployment } from 'kubernetes-models/apps/v1'
+import { PodDisruptionBudget } from 'kubernetes-models/policy/v1'
+import { PersistentVolumeClaim, Secret, Service } from 'kubernetes-models/v1'
 import t from 'tap'
 import { parseAllDocuments } from 'yaml'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
@@ -94,6 +99,21 @@ t.test('the unit of systemd', needing('systemd-analyze'), async (t) => {
   const { stdout, stderr } = await run('systemd-analyze', ['verify', unit])
   // It complains about units of the machine, too.
   t.notMatch(stdout + stderr, 'storage-proxy.service')
+})
+
+t.test('the schemas of compose and Kubernetes', async (t) => {
+  const ajv = new Ajv({ strict: false, validateSchema: false, logger: false })
+  formats.default(ajv)
+  const fits = ajv.compile(JSON.parse(await textOf('node_modules/dclint/schemas/compose.schema.json')))
+  for (const file of ['deploy/compose.yaml', 'deploy/compose.cluster.yaml']) {
+    for (const document of await documentsOf(file)) t.ok(fits(document), `${file}: ${JSON.stringify(fits.errors)}`)
+  }
+  const kinds = { Secret, PersistentVolumeClaim, Deployment, Service, PodDisruptionBudget }
+  for (const document of await documentsOf('deploy/kubernetes.yaml')) {
+    const kind = kinds[document.kind as keyof typeof kinds]
+    t.equal(document.apiVersion, kind.apiVersion)
+    t.doesNotThrow(() => new kind(document).validate(), document.kind)
+  }
 })
 
 t.test('compose and Kubernetes', async (t) => {
