@@ -61,7 +61,7 @@ export default fp(
       const but = [app.jobs.selectFolders('delete-vfolder'), app.jobs.selectUnended()]
       const stuck = await listDeleting(app.database, volumes, but)
       for (const id of stuck) {
-        const last = await app.jobs.latest('delete-vfolder', id)
+        const last = await app.jobs.latest('delete-vfolder', { folder: id })
         await withRequestId(() => transact(app.database, (trx) => remove(id, 'deleting', trx)), last?.requestId)()
       }
     }

@@ -5,8 +5,6 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { nothing } from '../backends/amount.ts'
 import type { Amount } from '../backends/backend.ts'
-import { Problem } from '../lib/problems.ts'
-import type { Vfolder } from '../plugins/vfolders/rows.ts'
 import { countUsage, putUsageRight } from '../plugins/vfolders/usage.ts'
 import { defineJob, hasEnded } from '../plugins/work/job-queue/job.ts'
 
@@ -35,23 +33,23 @@ export default fp(
     app.jobs.define(
       defineJob({
         kind: 'sync-quotas',
-        payload: Type.Object({}),
-        // A sync of all vfolders takes long; the second place is for single ones.
-        concurrency: 2,
+        // Nothing for a single vfolder.
+        payload: Type.Object({ volume: Type.Optional(Type.String()) }),
+        // A sync of a whole volume takes long, and each has one at most; the further place is for single vfolders.
+        concurrency: app.volumes.all().length + 1,
         cancellable: true,
 
-        async run({ folder, checkpoint, signal, progress, save }) {
-          const logFailure = createFailureLog(app)
+        async run({ folder, payload, checkpoint, signal, progress, save }) {
           const state = { ...(isCheckpoint.Check(checkpoint) ? checkpoint : nothingYet) }
           for await (const vfolder of folder === null
-            ? listReady(app, state.after)
+            ? listReady(app, state.after, payload.volume)
             : [await app.vfolders.get(folder)]) {
             signal.throwIfAborted()
             const started = performance.now()
             const { counted, drift } = await syncVfolder(app, vfolder.id, signal).catch((err) => {
               if (folder !== null || signal.aborted) throw err
               // A vfolder that cannot be counted must not keep the others from it.
-              logFailure(err, vfolder)
+              app.log.error({ err, folder: vfolder.id, volume: vfolder.volume }, 'a vfolder could not be counted')
               state.failed++
               return { counted: nothing, drift: nothing }
             })
@@ -73,10 +71,20 @@ export default fp(
       }),
     )
 
+    /** One job a volume, since each process counts what is on its own volumes. */
     async function queueAll(): Promise<void> {
-      const last = await app.jobs.latest('sync-quotas', null)
-      if (last === undefined || hasEnded(last)) {
-        await app.jobs.enqueue({ kind: 'sync-quotas', folder: null, payload: {} })
+      const others = await app.processes.others()
+      const volumes = new Set([
+        ...app.volumes.all().map(({ name }) => name),
+        ...others.flatMap((process) => process.volumes),
+      ])
+      for (const volume of volumes) {
+        const last = await app.jobs.latest('sync-quotas', { volume })
+        if (last !== undefined && !hasEnded(last)) continue
+        await app.jobs.enqueue({ kind: 'sync-quotas', folder: null, volume, payload: { volume } })
+      }
+      for (const volume of await app.vfolders.listVolumes()) {
+        if (!volumes.has(volume)) app.log.warn({ volume }, 'there are vfolders on a volume that no process has')
       }
     }
 
@@ -86,29 +94,15 @@ export default fp(
   },
   {
     name: 'sync-quotas',
-    dependencies: ['job-queue', 'scheduler', 'vfolders', 'quotas', 'config', 'volumes', 'database'],
+    dependencies: ['job-queue', 'scheduler', 'processes', 'vfolders', 'quotas', 'config', 'volumes', 'database'],
   },
 )
 
-/**
- * Logs why a vfolder could not be counted; only once for a volume that is not configured, however many vfolders it has.
- */
-function createFailureLog({ log }: FastifyInstance) {
-  const told = new Set<string>()
-  return (err: unknown, { id, volume }: Vfolder) => {
-    if (!(err instanceof Problem) || err.code !== 'volume_not_found') {
-      log.error({ err, folder: id, volume }, 'a vfolder could not be counted')
-    } else if (!told.has(volume)) {
-      told.add(volume)
-      log.warn({ volume }, 'there are vfolders on a volume that is not configured')
-    }
-  }
-}
-
-async function* listReady(app: FastifyInstance, after: string) {
+async function* listReady(app: FastifyInstance, after: string, volume: string | undefined) {
   let position = after
   for (;;) {
-    const vfolders = await app.vfolders.list({ limit: page, ...(position !== '' && { after: position }) })
+    const from = { ...(position !== '' && { after: position }), ...(volume !== undefined && { volume }) }
+    const vfolders = await app.vfolders.list({ limit: page, ...from })
     for (const vfolder of vfolders) if (vfolder.state === 'ready') yield vfolder
     const last = vfolders.at(-1)
     if (last === undefined) return

@@ -74,7 +74,7 @@ function createOrphans(app: FastifyInstance) {
     const vfolder = await rows.find(db, id)
     if (vfolder?.volume !== volume.name || vfolder.state !== state) return undefined
     // One that fails is followed by another one.
-    if (state === 'deleting') return app.jobs.latest(kinds.deleting, id)
+    if (state === 'deleting') return app.jobs.latest(kinds.deleting, { folder: id })
     const maker = await rows.findMaker(db, id)
     const job = maker === undefined ? undefined : (await app.jobs.find(maker))?.job
     return job?.kind === kinds.ready ? job : undefined

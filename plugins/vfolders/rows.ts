@@ -65,6 +65,12 @@ export async function list(
   return (await query.orderBy('id').limit(limit).execute()).map(toVfolder)
 }
 
+/** The names of the volumes that have vfolders. */
+export async function listVolumes(on: Database): Promise<string[]> {
+  const rows = await on.selectFrom('vfolders').select('volume').distinct().where('state', '!=', 'deleting').execute()
+  return rows.map(({ volume }) => volume)
+}
+
 /** The IDs of all, as a subquery. */
 export function selectIds(on: Database): Expression<string> {
   return on.selectFrom('vfolders').select('vfolders.id').$asScalar()

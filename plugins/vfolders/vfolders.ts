@@ -107,7 +107,7 @@ function createVfolders(app: FastifyInstance) {
   async function startDeletion(id: string, trx: Database): Promise<Job | undefined> {
     const volume = await rows.beginDeletion(trx, id)
     if (volume === undefined) return undefined
-    const last = await app.jobs.latest('delete-vfolder', id, trx)
+    const last = await app.jobs.latest('delete-vfolder', { folder: id }, trx)
     if (last !== undefined && !hasEnded(last)) return last
     return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload: {} }, trx)
   }
@@ -140,6 +140,9 @@ function createVfolders(app: FastifyInstance) {
       if (vfolder === undefined || vfolder.state === 'deleting') throw vfolderExists(input.id, 'and is being deleted')
       return { vfolder, created }
     },
+
+    /** The volumes that have some. */
+    listVolumes: (): Promise<string[]> => rows.listVolumes(db),
 
     /** In the order of their IDs, after the given one. */
     list: (options: Parameters<typeof rows.list>[1]): Promise<Vfolder[]> => rows.list(db, options),

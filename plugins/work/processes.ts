@@ -3,12 +3,16 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { withRequestId } from '../../lib/context.ts'
+import { transact } from '../storage/database/transact.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
     processes: Awaited<ReturnType<typeof createProcess>>
   }
 }
+
+/** Tells that a process has ended, or counts as dead. */
+const goneChannel = 'process-gone'
 
 /** How often a process shows itself before it would count as dead. */
 const beatsPerLease = 5
@@ -54,12 +58,21 @@ async function createProcess(app: FastifyInstance) {
       if (before?.beat !== beat) {
         seen.set(other, { beat, since: now })
       } else if (now - before.since > leaseMilliseconds) {
-        await db.deleteFrom('processes').where('id', '=', other).where('beat', '=', beat).execute()
+        await remove(other, beat)
         app.log.warn({ process: other }, 'a process counts as dead; its work is taken over')
       }
     }
     const alive = new Set(others.map((other) => other.id))
     for (const other of seen.keys()) if (!alive.has(other)) seen.delete(other)
+  }
+
+  /** Removes a process, and tells those who wait for what it holds. */
+  async function remove(process: string, beat?: number): Promise<void> {
+    await transact(db, async (trx) => {
+      const removal = trx.deleteFrom('processes').where('id', '=', process)
+      await (beat === undefined ? removal : removal.where('beat', '=', beat)).execute()
+      await db.notify(trx, goneChannel, process)
+    })
   }
 
   async function readBeats(ids: string[]) {
@@ -93,6 +106,11 @@ async function createProcess(app: FastifyInstance) {
         volumes: JSON.parse(other.volumes),
       }))
     },
+    /** Calls `listener` when another process is not alive any more. @returns what ends it */
+    onGone: (listener: () => void) =>
+      db.onNotified(goneChannel, (process) => {
+        if (process !== undefined) listener()
+      }),
     /** Of this process, for what it holds: a job, a periodic task, a reservation. */
     id,
     /** The IDs of those that are alive, as a subquery. */
@@ -110,11 +128,7 @@ async function createProcess(app: FastifyInstance) {
       clearInterval(timer)
       await beating
       // Otherwise it counts as dead a little later.
-      await db
-        .deleteFrom('processes')
-        .where('id', '=', id)
-        .execute()
-        .catch((err) => app.log.warn({ err }, 'the process could not say that it ends'))
+      await remove(id).catch((err) => app.log.warn({ err }, 'the process could not say that it ends'))
     },
   }
 }

@@ -1,5 +1,4 @@
 import { Readable } from 'node:stream'
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { FastifyReply } from 'fastify'
@@ -7,9 +6,7 @@ import { Problem } from '../../lib/problems.ts'
 import { hasEnded, type Job } from '../../plugins/work/job-queue/job.ts'
 import { problemResponses, Uuid } from '../schemas.ts'
 
-const pollMilliseconds = 250
-
-/** In this process: each asks the database again and again. */
+/** In this process: each asks the database at each change of its job. */
 const mostFollowers = 256
 const retryAfterSeconds = 5
 
@@ -71,18 +68,23 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   async function* watchJob(id: string, last: string | undefined, signal: AbortSignal): AsyncGenerator<string> {
     let told = last
     let toldAt = performance.now()
-    while (!signal.aborted) {
-      const { job, version } = await app.jobs.watch(id)
-      if (String(version) !== told) {
-        yield toEvent(job, version)
-        told = String(version)
-        toldAt = performance.now()
-      } else if (performance.now() - toldAt > commentMilliseconds) {
-        yield ': the job goes on\n\n'
-        toldAt = performance.now()
+    const change = app.jobs.expectChange(id, signal)
+    try {
+      while (!signal.aborted) {
+        const { job, version } = await app.jobs.watch(id)
+        if (String(version) !== told) {
+          yield toEvent(job, version)
+          told = String(version)
+          toldAt = performance.now()
+        } else if (performance.now() - toldAt >= commentMilliseconds) {
+          yield ': the job goes on\n\n'
+          toldAt = performance.now()
+        }
+        if (hasEnded(job)) return
+        await change.next(Math.max(0, toldAt + commentMilliseconds - performance.now()))
       }
-      if (hasEnded(job)) return
-      await sleep(pollMilliseconds, undefined, { signal }).catch(() => {})
+    } finally {
+      change.end()
     }
   }
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Kysely } from 'kysely'
@@ -8,7 +9,16 @@ import { parseDatabaseUrl } from '../../plugins/storage/database/postgres-url.ts
 import type { Tables } from '../../plugins/storage/database/tables.ts'
 import { transact } from '../../plugins/storage/database/transact.ts'
 import { startCluster, startSharing } from '../postgres/service.ts'
-import { type Answer, ended, eventually, formOf, type Server, startServer, temporaryDirectory } from '../server.ts'
+import {
+  type Answer,
+  ended,
+  eventually,
+  Files,
+  formOf,
+  type Server,
+  startServer,
+  temporaryDirectory,
+} from '../server.ts'
 import { chunkType, create, signTus, tus } from '../tus.ts'
 
 const cluster = await startCluster(t)
@@ -22,6 +32,8 @@ async function start(t: Parameters<typeof startSharing>[0], count: number, env: 
   const servers = await Promise.all(Array.from({ length: count }, () => startSharing(t, sharing)))
   return { name, root, servers, at: (index: number): Server => servers[index % count]! }
 }
+
+const sum = (values: number[]): number => values.reduce((total, value) => total + value, 0)
 
 const all = <T>(count: number, work: (index: number) => Promise<T>): Promise<T[]> =>
   Promise.all(Array.from({ length: count }, (_, index) => work(index)))
@@ -129,6 +141,8 @@ t.test('transactions that wait for each other are run again', async (t) => {
     connectMilliseconds: 10_000,
     statementMilliseconds: 10_000,
     onLost: () => {},
+    onDeaf: () => {},
+    onHearing: () => {},
   })
   const db = new Kysely<Tables>({ dialect: engine.dialect })
   t.teardown(() => db.destroy())
@@ -218,14 +232,53 @@ t.test('a volume that only one process has', async (t) => {
         VOLUMES: JSON.stringify(volumes),
         LEASE_SECONDS: '3',
         UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
+        QUOTA_SYNC_INTERVAL_SECONDS: '1',
       },
     })
-  const one = await startWith({ common: volume('common'), own: volume('own') })
+  // The one that begins the periodic work has not all volumes.
   const two = await startWith({ common: volume('common') })
+  const one = await startWith({ common: volume('common'), own: volume('own') })
+
+  await t.test('is counted by that process', async (t) => {
+    const files = new Files(one, await one.createFolder({ volume: 'own' }), '')
+    writeFileSync(join(await one.mountOf(files.folder), 'a'), 'past the service')
+    await eventually(async () => (await files.usage()).bytes === 16)
+    const { jobs } = await two.ask('GET', '/jobs?kind=sync-quotas&state=succeeded&limit=1000')
+    t.same([...new Set(jobs.map(({ result }: Answer) => result.failed))], [0])
+    await one.ask('DELETE', `/folders/${files.folder}`)
+  })
+
+  await t.test('starts what the other one has queued, and is told of its end, at once', async (t) => {
+    const folder = await one.createFolder({ volume: 'own' })
+    const waits: number[] = []
+    for (let count = 0; count < 20; count++) {
+      const { job } = await two.ask('POST', `/folders/${folder}/sync`)
+      const events = await (await two.manager('GET', `/jobs/${job.id}/events`)).text()
+      t.match(events, /\nevent: succeeded\n/)
+      const { createdAt, startedAt } = await two.ask('GET', `/jobs/${job.id}`)
+      waits.push(Date.parse(startedAt) - Date.parse(createdAt))
+    }
+    // Looks of each second would take 500 ms on average.
+    t.ok(sum(waits) < 20 * 250, `started after ${waits} ms`)
+  })
+
+  await t.test('is told that a job is cancelled', async (t) => {
+    const source = await one.createFolder({ volume: 'common' })
+    const mount = await one.mountOf(source)
+    writeFileSync(join(mount, 'large'), '')
+    truncateSync(join(mount, 'large'), 4 * 1024 ** 3)
+    const { job } = await one.ask('POST', `/folders/${source}/clone`, { volume: 'own' })
+    await eventually(async () => (await two.ask('GET', `/jobs/${job.id}`)).state === 'running')
+    await two.ask('DELETE', `/jobs/${job.id}`)
+    t.match(await ended(two, job.id), { state: 'cancelled' })
+    await one.logged(({ msg, job_id }) => msg === 'job cancelled' && job_id === job.id)
+    await two.ask('DELETE', `/folders/${source}`)
+  })
+
   const folders = await all(12, () => one.createFolder({ volume: 'own' }))
   const jobs: Answer[] = await all(12, (index) => two.ask('DELETE', `/folders/${folders[index]}`))
   for (const { job } of jobs) t.match(await ended(one, job.id), { state: 'succeeded' })
-  t.notOk(two.lines().some(({ msg }) => msg === 'job started'))
+  t.notOk(two.lines().some(({ msg, job_id }) => msg === 'job started' && jobs.some(({ job }) => job.id === job_id)))
 
   const source = await one.createFolder({ volume: 'own' })
   const late = await one.createFolder({ volume: 'own' })

@@ -182,6 +182,32 @@ t.test('a process that is cut off while it uploads', async (t) => {
   t.match(await tus('HEAD', location), { status: 200, offset: '50' })
 })
 
+t.test('notifications are heard again, however their connection was lost', async (t) => {
+  const name = await database()
+  const root = await temporaryDirectory(t)
+  const proxy = await startProxy(t, cluster.port)
+  const through = cluster.url(name).replace(`:${cluster.port}/`, `:${proxy.port}/`)
+  const env = { DATABASE_STATEMENT_TIMEOUT_SECONDS: '1' }
+  const other = await startSharing(t, { url: cluster.url(name), root, env })
+  const folder = await other.createFolder()
+  const server = await startSharing(t, { url: through, root, env })
+  const heard = () => server.lines().filter(({ msg }) => msg === 'the database tells of changes again').length
+  const listeners = `from pg_stat_activity where datname = '${name}' and query ~ '^(listen|select 1$)' and state = 'idle'`
+  await eventually(async () => (await cluster.query(name, `select pid ${listeners}`)).length === 2)
+
+  await cluster.query(name, `select pg_terminate_backend(pid) ${listeners}`)
+  await eventually(() => heard() === 1)
+  // Nobody is told that it is gone.
+  proxy.strand()
+  await eventually(() => heard() === 2)
+  const { job } = await other.ask('POST', `/folders/${folder}/sync`)
+  t.match(await ended(server, job.id), { state: 'succeeded' })
+  t.match(
+    server.lines().filter(({ msg }) => msg.includes('tells of no changes')),
+    [{ level: 40 }, { level: 40, err: { message: /timeout/ } }],
+  )
+})
+
 t.test('a server with as many connections as it takes', async (t) => {
   const name = await database()
   const server = await startSharing(t, { url: cluster.url(name), root: await temporaryDirectory(t) })

@@ -19,6 +19,30 @@ function underWay(server: Server): Promise<unknown> {
   return eventually(async () => (await server.openFiles()).some((file) => file.includes('/uploads/')))
 }
 
+t.test('a process with many uploads that wait for bytes asks the database for little', async (t) => {
+  const server = await startServer(t, { env: { LOG_LEVEL: 'trace' } })
+  const files = await server.files()
+  const url = await signTus(files, 'a')
+  const uploads = 200
+  for (let count = 0; count < uploads; count++) {
+    const { socket } = startPatch(await create(url, 100), 0, 100)
+    t.teardown(() => socket.destroy())
+  }
+  await eventually(async () => {
+    const held = await readDatabase(server.dataDir, 'SELECT id FROM uploads WHERE process IS NOT NULL')
+    return held.length === uploads
+  })
+  const statements = () => server.lines().filter(({ msg }) => msg === 'statement').length
+  // What they began with may still go on.
+  const perSecond = await eventually(async () => {
+    const [before, begun] = [statements(), performance.now()]
+    await sleep(5000)
+    const rate = (statements() - before) / ((performance.now() - begun) / 1000)
+    return rate < 10 && rate
+  }, 60_000)
+  t.ok(perSecond > 0, `${perSecond} statements a second`)
+})
+
 t.test('two processes, one upload', async (t) => {
   const dataDir = await temporaryDirectory(t)
   const env = { LEASE_SECONDS: '2', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' }

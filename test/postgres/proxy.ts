@@ -6,6 +6,8 @@ export interface Proxy {
   port: number
   /** As a cut cable does: nothing passes, and nobody is told. */
   cut(): void
+  /** The same, for the connections that there are; later ones pass. */
+  strand(): void
   /** Lets everything pass again that waits, as TCP does after a cut. */
   mend(): void
 }
@@ -43,6 +45,9 @@ export async function startProxy(t: Teardown, port: number, change = (chunk: Buf
     port: (server.address() as AddressInfo).port,
     cut() {
       isCut = true
+      for (const socket of sockets) socket.pause()
+    },
+    strand() {
       for (const socket of sockets) socket.pause()
     },
     mend() {

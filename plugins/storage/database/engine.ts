@@ -1,5 +1,18 @@
 import type { CompiledQuery, Dialect, Kysely, RawBuilder } from 'kysely'
-import type { Tables } from './tables.ts'
+import type { Database, Tables } from './tables.ts'
+
+export interface Listener {
+  /** Another process, or this one, has told something. */
+  onMessage(message: string): void
+  /** From here on messages are heard; earlier ones may not have been. */
+  onHearing(): void
+}
+
+export interface Listening {
+  /** Whether messages are heard just now. */
+  readonly hears: boolean
+  close(): Promise<void>
+}
 
 /** What each kind of database does in its own way. */
 export interface Engine {
@@ -18,6 +31,10 @@ export interface Engine {
   nextSequence: RawBuilder<number>
   /** Its clock, in milliseconds since 1970; undefined where that is the clock of this machine. */
   clock: RawBuilder<number> | undefined
+  /** Tells all processes that use the database; in a transaction, when it is committed. */
+  notify(on: Database, message: string): Promise<void>
+  /** Hears what processes tell, until it is closed. It keeps no process alive. */
+  listen(db: Kysely<Tables>, listener: Listener): Listening
   /** Makes the tables what this version of the service needs. */
   migrate(db: Kysely<Tables>): Promise<void>
   listTables(db: Kysely<Tables>): Promise<string[]>

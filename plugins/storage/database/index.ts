@@ -2,11 +2,12 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
-import { Kysely, sql } from 'kysely'
+import { Kysely, type LogEvent, sql } from 'kysely'
 import { type Config, inFile } from '../../config.ts'
 import { createClock } from './clock.ts'
 import type { Engine } from './engine.ts'
 import { createLater } from './later.ts'
+import { createNotifications } from './notifications.ts'
 import { openSqlite } from './sqlite.ts'
 import type { Tables } from './tables.ts'
 
@@ -34,6 +35,8 @@ async function openEngine(config: Config, log: FastifyBaseLogger): Promise<Engin
     connectMilliseconds: config.databaseConnectTimeoutSeconds * 1000,
     statementMilliseconds: config.databaseStatementTimeoutSeconds * 1000,
     onLost: (err) => log.warn({ err }, 'a connection to the database was lost'),
+    onDeaf: (err) => log.warn({ err }, 'the database tells of no changes; they are looked for every second'),
+    onHearing: () => log.info('the database tells of changes again'),
   })
 }
 
@@ -42,9 +45,11 @@ async function openEngine(config: Config, log: FastifyBaseLogger): Promise<Engin
  * the engines know which database it is.
  */
 function createDatabase(engine: Engine, log: FastifyBaseLogger) {
-  const db = new Kysely<Tables>({ dialect: engine.dialect })
+  const logging = log.level === 'trace' && { log: ({ query }: LogEvent) => log.trace({ sql: query.sql }, 'statement') }
+  const db = new Kysely<Tables>({ dialect: engine.dialect, ...logging })
   const clock = createClock(db, engine.clock)
   const later = createLater(log)
+  const notifications = createNotifications(engine, db)
   let tables: string[] = []
   let checking: Promise<void> | undefined
 
@@ -58,7 +63,7 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger) {
 
   return Object.assign(db, {
     /** For what nobody was promised: a commit waits for no disk, and a power cut may take it back. */
-    unflushed: new Kysely<Tables>({ dialect: engine.unflushed }),
+    unflushed: new Kysely<Tables>({ dialect: engine.unflushed, ...logging }),
 
     /** Runs changes in one trip, where the database can; see `Engine`. */
     changeAll: engine.changeAll,
@@ -72,6 +77,15 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger) {
     /** The time that all processes have in common, in milliseconds since 1970. */
     now: clock.now,
 
+    /** Tells all processes of a change, when its transaction is committed. */
+    notify: notifications.notify,
+
+    /** Hears of changes, by whichever process. */
+    onNotified: notifications.onNotified,
+
+    /** Waits for changes. */
+    expect: notifications.expect,
+
     /** Writes down what has happened, when the database is back at the latest. */
     insist: later.insist,
 
@@ -82,6 +96,7 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger) {
       await engine.migrate(db)
       tables = await engine.listTables(db)
       await clock.start()
+      notifications.start()
     },
 
     /**
@@ -99,6 +114,7 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger) {
     async close(): Promise<void> {
       clock.stop()
       later.stop()
+      await notifications.stop()
       await db.destroy()
     },
   })

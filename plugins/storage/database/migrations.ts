@@ -231,4 +231,25 @@ export const migrations: Record<string, Migration> = {
       await countScopes(db)
     },
   },
+  '013-notifications': {
+    async up(db) {
+      // Few rows of many: the jobs to come of a kind in their order, and the uploads that somebody waits for.
+      await sql`create index jobs_unended on jobs (kind, sequence) where finished_at is null`.execute(db)
+      await sql`create index uploads_wanted on uploads (process) where wanted = 1`.execute(db)
+      await db.schema.dropIndex('jobs_state').execute()
+      await db.schema.createIndex('jobs_listed').on('jobs').columns(['state', 'created_at', 'id']).execute()
+      if (db.getExecutor().adapter instanceof PostgresAdapter) {
+        // A claim could be led along all jobs that have ended. SQLite finds the largest sequence by it.
+        await db.schema.dropIndex('jobs_sequence').execute()
+        return
+      }
+      await db.schema
+        .createTable('notifications')
+        .addColumn('sequence', 'integer', (column) => column.primaryKey())
+        .addColumn('message', 'text', (column) => column.notNull())
+        .execute()
+      const latest = sql`delete from notifications where sequence <= new.sequence - 1000`
+      await sql`create trigger notifications_kept after insert on notifications begin ${latest}; end`.execute(db)
+    },
+  },
 }

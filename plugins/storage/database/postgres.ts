@@ -17,6 +17,7 @@ import { migrate } from './migrate.ts'
 import { PostgresDriver, UnflushedPostgresDriver } from './postgres-driver.ts'
 import { reasonOf } from './postgres-errors.ts'
 import { FullDisk } from './postgres-full-disk.ts'
+import { beatMilliseconds, listen, notify } from './postgres-notifications.ts'
 import type { Server } from './postgres-url.ts'
 import type { Tables } from './tables.ts'
 
@@ -29,6 +30,10 @@ export interface PostgresOptions {
   statementMilliseconds: number
   /** An idle connection was lost. */
   onLost(error: Error): void
+  /** Notifications are not heard from here on. */
+  onDeaf(error: unknown): void
+  /** They are heard again. */
+  onHearing(): void
 }
 
 /** The oldest version that is tested. */
@@ -51,6 +56,10 @@ export function openPostgres(options: PostgresOptions): Engine {
     isShared: true,
     nextSequence: sql<number>`nextval('job_order')`,
     clock: sql<number>`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
+
+    notify,
+    listen: (db, listener) =>
+      listen({ ...options, db, listener, createClient: () => new pg.Client(clientConfig(options, beatMilliseconds)) }),
 
     async migrate() {
       // A change of a large table, or the wait for another process that makes it, takes longer than any statement may.
@@ -99,16 +108,18 @@ class ByteOrderCompiler extends PostgresQueryCompiler {
   }
 }
 
-function createPool({ server, poolSize, connectMilliseconds, onLost }: PostgresOptions, statementMilliseconds: number) {
+function clientConfig({ server, connectMilliseconds }: PostgresOptions, queryMilliseconds: number): pg.ClientConfig {
+  return { ...server, connectionTimeoutMillis: connectMilliseconds, query_timeout: queryMilliseconds, keepAlive: true }
+}
+
+function createPool(options: PostgresOptions, statementMilliseconds: number) {
+  const { poolSize, onLost } = options
   const pool = new pg.Pool({
-    ...server,
+    ...clientConfig(options, statementMilliseconds + cutMilliseconds),
     max: poolSize,
-    connectionTimeoutMillis: connectMilliseconds,
     statement_timeout: statementMilliseconds,
-    query_timeout: statementMilliseconds + cutMilliseconds,
     idle_in_transaction_session_timeout: standstillMilliseconds,
     options: '-c default_transaction_isolation=read\\ committed',
-    keepAlive: true,
     types: { getTypeParser },
   })
   // The pool adds the whole connection to the error, with the key that cancels its statements.

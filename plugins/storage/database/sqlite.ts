@@ -13,6 +13,7 @@ import type { Engine } from './engine.ts'
 import type { DatabaseUnavailable } from './failures.ts'
 import { migrate } from './migrate.ts'
 import { SqliteDriver } from './sqlite-driver.ts'
+import { listen, notify } from './sqlite-notifications.ts'
 import { Outage } from './sqlite-outage.ts'
 import { SqliteThread } from './sqlite-thread.ts'
 
@@ -38,6 +39,8 @@ export function openSqlite(file: string): Engine {
     isShared: false,
     nextSequence: sql<number>`(select coalesce(max(sequence), 0) + 1 from jobs)`,
     clock: undefined,
+    notify,
+    listen,
     async migrate(db) {
       await migrate(db, `DATA_DIR: the database ${file}`).catch((error) => refuseToStart(file, error))
     },

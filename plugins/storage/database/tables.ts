@@ -118,7 +118,7 @@ export interface Tables {
     attempts: Generated<number>
     /** Failed attempts in a row, without a step forward in between. */
     failures: Generated<number>
-    /** Milliseconds since 1970. */
+    /** Milliseconds since 1970; 0: at once. */
     due_at: number
     cancel_requested: Generated<number>
     /** It may not be cancelled or given up any more. */
@@ -168,6 +168,11 @@ export interface Tables {
   generated_secrets: {
     name: string
     digest: string
+  }
+  /** What processes tell each other; on SQLite only, and only the latest. */
+  notifications: {
+    sequence: Generated<number>
+    message: string
   }
   /** Which process runs a periodic task. */
   task_leases: {

@@ -7,6 +7,16 @@ const attempts = 10
 const firstPauseMilliseconds = 5
 const longestPauseMilliseconds = 200
 
+/** What is to follow the transactions under way. */
+const following = new WeakMap<Database, (() => void)[]>()
+
+/** Runs `work` once others can see what the transaction has changed; at once where `on` is no transaction. */
+export function afterCommit(on: Database, work: () => void): void {
+  const others = following.get(on)
+  if (others === undefined) work()
+  else others.push(work)
+}
+
 /**
  * Runs `work` as one transaction, at READ COMMITTED where the database has a choice: each statement sees what others have
  * committed until then. So what is read to decide on is locked (`forUpdate`), or the change names what it found. A
@@ -15,8 +25,14 @@ const longestPauseMilliseconds = 200
  */
 export async function transact<T>(db: Database, work: (trx: Database) => Promise<T>): Promise<T> {
   for (let attempt = 1; ; attempt++) {
+    const afterwards: (() => void)[] = []
     try {
-      return await db.transaction().execute(work)
+      const result = await db.transaction().execute((trx) => {
+        following.set(trx, afterwards)
+        return work(trx)
+      })
+      for (const follow of afterwards) follow()
+      return result
     } catch (error) {
       if (!(error instanceof DatabaseConflict) || attempt === attempts) throw error
       const pause = Math.min(longestPauseMilliseconds, firstPauseMilliseconds * 2 ** (attempt - 1))

@@ -1,6 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
+import { sql } from 'kysely'
+import { withRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { uploadNotFound } from './rows.ts'
 
 export interface Lock {
@@ -9,8 +12,12 @@ export interface Lock {
   release(): Promise<void>
 }
 
-/** How often the holder looks whether another process wants the upload, and the other one whether it is free. */
-const pollMilliseconds = 250
+/** What processes tell each other of an upload, by its ID. */
+const wantedChannel = 'upload-wanted'
+const freedChannel = 'upload-freed'
+
+/** How long at most whoever waits for an upload does so without another look. */
+const lookMilliseconds = 1000
 /** A holder that is asked first has to flush its bytes; after so long the asking process gives up. */
 const patienceMilliseconds = 30_000
 
@@ -53,48 +60,83 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
       throw error
     }
 
-    let isTold = false
-    const timer = setInterval(() => {
-      isWanted(id).then(
-        (wanted) => wanted && asked.abort(),
-        (err) => {
-          if (!isTold) log.warn({ err, upload_id: id }, 'it could not be seen whether the upload is wanted')
-          isTold = true
-        },
-      )
-    }, pollMilliseconds)
-    const free = async () => {
-      const held = db.updateTable('uploads').set({ process: null }).where('id', '=', id)
-      await held.where('process', '=', processes.id).execute()
-    }
     return {
       wanted: asked.signal,
       async release() {
-        clearInterval(timer)
-        const isFree = await free().then(
+        const isFree = await free(id).then(
           () => true,
           () => false,
         )
         forget()
         // Unless another request of this process has it by then.
-        if (!isFree) await db.writeLater(async () => (held.has(id) ? undefined : free()))
+        if (!isFree) await db.writeLater(async () => (held.has(id) ? undefined : free(id)))
       },
     }
   }
 
-  /** Asks another process. */
-  async function ask(id: string): Promise<void> {
-    const { numUpdatedRows } = await db
+  async function free(id: string): Promise<void> {
+    const freed = await db
       .updateTable('uploads')
-      .set({ wanted: 1 })
+      .set({ process: null })
       .where('id', '=', id)
-      .executeTakeFirstOrThrow()
-    if (numUpdatedRows === 0n) throw uploadNotFound()
+      .where('process', '=', processes.id)
+      .returning(['wanted', 'kind'])
+      .executeTakeFirst()
+    // Not in one transaction with the change, which nearly nobody waits for: whoever does looks again in any case.
+    if (freed === undefined || freed.wanted === 1 || freed.kind === 'final')
+      await db.notify(db.unflushed, freedChannel, id)
   }
 
-  async function isWanted(id: string): Promise<boolean> {
-    const row = await db.selectFrom('uploads').select('wanted').where('id', '=', id).executeTakeFirst()
-    return row?.wanted === 1
+  /** Asks another process. @returns whether there is one to ask */
+  function ask(id: string): Promise<boolean> {
+    return transact(db, async (trx) => {
+      const asked = trx.updateTable('uploads').set({ wanted: 1 }).where('id', '=', id).returning('process')
+      const row = await asked.executeTakeFirst()
+      if (row === undefined) throw uploadNotFound()
+      await db.notify(trx, wantedChannel, id)
+      return row.process !== null
+    })
+  }
+
+  /** Asks the holders of this process for what others want, whose asking may not have been heard. */
+  async function askHolders(): Promise<void> {
+    if (held.size === 0) return
+    const rows = await db
+      .selectFrom('uploads')
+      .select('id')
+      .where('process', '=', processes.id)
+      // As a literal it lets SQLite use the index that has only these.
+      .where('wanted', '=', sql.lit(1))
+      .execute()
+    for (const { id } of rows) held.get(id)?.asked.abort()
+  }
+
+  let isLooking = false
+  let isWantedAgain = false
+  /** Never twice at once: while the database is away each look would hold a connection. */
+  const look = withRequestId(async () => {
+    isWantedAgain = isLooking
+    if (isLooking) return
+    isLooking = true
+    do {
+      isWantedAgain = false
+      await askHolders().catch((err) => log.warn({ err }, 'it could not be seen whether uploads are wanted'))
+    } while (isWantedAgain)
+    isLooking = false
+  }, randomUUID())
+
+  // What is told may be over by now, and another request of this process have the upload: the row says what is so.
+  db.onNotified(wantedChannel, (id) => {
+    if (id === undefined || held.has(id)) look()
+  })
+
+  const expectFree = (id: string, signal?: AbortSignal) => db.expect([freedChannel], (freed) => freed === id, signal)
+
+  /** Waits until the upload is free, or may be. */
+  async function rest(id: string, free: ReturnType<typeof expectFree>): Promise<void> {
+    const holder = held.get(id)
+    if (holder === undefined) await free.next(lookMilliseconds)
+    else await Promise.race([holder.released, free.next(lookMilliseconds)])
   }
 
   return {
@@ -111,13 +153,18 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
      * then; rejects when `signal` aborts.
      */
     async await(id: string, signal: AbortSignal): Promise<Lock | undefined> {
-      for (;;) {
-        const lock = await tryTake(id)
-        if (lock !== undefined) return lock
-        signal.throwIfAborted()
-        const row = await db.selectFrom('uploads').select('id').where('id', '=', id).executeTakeFirst()
-        if (row === undefined) return undefined
-        await Promise.race([sleep(pollMilliseconds), held.get(id)?.released ?? sleep(pollMilliseconds)])
+      const free = expectFree(id, signal)
+      try {
+        for (;;) {
+          const lock = await tryTake(id)
+          if (lock !== undefined) return lock
+          signal.throwIfAborted()
+          const row = await db.selectFrom('uploads').select('id').where('id', '=', id).executeTakeFirst()
+          if (row === undefined) return undefined
+          await rest(id, free)
+        }
+      } finally {
+        free.end()
       }
     },
 
@@ -126,14 +173,17 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
      * @throws {Problem} `upload_locked` when that does not help, or `upload_not_found`
      */
     async take(id: string): Promise<Lock> {
-      for (const end = performance.now() + patienceMilliseconds; ; ) {
-        const lock = await tryTake(id)
-        if (lock !== undefined) return lock
-        if (performance.now() > end) throw new Problem('upload_locked', 'Another request goes on with this upload.')
-        const holder = held.get(id)
-        if (holder === undefined) await ask(id)
-        else holder.asked.abort()
-        await Promise.race([sleep(pollMilliseconds), holder?.released ?? sleep(pollMilliseconds)])
+      const free = expectFree(id)
+      try {
+        for (const end = performance.now() + patienceMilliseconds; ; ) {
+          const lock = await tryTake(id)
+          if (lock !== undefined) return lock
+          if (performance.now() > end) throw new Problem('upload_locked', 'Another request goes on with this upload.')
+          held.get(id)?.asked.abort()
+          if (held.has(id) || (await ask(id))) await rest(id, free)
+        }
+      } finally {
+        free.end()
       }
     },
   }

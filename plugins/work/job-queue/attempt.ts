@@ -5,10 +5,10 @@ import { Problem, problems, toProblem } from '../../../lib/problems.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
-import type { Attempt, JobEnd, JobKind, JobRow } from './job.ts'
+import { type Attempt, atOnce, channels, type JobEnd, type JobKind, type JobRow } from './job.ts'
 
-/** How often a running job saves its progress and finds out whether it was cancelled. */
-const lookMilliseconds = 500
+/** How often a running job saves its progress. */
+const saveMilliseconds = 500
 
 /** Failures in a row, without a step forward in between, after which a job has failed. */
 const maxFailures = 5
@@ -21,8 +21,11 @@ const longestDelayMilliseconds = 30_000
 type Stop = 'cancelled' | 'closing' | 'lost' | 'cut off'
 
 export interface RunningAttempt {
-  readonly done: Promise<void>
+  /** Its end; the job is due again after so many milliseconds, if at all. */
+  readonly done: Promise<number | undefined>
   stop(reason: Stop): void
+  /** Finds out whether the job was cancelled, or taken over. */
+  look(): Promise<void>
 }
 
 /** Runs a job that this process has claimed, in the context of the request that started it. */
@@ -32,7 +35,8 @@ export function startAttempt(app: FastifyInstance, kind: JobKind, row: JobRow): 
     job_id: row.id,
     ...(row.trace_id !== null && { trace_id: row.trace_id }),
   }
-  return inContext(context, () => run(app, kind, row))
+  const attempt = inContext(context, () => run(app, kind, row))
+  return { ...attempt, look: () => inContext(context, attempt.look) }
 }
 
 function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
@@ -40,6 +44,7 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
   const closing = new AbortController()
   const job = { id: row.id, folder: row.vfolder, payload: JSON.parse(row.payload) }
   let stopped: Stop | undefined
+  let retryMilliseconds: number | undefined
   let unsaved: Partial<Tables['jobs']> = {}
 
   const stop = (reason: Stop) => {
@@ -48,36 +53,49 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
     controller.abort(new Error(`the job was stopped: ${reason}`))
   }
 
-  /** Changes the row only as long as this very attempt holds the job. */
-  const changeHeld = (on: Database, set: object) =>
-    on
+  /** Changes the row only as long as this very attempt holds the job; else it is undefined. */
+  async function changeHeld(trx: Database, set: object, unlessCancelled = false) {
+    const held = await trx
       .updateTable('jobs')
       .set((eb) => ({ ...set, version: eb('version', '+', 1) }))
       .where('id', '=', row.id)
       .where('state', '=', 'running')
       .where('process', '=', row.process)
       .where('attempts', '=', row.attempts)
-  const updateHeld = (on: Database, set: object) => changeHeld(on, set).executeTakeFirstOrThrow()
+      .$if(unlessCancelled, (query) => query.where('cancel_requested', '=', 0))
+      .returning('cancel_requested')
+      .executeTakeFirst()
+    if (held !== undefined) await db.notify(trx, channels.changed, row.id)
+    return held
+  }
+
+  const findHeld = () =>
+    db
+      .selectFrom('jobs')
+      .select('cancel_requested')
+      .where('id', '=', row.id)
+      .where('state', '=', 'running')
+      .where('process', '=', row.process)
+      .where('attempts', '=', row.attempts)
+      .executeTakeFirst()
 
   const isGivenUp = (failures: number) => failures >= maxFailures && row.committed === 0
 
   async function saveAndLook(): Promise<void> {
     const set = unsaved
     unsaved = {}
-    if (Object.keys(set).length > 0) {
-      const { numUpdatedRows } = await updateHeld(db, set).catch((error) => {
-        unsaved = { ...set, ...unsaved }
-        throw error
-      })
-      if (numUpdatedRows === 0n) return stop('lost')
-    }
-    const current = await db
-      .selectFrom('jobs')
-      .select(['process', 'attempts', 'cancel_requested'])
-      .where('id', '=', row.id)
-      .executeTakeFirst()
-    if (current?.process !== row.process || current?.attempts !== row.attempts) stop('lost')
-    else if (current.cancel_requested !== 0) stop('cancelled')
+    const isChanged = Object.keys(set).length > 0
+    const finding = isChanged ? transact(db, (trx) => changeHeld(trx, set)) : findHeld()
+    const held = await finding.catch((error) => {
+      unsaved = { ...set, ...unsaved }
+      throw error
+    })
+    if (held === undefined) stop('lost')
+    else if (held.cancel_requested !== 0) stop('cancelled')
+  }
+
+  async function saveWhatIsNew(): Promise<void> {
+    if (Object.keys(unsaved).length > 0) await saveAndLook()
   }
 
   /**
@@ -88,8 +106,8 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
     const ending = () =>
       transact(db, async (trx) => {
         const finished = { ...unsaved, ...set, state, process: null, finished_at: new Date(db.now()).toISOString() }
-        const { numUpdatedRows } = await updateHeld(trx, finished)
-        if (numUpdatedRows > 0n) await kind.ended?.({ ...job, result }, state, trx)
+        const held = await changeHeld(trx, finished)
+        if (held !== undefined) await kind.ended?.({ ...job, result }, state, trx)
       })
     await db.insist(ending, closing.signal)
   }
@@ -97,9 +115,16 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
   /** @returns whether this attempt still held the job */
   async function putBack(set: object): Promise<boolean> {
     const back = { ...unsaved, ...set, state: 'queued', process: null }
-    const { numUpdatedRows } = await db.insist(() => updateHeld(db, back), closing.signal)
-    return numUpdatedRows > 0n
+    const putting = () =>
+      transact(db, async (trx) => {
+        const held = await changeHeld(trx, back)
+        if (held !== undefined) await db.notify(trx, channels.queued, row.kind)
+        return held !== undefined
+      })
+    return db.insist(putting, closing.signal)
   }
+
+  const logUnsaved = (err: unknown) => log.error({ err }, 'the job could not save its progress')
 
   async function handleFailure(error: unknown): Promise<void> {
     const problem = toProblem(error)
@@ -114,6 +139,7 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
     }
     const delay = Math.min(firstDelayMilliseconds * 2 ** row.failures, longestDelayMilliseconds)
     await putBack({ error: text, failures, due_at: db.now() + delay })
+    retryMilliseconds = delay
     log.warn({ ...details, delay_ms: delay }, 'attempt failed and will be repeated')
   }
 
@@ -142,10 +168,8 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
       attempt.save(checkpoint)
       const committed = { ...unsaved, committed: 1 }
       unsaved = {}
-      const { numUpdatedRows } = await changeHeld(db, committed)
-        .where('cancel_requested', '=', 0)
-        .executeTakeFirstOrThrow()
-      if (numUpdatedRows === 0n) await saveAndLook()
+      const held = await transact(db, (trx) => changeHeld(trx, committed, true))
+      if (held === undefined) await saveAndLook()
       controller.signal.throwIfAborted()
       row.committed = 1
     },
@@ -154,9 +178,9 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
   async function work(): Promise<void> {
     const started = performance.now()
     log.info({ kind: kind.kind, folder: row.vfolder, attempt: row.attempts }, 'job started')
-    const looking = repeat(saveAndLook, lookMilliseconds, (err) =>
-      log.error({ err }, 'the job could not save its progress'),
-    )
+    const saving = repeat(saveWhatIsNew, saveMilliseconds, logUnsaved)
+    // By an earlier attempt's process, which has died since.
+    if (row.cancel_requested !== 0) stop('cancelled')
     const watching = watchTouch(processes, () => stop('cut off'))
     let outcome: { result: Record<string, unknown> | undefined } | { error: unknown }
     try {
@@ -166,7 +190,7 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
       outcome = { error }
     } finally {
       clearInterval(watching)
-      await looking.stop()
+      await saving.stop()
     }
     const duration = { duration_ms: Math.round(performance.now() - started) }
     if ('result' in outcome) {
@@ -179,17 +203,33 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
       await end('cancelled', {})
       log.info(duration, 'job cancelled')
     } else if (stopped === 'closing') {
-      await putBack({ due_at: db.now() })
+      await putBack({ due_at: atOnce })
       log.info(duration, 'job interrupted, since the service closes')
-    } else if (stopped === 'cut off' && (await putBack({ due_at: db.now() }))) {
+    } else if (stopped === 'cut off' && (await putBack({ due_at: atOnce }))) {
       log.warn(duration, 'job interrupted, since the database was away for longer than a lease')
     } else {
       log.warn(duration, 'job was taken over by another process')
     }
   }
 
-  const done = work().catch((err) => log.error({ err }, 'the end of an attempt could not be stored; it is repeated'))
-  return { done, stop }
+  const done = work().then(
+    () => retryMilliseconds,
+    (err) => {
+      log.error({ err }, 'the end of an attempt could not be stored; it is repeated')
+      return undefined
+    },
+  )
+
+  let isLooking = false
+  /** Never twice at once: while the database is away each look would hold a connection. */
+  async function look(): Promise<void> {
+    if (isLooking) return
+    isLooking = true
+    await saveAndLook().catch(logUnsaved)
+    isLooking = false
+  }
+
+  return { done, stop, look }
 }
 
 /**
@@ -202,7 +242,7 @@ function watchTouch(processes: FastifyInstance['processes'], onLost: () => void)
     const isLost = !processes.isInTouch()
     if (isLost && wasLost) onLost()
     wasLost = isLost
-  }, lookMilliseconds)
+  }, saveMilliseconds)
 }
 
 /** Calls `fn` again and again, never twice at once, until it is stopped. */

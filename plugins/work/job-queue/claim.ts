@@ -1,11 +1,13 @@
 import type { FastifyInstance } from 'fastify'
-import { sql } from 'kysely'
-import type { Database } from '../../storage/database/tables.ts'
+import { type ExpressionBuilder, sql } from 'kysely'
+import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
-import type { JobRow } from './job.ts'
+import { channels, type JobRow } from './job.ts'
 
 /** The longest that an attempt is put off. A job due later than that was written before a clock was set back. */
 const longestDelayMilliseconds = 60_000
+
+type JobExpressions = ExpressionBuilder<Tables, 'jobs'>
 
 export interface Claim {
   kind: string
@@ -25,34 +27,32 @@ export async function claimJobs(
   { kind, running, volumes, limit }: Claim,
 ): Promise<JobRow[]> {
   const now = db.now()
+  const queuedAndDue = (eb: JobExpressions) =>
+    eb.or([eb('due_at', '<=', now), eb('due_at', '>', now + longestDelayMilliseconds)])
+  const leftBehind = (eb: JobExpressions) =>
+    eb.or([eb('process', 'not in', processes.alive()), eb('process', '=', processes.id)])
+  // In the order of the index that has the unended jobs of each kind. What is not asked for outright can lead to no other
+  // index, from which all that are queued would have to be sorted for each claim.
   const selectDue = (on: Database) =>
     on
       .selectFrom('jobs')
       .select('id')
       .where('kind', '=', kind)
+      .where('finished_at', 'is', null)
+      .where((eb) => eb.and(running.map((job) => eb('id', '!=', job))))
       .where((eb) => eb.or([eb('volume', 'is', null), eb('volume', 'in', volumes)]))
       .where((eb) => eb.or([eb('source_volume', 'is', null), eb('source_volume', 'in', volumes)]))
-      .where((eb) =>
-        eb.or([
-          eb.and([
-            eb('state', '=', 'queued'),
-            eb.or([eb('due_at', '<=', now), eb('due_at', '>', now + longestDelayMilliseconds)]),
-          ]),
-          eb.and([
-            eb('state', '=', 'running'),
-            eb.or([
-              eb('process', 'not in', processes.alive()),
-              eb.and([eb('process', '=', processes.id), ...running.map((job) => eb('id', '!=', job))]),
-            ]),
-          ]),
-        ]),
-      )
+      .where((eb) => {
+        const queued = eb.case().when('state', '=', 'queued').then(queuedAndDue(eb))
+        return queued.when('state', '=', 'running').then(leftBehind(eb)).else(eb.lit(false)).end()
+      })
       .orderBy('sequence')
       .limit(limit)
 
   // Most of the time there is none, and nothing to lock.
   if ((await selectDue(db).limit(1).executeTakeFirst()) === undefined) return []
-  return transact(db, async (trx) => {
+  // What a power cut takes back is claimed once more; by then an attempt that still goes on holds nothing.
+  return transact(db.unflushed, async (trx) => {
     // Several processes look at once: each takes those that no other one is taking.
     const due = await selectDue(trx).forUpdate().skipLocked().execute()
     if (due.length === 0) return []
@@ -74,6 +74,7 @@ export async function claimJobs(
       )
       .returningAll()
       .execute()
+    for (const { id } of claimed) await db.notify(trx, channels.changed, id)
     return claimed.toSorted((a, b) => a.sequence - b.sequence)
   })
 }

@@ -3,13 +3,12 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Expression, sql } from 'kysely'
-import { currentContext, withRequestId } from '../../../lib/context.ts'
+import { currentContext } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { type Database, jobStates } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
-import { type RunningAttempt, startAttempt } from './attempt.ts'
-import { claimJobs } from './claim.ts'
-import { hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
+import { atOnce, channels, hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
+import { createRunner } from './runner.ts'
 import { createStranded } from './stranded.ts'
 
 declare module 'fastify' {
@@ -17,9 +16,6 @@ declare module 'fastify' {
     jobs: ReturnType<typeof createJobQueue>
   }
 }
-
-/** How long a job that another process queued may wait until this one finds it. */
-const pollMilliseconds = 1000
 
 /** How often, at least, jobs are looked for that no process can run. */
 const tellSeconds = 60
@@ -38,45 +34,34 @@ export interface NewJob {
 
 function createJobQueue(app: FastifyInstance) {
   const { database: db, config } = app
-  const volumes = app.volumes.all().map(({ name }) => name)
   const kinds = new Map<string, JobKind>()
   const stranded = createStranded(app)
-  const running = new Map<string, { kind: string; attempt: RunningAttempt }>()
-  let timer: NodeJS.Timeout | undefined
-  let claiming: Promise<void> = Promise.resolve()
-  let closing = false
+  const runner = createRunner(app, kinds)
 
-  async function claim(): Promise<void> {
-    for (const kind of kinds.values()) {
-      const ofKind = [...running.values()].filter((other) => other.kind === kind.kind).length
-      const limit = kind.concurrency - ofKind
-      if (closing || limit <= 0) continue
-      const claimed = await claimJobs(app, { kind: kind.kind, running: [...running.keys()], volumes, limit })
-      for (const row of claimed) start(kind, row)
-    }
-  }
-
-  function start(kind: JobKind, row: JobRow): void {
-    const attempt = startAttempt(app, kind, row)
-    running.set(row.id, { kind: kind.kind, attempt })
-    attempt.done.then(() => {
-      running.delete(row.id)
-      wake()
-    })
-    if (closing) attempt.stop('closing')
-  }
-
-  /** Looks for work now. It runs outside of any request's context: each attempt has the context of its own job. */
-  const look = withRequestId(async () => {
-    try {
-      await claim()
-    } catch (error) {
-      app.log.error({ err: error }, 'jobs could not be claimed')
-    }
-  }, randomUUID())
-
-  function wake(): void {
-    if (timer !== undefined && !closing) claiming = claiming.then(look)
+  async function insert({ kind, folder, volume, sourceVolume, payload }: NewJob, trx: Database): Promise<Job> {
+    const definition = kinds.get(kind)
+    if (definition === undefined) throw new Error(`no job is called ${kind}`)
+    const context = currentContext()
+    const row = await trx
+      .insertInto('jobs')
+      .values({
+        id: randomUUID(),
+        sequence: db.nextSequence,
+        kind,
+        vfolder: folder,
+        volume: volume ?? null,
+        source_volume: sourceVolume ?? null,
+        payload: JSON.stringify(Value.Parse(definition.payload, payload)),
+        state: 'queued',
+        request_id: context?.request_id ?? randomUUID(),
+        trace_id: context?.trace_id ?? null,
+        due_at: atOnce,
+        created_at: new Date(db.now()).toISOString(),
+      })
+      .returningAll()
+      .executeTakeFirstOrThrow()
+    await db.notify(trx, channels.queued, kind)
+    return toJob(row)
   }
 
   async function findRow(id: string): Promise<JobRow | undefined> {
@@ -100,32 +85,8 @@ function createJobQueue(app: FastifyInstance) {
      * Queues a job under the caller's request ID; in `trx` together with the change that needs it, so that there is
      * both or neither.
      */
-    async enqueue({ kind, folder, volume, sourceVolume, payload }: NewJob, trx: Database = db): Promise<Job> {
-      const definition = kinds.get(kind)
-      if (definition === undefined) throw new Error(`no job is called ${kind}`)
-      const context = currentContext()
-      const row = await trx
-        .insertInto('jobs')
-        .values({
-          id: randomUUID(),
-          sequence: db.nextSequence,
-          kind,
-          vfolder: folder,
-          volume: volume ?? null,
-          source_volume: sourceVolume ?? null,
-          payload: JSON.stringify(Value.Parse(definition.payload, payload)),
-          state: 'queued',
-          request_id: context?.request_id ?? randomUUID(),
-          trace_id: context?.trace_id ?? null,
-          due_at: db.now(),
-          created_at: new Date(db.now()).toISOString(),
-        })
-        .returningAll()
-        .executeTakeFirstOrThrow()
-      // The transaction may not be committed by then, but the next look finds the job.
-      setTimeout(wake, 5).unref()
-      return toJob(row)
-    },
+    enqueue: (job: NewJob, trx?: Database): Promise<Job> =>
+      trx === undefined ? transact(db, (trx) => insert(job, trx)) : insert(job, trx),
 
     /** @throws {Problem} `job_not_found` */
     get: async (id: string): Promise<Job> => toJob(await getRow(id)),
@@ -162,6 +123,10 @@ function createJobQueue(app: FastifyInstance) {
       return rows.map((row) => ({ job: toJob(row), payload: JSON.parse(row.payload) }))
     },
 
+    /** Waits for changes of a job; to be made before the look at it. */
+    expectChange: (id: string, signal: AbortSignal) =>
+      db.expect([channels.changed], (changed) => changed === id, signal),
+
     /** A job with the count of its changes so far. @throws {Problem} `job_not_found` */
     async watch(id: string): Promise<{ job: Job; version: number }> {
       const row = await getRow(id)
@@ -193,21 +158,23 @@ function createJobQueue(app: FastifyInstance) {
       return rows.map(toJob)
     },
 
-    /** The newest job of a kind that works on a vfolder. */
-    async latest(kind: string, folder: string | null, on: Database = db): Promise<Job | undefined> {
-      const row = await on
-        .selectFrom('jobs')
-        .selectAll()
-        .where('kind', '=', kind)
-        .where('vfolder', folder === null ? 'is' : '=', folder)
-        .orderBy('sequence', 'desc')
-        .limit(1)
-        .executeTakeFirst()
+    /** The newest job of a kind that works on a vfolder, or on all of a volume. */
+    async latest(
+      kind: string,
+      of: { folder: string } | { volume: string },
+      on: Database = db,
+    ): Promise<Job | undefined> {
+      const ofKind = on.selectFrom('jobs').selectAll().where('kind', '=', kind)
+      const query =
+        'folder' in of
+          ? ofKind.where('vfolder', '=', of.folder)
+          : ofKind.where('vfolder', 'is', null).where('volume', '=', of.volume)
+      const row = await query.orderBy('sequence', 'desc').limit(1).executeTakeFirst()
       return row && toJob(row)
     },
 
     /**
-     * Cancels a job. One that runs ends within a second, on whichever process; so what comes back may still be running.
+     * Cancels a job. One that runs is told at once, on whichever process; so what comes back may still be running.
      * @throws {Problem} `job_not_found`, `job_ended` or `job_not_cancellable`
      */
     async cancel(id: string): Promise<Job> {
@@ -224,14 +191,17 @@ function createJobQueue(app: FastifyInstance) {
         const kind = kinds.get(row.kind)
         if (!kind?.cancellable) throw new Problem('job_not_cancellable', `A ${row.kind} job cannot be cancelled.`)
         if (row.committed !== 0) throw new Problem('job_not_cancellable', 'The job is about to end, and is not undone.')
-        if (row.state === 'running') return row
+        await db.notify(trx, channels.changed, id)
+        if (row.state === 'running') {
+          await db.notify(trx, channels.cancelled, id)
+          return row
+        }
         const finished = { state: 'cancelled', finished_at: new Date(db.now()).toISOString() } as const
         await trx.updateTable('jobs').set(finished).where('id', '=', id).execute()
         await kind.ended?.({ id, folder: row.vfolder, payload: JSON.parse(row.payload) }, 'cancelled', trx)
         return { ...row, ...finished }
       })
       app.log.info({ job_id: id, state: cancelled.state }, 'job cancellation requested')
-      running.get(id)?.attempt.stop('cancelled')
       return toJob(cancelled)
     },
 
@@ -243,19 +213,8 @@ function createJobQueue(app: FastifyInstance) {
       await db.deleteFrom('jobs').where('state', 'in', endStates).where('finished_at', '<', oldest).execute()
     },
 
-    open(): void {
-      timer = setInterval(wake, pollMilliseconds)
-      wake()
-    },
-
-    /** Puts the running jobs back for the next process, with what they have done so far. */
-    async close(): Promise<void> {
-      closing = true
-      clearInterval(timer)
-      await claiming
-      for (const { attempt } of running.values()) attempt.stop('closing')
-      await Promise.all([...running.values()].map(({ attempt }) => attempt.done))
-    },
+    open: runner.open,
+    close: runner.close,
   }
 }
 

@@ -79,6 +79,12 @@ export function hasEnded({ state }: Pick<Job, 'state'>): boolean {
   return state !== 'queued' && state !== 'running'
 }
 
+/** What processes tell each other: that a job of a kind is due, and of a job, by its ID, that it is to end or has changed. */
+export const channels = { queued: 'job-queued', cancelled: 'job-cancelled', changed: 'job-changed' }
+
+/** When a job is due that waits for nothing: the clock of the process that claims it may be a little behind. */
+export const atOnce = 0
+
 export type JobEnd = Exclude<Job['state'], 'queued' | 'running'>
 
 /** A kind of job: what it is given, and what it does. */
