@@ -6,8 +6,8 @@ const env = { PATH: `${process.env.PATH}:/usr/sbin:/sbin` }
 export const python = '/usr/bin/python3'
 
 /** Installs a Debian package whose command is missing, as root; otherwise says what to install. */
-export async function installed(command: string, debianPackage: string): Promise<void> {
-  ensure(debianPackage, () => spawnSync('which', [command], { env }).status === 0)
+export async function installed(command: string, debianPackage: string, path = env.PATH): Promise<void> {
+  ensure(debianPackage, () => spawnSync('which', [command], { env: { PATH: path } }).status === 0)
 }
 
 /** The same for a module of `python`. */

@@ -8,9 +8,15 @@ export interface Row {
 }
 
 /** A ratio is ours divided by the peer's, both measured in turn in the same run. */
-export type Bound = { atLeast: number } | { atMost: number } | { belowMiB: number }
+export type Bound = { atLeast: number } | { atMost: number } | { belowMiB: number } | { belowMilliseconds: number }
 
-export type Measured = { ours: number; peer: number; unit: string } | { peakMiB: number }
+export type Measured = { ours: number; peer: number; unit: string } | { peakMiB: number } | Waits
+
+/** What is bounded, and all that is told of it. */
+export interface Waits {
+  milliseconds: number
+  told: string
+}
 
 export interface Bench {
   /** An empty directory on the disk, removed at the end. */
@@ -38,6 +44,12 @@ export async function alternately(
 export function median(values: number[]): number {
   const sorted = values.toSorted((a, b) => a - b)
   return sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
+}
+
+/** The value that this share of all is below. */
+export function percentile(values: number[], share: number): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  return sorted[Math.ceil(sorted.length * share) - 1] ?? Number.NaN
 }
 
 export async function seconds(work: () => Promise<unknown>): Promise<number> {

@@ -9,6 +9,8 @@ import { copyTree } from './rows/copy-tree.ts'
 import { deletion } from './rows/delete.ts'
 import { download1g } from './rows/download-1g.ts'
 import { download4k, download4kAiohttp } from './rows/download-4k.ts'
+import { jobClaims, jobClaimsPostgres } from './rows/job-claims.ts'
+import { jobStart } from './rows/job-start.ts'
 import { memoryArchive } from './rows/memory-archive.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryPut } from './rows/memory-put.ts'
@@ -46,6 +48,9 @@ const rows: Row[] = [
   tus,
   usage,
   usageLoad,
+  jobStart,
+  jobClaims,
+  jobClaimsPostgres,
   clone,
   copyTree,
   deletion,
@@ -94,6 +99,7 @@ async function run(row: Row): Promise<Measured> {
 
 function keeps(measured: Measured, bound: Bound): boolean {
   if ('peakMiB' in measured) return 'belowMiB' in bound && measured.peakMiB < bound.belowMiB
+  if ('milliseconds' in measured) return 'belowMilliseconds' in bound && measured.milliseconds < bound.belowMilliseconds
   const ratio = measured.ours / measured.peer
   if ('atLeast' in bound) return ratio >= bound.atLeast
   return 'atMost' in bound && ratio <= bound.atMost
@@ -101,6 +107,7 @@ function keeps(measured: Measured, bound: Bound): boolean {
 
 function columns(measured: Measured): Record<string, string> {
   if ('peakMiB' in measured) return { ours: `${measured.peakMiB.toFixed(0)} MiB` }
+  if ('milliseconds' in measured) return { ours: measured.told }
   const { ours, peer, unit } = measured
   const digits = { maximumSignificantDigits: 3 }
   const value = (number: number) => `${number.toLocaleString('en', digits)} ${unit}`
@@ -109,5 +116,6 @@ function columns(measured: Measured): Record<string, string> {
 
 function text(bound: Bound): string {
   if ('atLeast' in bound) return `≥ ${bound.atLeast}`
-  return 'atMost' in bound ? `≤ ${bound.atMost}` : `< ${bound.belowMiB} MiB`
+  if ('atMost' in bound) return `≤ ${bound.atMost}`
+  return 'belowMiB' in bound ? `< ${bound.belowMiB} MiB` : `< ${bound.belowMilliseconds} ms`
 }

@@ -6,7 +6,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
-import { Type } from '@sinclair/typebox'
+import { type Static, Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import type { Bench } from './row.ts'
 
@@ -15,7 +15,7 @@ const managerToken = 'a-manager-token-for-the-bench'
 /** The service as `npm start` runs it, its log thrown away. */
 export interface Service {
   url: string
-  createFolder(): Promise<string>
+  createFolder(volume?: string): Promise<string>
   /** Where the vfolder's files are. */
   directoryOf(folder: string): Promise<string>
   signDownloads(folder: string, paths: string[]): Promise<string[]>
@@ -24,7 +24,7 @@ export interface Service {
   signUploads(folder: string, paths: string[]): Promise<string[]>
   authorization: string
   /** Counts what is in the vfolder, to its end. */
-  sync(folder: string): Promise<void>
+  sync(folder: string): Promise<Job>
   /** To its end. */
   clone(folder: string): Promise<string>
   copy(folder: string, from: string, to: string): Promise<void>
@@ -37,7 +37,12 @@ export interface Service {
 const root = new URL('../', import.meta.url)
 const Manifest = Type.Object({ scripts: Type.Object({ start: Type.String() }) })
 const Folder = Type.Object({ id: Type.String() })
-const Job = Type.Object({ state: Type.String() })
+const Job = Type.Object({
+  state: Type.String(),
+  createdAt: Type.String(),
+  startedAt: Type.Union([Type.String(), Type.Null()]),
+})
+type Job = Static<typeof Job>
 const Started = Type.Object({ job: Folder })
 const Clone = Type.Object({ job: Folder, folder: Folder })
 const Mount = Type.Object({ path: Type.String() })
@@ -70,18 +75,20 @@ export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = 
     const answer = Value.Parse(Signed, await ask('POST', `/folders/${folder}/signed-urls`, body))
     return answer.signedUrls.map((signed) => signed.url)
   }
-  const ended = async (job: string): Promise<void> => {
+  const ended = async (id: string): Promise<Job> => {
     for (;;) {
-      const { state } = Value.Parse(Job, await ask('GET', `/jobs/${job}`))
-      if (state === 'succeeded') return
-      if (state !== 'queued' && state !== 'running') throw new Error(`the job ${job} ${state}`)
+      const job = Value.Parse(Job, await ask('GET', `/jobs/${id}`))
+      const { state } = job
+      if (state === 'succeeded') return job
+      if (state !== 'queued' && state !== 'running') throw new Error(`the job ${id} ${state}`)
       await sleep(50)
     }
   }
   return {
     url,
     authorization,
-    createFolder: async () => Value.Parse(Folder, await ask('POST', '/folders', {})).id,
+    createFolder: async (volume) =>
+      Value.Parse(Folder, await ask('POST', '/folders', volume === undefined ? {} : { volume })).id,
     directoryOf: async (folder) => Value.Parse(Mount, await ask('GET', `/folders/${folder}/mount`)).path,
     signDownloads: (folder, paths) => sign(folder, { operation: 'download', paths, expiresIn: 3600 }),
     signArchive: async (folder, archive) => {
@@ -89,9 +96,7 @@ export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = 
       return url
     },
     signUploads: (folder, paths) => sign(folder, { operation: 'upload', paths, expiresIn: 3600 }),
-    sync: async (folder) => {
-      await ended(Value.Parse(Started, await ask('POST', `/folders/${folder}/sync`, {})).job.id)
-    },
+    sync: async (folder) => ended(Value.Parse(Started, await ask('POST', `/folders/${folder}/sync`)).job.id),
     clone: async (source) => {
       const { job, folder } = Value.Parse(Clone, await ask('POST', `/folders/${source}/clone`, {}))
       await ended(job.id)
