@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import type { FastifyInstance } from 'fastify'
+import { type RawBuilder, sql } from 'kysely'
 import { buildApp } from '../../app.ts'
 import { loadConfig } from '../../plugins/config.ts'
 import { createLoggers } from '../../plugins/request/logging.ts'
@@ -30,7 +31,8 @@ async function queueJobs({ database: db }: FastifyInstance): Promise<void> {
   }
 }
 
-async function measure(bench: Bench, env: Record<string, string>): Promise<Waits> {
+/** @param settle what the database has long done where the jobs were not queued just now */
+async function measure(bench: Bench, env: Record<string, string>, settle?: RawBuilder<unknown>): Promise<Waits> {
   const config = loadConfig({
     DATA_DIR: join(bench.directory, 'data'),
     MANAGER_TOKENS: 'a-manager-token-for-the-bench',
@@ -41,6 +43,7 @@ async function measure(bench: Bench, env: Record<string, string>): Promise<Waits
   bench.cleanup(() => app.close())
   await app.ready()
   await queueJobs(app)
+  await settle?.execute(app.database)
   const running: string[] = []
   const times: number[] = []
   for (let count = 0; count < claims; count++) {
@@ -72,5 +75,6 @@ export const jobClaimsPostgres: Row = {
   name: 'job-claims-postgres',
   what: `${what}, on PostgreSQL`,
   bound: { belowMilliseconds: 50 },
-  measure: async (bench) => measure(bench, { DATABASE_URL: await startPostgres(bench) }),
+  // Segments of its log that are used again need not be made while a claim waits.
+  measure: async (bench) => measure(bench, { DATABASE_URL: await startPostgres(bench) }, sql`checkpoint`),
 }
