@@ -39,7 +39,7 @@ const quickFiles = [
   'storage/small-files',
 ].map((name) => `test/${name}.test.ts`)
 
-/** The files that `npm run test:long` runs: they start and kill processes most of their time, or move gigabytes. */
+/** The files that `npm run test:long` runs: they start and kill processes most of their time, move gigabytes, or compile. */
 const longFiles = [
   'faults/cluster',
   'faults/copy-directory',
@@ -49,6 +49,7 @@ const longFiles = [
   'faults/start',
   'faults/workers',
   'http/archive-large',
+  'storage/example-opendal',
 ].map((name) => `test/${name}.test.ts`)
 
 /** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */

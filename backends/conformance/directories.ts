@@ -71,14 +71,6 @@ export const removals: Cases = {
     }
   },
 
-  'a directory of more entries than one request of S3 removes, 1,000': async (subject) => {
-    const paths = Array.from({ length: 1100 }, (_, index) => `dir/${index % 3}/${index}`)
-    await forEach(paths, (path) => subject.write(path, 'x'))
-    const removed = await subject.backend.remove(subject.folder, parsePath('dir'), { ...call, recursive: true })
-    assert.deepEqual(removed, { files: 1100, bytes: 1100 })
-    assert.deepEqual(await subject.keys(), [])
-  },
-
   'a file can be removed while it is read': async (subject) => {
     await subject.write('file', 'content')
     const file = await subject.backend.read(subject.folder, parsePath('file'), call)
