@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { AlreadyExists, NotEmpty, NotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { assertFails, type Cases, call, forEach } from './subject.ts'
+import { assertFails, type Cases, call } from './subject.ts'
 
 export const directories: Cases = {
   'a directory is made with those that lead to it': async (subject) => {
