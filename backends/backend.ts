@@ -237,6 +237,11 @@ export interface OpenFile {
    */
   chunks(range: { start: number; end: number }): AsyncIterable<Buffer>
   /**
+   * All of the file, of a small one that was read when it was opened, which spares the steps of `chunks`. It belongs to
+   * the caller. Absent where the bytes are still to be read, or are not as many as `entry` says.
+   */
+  readonly content?: Buffer
+  /**
    * Where a host that mounts the storage finds this very file: below the path of `mount` for its vfolder, and without a
    * symlink in between. Undefined when it was moved, replaced or removed. Absent where files have no such path.
    */

@@ -69,7 +69,9 @@ export const lists: Cases = {
     )
   },
 
-  'pages: 1,200 entries, 500 at a time, and their removal: S3 lists and removes 1,000 by one request': async (subject) => {
+  'pages: 1,200 entries, 500 at a time, and their removal: S3 lists and removes 1,000 by one request': async (
+    subject,
+  ) => {
     const names = Array.from({ length: 1200 }, (_, index) => String(index * 7919).padStart(8, '0'))
     const paths = names.map((name, index) => (index % 10 === 0 ? `many/sub/${name}` : `many/${name}`))
     await forEach(paths, (path) => subject.write(path, 'x'))

@@ -42,6 +42,15 @@ export const reads: Cases = {
     assert.deepEqual(file.entry, await subject.stat('file'))
   },
 
+  'content: what comes with the opening is the file': async (subject) => {
+    for (const bytes of [0, 1, 4096, 100_000]) {
+      await subject.write('file', patternBytes(bytes))
+      const file = await subject.backend.read(subject.folder, parsePath('file'), call)
+      if (file.content !== undefined) assert.equal(digest(file.content), digest(patternBytes(bytes)))
+      file.close()
+    }
+  },
+
   'ranges are exact': async (subject) => {
     const bytes = patternBytes(17 * MiB + 3)
     await subject.write('file', bytes)

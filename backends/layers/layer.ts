@@ -263,9 +263,10 @@ class Iteration<T> implements AsyncIterable<T>, AsyncIterator<T> {
 /** A file that was opened: its chunks are further steps of the call that opened it. */
 function watchFile(stack: Stack, call: BackendCall, opened: OpenFile): OpenFile {
   const file = closeIfAbandoned(call, opened)
-  const { entry, location } = file
+  const { entry, content, location } = file
   return {
     entry,
+    ...(content && { content }),
     chunks: (range) => new Iteration(stack, call, file.chunks(range), 'more'),
     ...(location && { location: () => location.call(file) }),
     close() {

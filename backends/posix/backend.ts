@@ -171,8 +171,10 @@ function toOpenFile(fd: number, path: string, entry: Entry): OpenFile {
 
 /** A file that was opened, read and closed. */
 function toReadFile({ attributes, content }: SmallFile, path: string, location: string) {
+  const entry = toFileEntry(path, attributes)
   return {
-    entry: toFileEntry(path, attributes),
+    entry,
+    ...(content.length === entry.size && { content }),
     async *chunks({ start, end }: { start: number; end: number }) {
       if (end > start) yield content.subarray(start, end)
     },

@@ -66,12 +66,12 @@ async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): 
   const { rate } = options
   if (options.handOver !== undefined && handOver(reply, file, options.handOver, rate)) return reply.code(200).send()
   if (ranges === undefined || first === undefined) {
-    return sendBody(reply.code(200), entry.size, file.chunks({ start: 0, end: entry.size }), rate)
+    return sendRange(reply.code(200), file, { start: 0, end: entry.size }, rate)
   }
   reply.code(206)
   if (ranges.length > 1) return sendMultipart(reply, file, ranges, rate)
   reply.header('content-range', contentRange(first, entry.size))
-  return sendBody(reply, first.end - first.start, file.chunks(first), rate)
+  return sendRange(reply, file, first, rate)
 }
 
 function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
@@ -119,6 +119,14 @@ async function sendMultipart(
   const content = ranges.reduce((sum, range) => sum + range.end - range.start, 0)
   reply.header('content-type', `multipart/byteranges; boundary=${boundary}`)
   return sendBody(reply, framing + content, parts(), rate)
+}
+
+async function sendRange(reply: FastifyReply, file: OpenFile, range: ByteRange, rate: Rate | undefined) {
+  const length = range.end - range.start
+  if (file.content === undefined || rate !== undefined || length === 0 || reply.request.method === 'HEAD') {
+    return sendBody(reply, length, file.chunks(range), rate)
+  }
+  return reply.header('content-length', length).send(file.content.subarray(range.start, range.end))
 }
 
 async function sendBody(
