@@ -16,7 +16,7 @@ import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { put, putNginx } from './rows/put.ts'
-import { downloadBesidePuts, form4k, put4k, put4kOne, tus4k } from './rows/put-4k.ts'
+import { downloadBesidePuts, form4k, put4k, put4kOne, put4kPostgres, tus4k } from './rows/put-4k.ts'
 import { requestId } from './rows/request-id.ts'
 import { s3Clone } from './rows/s3-clone.ts'
 import { s3CopyTree } from './rows/s3-copy-tree.ts'
@@ -24,16 +24,17 @@ import { s3Download } from './rows/s3-download.ts'
 import { s3List } from './rows/s3-list.ts'
 import { s3Memory } from './rows/s3-memory.ts'
 import { s3Upload } from './rows/s3-upload.ts'
+import { download4kPostgres, workers } from './rows/several.ts'
 import { tus } from './rows/tus.ts'
 import { usage } from './rows/usage.ts'
 import { usageLoad } from './rows/usage-load.ts'
-import { workers } from './rows/workers.ts'
 
 const rows: Row[] = [
   download1g,
   download4k,
   download4kAiohttp,
   workers,
+  download4kPostgres,
   requestId,
   memoryDownloads,
   memoryUpload,
@@ -41,6 +42,7 @@ const rows: Row[] = [
   put,
   putNginx,
   put4k,
+  put4kPostgres,
   put4kOne,
   form4k,
   tus4k,
@@ -76,13 +78,10 @@ for (const row of rows) {
   const measured = await run(row)
   const kept = keeps(measured, row.bound)
   if (!kept) process.exitCode = 1
-  table.push({
-    row: row.name,
-    what: row.what,
-    ...columns(measured),
-    bound: text(row.bound),
-    result: kept ? 'ok' : 'MISSED',
-  })
+  const result = { ...columns(measured), bound: text(row.bound), result: kept ? 'ok' : 'MISSED' }
+  // Rows that come later may take long, or fail.
+  process.stderr.write(`${Object.values(result).filter(Boolean).join(', ')}\n`)
+  table.push({ row: row.name, what: row.what, ...result })
 }
 console.table(table)
 

@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { fileOf } from '../files.ts'
+import { startPostgres } from '../postgres.ts'
 import { alternately, type Bench, type Measured, type Row, seconds } from '../row.ts'
 import { answering, freePort, type Service, start, startService } from '../service.ts'
 import { requestsPerSecond } from '../wrk.ts'
@@ -29,8 +30,13 @@ async function signNew(service: Service): Promise<string[]> {
 }
 
 /** Measures ours in turn with the peer, which is sent signed PUTs of as many connections. */
-async function against(bench: Bench, connections: number, ours: (service: Service) => Promise<number>) {
-  const service = await startService(bench)
+async function against(
+  bench: Bench,
+  connections: number,
+  ours: (service: Service) => Promise<number>,
+  variables: NodeJS.ProcessEnv = {},
+) {
+  const service = await startService(bench, variables)
   const root = join(bench.directory, 'bare')
   await mkdir(root)
   const port = await freePort()
@@ -58,9 +64,16 @@ export const put4k: Row = {
   measure: (bench) => against(bench, 32, put(bench, 32)),
 }
 
+export const put4kPostgres: Row = {
+  name: 'put-4k-postgres',
+  what: `the same with the state in PostgreSQL, ${peer}`,
+  bound: { atLeast: 0.4 },
+  measure: async (bench) => against(bench, 32, put(bench, 32), { DATABASE_URL: await startPostgres(bench) }),
+}
+
 export const put4kOne: Row = {
   name: 'put-4k-one',
-  what: `the same over one connection, ${peer}`,
+  what: `signed PUTs of 4 KiB, each a new file, over one connection, ${peer}`,
   bound: { atLeast: 0.6 },
   measure: (bench) => against(bench, 1, put(bench, 1)),
 }
