@@ -76,10 +76,16 @@ export class Server {
     return eventually(() => this.lines().find(fits), milliseconds)
   }
 
-  /** Waits until the count that a start begins with has ended, which may find what a test puts into a volume by itself. */
+  /**
+   * Waits until the counts that a start begins with have ended, one a volume. They might find what a test puts into a
+   * volume by itself.
+   */
   async firstCount(): Promise<void> {
-    const { job_id } = await this.logged(({ kind }) => kind === 'sync-quotas')
-    await this.logged((line) => line.msg === 'job succeeded' && line.job_id === job_id)
+    const { volumes } = await this.ask('GET', '/volumes')
+    await eventually(async () => {
+      const { jobs } = await this.ask('GET', '/jobs?kind=sync-quotas')
+      return jobs.length >= volumes.length && jobs.every((job: Answer) => job.finishedAt !== null)
+    })
   }
 
   /** A call as the manager; a body that is an object goes as JSON. */

@@ -70,6 +70,11 @@ t.test('small ones are read and closed by then, and stay what they were', async 
     return (await posix.openFiles()).length === 0
   })
   for (const path of paths) await truncate(join(root, path), 2)
+  t.same(
+    files.map(({ content }) => content?.toString()),
+    paths,
+    'they came with the opening',
+  )
   const read = await Promise.all(files.map(seen))
   t.match(
     read,

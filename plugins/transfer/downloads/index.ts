@@ -122,28 +122,26 @@ async function sendMultipart(
 }
 
 async function sendRange(reply: FastifyReply, file: OpenFile, range: ByteRange, rate: Rate | undefined) {
-  const length = range.end - range.start
-  if (file.content === undefined || rate !== undefined || length === 0 || reply.request.method === 'HEAD') {
-    return sendBody(reply, length, file.chunks(range), rate)
-  }
-  return reply.header('content-length', length).send(file.content.subarray(range.start, range.end))
+  const content = rate === undefined ? file.content?.subarray(range.start, range.end) : undefined
+  return sendBody(reply, range.end - range.start, content ?? file.chunks(range), rate)
 }
 
 async function sendBody(
   reply: FastifyReply,
   length: number,
-  chunks: AsyncIterable<Buffer>,
+  body: Buffer | AsyncIterable<Buffer>,
   rate: Rate | undefined,
 ): Promise<FastifyReply> {
   reply.header('content-length', length)
   if (reply.request.method === 'HEAD' || length === 0) return reply.send()
+  if (Buffer.isBuffer(body)) return reply.send(body)
   if (length <= smallFileBytes && rate === undefined) {
     const whole = Buffer.allocUnsafe(length)
     let filled = 0
-    for await (const chunk of chunks) filled += chunk.copy(whole, filled)
+    for await (const chunk of body) filled += chunk.copy(whole, filled)
     return reply.send(whole.subarray(0, filled))
   }
-  return stream(reply, reply.request.paced(chunks, rate), 'the file could not be read to its end')
+  return stream(reply, reply.request.paced(body, rate), 'the file could not be read to its end')
 }
 
 /** Sends files over HTTP. */
