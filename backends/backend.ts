@@ -59,7 +59,8 @@ export interface Backend {
    * same step where the storage can, otherwise right before it
    * @throws {IsADirectory}
    * @throws {SizeMismatch} when `source` ends before or after `size` bytes
-   * @throws {NoSpace}
+   * @throws {NoSpace} when the storage is full; nothing partial stays, here and wherever bytes are stored
+   * @throws {QuotaExceeded} the same, when a limit that the storage itself keeps was reached
    */
   write(folder: string, path: EntryPath, source: AsyncIterable<Buffer>, options: WriteOptions): Promise<Written>
 
@@ -159,7 +160,24 @@ export interface Backend {
   clone?(from: string, to: string, options: CloneOptions): Promise<Cloned>
 
   /** Counts the files and symlinks of a vfolder, and the bytes of the files, faster than `list` would. */
-  usage?(folder: string, call: Call): Promise<Amount>
+  count?(folder: string, call: Call): Promise<Amount>
+
+  /**
+   * What the storage itself says that a vfolder has, in constant time, as it compares it with the limits of `quota`. So
+   * what users wrote past the service counts; bytes may be those on its disks, and what it keeps beside the files may
+   * count. A change shows at the latest after `limits.usageDelaySeconds`.
+   * @throws {NotFound}
+   */
+  usage?(folder: string, call: Call): Promise<Usage>
+
+  /**
+   * Has the storage itself keep the limits of a vfolder, also against those who write past the service: from then on it
+   * refuses what goes over one with `QuotaExceeded`, as soon as it knows. They replace the earlier ones and may be below
+   * the usage. A limit that the storage has no notion of, such as one of files, is left to the service. The same call
+   * twice is one.
+   * @throws {NotFound}
+   */
+  quota?(folder: string, limits: QuotaLimits, call: Call): Promise<void>
 
   /** Creates a symlink. The rules of `write` hold for it. */
   symlink?(folder: string, path: EntryPath, target: string, options: Call & { ifAbsent?: boolean }): Promise<Written>
@@ -199,6 +217,8 @@ export interface Backend {
 export interface Limits {
   /** The largest file, in bytes. */
   readonly maxFileBytes: number
+  /** How long after a change `usage` may tell, and `quota` go by, what was before; absent: not at all. */
+  readonly usageDelaySeconds?: number
 }
 
 export interface Call {
@@ -339,7 +359,10 @@ export interface CloneOptions extends Call {
   onCheckpoint: (checkpoint: unknown) => void
 }
 
-export interface Cloned extends Amount {
+export interface Cloned {
+  /** What was copied; both are absent where the storage copies a vfolder in one step and counts nothing. */
+  files?: number
+  bytes?: number
   /** Paths of entries that came, went or changed during the clone: the first hundred. */
   changed: string[]
   changedCount: number
@@ -355,6 +378,18 @@ export interface RemoveOptions extends Call {
 export interface Amount {
   files: number
   bytes: number
+}
+
+export interface Usage {
+  bytes: number
+  /** Absent where the storage does not count files. */
+  files?: number
+}
+
+/** Null is no limit. */
+export interface QuotaLimits {
+  bytes: number | null
+  files: number | null
 }
 
 export interface Written {

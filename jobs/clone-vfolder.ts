@@ -1,8 +1,8 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Amount, Cloned } from '../backends/backend.ts'
+import type { Amount, Backend, Cloned } from '../backends/backend.ts'
 import { finishClone, type Vfolder } from '../plugins/vfolders/rows.ts'
-import { countUsage } from '../plugins/vfolders/usage.ts'
+import { countFiles } from '../plugins/vfolders/usage.ts'
 import { ClonePayload } from '../plugins/vfolders/vfolders.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
 import { cloneByStreaming } from './clone-by-streaming.ts'
@@ -42,13 +42,18 @@ export default fp(
   { name: 'clone-vfolder', dependencies: ['job-queue', 'vfolders', 'volumes', 'quotas', 'database'] },
 )
 
-async function clone(app: FastifyInstance, source: Vfolder, target: Vfolder, attempt: Attempt): Promise<Cloned> {
+async function clone(
+  app: FastifyInstance,
+  source: Vfolder,
+  target: Vfolder,
+  attempt: Attempt,
+): Promise<Cloned & Amount> {
   const { signal, checkpoint, confirm, progress, save } = attempt
   const from = app.volumes.get(source.volume)
   const to = app.volumes.get(target.volume)
   await to.backend.createFolder(target.id, { signal })
 
-  const total = await countUsage(from.backend, source.id, signal)
+  const total = await amountOf(source, from.backend, signal)
   // Room was set aside by the counters of the source, which may have drifted.
   await app.quotas.setAsideExactly(target.id, total)
   const options = { signal, checkpoint, onCheckpoint: save, onProgress: (done: Amount) => progress(done, total) }
@@ -59,6 +64,14 @@ async function clone(app: FastifyInstance, source: Vfolder, target: Vfolder, att
     from === to && from.backend.clone !== undefined
       ? await from.backend.clone(source.id, target.id, options)
       : await cloneByStreaming({ volume: from, folder: source.id }, { volume: to, folder: target.id }, options)
-  progress(cloned, cloned)
-  return cloned
+  const whole = { ...total, ...cloned }
+  progress(whole, whole)
+  return whole
+}
+
+/** What the storage says it has, at once, since it may be cloned at once; files that it does not count are as they were. */
+async function amountOf({ id, usage }: Vfolder, backend: Backend, signal: AbortSignal): Promise<Amount> {
+  if (backend.usage === undefined) return countFiles(backend, id, signal)
+  const { bytes, files = usage.files } = await backend.usage(id, { signal })
+  return { bytes, files }
 }

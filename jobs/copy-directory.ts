@@ -8,7 +8,7 @@ import { type EntryPath, parsePath } from '../backends/path.ts'
 import { requireCapability, type Volume } from '../plugins/storage/volumes.ts'
 import { CopyPayload } from '../plugins/vfolders/copies.ts'
 import { forget, vfolderNotFound } from '../plugins/vfolders/rows.ts'
-import { countEntries, countUsage } from '../plugins/vfolders/usage.ts'
+import { countEntries, countFiles } from '../plugins/vfolders/usage.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
 import { appear, findEntry } from './appear.ts'
 import { type CopyEntriesOptions, copyEntries, type Tree } from './copy-entries.ts'
@@ -107,7 +107,7 @@ async function stage(app: FastifyInstance, attempt: CopyAttempt, volume: Volume)
   await app.vfolders.readyNow(source.folder)
   const { type } = await backend.stat(source.folder, source.path, { signal })
   if (type !== 'directory') throw new NotADirectory(`${source.path} is no directory any more`)
-  const copied = await countUsage(backend, id, signal)
+  const copied = await countFiles(backend, id, signal)
   await app.quotas.setAsideForJob(attempt.folder ?? '', id, copied)
   progress(copied, copied)
   if (await findEntry(backend, attempt.folder ?? '', to, signal)) throw new AlreadyExists(`${to} exists already`)

@@ -20,7 +20,7 @@ export class Posix {
 
   async createFolder(): Promise<{ id: string; path: string }> {
     const id = randomUUID()
-    await this.backend.createFolder(id)
+    await this.backend.createFolder(id, call)
     return { id, path: this.layout.folder(id) }
   }
 

@@ -131,14 +131,14 @@ export const clone: CasesWith<'clone'> = {
   },
 }
 
-export const usage: CasesWith<'usage'> = {
+export const count: CasesWith<'count'> = {
   'it counts files and their bytes, as a listing would': async (subject, backend) => {
-    assert.deepEqual(await backend.usage(subject.folder, call), { files: 0, bytes: 0 })
+    assert.deepEqual(await backend.count(subject.folder, call), { files: 0, bytes: 0 })
     await makeTree(subject)
-    assert.deepEqual(await backend.usage(subject.folder, call), { files: 3, bytes: 9 * MiB + 7 })
+    assert.deepEqual(await backend.count(subject.folder, call), { files: 3, bytes: 9 * MiB + 7 })
     await subject.write('dir/small', 'longer now')
     await backend.remove(subject.folder, parsePath('large'), call)
-    assert.deepEqual(await backend.usage(subject.folder, call), amountOf(await subject.entries({ recursive: true })))
+    assert.deepEqual(await backend.count(subject.folder, call), amountOf(await subject.entries({ recursive: true })))
   },
 
   'an upload does not count before it is a file': async (subject, backend) => {
@@ -149,14 +149,14 @@ export const usage: CasesWith<'usage'> = {
       yield patternBytes(6 * MiB)
     })()
     await backend.appendUpload(folder, upload, source, { ...call, offset: 0 })
-    assert.deepEqual(await backend.usage(folder, call), { files: 0, bytes: 0 })
+    assert.deepEqual(await backend.count(folder, call), { files: 0, bytes: 0 })
     await backend.completeUpload(folder, upload, parsePath('file'), { ...call, size: 6 * MiB })
-    assert.deepEqual(await backend.usage(folder, call), { files: 1, bytes: 6 * MiB })
+    assert.deepEqual(await backend.count(folder, call), { files: 1, bytes: 6 * MiB })
   },
 
   'an aborted count rejects': async (subject, backend) => {
     await subject.write('file', 'content')
-    await assert.rejects(backend.usage(subject.folder, { signal: AbortSignal.abort() }))
+    await assert.rejects(backend.count(subject.folder, { signal: AbortSignal.abort() }))
   },
 }
 

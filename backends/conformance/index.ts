@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { type Capability, hasCapability, optionalMembers } from '../capabilities.ts'
 import { aborts } from './aborts.ts'
-import { type CasesWith, capacity, clone, copy, mount, presign, presignUpload, usage } from './capabilities.ts'
+import { type CasesWith, capacity, clone, copy, count, mount, presign, presignUpload } from './capabilities.ts'
 import { concurrency } from './concurrency.ts'
 import { conditions } from './conditions.ts'
 import { copyTree } from './copy-tree.ts'
@@ -11,6 +11,7 @@ import { listFolders, readIdentity, writeIdentity } from './identity.ts'
 import { lists } from './lists.ts'
 import { moves } from './moves.ts'
 import { unusualNames } from './names.ts'
+import { quota, usage } from './quota.ts'
 import { readMany } from './read-many.ts'
 import { reads } from './reads.ts'
 import { type Cases, call, type Open, Subject } from './subject.ts'
@@ -44,7 +45,9 @@ const optional: { [C in Capability]: CasesWith<C> } = {
   copy,
   copyTree,
   clone,
+  count,
   usage,
+  quota,
   symlink,
   capacity,
   presign,

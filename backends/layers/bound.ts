@@ -18,6 +18,8 @@ const bounded = new Set<Operation>([
   'readUpload',
   'mkdir',
   'symlink',
+  'usage',
+  'quota',
   'capacity',
 ])
 

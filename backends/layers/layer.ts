@@ -34,8 +34,8 @@ type Stack = Record<Step, Layer[]>
  */
 export function around(backend: Backend, layers: Layer[]): Backend {
   const stackOf = composeLayers(layers)
-  const { readMany, copy, copyTree, clone, usage, symlink, capacity, presign, presignUpload, mount } = backend
-  const { readIdentity, writeIdentity, listFolders } = backend
+  const { readMany, copy, copyTree, clone, count, usage, quota, symlink, capacity, presign, presignUpload } = backend
+  const { mount, readIdentity, writeIdentity, listFolders } = backend
 
   const answer = <T>(call: BackendCall, run: () => Promise<T>) => ask(stackOf(call.operation), call, 'answer', run)
   const pass = <O extends Call, T>(
@@ -127,8 +127,15 @@ export function around(backend: Backend, layers: Layer[]): Backend {
       clone: (folder, toFolder, options) =>
         pass('clone', { folder, toFolder }, options, (options) => clone.call(backend, folder, toFolder, options)),
     }),
+    ...(count && {
+      count: (folder, call) => pass('count', { folder }, call, (call) => count.call(backend, folder, call)),
+    }),
     ...(usage && {
       usage: (folder, call) => pass('usage', { folder }, call, (call) => usage.call(backend, folder, call)),
+    }),
+    ...(quota && {
+      quota: (folder, limits, call) =>
+        pass('quota', { folder }, call, (call) => quota.call(backend, folder, limits, call)),
     }),
     ...(symlink && {
       symlink: (folder, path, target, options) =>

@@ -13,7 +13,7 @@ const unlimited = new Set<Operation>([
   'copy',
   'copyTree',
   'clone',
-  'usage',
+  'count',
   'close',
 ])
 /** How often within the limit all calls are looked at. */

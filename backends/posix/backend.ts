@@ -1,15 +1,17 @@
 import fs from 'node:fs'
-import { access, lstat, mkdir, statfs } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { access, lstat, statfs } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import type { Backend, Entry, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
 import { copyTree } from './copy-tree.ts'
-import { createDirectories, createDirectory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
+import { countFolder } from './count.ts'
+import { createDirectories, createDirectory, type Ownership, openDirectory } from './directory.ts'
 import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
-import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
+import { translateErrors, translateErrorsOf } from './errno.ts'
 import { close } from './files.ts'
+import { createFolder, removeFolder } from './folders.ts'
 import { collectGarbage } from './garbage.ts'
 import { listFolders, readIdentity, writeIdentity } from './identity.ts'
 import { locationOf, openInside } from './inside.ts'
@@ -17,15 +19,17 @@ import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
 import { readMany, type SmallFile } from './many/index.ts'
 import { moveEntry } from './move.ts'
+import type { Parts } from './parts.ts'
 import { readChunks, smallFileBytes } from './read.ts'
-import { removeEntry, removeFolder, syncDirectory } from './remove.ts'
+import { removeEntry } from './remove.ts'
 import { createSmallFileReader } from './small-files.ts'
 import { createSmallFileWriter } from './small-writes/index.ts'
 import { abortUpload, appendUpload, beginUpload, completeUpload, openUpload } from './upload.ts'
-import { countFolder } from './usage.ts'
 import { copyEntry, createSymlink, writeFile } from './write.ts'
 
-export function createPosixBackend(layout: Layout, ownership: Ownership) {
+/** @param parts what its storage does better */
+export function createPosixBackend(layout: Layout, ownership: Ownership, parts: Parts = {}) {
+  const { homes, quota, usage, usageDelaySeconds, clone } = parts
   // A path that comes here keeps the rules already, by its type. They are checked once more, as the last line of
   // defence: types do not hold back JavaScript, and a `..` would rename or remove what is above the vfolder.
   const place = (folder: string, path: string): Place => ({
@@ -40,12 +44,14 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
   return {
     /** `off_t` has 63 bits; a number in JavaScript is exact up to 53. */
-    limits: Object.freeze({ maxFileBytes: Number.MAX_SAFE_INTEGER }),
+    limits: Object.freeze({
+      maxFileBytes: Number.MAX_SAFE_INTEGER,
+      ...(usageDelaySeconds !== undefined && { usageDelaySeconds }),
+    }),
 
-    createFolder: (folder) =>
-      translateErrorsOf('the directory of the vfolders', () => createFolder(layout.folder(folder), ownership)),
+    createFolder: (folder, call) => createFolder(layout, folder, { ownership, homes }, call),
 
-    removeFolder: (folder, options) => removeFolder(layout, folder, options),
+    removeFolder: (folder, options) => removeFolder(layout, folder, homes, options),
 
     async stat(folder, path) {
       const { root, names } = place(folder, path)
@@ -88,27 +94,31 @@ export function createPosixBackend(layout: Layout, ownership: Ownership) {
 
     write: (folder, path, source, options) => writeFile(place(folder, path), source, options, writeSmall),
 
-    beginUpload: (_folder, upload) => beginUpload(layout, upload),
+    beginUpload: (folder, upload) => beginUpload(layout, folder, upload),
 
-    appendUpload: (_folder, upload, source, options) => appendUpload(layout, upload, source, options),
+    appendUpload: (folder, upload, source, options) => appendUpload(layout, folder, upload, source, options),
 
-    async readUpload(_folder, upload) {
-      const fd = await openUpload(layout, upload)
+    async readUpload(folder, upload) {
+      const fd = await openUpload(layout, folder, upload)
       return toOpenFile(fd, upload, statRegularFile(fd, upload))
     },
 
-    completeUpload: (folder, upload, path, options) => completeUpload(place(folder, path), upload, options),
+    completeUpload: (folder, upload, path, options) => completeUpload(place(folder, path), folder, upload, options),
 
-    abortUpload: (_folder, upload) => abortUpload(layout, upload),
+    abortUpload: (folder, upload) => abortUpload(layout, folder, upload),
 
     copy: (folder, from, to, options) => copyEntry(place(folder, from), place(options.toFolder ?? folder, to), options),
 
     copyTree: (folder, from, to, options) =>
       copyTree(place(folder, from), place(options.toFolder ?? folder, to), options),
 
-    clone: (from, to, options) => cloneFolder(layout, from, to, options),
+    clone: clone ?? ((from, to, options) => cloneFolder(layout, from, to, options)),
 
-    usage: (folder, call) => countFolder(layout, folder, call),
+    count: (folder, call) => countFolder(layout, folder, call),
+
+    ...(usage && { usage }),
+
+    ...(quota && { quota }),
 
     symlink: (folder, path, target, options) => createSymlink(place(folder, path), target, options),
 
@@ -196,25 +206,4 @@ function toFileEntry(path: string, attributes: Attributes): Entry {
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   if (entry?.type !== 'file') throw new NotAFile(`${path} is a socket, a FIFO or a device`)
   return entry
-}
-
-async function createFolder(root: string, ownership: Ownership): Promise<void> {
-  // Not recursively: a volume whose root is gone, such as an unmounted one, must not be created on another disk.
-  for (const directory of [dirname(dirname(root)), dirname(root)]) {
-    await mkdir(directory).catch((cause) => {
-      if (errnoOf(cause) !== 'EEXIST') throw cause
-    })
-  }
-  const parent = await openDirectory(dirname(root), [])
-  try {
-    await createDirectory(parent, basename(root), ownership).catch(async (error) => {
-      if (errnoOf(error) !== 'EEXIST') throw error
-      // A crash may have come between the making of the directory and these.
-      await ownDirectory(parent, basename(root), ownership)
-      await parent.sync()
-    })
-  } finally {
-    parent.close()
-  }
-  await syncDirectory(dirname(dirname(root)))
 }

@@ -1,5 +1,5 @@
 import { mkdir, utimes } from 'node:fs/promises'
-import { basename } from 'node:path'
+import { basename, dirname } from 'node:path'
 import type { Amount, CopyTreeOptions } from '../backend.ts'
 import { afterChange } from '../errors.ts'
 import { runTask } from './bulk/task.ts'
@@ -7,9 +7,11 @@ import { createDirectories, openDirectory } from './directory.ts'
 import { translateErrors, translateErrorsOf } from './errno.ts'
 import { fstat } from './files.ts'
 import { flush } from './flush.ts'
-import type { Layout, Place } from './layout.ts'
+import type { Place } from './layout.ts'
 import { renameDirectory } from './move.ts'
+import { stagingOf } from './places.ts'
 import { removeTrees, syncDirectory } from './remove.ts'
+import { translateStaging } from './staging.ts'
 
 /** How often what is staged is touched, so that it does not count as a dead writer's: that takes two seconds at least. */
 const touchMilliseconds = 500
@@ -18,17 +20,18 @@ const nothingIsDone = { before: 0, since: Number.POSITIVE_INFINITY }
 
 /** Copies a directory into the staging place, in the way of a clone, flushes it, and renames it. */
 export async function copyTree(
-  { layout, root, names: from }: Place,
+  { root, names: from }: Place,
   to: Place,
   { signal, admit }: CopyTreeOptions,
 ): Promise<Amount> {
   const source = await openDirectory(root, from)
-  const staging = layout.newStaging()
+  const place = stagingOf(to.root)
+  const staging = to.layout.newStaging(place)
   const touch = () => utimes(staging, new Date(), new Date()).catch(() => {})
   const touching = setInterval(touch, touchMilliseconds)
   try {
-    await translateErrorsOf('the staging place', () => mkdir(staging, 0o700))
-    const copied = await copyInto(layout, basename(staging), source.fd, `${from.join('/')}/`, signal)
+    await translateStaging(to.root, 'the staging place', () => mkdir(staging, 0o700))
+    const copied = await copyInto(place, basename(staging), source.fd, `${from.join('/')}/`, signal)
     await admit(copied)
     signal.throwIfAborted()
     clearInterval(touching)
@@ -41,7 +44,7 @@ export async function copyTree(
   } catch (error) {
     clearInterval(touching)
     // Also of a call that was aborted. When that fails too, the first error is the one to tell, and the rest is garbage.
-    await removeTrees(layout.staging, [basename(staging)], { signal: new AbortController().signal }).catch(() => {})
+    await removeTrees(place, [basename(staging)], { signal: new AbortController().signal }).catch(() => {})
     throw error
   } finally {
     source.close()
@@ -49,26 +52,26 @@ export async function copyTree(
 }
 
 /** Fills a directory of the staging place, and makes it durable. */
-async function copyInto(layout: Layout, name: string, source: number, base: string, signal: AbortSignal) {
-  const copy = await openDirectory(layout.staging, [name])
+async function copyInto(place: string, name: string, source: number, base: string, signal: AbortSignal) {
+  const copy = await openDirectory(place, [name])
   try {
     const work = { kind: 'clone', durable: nothingIsDone } as const
     const { files, bytes } = await runTask(work, { fds: [source, copy.fd], base }, { signal })
-    await flush(layout.staging, signal)
+    await flush(place, signal)
     return { files, bytes }
   } finally {
     copy.close()
   }
 }
 
-async function appear(staging: string, { layout, root, names, ownership }: Place, copied: Amount): Promise<void> {
+async function appear(staging: string, { root, names, ownership }: Place, copied: Amount): Promise<void> {
   const path = names.join('/')
   const parent = await createDirectories(root, names.slice(0, -1), ownership)
   try {
     await translateErrors(path, () => renameDirectory(staging, parent.at(names.at(-1) ?? ''), path))
     await afterChange(path, copied, async () => {
       await parent.sync()
-      await syncDirectory(layout.staging)
+      await syncDirectory(dirname(staging))
     })
   } finally {
     parent.close()

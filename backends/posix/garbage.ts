@@ -1,9 +1,12 @@
 import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { nothing, sum } from '../amount.ts'
 import type { Amount, Call } from '../backend.ts'
 import { readStorageTime } from './clock.ts'
-import { translateErrorsOf } from './errno.ts'
+import { isGone, translateErrorsOf } from './errno.ts'
+import { listFolders } from './identity.ts'
 import type { Layout } from './layout.ts'
+import { stagingOf } from './places.ts'
 import { removeTrees } from './remove.ts'
 
 /**
@@ -16,11 +19,35 @@ export async function collectGarbage(
   { idleSeconds, signal }: Call & { idleSeconds: number },
 ): Promise<Amount> {
   const oldest = (await readStorageTime(layout)) - idleSeconds * 1000
+  let freed = nothing
+  for await (const place of stagingPlaces(layout, signal)) {
+    freed = sum(freed, await removeTrees(place, await idleSince(oldest, place), { signal }))
+  }
+  return freed
+}
+
+async function* stagingPlaces(layout: Layout, signal: AbortSignal): AsyncGenerator<string> {
+  yield layout.staging
+  if (!layout.ownPlaces) return
+  for await (const folder of listFolders(layout, { signal })) yield stagingOf(layout.folder(folder))
+}
+
+async function idleSince(oldest: number, place: string): Promise<string[]> {
   const idle: string[] = []
-  for (const name of await translateErrorsOf('the staging place', () => readdir(layout.staging))) {
-    const stats = await lstat(join(layout.staging, name)).catch(() => undefined)
+  for (const name of await namesIn(place)) {
+    const stats = await lstat(join(place, name)).catch(() => undefined)
     // Not the modification time: a file that is about to appear may have been given that of its source.
     if (stats !== undefined && stats.ctimeMs < oldest) idle.push(name)
   }
-  return removeTrees(layout.staging, idle, { signal })
+  return idle
+}
+
+/** A vfolder may be removed meanwhile, or not be whole yet. */
+async function namesIn(place: string): Promise<string[]> {
+  return translateErrorsOf('the staging place', () =>
+    readdir(place).catch((error) => {
+      if (isGone(error)) return []
+      throw error
+    }),
+  )
 }

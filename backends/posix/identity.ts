@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
 import { errnoOf, translateErrorsOf } from './errno.ts'
 import type { Layout } from './layout.ts'
+import { homeOf } from './places.ts'
 import { syncDirectory } from './remove.ts'
 
 const what = 'the identity of the volume'
@@ -60,8 +61,7 @@ export async function* listFolders(
   const start =
     after === undefined
       ? []
-      : layout
-          .folder(after)
+      : homeOf(layout.folder(after))
           .slice(layout.folders.length + 1)
           .split('/')
   yield* walk(layout.folders, start, 2, signal)

@@ -4,6 +4,7 @@ import { AccessDenied, EntryAccessDenied, NotFound, OutsideFolder } from '../err
 import { maxPathBytes } from '../path.ts'
 import { errnoOf, translateErrors, unmounted } from './errno.ts'
 import { close, open } from './files.ts'
+import { foldersOf, stagingOf, volumeOf } from './places.ts'
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
 
@@ -30,16 +31,13 @@ export function openStepSync(location: string | Buffer): number {
   return fs.openSync(location, oneStep)
 }
 
-/** From the directory of a vfolder to the one that has them all; see `Layout`. */
-const toFolders = '../../..'
-
 /** Opens `names` below `root`, following symlinks that stay inside. The caller closes the descriptor. */
 export async function openInside(root: string, names: string[], flags = O_RDONLY | O_NONBLOCK): Promise<number> {
   try {
     return await translateErrors(names.join('/') || 'the vfolder', () => openBelow(root, names, flags))
   } catch (error) {
     // An unmounted volume must not look like one whose files are gone.
-    if (error instanceof NotFound && !fs.existsSync(join(root, toFolders))) {
+    if (error instanceof NotFound && !fs.existsSync(foldersOf(root))) {
       throw unmounted(error)
     }
     if (error instanceof EntryAccessDenied && !canEnter(root)) {
@@ -171,8 +169,8 @@ function assertInside(fd: number, root: string, names: string[]): void {
 
 /** Whether it is in one of the places where what is removed waits for it; see `Layout`. */
 function isRemoved(location: string, root: string): boolean {
-  const volume = join(root, toFolders, '..')
-  return ['staging', 'trash'].some((place) => location.startsWith(`${join(volume, place)}/`))
+  const places = [stagingOf(root), join(volumeOf(root), 'trash')]
+  return places.some((place) => location.startsWith(`${place}/`))
 }
 
 function toOutsideFolder(names: string[]): OutsideFolder {

@@ -8,6 +8,7 @@ import { makeDirectory } from '../make-directory.ts'
 import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
 import { errnoOf } from './errno.ts'
+import { homeOf, ownFiles, ownUploads } from './places.ts'
 
 /** An entry of a vfolder, and how what is created there is owned. */
 export interface Place {
@@ -28,6 +29,14 @@ export interface Place {
  *     identity           by which the service tells the volume from another one in its place
  *
  * All of them must be on one filesystem, since entries move between them by rename(2).
+ *
+ * A storage that limits a directory, or counts what is in it, takes nothing into it by rename(2) or link(2) from
+ * outside (EXDEV). There each vfolder has places of its own, `ownPlaces`, and nobody but the service gets into them:
+ *
+ *     vfolders/3f/a1/ID          what the storage limits
+ *     vfolders/3f/a1/ID/files    the entries of the vfolder, where its users and their mounts are
+ *     vfolders/3f/a1/ID/staging  files being written, directories being removed, large files that were replaced
+ *     vfolders/3f/a1/ID/uploads  the bytes of resumable uploads
  */
 export class Layout {
   readonly root: string
@@ -36,13 +45,15 @@ export class Layout {
   readonly staging: string
   readonly uploads: string
   readonly trash: string
+  readonly ownPlaces: boolean
   readonly #turns = new Turns()
   readonly #known = new Cache<string>(10_000)
 
-  private constructor(root: string) {
+  private constructor(root: string, ownPlaces: boolean) {
     this.root = root
+    this.ownPlaces = ownPlaces
     this.identity = join(root, 'identity')
-    this.folders = join(root, 'folders')
+    this.folders = join(root, ownPlaces ? 'vfolders' : 'folders')
     this.staging = join(root, 'staging')
     this.uploads = join(root, 'uploads')
     this.trash = join(root, 'trash')
@@ -52,10 +63,14 @@ export class Layout {
    * Of a volume that is known nothing is made: where its places are missing it is not mounted.
    * @throws when the places cannot be made or are not on one filesystem
    */
-  static async create(root: string, { isKnown = false } = {}): Promise<Layout> {
+  static async create(
+    root: string,
+    { isKnown = false, ownPlaces = false }: { isKnown?: boolean | undefined; ownPlaces?: boolean | undefined } = {},
+  ): Promise<Layout> {
     try {
       if (!isKnown) await makeDirectory(root)
-      const layout = new Layout(await resolve(root))
+      const layout = new Layout(await resolve(root), ownPlaces)
+      await layout.#refuseOther()
       if (!isKnown || (await isThere(layout.folders))) await layout.makePlaces()
       return layout
     } catch (error) {
@@ -79,12 +94,24 @@ export class Layout {
     }
   }
 
-  /** The directory of a vfolder. Without a symlink in it, so it can be compared with what the kernel calls a file. */
+  /** A vfolder would look as if it were gone. */
+  async #refuseOther(): Promise<void> {
+    const other = this.ownPlaces ? 'folders' : 'vfolders'
+    if (await isThere(join(this.root, other))) {
+      throw new InvalidOperation(`it has ${other}, so it is of a volume of another type`)
+    }
+  }
+
+  /**
+   * The directory with the entries of a vfolder. Without a symlink in it, so it can be compared with what the kernel
+   * calls a file.
+   */
   folder(id: string): string {
     const known = this.#known.get(id)
     if (known !== undefined) return known
     const hash = createHash('sha256').update(id).digest('hex')
-    const folder = join(this.folders, hash.slice(0, 2), hash.slice(2, 4), id)
+    const home = join(this.folders, hash.slice(0, 2), hash.slice(2, 4), id)
+    const folder = this.ownPlaces ? join(home, ownFiles) : home
     this.#known.set(id, folder)
     return folder
   }
@@ -96,12 +123,13 @@ export class Layout {
     return [...keys].sort().reduceRight((next, key) => () => this.#turns.run(key, call, next), work)()
   }
 
-  newStaging(): string {
-    return join(this.staging, randomUUID())
+  /** A new name in the staging place of the volume, or in that of a vfolder. */
+  newStaging(place = this.staging): string {
+    return join(place, randomUUID())
   }
 
-  upload(id: string): string {
-    return join(this.uploads, id)
+  upload(folder: string, id: string): string {
+    return join(this.ownPlaces ? join(homeOf(this.folder(folder)), ownUploads) : this.uploads, id)
   }
 
   newTrash(id: string): string {

@@ -5,7 +5,8 @@ import { afterChange, PreconditionFailed } from '../errors.ts'
 import { createDirectories, setOwnership } from './directory.ts'
 import { amountOf, toEntry, toStoredEntry } from './entry.ts'
 import { fstat, fsync, futimes } from './files.ts'
-import type { Layout, Place } from './layout.ts'
+import type { Place } from './layout.ts'
+import { stagingOf } from './places.ts'
 
 /** From this size on a file takes longer to free than to rename: 0.2 s for 512 MiB on ext4. */
 export const largeBytes = 16 * 1024 * 1024
@@ -34,7 +35,7 @@ export async function publish(
   try {
     const target = directory.at(names[names.length - 1] ?? '')
     const replaced = await layout.inTurn([place], { signal }, () =>
-      ifAbsent ? linkNew(staging, target) : replace(staging, target, layout, ifMatch),
+      ifAbsent ? linkNew(staging, target) : replace(staging, target, place, ifMatch),
     )
     // Nobody waits for it, and the cleanup removes what is left of it.
     if (replaced?.aside !== undefined) unlink(replaced.aside).catch(() => {})
@@ -62,14 +63,14 @@ interface Replaced extends Amount {
 async function replace(
   staging: string,
   target: string,
-  layout: Layout,
+  place: Place,
   ifMatch: string | undefined,
 ): Promise<Replaced | undefined> {
   const replaced = await lstat(target).catch(() => undefined)
   if (ifMatch !== undefined && (replaced === undefined || toEntry('', replaced)?.etag !== ifMatch)) {
     throw new PreconditionFailed('the file was changed meanwhile')
   }
-  const aside = replaced?.isFile() && replaced.size >= largeBytes ? await setAside(target, layout) : undefined
+  const aside = replaced?.isFile() && replaced.size >= largeBytes ? await setAside(target, place) : undefined
   try {
     await rename(staging, target)
   } catch (error) {
@@ -83,8 +84,8 @@ async function replace(
  * Gives a file one more name, so that the rename(2) that replaces its first one does not free it before it returns.
  * That changes its etag (link(2) sets the change time), which shows only where the rename then fails.
  */
-async function setAside(target: string, layout: Layout): Promise<string | undefined> {
-  const aside = layout.newStaging()
+async function setAside(target: string, { layout, root }: Place): Promise<string | undefined> {
+  const aside = layout.newStaging(stagingOf(root))
   return link(target, aside).then(
     () => aside,
     () => undefined,

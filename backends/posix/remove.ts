@@ -1,15 +1,16 @@
-import { lstat, lutimes, readdir, rename, rmdir, unlink } from 'node:fs/promises'
-import { basename, dirname } from 'node:path'
+import { lstat, lutimes, rename, rmdir, unlink } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { difference, nothing, sum } from '../amount.ts'
-import type { Amount, Call, OnProgress, RemoveOptions } from '../backend.ts'
+import type { Amount, RemoveOptions } from '../backend.ts'
 import { afterChange, NotEmpty, Unconfirmed } from '../errors.ts'
 import type { News } from './bulk/messages.ts'
 import { runTask, type TaskOptions } from './bulk/task.ts'
 import { type Directory, openDirectory } from './directory.ts'
 import { amountOf } from './entry.ts'
-import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
-import type { Layout } from './layout.ts'
+import { translateErrors } from './errno.ts'
+import type { Layout, Place } from './layout.ts'
 import { refuseMounts } from './mounts.ts'
+import { stagingOf } from './places.ts'
 
 /**
  * How often a tree is walked. Two threads leave each other the directories that they share, and a user who holds one
@@ -29,7 +30,8 @@ export async function removeEntry(
   try {
     return await translateErrors(path, async () => {
       const removed = await layout.inTurn([{ root, names }], { signal }, () => unlinkFile(target))
-      if (removed === undefined && recursive) return await removeDirectory(layout, parent, target, path, signal)
+      if (removed === undefined && recursive)
+        return await removeDirectory({ layout, root }, parent, target, path, signal)
       if (removed === undefined) await rmdir(target)
       await afterChange(path, difference(nothing, removed ?? nothing), () => parent.sync())
       return removed ?? nothing
@@ -41,7 +43,7 @@ export async function removeEntry(
 
 /** Lets a directory vanish. It is removed, and so counted, to the end, though nobody may wait for it any more. */
 async function removeDirectory(
-  layout: Layout,
+  { layout, root }: Pick<Place, 'layout' | 'root'>,
   parent: Directory,
   target: string,
   path: string,
@@ -49,7 +51,8 @@ async function removeDirectory(
 ): Promise<Amount> {
   await refuseMounts(parent.locationOf(basename(target)), path)
   signal.throwIfAborted()
-  const staging = layout.newStaging()
+  const place = stagingOf(root)
+  const staging = layout.newStaging(place)
   await rename(target, staging)
   let gone = nothing
   const onProgress = (done: Amount) => {
@@ -60,7 +63,7 @@ async function removeDirectory(
     await lutimes(staging, new Date(), new Date())
     const syncing = parent.sync()
     syncing.catch(() => {}) // Awaited in its turn.
-    await removeTrees(layout.staging, [basename(staging)], { signal: new AbortController().signal, onProgress })
+    await removeTrees(place, [basename(staging)], { signal: new AbortController().signal, onProgress })
     await syncing
     return gone
   } catch (cause) {
@@ -74,27 +77,6 @@ async function unlinkFile(target: string): Promise<Amount | undefined> {
   if (stats.isDirectory()) return undefined
   await unlink(target)
   return amountOf(stats)
-}
-
-/** Makes a vfolder vanish, and frees its bytes and those that an earlier call had no time for. */
-export async function removeFolder(
-  layout: Layout,
-  folder: string,
-  { signal, onProgress }: Call & { onProgress?: OnProgress },
-): Promise<void> {
-  const root = layout.folder(folder)
-  await refuseMounts(root, 'the vfolder')
-  await translateErrorsOf('the directory of the vfolders or the trash', async () => {
-    try {
-      await rename(root, layout.newTrash(folder))
-      await syncDirectory(dirname(root))
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
-    }
-  })
-  const trash = await translateErrorsOf('the trash', () => readdir(layout.trash))
-  const names = trash.filter((name) => name.startsWith(`${folder}.`))
-  await removeTrees(layout.trash, names, { signal, onProgress })
 }
 
 /** Removes files or trees of a directory of the layout that nobody else can reach any more, and counts what was in them. */

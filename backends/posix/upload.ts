@@ -1,5 +1,6 @@
 import fs from 'node:fs'
 import { rm } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import type { AppendOptions, CompleteOptions, Written } from '../backend.ts'
 import { UploadNotFound } from '../errors.ts'
 import { openDirectory } from './directory.ts'
@@ -7,14 +8,16 @@ import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
 import { close, fstat, fsync, ftruncate, open } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 import { publish } from './publish.ts'
+import { translateStaging } from './staging.ts'
 import { store } from './store.ts'
 
 const { O_CREAT, O_NOFOLLOW, O_RDONLY, O_RDWR } = fs.constants
 
-export async function beginUpload(layout: Layout, upload: string): Promise<void> {
-  await translateErrorsOf(`the upload ${upload}`, async () => {
-    close(await open(layout.upload(upload), O_RDWR | O_CREAT | O_NOFOLLOW, 0o600))
-    const uploads = await openDirectory(layout.uploads, [])
+export async function beginUpload(layout: Layout, folder: string, upload: string): Promise<void> {
+  const place = layout.upload(folder, upload)
+  await translateStaging(layout.folder(folder), `the upload ${upload}`, async () => {
+    close(await open(place, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600))
+    const uploads = await openDirectory(dirname(place), [])
     try {
       await uploads.sync()
     } finally {
@@ -23,9 +26,9 @@ export async function beginUpload(layout: Layout, upload: string): Promise<void>
   })
 }
 
-export async function openUpload(layout: Layout, upload: string, flags = O_RDONLY): Promise<number> {
+export async function openUpload(layout: Layout, folder: string, upload: string, flags = O_RDONLY): Promise<number> {
   return translateErrorsOf(`the upload ${upload}`, () =>
-    open(layout.upload(upload), flags | O_NOFOLLOW).catch((cause) => {
+    open(layout.upload(folder, upload), flags | O_NOFOLLOW).catch((cause) => {
       if (errnoOf(cause) === 'ENOENT') throw new UploadNotFound(`there is no upload ${upload}`, { cause })
       throw cause
     }),
@@ -34,12 +37,13 @@ export async function openUpload(layout: Layout, upload: string, flags = O_RDONL
 
 export async function appendUpload(
   layout: Layout,
+  folder: string,
   upload: string,
   source: AsyncIterable<Buffer>,
   { offset, signal, onDurable }: AppendOptions,
 ): Promise<number> {
   return translateErrors(`the upload ${upload}`, async () => {
-    const fd = await openUpload(layout, upload, O_RDWR)
+    const fd = await openUpload(layout, folder, upload, O_RDWR)
     try {
       // The bytes behind were never reported: their call did not come to its end.
       if ((await fstat(fd)).size > offset) await ftruncate(fd, offset)
@@ -52,19 +56,24 @@ export async function appendUpload(
   })
 }
 
-export async function completeUpload(place: Place, upload: string, options: CompleteOptions): Promise<Written> {
+export async function completeUpload(
+  place: Place,
+  folder: string,
+  upload: string,
+  options: CompleteOptions,
+): Promise<Written> {
   const { size, ...publishing } = options
   return translateErrors(place.names.join('/'), async () => {
-    const fd = await openUpload(place.layout, upload, O_RDWR)
+    const fd = await openUpload(place.layout, folder, upload, O_RDWR)
     try {
       if ((await fstat(fd)).size > size) await ftruncate(fd, size)
-      return await publish(place, place.layout.upload(upload), fd, publishing)
+      return await publish(place, place.layout.upload(folder, upload), fd, publishing)
     } finally {
       close(fd)
     }
   })
 }
 
-export async function abortUpload(layout: Layout, upload: string): Promise<void> {
-  await translateErrorsOf(`the upload ${upload}`, () => rm(layout.upload(upload), { force: true }))
+export async function abortUpload(layout: Layout, folder: string, upload: string): Promise<void> {
+  await translateErrorsOf(`the upload ${upload}`, () => rm(layout.upload(folder, upload), { force: true }))
 }

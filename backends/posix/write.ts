@@ -5,12 +5,14 @@ import { IsADirectory, NotAFile, SizeMismatch, SourceChanged } from '../errors.t
 import { gather } from '../gather.ts'
 import { openDirectory } from './directory.ts'
 import { etagOf } from './entry.ts'
-import { errnoOf, translate, translateErrors, translateErrorsOf } from './errno.ts'
+import { errnoOf, translate, translateErrors } from './errno.ts'
 import { close, fstat, open } from './files.ts'
 import { pathOf } from './inside.ts'
 import type { Place } from './layout.ts'
+import { stagingOf } from './places.ts'
 import { type PublishOptions, publish } from './publish.ts'
 import { type createSmallFileWriter, smallWriteBytes } from './small-writes/index.ts'
+import { translateStaging } from './staging.ts'
 import { store } from './store.ts'
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY, COPYFILE_EXCL, COPYFILE_FICLONE } = fs.constants
@@ -53,7 +55,7 @@ function writeStream(
   options: WriteOptions,
 ): Promise<Written> {
   return stage(place, options, async (staging) => {
-    const fd = await createStaged(staging)
+    const fd = await createStaged(place, staging)
     try {
       const { size, signal } = options
       const stored = await store(fd, source, { signal, ...(size !== undefined && { maxBytes: size }) })
@@ -66,8 +68,8 @@ function writeStream(
   })
 }
 
-function createStaged(staging: string): Promise<number> {
-  return translateErrorsOf('the staging place', () => open(staging, O_WRONLY | O_CREAT | O_EXCL, 0o600))
+function createStaged({ root }: Place, staging: string): Promise<number> {
+  return translateStaging(root, 'the staging place', () => open(staging, O_WRONLY | O_CREAT | O_EXCL, 0o600))
 }
 
 /**
@@ -134,7 +136,7 @@ function failWith(path: string): (error: unknown) => never {
 
 export async function createSymlink(place: Place, target: string, options: PublishOptions): Promise<Written> {
   return stage(place, options, async (staging) => {
-    await translateErrorsOf('the staging place', () => symlink(target, staging))
+    await translateStaging(place.root, 'the staging place', () => symlink(target, staging))
     return undefined
   })
 }
@@ -148,7 +150,7 @@ async function stage(
   options: PublishOptions,
   fill: (staging: string) => Promise<number | undefined>,
 ): Promise<Written> {
-  const staging = place.layout.newStaging()
+  const staging = place.layout.newStaging(stagingOf(place.root))
   return translateErrors(place.names.join('/'), async () => {
     let fd: number | undefined
     try {

@@ -10,7 +10,7 @@ import { makeDirectory, putMarker, statEntry } from './entry.ts'
 import { collectGarbage } from './garbage.ts'
 import { listFolders, readIdentity, writeIdentity } from './identity.ts'
 import { Keys } from './layout.ts'
-import { folderUsage, listEntries } from './list.ts'
+import { countFolder, listEntries } from './list.ts'
 import { moveEntry } from './move.ts'
 import { maxParts } from './multipart.ts'
 import type { S3Options } from './options.ts'
@@ -59,7 +59,7 @@ function createS3Backend(store: Store) {
 
     clone: (from, to, options) => cloneFolder(store, from, to, options),
 
-    usage: (folder, call) => folderUsage(store, folder, call),
+    count: (folder, call) => countFolder(store, folder, call),
 
     mkdir: (folder, path, call) => makeDirectory(store, folder, path, call),
 

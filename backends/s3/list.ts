@@ -98,7 +98,7 @@ async function* listTree(
   }
 }
 
-export async function folderUsage({ bucket, keys }: Store, folder: string, { signal }: Call): Promise<Amount> {
+export async function countFolder({ bucket, keys }: Store, folder: string, { signal }: Call): Promise<Amount> {
   const total = { files: 0, bytes: 0 }
   const prefix = keys.folder(folder)
   let found = false

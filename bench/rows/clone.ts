@@ -30,7 +30,7 @@ export const clone: Row = {
     const { backend, directoryOf } = await posixIn(join(root, 'volume'))
     const newFolder = async () => {
       const folder = randomUUID()
-      await backend.createFolder(folder)
+      await backend.createFolder(folder, call)
       return folder
     }
     const from = await newFolder()

@@ -18,7 +18,7 @@ export const deletion: Row = {
     return alternately(1, 's', {
       ours: async () => {
         const folder = randomUUID()
-        await backend.createFolder(folder)
+        await backend.createFolder(folder, call)
         treeOf(directoryOf(folder), 200_000, 1)
         quiet()
         return seconds(() => backend.removeFolder(folder, call))

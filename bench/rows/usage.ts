@@ -14,10 +14,10 @@ export const usage: Row = {
   async measure(bench) {
     const { backend, directoryOf } = await posixIn(bench.directory)
     const folder = randomUUID()
-    await backend.createFolder(folder)
+    await backend.createFolder(folder, call)
     treeOf(directoryOf(folder), 200_000, 1)
     return alternately(5, 's', {
-      ours: () => seconds(() => backend.usage(folder, call)),
+      ours: () => seconds(() => backend.count(folder, call)),
       peer: () => seconds(() => run('du', ['-s', directoryOf(folder)])),
     })
   },

@@ -16,7 +16,10 @@ const Definition = Type.Object({
 })
 
 const required = {
-  limits: Type.Object({ maxFileBytes: Type.Integer({ minimum: 1 }) }),
+  limits: Type.Object({
+    maxFileBytes: Type.Integer({ minimum: 1 }),
+    usageDelaySeconds: Type.Optional(Type.Number({ minimum: 0 })),
+  }),
   createFolder: call,
   removeFolder: call,
   stat: call,

@@ -10,9 +10,17 @@ const restMilliseconds = 100
 /** How often a vfolder whose usage changes during the count is counted again. */
 const counts = 3
 
-/** Counts what a vfolder really has, by the storage's own count where it has one. */
-export async function countUsage(backend: Backend, folder: string, signal: AbortSignal): Promise<Amount> {
-  return backend.usage === undefined ? countEntries(backend, folder, { signal }) : backend.usage(folder, { signal })
+/** What a vfolder really has: what the storage says where it says it, and the rest by looking at every file. */
+export async function measureUsage(backend: Backend, folder: string, signal: AbortSignal): Promise<Amount> {
+  const { bytes, files } = (await backend.usage?.(folder, { signal })) ?? {}
+  if (bytes !== undefined && files !== undefined) return { bytes, files }
+  const counted = await countFiles(backend, folder, signal)
+  return { ...counted, ...(bytes !== undefined && { bytes }) }
+}
+
+/** Counts the files of a vfolder one by one. */
+export async function countFiles(backend: Backend, folder: string, signal: AbortSignal): Promise<Amount> {
+  return backend.count === undefined ? countEntries(backend, folder, { signal }) : backend.count(folder, { signal })
 }
 
 /** Counts what is in a directory, or in the whole vfolder. */

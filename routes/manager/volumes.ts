@@ -25,7 +25,7 @@ const VolumeBody = Type.Object(
       {
         name: 'default',
         backend: 'posix',
-        capabilities: ['clone', 'usage', 'capacity', 'mount'],
+        capabilities: ['clone', 'count', 'capacity', 'mount'],
         capacity: { totalBytes: 1_000_000_000_000, availableBytes: 600_000_000_000 },
         health: { healthy: true },
       },

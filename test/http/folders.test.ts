@@ -152,7 +152,7 @@ t.test('two volumes', async (t) => {
         'copy',
         'copyTree',
         'clone',
-        'usage',
+        'count',
         'symlink',
         'capacity',
         'mount',

@@ -15,10 +15,10 @@ function deepTree(root: string, levels: number): void {
   execFileSync(process.execPath, ['-e', `const fs = require('node:fs'); ${script}`], { cwd: root })
 }
 
-t.test('usage', async (t) => {
+t.test('count', async (t) => {
   const posix = await startPosix(t)
   const { id, path } = await posix.createFolder()
-  t.same(await posix.backend.usage(id, call), { files: 0, bytes: 0 })
+  t.same(await posix.backend.count(id, call), { files: 0, bytes: 0 })
 
   for (let directory = 0; directory < 30; directory++) {
     fs.mkdirSync(join(path, `d-${directory}/sub`), { recursive: true })
@@ -29,13 +29,13 @@ t.test('usage', async (t) => {
   fs.symlinkSync('/etc', join(path, 'link'))
   execFileSync('mkfifo', [join(path, 'fifo')])
   const expected = { files: 30 * 201 + 2, bytes: 30 * (400 + 3) + 2 }
-  t.same(await posix.backend.usage(id, call), expected)
+  t.same(await posix.backend.count(id, call), expected)
   await new Promise((resolve) => setTimeout(resolve, 2500))
-  t.same(await posix.backend.usage(id, call), expected, 'of directories at rest')
-  t.same(await Promise.all(Array.from({ length: 40 }, () => posix.backend.usage(id, call))), Array(40).fill(expected))
+  t.same(await posix.backend.count(id, call), expected, 'of directories at rest')
+  t.same(await Promise.all(Array.from({ length: 40 }, () => posix.backend.count(id, call))), Array(40).fill(expected))
 
-  await t.rejects(posix.backend.usage('missing', call), { code: 'entry_not_found' })
-  await t.rejects(posix.backend.usage(id, { signal: AbortSignal.abort(new Error('enough')) }), { message: 'enough' })
+  await t.rejects(posix.backend.count('missing', call), { code: 'entry_not_found' })
+  await t.rejects(posix.backend.count(id, { signal: AbortSignal.abort(new Error('enough')) }), { message: 'enough' })
   t.same(await posix.openFiles(), [])
 })
 
@@ -45,7 +45,7 @@ t.test('a tree that is deeper than a path can be', async (t) => {
   const levels = 3000
   deepTree(from.path, levels)
   const expected = { files: levels, bytes: levels }
-  t.same(await posix.backend.usage(from.id, call), expected)
+  t.same(await posix.backend.count(from.id, call), expected)
   t.match((await posix.clone(from.id, to.id)).cloned, { ...expected, changed: [] })
   t.same(await posix.backend.remove(from.id, parsePath('level'), { ...call, recursive: true }), {
     files: levels - 1,
@@ -130,7 +130,7 @@ t.test('the threads keep no process from ending', async (t) => {
   const script = `
     const { posixIn, call } = await import(${module})
     const posix = await posixIn(${JSON.stringify(posix.layout.root)})
-    console.log(await posix.backend.usage('${id}', call))`
+    console.log(await posix.backend.count('${id}', call))`
   execFileSync(process.execPath, ['--input-type=module', '-e', script], { timeout: 60_000 })
   t.pass('it came to its end')
 })

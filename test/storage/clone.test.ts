@@ -65,7 +65,7 @@ t.test('a clone is the same to the last bit', async (t) => {
 
   t.same(picture(to.path), picture(from.path))
   const { files, bytes, changed, changedCount } = cloned
-  t.same({ files, bytes }, await posix.backend.usage(from.id, call))
+  t.same({ files, bytes }, await posix.backend.count(from.id, call))
   t.same([changed, changedCount], [[], 0])
   t.equal(progress.at(-1), files)
   t.equal(checkpoints.length, 2)
@@ -162,7 +162,7 @@ t.test('an aborted clone stops within a second and can go on', async (t) => {
   t.ok(performance.now() - abortedAt < 5000)
   t.same(await posix.openFiles(), [])
   const { cloned } = await posix.clone(from.id, to.id)
-  t.equal(cloned.bytes, (await posix.backend.usage(to.id, call)).bytes)
+  t.equal(cloned.bytes, (await posix.backend.count(to.id, call)).bytes)
   t.equal(fs.statSync(join(to.path, 'large')).size, 800 * megabyte)
 })
 

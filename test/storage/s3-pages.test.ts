@@ -29,7 +29,7 @@ t.test('a page without keys in the middle of a listing is not its end', async (t
     await backend.close()
     server.close()
   })
-  t.same(await backend.usage!(folder, call), { files: 2, bytes: 3 })
+  t.same(await backend.count!(folder, call), { files: 2, bytes: 3 })
 })
 
 t.test('a directory at the end of a page is listed once, whatever it has in it', async (t) => {

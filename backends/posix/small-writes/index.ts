@@ -5,6 +5,7 @@ import { Unconfirmed } from '../../errors.ts'
 import { type Thread, ThreadPool } from '../../thread-pool.ts'
 import { toStoredEntry } from '../entry.ts'
 import type { Place } from '../layout.ts'
+import { stagingOf } from '../places.ts'
 import type { FromThread, Outcome, SmallWrite, ToThread } from './messages.ts'
 
 // To store a small file takes a dozen system calls, and each trip to a thread costs more than most of them. So one trip
@@ -70,7 +71,7 @@ export function createSmallFileWriter(): (
   return async (place, content, { signal, ifAbsent = false, mode }) => {
     const { layout, ownership, root, names } = place
     const { uid, gid, fileMode } = ownership
-    const staging = layout.newStaging()
+    const staging = layout.newStaging(stagingOf(root))
     const file = { root, names, staging, size: content.length, mode: mode ?? fileMode, uid, gid, ifAbsent }
     const outcome = await layout.inTurn([place], { signal }, () => ask(file, content))
     const path = names.join('/')

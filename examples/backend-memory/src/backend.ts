@@ -147,7 +147,7 @@ export function createMemoryBackend({ folders, uploads }: Storage, maxFileBytes:
       return tree(toFolder).put(to, node.bytes, { ifAbsent })
     },
 
-    async usage(folder, { signal }) {
+    async count(folder, { signal }) {
       signal.throwIfAborted()
       return tree(folder).amount()
     },

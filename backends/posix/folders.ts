@@ -1,0 +1,81 @@
+import { mkdir, readdir, rename } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import type { Call, OnProgress } from '../backend.ts'
+import { createDirectory, type Directory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
+import { errnoOf, translateErrorsOf } from './errno.ts'
+import type { Layout } from './layout.ts'
+import { refuseMounts } from './mounts.ts'
+import { hasOwnPlaces, homeOf, ownStaging, ownUploads } from './places.ts'
+import { removeTrees, syncDirectory } from './remove.ts'
+
+/** What a vfolder is on a storage that has more than directories for it, such as a subvolume. */
+export interface Homes {
+  /** Makes an empty one, unless it is there; several callers may at once. */
+  make(location: string, call: Call): Promise<void>
+  /** Frees what `make` made, with all that is in it. Nobody else knows of it any more. */
+  free(location: string, call: Call & { onProgress?: OnProgress | undefined }): Promise<void>
+}
+
+export async function createFolder(
+  layout: Layout,
+  folder: string,
+  { ownership, homes }: { ownership: Ownership; homes: Homes | undefined },
+  call: Call,
+): Promise<void> {
+  const root = layout.folder(folder)
+  const home = homeOf(root)
+  await translateErrorsOf('the directory of the vfolders', async () => {
+    // Not recursively: a volume whose root is gone, such as an unmounted one, must not be created on another disk.
+    for (const directory of [dirname(dirname(home)), dirname(home)]) await makeUnlessThere(directory)
+    if (hasOwnPlaces(root)) {
+      await (homes?.make(home, call) ?? makeUnlessThere(home))
+      for (const place of [ownStaging, ownUploads]) await makeUnlessThere(join(home, place), 0o700)
+      await syncDirectory(dirname(home))
+    }
+    const parent = await openDirectory(dirname(root), [])
+    try {
+      await makeOwned(parent, basename(root), ownership)
+    } finally {
+      parent.close()
+    }
+    await syncDirectory(dirname(dirname(home)))
+  })
+}
+
+async function makeOwned(parent: Directory, name: string, ownership: Ownership): Promise<void> {
+  await createDirectory(parent, name, ownership).catch(async (error) => {
+    if (errnoOf(error) !== 'EEXIST') throw error
+    // A crash may have come between the making of the directory and these.
+    await ownDirectory(parent, name, ownership)
+    await parent.sync()
+  })
+}
+
+async function makeUnlessThere(directory: string, mode?: number): Promise<void> {
+  await mkdir(directory, mode).catch((cause) => {
+    if (errnoOf(cause) !== 'EEXIST') throw cause
+  })
+}
+
+/** Makes a vfolder vanish, and frees its bytes and those that an earlier call had no time for. */
+export async function removeFolder(
+  layout: Layout,
+  folder: string,
+  homes: Homes | undefined,
+  { signal, onProgress }: Call & { onProgress?: OnProgress },
+): Promise<void> {
+  const home = homeOf(layout.folder(folder))
+  await refuseMounts(home, 'the vfolder')
+  await translateErrorsOf('the directory of the vfolders or the trash', async () => {
+    try {
+      await rename(home, layout.newTrash(folder))
+      await syncDirectory(dirname(home))
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+    }
+  })
+  const trash = await translateErrorsOf('the trash', () => readdir(layout.trash))
+  const names = trash.filter((name) => name.startsWith(`${folder}.`))
+  if (homes === undefined) await removeTrees(layout.trash, names, { signal, onProgress })
+  else for (const name of names) await homes.free(join(layout.trash, name), { signal, onProgress })
+}
