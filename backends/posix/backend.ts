@@ -18,7 +18,7 @@ import { locationOf, openInside } from './inside.ts'
 import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
 import { readMany, type SmallFile } from './many/index.ts'
-import { moveEntry } from './move.ts'
+import { moveAcross } from './move-across.ts'
 import type { Parts } from './parts.ts'
 import { readChunks, smallFileBytes } from './read.ts'
 import { removeEntry } from './remove.ts'
@@ -132,7 +132,8 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
       }
     },
 
-    move: (folder, from, to, options) => moveEntry(place(folder, from), place(options.toFolder ?? folder, to), options),
+    move: (folder, from, to, options) =>
+      moveAcross(place(folder, from), place(options.toFolder ?? folder, to), options),
 
     remove(folder, path, options) {
       const { root, names } = place(folder, path)

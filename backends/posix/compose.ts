@@ -12,7 +12,8 @@ export { translateErrors, translateErrorsOf } from './errno.ts'
 export type { Homes } from './folders.ts'
 export { type Layout, placesOf } from './layout.ts'
 export type { Parts } from './parts.ts'
-export { homeOf } from './places.ts'
+export { homeOf, ownStaging, ownUploads } from './places.ts'
+export { removeTrees } from './remove.ts'
 
 const Mode = Type.String({ pattern: '^0?[0-7]{3,4}$', description: 'an octal mode, such as "0640"' })
 

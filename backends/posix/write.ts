@@ -24,6 +24,9 @@ const patienceMilliseconds = 50
 
 export type SmallFileWriter = ReturnType<typeof createSmallFileWriter>
 
+/** What a copy keeps of its source when it stands for it. */
+type Kept = Pick<WriteOptions, 'mode' | 'modifiedAt'>
+
 /** A small file takes one trip to a thread, and whatever is not that simple the usual way. */
 export async function writeFile(
   place: Place,
@@ -76,7 +79,11 @@ function createStaged({ root }: Place, staging: string): Promise<number> {
  * Copies by reflink where the filesystem can share blocks, otherwise inside the kernel (copy_file_range(2)). A symlink
  * is copied as the symlink that it is.
  */
-export async function copyEntry({ root, names: from }: Place, place: Place, options: CopyOptions): Promise<Written> {
+export async function copyEntry(
+  { root, names: from }: Place,
+  place: Place,
+  options: CopyOptions & Kept,
+): Promise<Written> {
   const fromPath = from.join('/')
   const parent = await openDirectory(root, from.slice(0, -1))
   try {
@@ -96,7 +103,7 @@ interface Source {
   path: string
 }
 
-async function copyContents(place: Place, { location, path }: Source, options: CopyOptions): Promise<Written> {
+async function copyContents(place: Place, { location, path }: Source, options: PublishOptions): Promise<Written> {
   return stage(place, options, async (staging) => {
     const fd = await open(location, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(failWith(path))
     try {
@@ -121,7 +128,7 @@ async function copyAtRest(fd: number, path: string, staging: string): Promise<vo
   throw new SourceChanged(`${path} changed each time it was copied`)
 }
 
-async function copySymlink(place: Place, { location, path }: Source, options: CopyOptions): Promise<Written> {
+async function copySymlink(place: Place, { location, path }: Source, options: PublishOptions): Promise<Written> {
   return createSymlink(place, await readlink(location).catch(failWith(path)), options)
 }
 

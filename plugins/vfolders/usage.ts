@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { add, amountOf, difference, nothing } from '../../backends/amount.ts'
+import { add, amountOf, difference, isNothing, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, ListOptions } from '../../backends/backend.ts'
 import { type Counters, findCounters, setUsage, vfolderNotFound } from './rows.ts'
 
@@ -16,6 +16,21 @@ export async function measureUsage(backend: Backend, folder: string, signal: Abo
   if (bytes !== undefined && files !== undefined) return { bytes, files }
   const counted = await countFiles(backend, folder, signal)
   return { ...counted, ...(bytes !== undefined && { bytes }) }
+}
+
+/** The same, and when it is not what is counted, only once the storage knows of all that had happened before. */
+export async function measureSettled(
+  backend: Backend,
+  folder: string,
+  counted: () => Promise<Amount>,
+  signal: AbortSignal,
+): Promise<Amount> {
+  const usage = await counted()
+  const measured = await measureUsage(backend, folder, signal)
+  const { usageDelaySeconds = 0 } = backend.limits
+  if (usageDelaySeconds === 0 || isNothing(difference(measured, usage))) return measured
+  await sleep(usageDelaySeconds * 1000, undefined, { signal })
+  return measureUsage(backend, folder, signal)
 }
 
 /** Counts the files of a vfolder one by one. */

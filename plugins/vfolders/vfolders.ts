@@ -12,6 +12,7 @@ import { createVfolderFiles, type OpenVfolder } from './files.ts'
 import * as rows from './rows.ts'
 import { type NewVfolder, type Vfolder, vfolderNotFound } from './rows.ts'
 import { requireSpace } from './space.ts'
+import { applyQuota } from './storage-quota.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -88,6 +89,7 @@ function createVfolders(app: FastifyInstance) {
       // A deletion may remove the vfolder while it is made.
       if ((await rows.find(db, input.id))?.state === 'creating') throw error
     })
+    await applyQuota(app, input.id, { signal })
     await rows.finishCreation(db, input.id)
   }
 
@@ -147,9 +149,12 @@ function createVfolders(app: FastifyInstance) {
     /** In the order of their IDs, after the given one. */
     list: (options: Parameters<typeof rows.list>[1]): Promise<Vfolder[]> => rows.list(db, options),
 
-    async update(id: string, change: Parameters<typeof rows.change>[2]): Promise<Vfolder> {
+    /** Limits hold on the storage too, where it keeps some; when that fails, the same call or the next sync does it. */
+    async update(id: string, change: Parameters<typeof rows.change>[2], signal: AbortSignal): Promise<Vfolder> {
       await rows.change(db, id, change)
-      return get(id)
+      const vfolder = await get(id)
+      if (change.quota !== undefined && vfolder.state === 'ready') await applyQuota(app, id, { signal })
+      return vfolder
     },
 
     /**

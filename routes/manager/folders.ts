@@ -116,7 +116,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     async (request) => {
       await app.vfolders.get(request.params.id)
-      return app.vfolders.update(request.params.id, request.body)
+      return app.vfolders.update(request.params.id, request.body, request.abortSignal)
     },
   )
 

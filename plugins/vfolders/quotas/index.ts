@@ -13,6 +13,7 @@ import type { Reservation } from './reservation.ts'
 import { roomFor } from './room.ts'
 import { createQuotaScopes } from './scopes.ts'
 import { SharedRoom } from './shared-room.ts'
+import { createStorageUsage } from './storage-usage.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -23,12 +24,19 @@ declare module 'fastify' {
 /** `shared`: for a small file, which is over in a moment. */
 export type ReserveOptions = { kind: 'shared' } | ({ kind?: 'own' } & OwnRoomOptions)
 
+/** From this size on the storage is asked first. */
+const largeBytes = 64 * 1024 * 1024
+
 function createQuotas(app: FastifyInstance) {
   const { database: db, processes, jobs, log } = app
   const rooms = new Map<string, SharedRoom>()
+  const storageUsage = createStorageUsage(app)
 
   return {
     reserve,
+
+    /** Takes room, and asks the storage before it is refused, where that tells the usage at once. */
+    asking: storageUsage.asking,
 
     /**
      * Refuses so many bytes when there is no room for them even if they replace all that is in the vfolder.
@@ -63,7 +71,7 @@ function createQuotas(app: FastifyInstance) {
      * has the job by then. @throws {Problem} `quota_exceeded` or `vfolder_not_found`
      */
     async setAsideForJob(vfolder: string, job: string, wanted: Amount): Promise<void> {
-      await transact(db, async (trx) => {
+      const take = async (trx: Database) => {
         const row = trx.selectFrom('reservations').selectAll().where('id', '=', job)
         const held = (await row.forUpdate().executeTakeFirst()) ?? nothing
         await setAside(trx, vfolder, difference(wanted, held), { held })
@@ -79,7 +87,8 @@ function createQuotas(app: FastifyInstance) {
           })
           .onConflict((conflict) => conflict.column('id').doUpdateSet(change))
           .execute()
-      })
+      }
+      await storageUsage.asking(vfolder, () => transact(db, take))
     },
 
     /** Gives back what a job had set aside, and counts what it has made, in the transaction of its end. */
@@ -141,7 +150,15 @@ function createQuotas(app: FastifyInstance) {
    * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
    */
   async function reserve(vfolder: string, wanted: Amount, options: ReserveOptions = {}): Promise<Reservation> {
-    return options.kind === 'shared' ? roomIn(vfolder).take(wanted) : ownRoom(app, vfolder, wanted, options)
+    // Before so many bytes are sent, the storage tells whether there is room for them.
+    if (wanted.bytes >= largeBytes) await storageUsage.ask(vfolder)
+    const take = () =>
+      options.kind === 'shared' ? roomIn(vfolder).take(wanted) : ownRoom(app, vfolder, wanted, options)
+    const reservation = await storageUsage.asking(vfolder, take)
+    return {
+      ...reservation,
+      cover: (needed) => storageUsage.asking(vfolder, () => reservation.cover(needed)),
+    }
   }
 
   function roomIn(vfolder: string): SharedRoom {
@@ -183,5 +200,5 @@ export default fp(
     // A database that is away by then finds the rows to be those of a dead process.
     app.addHook('onClose', () => quotas.rest().catch((err) => app.log.info({ err }, 'room was not given back')))
   },
-  { name: 'quotas', dependencies: ['database', 'processes', 'job-queue'] },
+  { name: 'quotas', dependencies: ['database', 'volumes', 'processes', 'job-queue'] },
 )

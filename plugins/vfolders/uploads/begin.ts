@@ -4,6 +4,7 @@ import type { Backend } from '../../../backends/backend.ts'
 import { parsePath } from '../../../backends/path.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { keyOf } from '../../access/signed-urls.ts'
+import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { requireCapability } from '../../storage/volumes.ts'
 import { roomFor } from '../quotas/room.ts'
@@ -43,7 +44,7 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
     const { token, hash } = newToken()
     const id = randomUUID()
     const expiresAt = expiryOf(app)
-    const row = await transact(db, async (trx) => {
+    const take = async (trx: Database) => {
       await quotas.setAside(trx, vfolder, room)
       if (kind === 'whole' || kind === 'partial') await requirePlace(trx, permission, db.now())
       if (refusal !== undefined) throw refusal.error
@@ -85,7 +86,8 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
         })
         .returningAll()
         .executeTakeFirstOrThrow()
-    })
+    }
+    const row = await quotas.asking(vfolder, () => transact(db, take))
     if (kind !== 'final') await beginOrFreeRoom(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
     return { id, token, row }
   }

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Amount } from '../../../backends/backend.ts'
+import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { covers, missing, missingAhead } from '../quotas/room.ts'
 import { holdUpload, type UploadRow } from './rows.ts'
@@ -14,7 +15,7 @@ export async function coverRoom(app: FastifyInstance, row: UploadRow, needed: Am
   const { id, vfolder } = row
   const held = { bytes: row.reserved_bytes, files: row.reserved_files }
   if (covers(held, needed)) return
-  const more = await transact(app.database, async (trx) => {
+  const take = async (trx: Database) => {
     await holdUpload(trx, id, app.processes.id)
     const more = ahead ? await missingAhead(trx, vfolder, held, needed) : missing(held, needed)
     await app.quotas.setAside(trx, vfolder, more, { held })
@@ -27,7 +28,8 @@ export async function coverRoom(app: FastifyInstance, row: UploadRow, needed: Am
       .where('id', '=', id)
       .execute()
     return more
-  })
+  }
+  const more = await app.quotas.asking(vfolder, () => transact(app.database, take))
   row.reserved_bytes += more.bytes
   row.reserved_files += more.files
 }

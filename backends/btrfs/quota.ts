@@ -1,0 +1,44 @@
+import { access } from 'node:fs/promises'
+import type { Call, QuotaLimits, Usage } from '../backend.ts'
+import { Unavailable } from '../errors.ts'
+import { homeOf, type Layout, translateErrors } from '../posix/compose.ts'
+import { btrfs } from './program.ts'
+
+/** A line of `btrfs qgroup show --raw`: the ID, which begins with the level 0 of subvolumes, and the referenced bytes. */
+const line = /^0\/\d+\s+(\d+)\s/m
+
+/** @throws when the filesystem has no quota groups, which only root should turn on, for all that is on it */
+export async function requireQuotaGroups({ root, folders }: Layout, signal: AbortSignal): Promise<void> {
+  const isThere = await access(folders).then(
+    () => true,
+    () => false,
+  )
+  // It is not mounted, as the health of the volume tells.
+  if (!isThere) return
+  await btrfs(['qgroup', 'show', root], { signal }).catch((cause) => {
+    const how = `it must be on Btrfs with quota groups, and the service must be root: btrfs quota enable ${root}`
+    throw new Error(`root is ${root}; ${how} (${cause instanceof Error ? cause.message : cause})`, { cause })
+  })
+}
+
+/** Btrfs counts no files, so their limit is the service's. */
+export async function limit(layout: Layout, folder: string, { bytes }: QuotaLimits, call: Call): Promise<void> {
+  const home = homeOf(layout.folder(folder))
+  const limit = bytes === null ? 'none' : String(bytes)
+  await translateErrors('the vfolder', async () => {
+    const id = (await btrfs(['inspect-internal', 'rootid', home], call)).trim()
+    // By the ID, since a subvolume that is over its limit takes no new one for itself.
+    await btrfs(['qgroup', 'limit', limit, `0/${id}`, layout.root], call)
+  })
+}
+
+/** The bytes that it refers to, shared with a clone or not. They are exact as of a commit, so there is one first. */
+export async function usage(layout: Layout, folder: string, call: Call): Promise<Usage> {
+  const home = homeOf(layout.folder(folder))
+  const shown = await translateErrors('the vfolder', () =>
+    btrfs(['qgroup', 'show', '--raw', '--sync', '-f', home], call),
+  )
+  const bytes = line.exec(shown)?.[1]
+  if (bytes === undefined) throw new Unavailable('the quota group of the vfolder is missing')
+  return { bytes: Number(bytes) }
+}
