@@ -3,10 +3,7 @@ import { mkdir, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Test } from 'tap'
 import { temporaryDirectory } from './server.ts'
-import { needing, searchPath, type Tool } from './tools.ts'
-
-/** What a test needs that mounts an image. */
-export const needingImage = (...programs: Tool[]) => needing(...programs, 'losetup', 'mount', 'umount', 'loop devices')
+import { searchPath, type Tool } from './tools.ts'
 
 /** Mounts a new, sparse image of so many MiB until the test ends. @returns where */
 export async function mountImage(t: Test, mkfs: [Tool, ...string[]], mebibytes: number): Promise<string> {

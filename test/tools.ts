@@ -13,6 +13,7 @@ export const packages = {
   'ceph-osd': 'ceph-osd',
   chromium: 'chromium',
   curl: 'curl',
+  fallocate: 'util-linux',
   initdb: 'postgresql',
   losetup: 'mount',
   'mkfs.btrfs': 'btrfs-progs',
@@ -81,10 +82,14 @@ export const namedS3Server =
 
 const anyS3Server = namedS3Server === undefined ? cephPrograms : []
 
+const btrfsImage = ['btrfs', 'losetup', 'mkfs.btrfs', 'mount', 'umount', 'loop devices'] as const satisfies Need[]
+
 /** The files whose tests all need a tool. If only some tests do, they say so themselves, by `needing`. */
 export const needsOfFiles: Record<string, readonly Need[]> = {
   'archive-large': ['bsdtar', 'curl', 'python3', 'unzip'],
   'behind-nginx': ['nginx'],
+  btrfs: [...btrfsImage, 'fallocate'],
+  'btrfs-conformance': btrfsImage,
   cluster: ['initdb', 'nginx', 'postgres'],
   'copy-directory': anyS3Server,
   'example-opendal': anyS3Server,

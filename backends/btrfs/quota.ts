@@ -1,7 +1,7 @@
 import { access } from 'node:fs/promises'
 import type { Call, QuotaLimits, Usage } from '../backend.ts'
 import { Unavailable } from '../errors.ts'
-import { homeOf, type Layout, translateErrors } from '../posix/compose.ts'
+import { homeOf, type Layout, stagedBytes, translateErrors } from '../posix/compose.ts'
 import { btrfs } from './program.ts'
 
 /** A line of `btrfs qgroup show --raw`: the ID, which begins with the level 0 of subvolumes, and the referenced bytes. */
@@ -32,13 +32,17 @@ export async function limit(layout: Layout, folder: string, { bytes }: QuotaLimi
   })
 }
 
-/** The bytes that it refers to, shared with a clone or not. They are exact as of a commit, so there is one first. */
+/**
+ * The bytes that it refers to, shared with a clone or not, without those that are on their way into it. They are exact
+ * as of a commit, so there is one first.
+ */
 export async function usage(layout: Layout, folder: string, call: Call): Promise<Usage> {
-  const home = homeOf(layout.folder(folder))
+  const root = layout.folder(folder)
+  const home = homeOf(root)
   const shown = await translateErrors('the vfolder', () =>
     btrfs(['qgroup', 'show', '--raw', '--sync', '-f', home], call),
   )
   const bytes = line.exec(shown)?.[1]
   if (bytes === undefined) throw new Unavailable('the quota group of the vfolder is missing')
-  return { bytes: Number(bytes) }
+  return { bytes: Math.max(0, Number(bytes) - (await stagedBytes(root))) }
 }

@@ -244,7 +244,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       }
       const wanted = await amountIn(from, source, signal)
       if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
-      await runCounted(atLeastNothing(wanted), copyAll, target)
+      await runCounted(atLeastNothing(wanted), copyAll, target, { ask: true })
       return backend.stat(target.id, to, { signal })
     },
 

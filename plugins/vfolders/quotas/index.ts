@@ -151,9 +151,9 @@ function createQuotas(app: FastifyInstance) {
    */
   async function reserve(vfolder: string, wanted: Amount, options: ReserveOptions = {}): Promise<Reservation> {
     // Before so many bytes are sent, the storage tells whether there is room for them.
-    if (wanted.bytes >= largeBytes) await storageUsage.ask(vfolder)
-    const take = () =>
-      options.kind === 'shared' ? roomIn(vfolder).take(wanted) : ownRoom(app, vfolder, wanted, options)
+    const isShared = options.kind === 'shared'
+    if (!isShared && (options.ask || wanted.bytes >= largeBytes)) await storageUsage.ask(vfolder)
+    const take = () => (isShared ? roomIn(vfolder).take(wanted) : ownRoom(app, vfolder, wanted, options))
     const reservation = await storageUsage.asking(vfolder, take)
     return {
       ...reservation,

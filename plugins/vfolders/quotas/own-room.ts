@@ -16,6 +16,8 @@ export interface OwnRoomOptions {
   partly?: boolean
   /** Another vfolder that this comes from, which changes nothing for a scope that both are in. */
   from?: string
+  /** The storage is asked first: it may not refuse it itself, as where copies share blocks. */
+  ask?: boolean
 }
 
 /**

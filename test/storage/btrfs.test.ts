@@ -1,0 +1,130 @@
+import { randomBytes } from 'node:crypto'
+import { readdirSync, rmSync, statSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import t, { type Test } from 'tap'
+import { mountImage, run } from '../loop-image.ts'
+import { ended, Files, type Server, startServer } from '../server.ts'
+import { chunkType, signTus, tus } from '../tus.ts'
+
+const MiB = 1024 * 1024
+const refused = { status: 507, code: 'quota_exceeded' }
+
+t.test('a volume on Btrfs', async (t) => {
+  const image = await mountImage(t, ['mkfs.btrfs', '-q'], 16 * 1024)
+  run('btrfs', 'quota', 'enable', image)
+  const root = join(image, 'volume')
+  const env = { VOLUMES: JSON.stringify({ default: { backend: 'btrfs', root } }) }
+  const server = await startServer(t, { env })
+  const filesOf = async (body: object) => {
+    const folder = await server.createFolder(body)
+    return new Files(server, folder, await server.mountOf(folder))
+  }
+
+  await t.test('the limits of a vfolder are those of its quota group', async (t) => {
+    const files = await filesOf({ quota: { bytes: 8 * MiB } })
+    t.equal(groupOf(files).limit, 8 * MiB)
+    await server.ask('PATCH', `/folders/${files.folder}`, { quota: { bytes: 16 * MiB, files: 10 } })
+    t.equal(groupOf(files).limit, 16 * MiB)
+    run('btrfs', 'qgroup', 'limit', 'none', dirname(files.mount))
+    await sync(server, files)
+    t.equal(groupOf(files).limit, 16 * MiB, 'a sync sets a limit that was lost')
+    await server.ask('PATCH', `/folders/${files.folder}`, { quota: { bytes: null } })
+    t.equal(groupOf(files).limit, null)
+  })
+
+  await t.test('the kernel refuses what goes over a limit, and nothing of it stays', async (t) => {
+    const files = await filesOf({ quota: { bytes: 24 * MiB } })
+    const { folder, mount } = files
+    await files.upload({ 'dir/own.bin': randomBytes(4 * MiB) })
+    await writeFile(join(mount, 'past.bin'), randomBytes(14 * MiB))
+    const before = await files.ndjson('recursive=true')
+
+    const url = (
+      await server.ask('POST', `/folders/${folder}/signed-urls`, { operation: 'upload', paths: ['new.bin'] })
+    ).signedUrls[0].url
+    const put = await fetch(url, { method: 'PUT', body: randomBytes(12 * MiB) })
+    t.match(await put.json(), refused, 'a PUT')
+
+    const tusUrl = await signTus(files, 'tus.bin')
+    const { headers } = await tus('POST', tusUrl, { 'upload-length': String(12 * MiB) })
+    const upload = headers.get('location') ?? ''
+    const patched = await tus('PATCH', upload, { ...chunkType, 'upload-offset': '0' }, randomBytes(12 * MiB))
+    t.match(patched, refused, 'an append')
+    t.equal((await tus('DELETE', upload)).status, 204)
+
+    const outside = await filesOf({})
+    await outside.upload({ 'large/file': randomBytes(12 * MiB) })
+    for (const from of ['large/file', 'large']) {
+      const body = { from, to: `of-${from}`, toFolder: folder }
+      t.match(await outside.post('copy', body), [507, refused], `a copy of ${from}`)
+      t.match(await outside.post('move', body), [507, refused], `a move of ${from}`)
+    }
+    t.same(await outside.ndjson('recursive=true'), ['large/', 'large/file'])
+
+    t.same(await files.ndjson('recursive=true'), before)
+    t.same(readdirSync(join(mount, '../staging')), [])
+    await sync(server, files)
+    const { bytes } = await files.usage()
+    t.equal(bytes, groupOf(files).bytes, 'the usage is what the quota group says')
+    t.ok(bytes > 18 * MiB && bytes < 20 * MiB, `${bytes} bytes`)
+    await reservesNothing(t, files)
+  })
+
+  await t.test('what was removed through a mount makes room at once', async (t) => {
+    const files = await filesOf({ quota: { bytes: 24 * MiB } })
+    await files.upload({ 'a.bin': randomBytes(18 * MiB) })
+    rmSync(join(files.mount, 'a.bin'))
+    await files.upload({ 'b.bin': randomBytes(18 * MiB) })
+    await server.logged(({ msg, folder }) => msg === 'usage taken from the storage' && folder === files.folder)
+    t.same(await files.ndjson(''), ['b.bin'])
+  })
+
+  await t.test('a vfolder of 10 GiB is cloned by a snapshot', async (t) => {
+    const source = await filesOf({})
+    await source.upload({ 'dir/small': 'content' })
+    run('fallocate', '-l', '10G', join(source.mount, 'large'))
+    run('sync', '-f', source.mount)
+    const { job, folder } = await server.ask('POST', `/folders/${source.folder}/clone`, {
+      quota: { bytes: 11 * 2 ** 30 },
+    })
+    const { result, startedAt, finishedAt } = await ended(server, job.id)
+    t.comment(`the job took ${Date.parse(finishedAt) - Date.parse(startedAt)} ms`)
+    t.match(result, { changedCount: 0 })
+    const clone = new Files(server, folder.id, await server.mountOf(folder.id))
+    t.ok(groupOf(clone).bytes > 10 * 2 ** 30)
+    t.ok(groupOf(clone).exclusive < MiB, 'it shares the blocks')
+    t.equal(groupOf(clone).limit, 11 * 2 ** 30)
+    t.equal((await clone.usage()).bytes, groupOf(clone).bytes)
+    t.equal(statSync(join(clone.mount, 'large')).size, 10 * 2 ** 30)
+    t.same(await clone.ndjson('recursive=true'), await source.ndjson('recursive=true'))
+
+    const removal = await server.ask('DELETE', `/folders/${clone.folder}`)
+    await ended(server, removal.job.id)
+    t.same(readdirSync(join(root, 'trash')), [])
+    t.same(await source.ndjson('recursive=true'), ['dir/', 'dir/small', 'large'])
+  })
+
+  t.equal(await server.end(), 0)
+})
+
+/** What the kernel says of a vfolder: a line of `0/256 REFERENCED EXCLUSIVE LIMIT …`. */
+function groupOf({ mount }: Files) {
+  const shown = run('btrfs', 'qgroup', 'show', '--raw', '--sync', '-ref', dirname(mount))
+  const [, bytes, exclusive, limit] = shown.trim().split('\n').at(-1)!.trim().split(/\s+/)
+  return { bytes: Number(bytes), exclusive: Number(exclusive), limit: limit === 'none' ? null : Number(limit) }
+}
+
+async function sync(server: Server, { folder }: Files): Promise<void> {
+  const { job } = await server.ask('POST', `/folders/${folder}/sync`)
+  await ended(server, job.id)
+}
+
+/** The room of what was refused was given back: a refusal by the counters tells what others have reserved. */
+async function reservesNothing(t: Test, files: Files): Promise<void> {
+  await files.server.ask('PATCH', `/folders/${files.folder}`, { quota: { files: 1 } })
+  const form = new FormData()
+  form.append('file', new Blob(['x']), 'one-more')
+  const response = await files.server.manager('POST', `/folders/upload?folder=${files.folder}`, form)
+  t.match(await response.json(), { ...refused, unit: 'files', reserved: 0 })
+}
