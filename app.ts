@@ -1,5 +1,6 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import btrfs from './backends/btrfs/index.ts'
+import cephfs from './backends/cephfs/index.ts'
 import posix from './backends/posix/index.ts'
 import s3 from './backends/s3/index.ts'
 import jobs from './jobs/index.ts'
@@ -34,7 +35,7 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
 
   await app.register(config, { config: settings })
   await app.register(request)
-  await app.register(storage, { backends: [posix, btrfs, s3] })
+  await app.register(storage, { backends: [posix, btrfs, cephfs, s3] })
   await app.register(access)
   await app.register(work)
   await app.register(vfolders)

@@ -1,0 +1,26 @@
+import { Type } from '@sinclair/typebox'
+import fp from 'fastify-plugin'
+import { defineBackend } from '../definition.ts'
+import { createVolume, placesOf, posixProperties } from '../posix/compose.ts'
+import { limit, requireCephfs, usage, usageDelaySeconds } from './quota.ts'
+
+/** CephFS: a directory has a quota and knows what is in it. */
+export const cephfs = defineBackend({
+  type: 'cephfs',
+  options: Type.Object(posixProperties, { additionalProperties: false }),
+  places: ({ root }) => placesOf(root),
+  create: (context) =>
+    createVolume(context, {
+      ownPlaces: true,
+      async parts(layout) {
+        await requireCephfs(layout, context.signal)
+        return {
+          quota: (folder, limits, call) => limit(layout, folder, limits, call),
+          usage: (folder, call) => usage(layout, folder, call),
+          usageDelaySeconds,
+        }
+      },
+    }),
+})
+
+export default fp(async (app) => app.backends.register(cephfs), { name: 'backend-cephfs', dependencies: ['backends'] })
