@@ -21,5 +21,6 @@ export async function mountImage(t: Test, mkfs: [Tool, ...string[]], mebibytes: 
 
 /** Runs a program of the system, which may be where an ordinary user's PATH does not lead. */
 export function run(...[command = '', ...args]: string[]): string {
-  return execFileSync(command, args, { encoding: 'utf8', env: { ...process.env, PATH: searchPath } })
+  const env = { ...process.env, PATH: searchPath }
+  return execFileSync(command, args, { encoding: 'utf8', env, stdio: ['ignore', 'pipe', 'pipe'] })
 }

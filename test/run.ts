@@ -50,6 +50,8 @@ const longFiles = [
   'faults/workers',
   'http/archive-large',
   'storage/btrfs-conformance',
+  'storage/cephfs',
+  'storage/cephfs-conformance',
   'storage/example-opendal',
 ].map((name) => `test/${name}.test.ts`)
 

@@ -8,12 +8,15 @@ export const packages = {
   btrfs: 'btrfs-progs',
   ceph: 'ceph-common',
   'ceph-authtool': 'ceph-common',
+  'ceph-fuse': 'ceph-fuse',
+  'ceph-mds': 'ceph-mds',
   'ceph-mgr': 'ceph-mgr',
   'ceph-mon': 'ceph-mon',
   'ceph-osd': 'ceph-osd',
   chromium: 'chromium',
   curl: 'curl',
   fallocate: 'util-linux',
+  getfattr: 'attr',
   initdb: 'postgresql',
   losetup: 'mount',
   'mkfs.btrfs': 'btrfs-progs',
@@ -26,6 +29,7 @@ export const packages = {
   python3: 'python3',
   radosgw: 'radosgw',
   'radosgw-admin': 'ceph-common',
+  setfattr: 'attr',
   setpriv: 'util-linux',
   strace: 'strace',
   'systemd-analyze': 'systemd',
@@ -48,6 +52,7 @@ export const withoutRoot = isRoot ? ['setpriv', '--bounding-set=-dac_override,-d
 
 /** The rights that tests need on the machine, each with a command that tries it. */
 const trials = {
+  FUSE: isRoot ? ['test', '-w', '/dev/fuse'] : ['false'],
   'loop devices': isRoot ? ['losetup', '--find'] : ['false'],
   'mounts of its own': [...withOwnMounts, 'mount', '-t', 'tmpfs', 'none', '/tmp'],
 } as const
@@ -82,6 +87,16 @@ export const namedS3Server =
 
 const anyS3Server = namedS3Server === undefined ? cephPrograms : []
 
+const cephfsMounts = [
+  ...cephPrograms,
+  'ceph-fuse',
+  'ceph-mds',
+  'getfattr',
+  'setfattr',
+  'umount',
+  'FUSE',
+] as const satisfies Need[]
+
 const btrfsImage = ['btrfs', 'losetup', 'mkfs.btrfs', 'mount', 'umount', 'loop devices'] as const satisfies Need[]
 
 /** The files whose tests all need a tool. If only some tests do, they say so themselves, by `needing`. */
@@ -90,6 +105,8 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   'behind-nginx': ['nginx'],
   btrfs: [...btrfsImage, 'fallocate'],
   'btrfs-conformance': btrfsImage,
+  cephfs: [...cephfsMounts, 'initdb', 'postgres'],
+  'cephfs-conformance': cephfsMounts,
   cluster: ['initdb', 'nginx', 'postgres'],
   'copy-directory': anyS3Server,
   'example-opendal': anyS3Server,

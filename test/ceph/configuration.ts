@@ -44,6 +44,9 @@ pid file = ${directory}/osd.pid
 [mgr.x]
 mgr data = ${directory}/mgr
 pid file = ${directory}/mgr.pid
+[mds.m]
+mds data = ${directory}/mds
+pid file = ${directory}/mds.pid
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:${s3Port} tcp_nodelay=1
 rgw data = ${directory}/rgw

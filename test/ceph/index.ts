@@ -58,7 +58,7 @@ export function cephLog(): string {
 }
 
 /** Where the Ceph of this test run has its files. */
-function cephDirectory(): string {
+export function cephDirectory(): string {
   return join(tmpdir(), `storage-proxy-ceph-${process.ppid}`)
 }
 

@@ -15,7 +15,7 @@ import { configuration } from './configuration.ts'
 //   node test/ceph/keeper.ts DIRECTORY PID
 
 const [directory = '', pid = ''] = process.argv.slice(2)
-const daemons = ['radosgw', 'osd', 'mgr', 'mon']
+const daemons = ['mds', 'radosgw', 'osd', 'mgr', 'mon']
 const keys = { accessKeyId: 'testaccesskey', secretAccessKey: 'testsecretkey' }
 const config = join(directory, 'ceph.conf')
 
@@ -34,14 +34,14 @@ async function start() {
   const [monPort, s3Port] = [await freePort(), await freePort()]
   const fsid = randomUUID()
   const keyring = join(directory, 'keyring')
-  for (const place of ['mon', 'osd', 'mgr', 'rgw']) await mkdir(join(directory, place))
+  for (const place of ['mon', 'osd', 'mgr', 'rgw', 'mds']) await mkdir(join(directory, place))
   await writeFile(config, configuration({ directory, fsid, monPort, s3Port }))
 
   const monmap = join(directory, 'monmap')
   await run('monmaptool', '--create', '--clobber', '--fsid', fsid, '--addv', 'a', `[v2:127.0.0.1:${monPort}]`, monmap)
-  const caps = ['mon', 'osd', 'mgr'].flatMap((daemon) => ['--cap', daemon, 'allow *'])
+  const caps = ['mon', 'osd', 'mgr', 'mds'].flatMap((daemon) => ['--cap', daemon, 'allow *'])
   await run('ceph-authtool', '--create-keyring', keyring, '--gen-key', '-n', 'mon.', '--cap', 'mon', 'allow *')
-  for (const entity of ['client.admin', 'client.rgw', 'osd.0', 'mgr.x']) {
+  for (const entity of ['client.admin', 'client.rgw', 'osd.0', 'mgr.x', 'mds.m']) {
     await run('ceph-authtool', keyring, '--gen-key', '-n', entity, ...caps)
   }
   await run('ceph-mon', '-c', config, '--mkfs', '-i', 'a', '--monmap', monmap, '--keyring', keyring)
