@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
 import { tar, zip } from './rows/archive.ts'
+import { nativeUsage, snapshotClone } from './rows/btrfs.ts'
 import { clone } from './rows/clone.ts'
 import { copyTree } from './rows/copy-tree.ts'
 import { deletion } from './rows/delete.ts'
@@ -50,10 +51,12 @@ const rows: Row[] = [
   tus,
   usage,
   usageLoad,
+  nativeUsage,
   jobStart,
   jobClaims,
   jobClaimsPostgres,
   clone,
+  snapshotClone,
   copyTree,
   deletion,
   zip,

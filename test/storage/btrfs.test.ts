@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto'
-import { readdirSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
@@ -69,6 +69,18 @@ t.test('a volume on Btrfs', async (t) => {
     t.equal(bytes, groupOf(files).bytes, 'the usage is what the quota group says')
     t.ok(bytes > 18 * MiB && bytes < 20 * MiB, `${bytes} bytes`)
     await reservesNothing(t, files)
+  })
+
+  await t.test('so does a copy of files that need room for their names alone', async (t) => {
+    const source = await filesOf({})
+    mkdirSync(join(source.mount, 'dir'))
+    for (let index = 0; index < 2000; index++) writeFileSync(join(source.mount, 'dir', `file-${index}`), '')
+    const target = await filesOf({ quota: { bytes: MiB / 2 } })
+    const copied = await source.post('copy', { from: 'dir', to: 'dir', toFolder: target.folder })
+    t.match(copied, [507, refused])
+    t.match(copied[1].detail, /a limit of the storage/)
+    t.same(await target.ndjson('recursive=true'), [])
+    t.same(readdirSync(join(target.mount, '../staging')), [])
   })
 
   await t.test('what was removed through a mount makes room at once', async (t) => {
