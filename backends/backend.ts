@@ -285,6 +285,8 @@ export interface WriteOptions extends Call {
   modifiedAt?: Date
   /** Of the file, where the storage keeps it; absent: that of the volume's options. */
   mode?: number
+  /** To be called, where it takes longer until the file is durable, as soon as others see it. */
+  onAppeared?(written: Written): void
 }
 
 export interface AppendOptions extends Call {

@@ -264,6 +264,20 @@ export function reserveWithin(
   return update
 }
 
+/** The same where no limit can refuse it: a statement that changes nothing where there is one. */
+export function reserveUnlimited(
+  on: Database,
+  { id, createdAt }: Pick<Vfolder, 'id' | 'createdAt'>,
+  { by, changed }: { by: Amount; changed: Amount },
+) {
+  return changeCounters(on, id, by, changed)
+    .where('state', '!=', 'deleting')
+    .where('created_at', '=', createdAt)
+    .where('quota_bytes', 'is', null)
+    .where('quota_files', 'is', null)
+    .where('quota_scope', 'is', null)
+}
+
 export async function giveBack(trx: Database, id: string, amount: Amount): Promise<void> {
   await changeCounters(trx, id, difference(nothing, amount), nothing).execute()
 }

@@ -152,6 +152,7 @@ function createVfolders(app: FastifyInstance) {
     /** Limits hold on the storage too, where it keeps some; when that fails, the same call or the next sync does it. */
     async update(id: string, change: Parameters<typeof rows.change>[2], signal: AbortSignal): Promise<Vfolder> {
       await rows.change(db, id, change)
+      if (change.quota !== undefined) await app.quotas.limitsChanged(id)
       const vfolder = await get(id)
       if (change.quota !== undefined && vfolder.state === 'ready') await applyQuota(app, id, { signal })
       return vfolder

@@ -91,20 +91,41 @@ export function createUpload(
         await room.confirm()
       }
 
+      const counter = createCounter(room)
       try {
-        const written = await backend.write(folder, path, metered(), writing).catch(async (error) => {
-          if (error instanceof Unconfirmed) await room.settle(error.change)
+        const options = { ...writing, onAppeared: counter.appeared }
+        const written = await backend.write(folder, path, metered(), options).catch(async (error) => {
+          if (error instanceof Unconfirmed) await counter.count(error.change)
           throw error
         })
-        await room.settle(growthOf(written))
+        await counter.count(growthOf(written))
         return { path, size: written.entry.size, ...verified, ...written }
       } finally {
         hash.end()
+        await counter.end()
       }
     },
 
     async end(): Promise<void> {
       await reservation?.end()
+    },
+  }
+}
+
+/** Counts what a write has changed, once, and as soon as others see it: they may replace the file before it is durable. */
+function createCounter(room: Reservation) {
+  let counting: Promise<void> | undefined
+  const count = (change: Amount): Promise<void> => {
+    counting ??= room.settle(change)
+    return counting
+  }
+  return {
+    count,
+    appeared: (written: Written) => void count(growthOf(written)).catch(() => {}), // Told to the next one who counts.
+    /** What comes later, of a write that was given up, counts nothing. */
+    async end(): Promise<void> {
+      counting ??= Promise.resolve()
+      await counting.catch(() => {})
     },
   }
 }

@@ -182,6 +182,24 @@ t.test('what many do to one file at once is counted as it was', async (t) => {
   }
 })
 
+t.test('a limit that is set right behind small files keeps out what comes next, and nothing else', async (t) => {
+  const files = await server.files()
+  const put = async (name: string, bytes: number) => {
+    const url = await server.sign(files.folder, name, { operation: 'upload' })
+    return (await fetch(url, { method: 'PUT', body: new Uint8Array(bytes) })).status
+  }
+  const limit = (quota: object) => server.ask('PATCH', `/folders/${files.folder}`, { quota })
+  for (const name of ['a', 'b', 'c']) t.equal(await put(name, 100), 201)
+  await limit({ files: 3 })
+  t.equal(await put('d', 100), 507)
+  await limit({ files: 5, bytes: 200_300 })
+  t.equal(await put('large', 200_000), 201, 'nothing is set aside for files that nobody has sent')
+  t.equal(await put('d', 1), 507)
+  await limit({ files: null, bytes: null })
+  for (const name of ['d', 'e', 'f']) t.equal(await put(name, 100), 201)
+  t.same(await files.usage(), await du(files.mount))
+})
+
 t.test('a quota scope', async (t) => {
   const scope = '/quota-scopes/user-1'
   t.match(await (await server.manager('GET', scope)).json(), { status: 404, code: 'quota_scope_not_found' })

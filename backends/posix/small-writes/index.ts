@@ -6,7 +6,7 @@ import { type Thread, ThreadPool } from '../../thread-pool.ts'
 import { toStoredEntry } from '../entry.ts'
 import type { Place } from '../layout.ts'
 import { stagingOf } from '../places.ts'
-import type { FromThread, Outcome, SmallWrite, ToThread } from './messages.ts'
+import type { Appeared, FromThread, SmallWrite, ToThread } from './messages.ts'
 
 // To store a small file takes a dozen system calls, and each trip to a thread costs more than most of them. So one trip
 // does all of them, for all files that wait by then.
@@ -23,11 +23,15 @@ const threads = new ThreadPool<ToThread, FromThread>(new URL(`./worker${extname(
   most: 16,
 })
 
-type SmallWriteOptions = Pick<WriteOptions, 'ifAbsent' | 'mode' | 'signal'>
+type SmallWriteOptions = Pick<WriteOptions, 'ifAbsent' | 'mode' | 'signal' | 'onAppeared'>
+
+/** Undefined where nothing was done; `failure` says why it is not known to be durable. */
+type Outcome = { failure: string | undefined } | undefined
 
 interface Asked {
   file: SmallWrite
   content: Buffer
+  appeared(file: Appeared): void
   answer(outcome: Outcome): void
 }
 
@@ -50,7 +54,7 @@ export function createSmallFileWriter(): (
       const files = asked.splice(0, Math.min(mostFilesPerTrip, Math.ceil(asked.length / (tripsAtOnce - trips))))
       const thread = threads.acquireNow()
       if (thread === undefined) {
-        for (const { answer } of files) answer({ kind: 'undone' })
+        for (const { answer } of files) answer(undefined)
         continue
       }
       trips++
@@ -61,28 +65,29 @@ export function createSmallFileWriter(): (
     }
   }
 
-  const ask = (file: SmallWrite, content: Buffer) =>
+  const ask = (file: SmallWrite, content: Buffer, appeared: Asked['appeared']) =>
     new Promise<Outcome>((answer) => {
-      asked.push({ file, content, answer })
+      asked.push({ file, content, appeared, answer })
       if (!starting) setImmediate(start)
       starting = true
     })
 
-  return async (place, content, { signal, ifAbsent = false, mode }) => {
+  return async (place, content, { signal, ifAbsent = false, mode, onAppeared }) => {
     const { layout, ownership, root, names } = place
     const { uid, gid, fileMode } = ownership
     const staging = layout.newStaging(stagingOf(root))
     const file = { root, names, staging, size: content.length, mode: mode ?? fileMode, uid, gid, ifAbsent }
-    const outcome = await layout.inTurn([place], { signal }, () => ask(file, content))
     const path = names.join('/')
-    if (outcome.kind === 'undone') return undefined
-    const { attributes, replaced } = outcome
-    const written = {
-      entry: toStoredEntry(path, attributes),
-      ...(replaced?.files === 1 && { replaced: replaced.bytes }),
+    let written: Written | undefined
+    const appeared = ({ attributes, replaced }: Appeared) => {
+      const entry = toStoredEntry(path, attributes)
+      written = { entry, ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
+      onAppeared?.(written)
     }
-    if (outcome.kind === 'stored') return written
-    throw new Unconfirmed(path, growthOf(written), { cause: new Error(outcome.message) })
+    const outcome = await layout.inTurn([place], { signal }, () => ask(file, content, appeared))
+    if (outcome === undefined || written === undefined) return undefined
+    if (outcome.failure === undefined) return written
+    throw new Unconfirmed(path, growthOf(written), { cause: new Error(outcome.failure) })
   }
 }
 
@@ -95,14 +100,20 @@ async function travel(thread: Thread<ToThread, FromThread>, asked: Asked[]): Pro
     filled += one.content.length
   }
   const { promise, resolve } = Promise.withResolvers<Outcome[]>()
+  let files: (Appeared | undefined)[] = []
   thread.take({
-    message: ({ outcomes }) => {
+    message: (answer) => {
+      if (answer.kind === 'appeared') {
+        files = answer.files
+        for (const [index, file] of files.entries()) if (file !== undefined) asked[index]?.appeared(file)
+        return
+      }
       threads.release(thread)
-      resolve(outcomes)
+      resolve(files.map((file, index) => file && { failure: answer.failures[index] }))
     },
     ended: () => resolve([]),
   })
   thread.send({ files: asked.map(({ file }) => file), content: content.buffer }, [content.buffer])
   const outcomes = await promise
-  for (const [index, { answer }] of asked.entries()) answer(outcomes[index] ?? { kind: 'undone' })
+  for (const [index, { answer }] of asked.entries()) answer(outcomes[index])
 }

@@ -21,13 +21,14 @@ export interface SmallWrite {
   ifAbsent: boolean
 }
 
-export type Outcome =
-  | { kind: 'stored'; attributes: Attributes; replaced: Amount | undefined }
-  /** Nothing has changed. */
-  | { kind: 'undone' }
-  /** The file has appeared, but its directory could not be flushed. */
-  | { kind: 'unflushed'; attributes: Attributes; replaced: Amount | undefined; message: string }
-
-export interface FromThread {
-  outcomes: Outcome[]
+/** A file that is seen by now. */
+export interface Appeared {
+  attributes: Attributes
+  replaced: Amount | undefined
 }
+
+export type FromThread =
+  /** Of each file, in their order; undefined where nothing has changed. Those that have appeared are durable later. */
+  | { kind: 'appeared'; files: (Appeared | undefined)[] }
+  /** For each file why its directory could not be flushed; undefined where it is durable. The last answer. */
+  | { kind: 'flushed'; failures: (string | undefined)[] }

@@ -3,17 +3,15 @@ import type { Amount } from '../../backend.ts'
 import { amountOf } from '../entry.ts'
 import { openInsideSync, pathOf } from '../inside.ts'
 import { largeBytes } from '../publish.ts'
-import type { Outcome, SmallWrite, ToThread } from './messages.ts'
+import type { FromThread, SmallWrite, ToThread } from './messages.ts'
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_RDONLY, O_WRONLY } = fs.constants
-
-const undone = { kind: 'undone' } as const
 
 /**
  * The same steps as of `publish`, for several files; those that appear in one directory share its flush. A file whose
  * steps are not that simple, or fail, stays undone.
  */
-export function storeFiles({ files, content }: ToThread): Outcome[] {
+export function storeFiles({ files, content }: ToThread, answer: (answer: FromThread) => void): void {
   const directories = new Directories()
   const fds: number[] = []
   let start = 0
@@ -28,15 +26,13 @@ export function storeFiles({ files, content }: ToThread): Outcome[] {
           return { file, fd }
         })
       })
-      .map((staged) => staged && { ...staged, appearance: unlessItFails(() => appear(staged.file, directories)) })
-    const failures = directories.flush()
-    return appeared.map((one) => {
-      if (one?.appearance === undefined) return undone
-      const { directory, replaced } = one.appearance
-      const file = { attributes: attributesOf(one.fd), replaced }
-      const message = failures.get(directory)
-      return message === undefined ? { kind: 'stored', ...file } : { kind: 'unflushed', ...file, message }
+      .map((staged) => staged && unlessItFails(() => ({ fd: staged.fd, ...appear(staged.file, directories) })))
+    answer({
+      kind: 'appeared',
+      files: appeared.map((one) => one && { attributes: attributesOf(one.fd), replaced: one.replaced }),
     })
+    const failures = directories.flush()
+    answer({ kind: 'flushed', failures: appeared.map((one) => one && failures.get(one.directory)) })
   } finally {
     for (const fd of fds) fs.closeSync(fd)
     directories.close()

@@ -3,6 +3,5 @@ import type { FromThread, ToThread } from './messages.ts'
 import { storeFiles } from './store-files.ts'
 
 parentPort?.on('message', (question: ToThread) => {
-  const answer: FromThread = { outcomes: storeFiles(question) }
-  parentPort?.postMessage(answer)
+  storeFiles(question, (answer: FromThread) => parentPort?.postMessage(answer))
 })

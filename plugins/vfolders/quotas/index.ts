@@ -125,6 +125,11 @@ function createQuotas(app: FastifyInstance) {
       await trx.deleteFrom('reservations').where('vfolder', '=', vfolder).execute()
     },
 
+    /** To be called after the limits of a vfolder were changed. */
+    async limitsChanged(vfolder: string): Promise<void> {
+      await rooms.get(vfolder)?.limitsChanged()
+    },
+
     /** Gives back what dead processes had reserved. */
     endAbandoned,
 

@@ -22,11 +22,16 @@ export interface AsideOptions {
   changed?: Amount
 }
 
+export interface SetAside {
+  /** Tells the vfolder from an earlier one of that ID. */
+  createdAt: string
+  isLimited: boolean
+}
+
 /**
  * Sets room aside in a vfolder, and in its scope, or refuses; gives some back when `wanted` is negative. It adds first
  * and checks then: the addition locks both rows, in this order, and is to what others have committed until then, so two
  * at once do not both take the last room. A refusal undoes it with the transaction.
- * @returns when the vfolder was created, which tells it from an earlier one of that ID
  * @throws {Problem} `quota_exceeded` or `vfolder_not_found`
  */
 export async function setAside(
@@ -34,7 +39,7 @@ export async function setAside(
   vfolder: string,
   wanted: Amount,
   { from, held = nothing, freed = nothing, changed = nothing }: AsideOptions = {},
-): Promise<string> {
+): Promise<SetAside> {
   const counters = await vfolders.reserve(trx, vfolder, difference(wanted, freed), changed)
   if (counters === undefined) throw vfolderNotFound(vfolder)
   const { quota, quotaScope, usage, createdAt } = counters
@@ -43,7 +48,7 @@ export async function setAside(
   if (quotaScope !== null && (await scopeOf(trx, from)) !== quotaScope) {
     await refuseOverScope(trx, quotaScope, wanted, held)
   }
-  return createdAt
+  return { createdAt, isLimited: quotaScope !== null || units.some((unit) => quota[unit] !== null) }
 }
 
 async function scopeOf(trx: Database, vfolder: string | undefined): Promise<string | null | undefined> {

@@ -47,7 +47,7 @@ export async function ownRoom(
   })
 
   async function insert(trx: Database, amount: Amount): Promise<string> {
-    const created = await setAside(trx, vfolder, amount, { from })
+    const aside = await setAside(trx, vfolder, amount, { from })
     await trx
       .insertInto('reservations')
       .values({
@@ -59,7 +59,7 @@ export async function ownRoom(
         created_at: new Date(db.now()).toISOString(),
       })
       .execute()
-    return created
+    return aside.createdAt
   }
 
   /** As `confirm` says. */

@@ -1,25 +1,24 @@
-import { randomUUID } from 'node:crypto'
-import { setImmediate as othersTurn } from 'node:timers/promises'
-import type { FastifyInstance } from 'fastify'
+import { setImmediate as othersTurn, setTimeout as sleep } from 'node:timers/promises'
 import { add, difference, isNothing, nothing, subtract, sum } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
-import { currentRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { isPassing } from '../../storage/database/failures.ts'
-import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
-import { count, giveBack, reserveWithin, vfolderNotFound } from '../rows.ts'
-import { setAside, units } from './limits.ts'
+import { count } from '../rows.ts'
+import { units } from './limits.ts'
 import type { Reservation } from './reservation.ts'
 import { covers, missing } from './room.ts'
-import { hasRoomInScope } from './scopes.ts'
+import { Limited, RoomRow, type Services, Superseded } from './room-row.ts'
 
 /** How long the row stays when nobody needs it: the next file mostly comes at once. */
 const idleMilliseconds = 50
+/** What is set aside for the files that come next, where no limit could refuse it to others. */
+const sparePart = { bytes: 1024 * 1024, files: 64 }
+/** So many are slowed down by nothing when they wait a little for each other, and share more. */
+const manyOpen = 4
+const gatherMilliseconds = 2
 /** A process that stood still for less cannot have been taken for dead, and a deletion takes as long to be seen. */
 const sureMilliseconds = 100
-
-type Services = Pick<FastifyInstance, 'database' | 'processes' | 'log'>
 
 interface Want {
   amount: Amount
@@ -27,15 +26,6 @@ interface Want {
   isNew: boolean
   granted(): void
   refused(error: unknown): void
-}
-
-interface Write {
-  /** What is set aside already, of what the row says. */
-  kept: Amount
-  wanted: Amount
-  by: Amount
-  /** Whether the row, once it was removed, may come again. */
-  mayReturn: boolean
 }
 
 interface Change {
@@ -50,19 +40,20 @@ interface Change {
 /**
  * The room that small uploads of this process have set aside in one vfolder, in one row. All that ask in the same turn
  * of the event loop, or while others are written down, share one transaction: for a small file a transaction of its own
- * would be most of the work. Exact all the same: no room is set aside that nobody has asked for.
+ * would be most of the work. Where there are no limits, room is set aside for those who come next; where there are any,
+ * none that nobody has asked for, so they are exact.
  */
 export class SharedRoom {
   readonly #app: Services
   readonly #vfolder: string
   readonly #others: Others
-  readonly #id = randomUUID()
-  /** When the vfolder was created; undefined while there is no row. */
-  #createdAt: string | undefined
-  /** What the row says; undefined when that is not known. */
-  #held: Amount | undefined = nothing
+  readonly #row: RoomRow
   /** What is under way. */
   readonly #used = { ...nothing }
+  /** What is set aside for those who come next. */
+  #spare = { ...nothing }
+  /** How often somebody has changed the limits. */
+  #revision = 0
   readonly #wants: Want[] = []
   readonly #changes: Change[] = []
   #open = 0
@@ -75,11 +66,13 @@ export class SharedRoom {
     this.#app = app
     this.#vfolder = vfolder
     this.#others = others
+    this.#row = new RoomRow(app, vfolder)
   }
 
   /** @throws {Problem} `quota_exceeded` or `vfolder_not_found` */
   async take(wanted: Amount): Promise<Reservation> {
     this.#open++
+    if (this.#takeSpare(wanted)) return this.#reservation({ ...wanted })
     try {
       await this.#want(wanted, true)
     } catch (error) {
@@ -95,11 +88,11 @@ export class SharedRoom {
       cover: async (needed) => {
         if (covers(held, needed)) return
         const more = missing(held, needed)
-        await this.#want(more, false)
+        if (!this.#takeSpare(more)) await this.#want(more, false)
         add(held, more)
       },
       confirm: async () => {
-        if (performance.now() - this.#checkedAt > sureMilliseconds) await this.#change(undefined)
+        if (!this.#isSure()) await this.#change(undefined)
       },
       settle: async (by) => {
         const used = { ...nothing }
@@ -117,6 +110,26 @@ export class SharedRoom {
     }
   }
 
+  /** Whether the room is still there, and the vfolder too. */
+  #isSure(): boolean {
+    return performance.now() - this.#checkedAt <= sureMilliseconds
+  }
+
+  #takeSpare(wanted: Amount): boolean {
+    if (!covers(this.#spare, wanted) || !this.#isSure() || this.#lost !== undefined) return false
+    subtract(this.#spare, wanted)
+    add(this.#used, wanted)
+    return true
+  }
+
+  /** Resolves once nothing is set aside that nobody has asked for: a limit would keep it from others. */
+  async limitsChanged(): Promise<void> {
+    this.#revision++
+    this.#row.isLimited = true
+    this.#spare = { ...nothing }
+    if (this.#row.isThere) await this.#change(nothing)
+  }
+
   /** The row may have been removed: the next one to confirm looks. */
   doubt(): void {
     this.#checkedAt = Number.NEGATIVE_INFINITY
@@ -127,8 +140,9 @@ export class SharedRoom {
     while (this.#writing !== undefined) await this.#writing
     if (this.#open > 0) return
     clearTimeout(this.#idle)
-    if (this.#createdAt !== undefined && this.#lost === undefined) {
-      this.#writing = this.#remove().finally(() => this.#written())
+    if (this.#row.isThere && this.#lost === undefined) {
+      this.#spare = { ...nothing }
+      this.#writing = this.#row.remove().finally(() => this.#written())
       await this.#writing
     }
     if (this.#open === 0) this.#others.forget(this)
@@ -159,7 +173,7 @@ export class SharedRoom {
 
   #wake(): void {
     if (this.#writing !== undefined || this.#wants.length + this.#changes.length === 0) return
-    this.#writing = othersTurn()
+    this.#writing = (this.#open > manyOpen ? sleep(gatherMilliseconds) : othersTurn())
       .then(() => this.#write(this.#wants.splice(0), this.#changes.splice(0)))
       .finally(() => this.#written())
   }
@@ -173,11 +187,21 @@ export class SharedRoom {
     const wanted = sumOf(wants.map(({ amount }) => amount))
     const by = sumOf(changes.map((change) => change.by ?? nothing))
     const freed = sumOf(changes.map((change) => change.freed))
+    const spare = this.#row.isLimited ? nothing : sparePart
+    const revision = this.#revision
+    // Those who come meanwhile may use what is set aside before and after.
+    this.#spare = least(this.#spare, spare)
     try {
       if (this.#lost !== undefined) throw wants.some(({ isNew }) => isNew) ? new Superseded() : this.#lost.error
       const kept = difference(this.#used, freed)
-      await this.#put({ kept, wanted, by, mayReturn: !wants.some(({ isNew }) => isNew) })
+      const begun = performance.now()
+      await this.#row.put({ kept, wanted, spare, by, mayReturn: !wants.some(({ isNew }) => isNew) })
+      this.#checkedAt = begun
     } catch (error) {
+      if (!isNothing(spare) && (error instanceof Limited || error instanceof Problem)) {
+        this.#row.isLimited = true
+        return this.#write(wants, changes)
+      }
       if (isForOne(error) && wants.length > 0 && wants.length + changes.length > 1) {
         // When not all get room, each is told whether it does, in the order of asking.
         if (changes.length > 0) await this.#write([], changes)
@@ -191,81 +215,10 @@ export class SharedRoom {
     }
     subtract(this.#used, freed)
     add(this.#used, wanted)
+    if (revision !== this.#revision) this.#row.isLimited = true
+    this.#spare = this.#row.isLimited ? { ...nothing } : difference(this.#row.held ?? this.#used, this.#used)
     for (const { granted } of wants) granted()
     for (const { done } of changes) done()
-  }
-
-  /** Writes down how much is set aside from now on, and what has changed on the storage. */
-  async #put(write: Write): Promise<void> {
-    const { kept, wanted, by, mayReturn } = write
-    const { database } = this.#app
-    const begun = performance.now()
-    const target = sum(kept, wanted)
-    try {
-      if (await this.#putAtOnce(write)) {
-        this.#held = target
-        this.#checkedAt = begun
-        return
-      }
-      this.#createdAt = await transact(database.unflushed, async (trx) => {
-        // Its row first, as everywhere, and only then the vfolder's.
-        const before = this.#createdAt === undefined ? undefined : await this.#changeRow(trx, target)
-        const isGone = before === undefined && this.#createdAt !== undefined
-        if (isGone && !mayReturn) throw new Superseded()
-        // What was written has its room still, so only more of it is refused.
-        const options = isGone ? { changed: by } : { freed: difference(before ?? nothing, kept), changed: by }
-        const createdAt = await setAside(trx, this.#vfolder, isGone ? target : wanted, options)
-        if (this.#createdAt !== undefined && createdAt !== this.#createdAt) throw vfolderNotFound(this.#vfolder)
-        if (before === undefined) await this.#insertRow(trx, target)
-        return createdAt
-      })
-    } catch (error) {
-      // Where a connection broke, it may have been committed.
-      if (isPassing(error)) this.#held = undefined
-      throw error
-    }
-    this.#held = target
-    this.#checkedAt = begun
-  }
-
-  /** The same in one trip, where the row is there and all get room; @returns whether it was done */
-  async #putAtOnce({ kept, wanted, by: changed }: Write): Promise<boolean> {
-    const { database } = this.#app
-    if (database.changeAll === undefined || this.#createdAt === undefined || this.#held === undefined) return false
-    const target = sum(kept, wanted)
-    const vfolder = { id: this.#vfolder, createdAt: this.#createdAt }
-    const change = { by: difference(target, this.#held), wanted, changed }
-    const row = database.updateTable('reservations').set(target).where('id', '=', this.#id)
-    return database.changeAll([row.compile(), reserveWithin(database, vfolder, change, hasRoomInScope).compile()])
-  }
-
-  /** @returns what the row said before; undefined when it was removed: this process was taken for dead */
-  async #changeRow(trx: Database, target: Amount): Promise<Amount | undefined> {
-    const row = () => trx.selectFrom('reservations').select(units).where('id', '=', this.#id)
-    const before = this.#held ?? (await row().forUpdate().executeTakeFirst())
-    const update = trx.updateTable('reservations').set(target).where('id', '=', this.#id)
-    const { numUpdatedRows } = await update.executeTakeFirstOrThrow()
-    return numUpdatedRows > 0n ? before : undefined
-  }
-
-  async #insertRow(trx: Database, amount: Amount): Promise<void> {
-    const { database, processes } = this.#app
-    const id = this.#id
-    const created_at = new Date(database.now()).toISOString()
-    const row = { id, vfolder: this.#vfolder, process: processes.id, ...amount, created_at }
-    await trx
-      .insertInto('reservations')
-      .values({ ...row, request_id: currentRequestId() ?? id })
-      .execute()
-  }
-
-  async #remove(): Promise<void> {
-    await transact(this.#app.database.unflushed, async (trx) => {
-      const row = await trx.deleteFrom('reservations').where('id', '=', this.#id).returningAll().executeTakeFirst()
-      if (row !== undefined && !isNothing(row)) await giveBack(trx, this.#vfolder, row)
-    })
-    this.#createdAt = undefined
-    this.#held = nothing
   }
 
   /** What has changed on the storage counts, whatever becomes of the room. */
@@ -296,8 +249,9 @@ interface Others {
   forget(room: SharedRoom): void
 }
 
-/** The row was removed, so this process was taken for dead, or the vfolder deleted: what is new begins anew. */
-class Superseded extends Error {}
+function least(one: Amount, other: Amount): Amount {
+  return { bytes: Math.min(one.bytes, other.bytes), files: Math.min(one.files, other.files) }
+}
 
 /** Whether an error is about one of those who ask, and not about all of them. */
 function isForOne(error: unknown): boolean {
