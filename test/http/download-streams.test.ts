@@ -19,7 +19,9 @@ async function bytesOf(url: string): Promise<Uint8Array> {
 
 async function slowDownload(server: Server, url: string, requestId: string): Promise<IncomingMessage> {
   const response = await begin(url, requestId)
-  if ((await server.openFiles()).length !== 1) throw new Error('the download is over before it was read')
+  // Work of the service itself, such as a count, opens others.
+  const isOpen = (await server.openFiles()).some((path) => path.endsWith('/large.bin'))
+  if (!isOpen) throw new Error('the download is over before it was read')
   return response
 }
 
