@@ -14,15 +14,13 @@ export const btrfs = defineBackend({
   create: (context) =>
     createVolume(context, {
       ownPlaces: true,
-      async parts(layout) {
-        await requireQuotaGroups(layout, context.signal)
-        return {
-          homes: subvolumes,
-          quota: (folder, limits, call) => limit(layout, folder, limits, call),
-          usage: (folder, call) => usage(layout, folder, call),
-          clone: (from, to, options) => snapshot(layout, from, to, options),
-        }
-      },
+      parts: async (layout) => ({
+        homes: subvolumes,
+        quota: (folder, limits, call) => limit(layout, folder, limits, call),
+        usage: (folder, call) => usage(layout, folder, call),
+        clone: (from, to, options) => snapshot(layout, from, to, options),
+      }),
+      tryStorage: (layout) => requireQuotaGroups(layout, context),
     }),
 })
 

@@ -1,4 +1,3 @@
-import { access } from 'node:fs/promises'
 import type { Call, QuotaLimits, Usage } from '../backend.ts'
 import { Unavailable } from '../errors.ts'
 import { homeOf, type Layout, stagedBytes, translateErrors } from '../posix/compose.ts'
@@ -8,16 +7,11 @@ import { btrfs } from './program.ts'
 const line = /^0\/\d+\s+(\d+)\s/m
 
 /** @throws when the filesystem has no quota groups, which only root should turn on, for all that is on it */
-export async function requireQuotaGroups({ root, folders }: Layout, signal: AbortSignal): Promise<void> {
-  const isThere = await access(folders).then(
-    () => true,
-    () => false,
-  )
-  // It is not mounted, as the health of the volume tells.
-  if (!isThere) return
-  await btrfs(['qgroup', 'show', root], { signal }).catch((cause) => {
-    const how = `it must be on Btrfs with quota groups, and the service must be root: btrfs quota enable ${root}`
-    throw new Error(`root is ${root}; ${how} (${cause instanceof Error ? cause.message : cause})`, { cause })
+export async function requireQuotaGroups({ root }: Layout, call: Call): Promise<void> {
+  await btrfs(['qgroup', 'show', root], call).catch((cause) => {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    const how = '`btrfs quota enable` turns them on, and the service must be root'
+    throw new Error(`root must be on Btrfs with quota groups: ${how} (${reason})`, { cause })
   })
 }
 

@@ -12,14 +12,12 @@ export const cephfs = defineBackend({
   create: (context) =>
     createVolume(context, {
       ownPlaces: true,
-      async parts(layout) {
-        await requireCephfs(layout, context.signal)
-        return {
-          quota: (folder, limits, call) => limit(layout, folder, limits, call),
-          usage: (folder, call) => usage(layout, folder, call),
-          usageDelaySeconds,
-        }
-      },
+      parts: async (layout) => ({
+        quota: (folder, limits, call) => limit(layout, folder, limits, call),
+        usage: (folder, call) => usage(layout, folder, call),
+        usageDelaySeconds,
+      }),
+      tryStorage: (layout) => requireCephfs(layout, context),
     }),
 })
 

@@ -1,4 +1,3 @@
-import { access } from 'node:fs/promises'
 import type { Call, QuotaLimits, Usage } from '../backend.ts'
 import { homeOf, type Layout, translateErrors } from '../posix/compose.ts'
 import { runProgram } from '../program.ts'
@@ -21,15 +20,10 @@ const ownEntries = 5
 const timeoutSeconds = 60
 
 /** @throws when it is something else, where nothing would keep a limit */
-export async function requireCephfs({ root, folders }: Layout, signal: AbortSignal): Promise<void> {
-  const isThere = await access(folders).then(
-    () => true,
-    () => false,
-  )
-  // It is not mounted, as the health of the volume tells.
-  if (!isThere) return
-  await read(root, 'ceph.dir.rbytes', { signal }).catch((cause) => {
-    throw new Error(`root must be on CephFS (${cause instanceof Error ? cause.message : cause})`, { cause })
+export async function requireCephfs({ root }: Layout, call: Call): Promise<void> {
+  await read(root, 'ceph.dir.rbytes', call).catch((cause) => {
+    const reason = cause instanceof Error ? cause.message : String(cause)
+    throw new Error(`root must be on CephFS (${reason})`, { cause })
   })
 }
 

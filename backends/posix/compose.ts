@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import { isAbsolute } from 'node:path'
 import { type Static, Type } from '@sinclair/typebox'
 import type { Backend } from '../backend.ts'
@@ -34,14 +35,18 @@ const PosixOptions = Type.Object(posixProperties)
 export interface Composition {
   /** Each vfolder has places of its own: see `Layout`. For a storage that limits a directory, or counts what is in it. */
   ownPlaces?: boolean
-  /** @throws when the storage cannot do it; the service then does not start */
   parts?(layout: Layout): Promise<Parts>
+  /**
+   * Tries what the parts need of the storage, once that is there.
+   * @throws when the storage cannot do it; the service then does not start
+   */
+  tryStorage?(layout: Layout): Promise<void>
 }
 
 /** A volume on a filesystem: posix, plus what its storage does better. */
 export async function createVolume(
   { options, isKnown }: Pick<CreateContext<Static<typeof PosixOptions>>, 'options' | 'isKnown'>,
-  { ownPlaces, parts }: Composition = {},
+  { ownPlaces, parts, tryStorage }: Composition = {},
 ): Promise<Backend> {
   const { root, uid, gid, fileMode = '0644', directoryMode = '0755' } = options
   if (process.platform !== 'linux') throw new Error('a volume on a filesystem needs Linux: it relies on /proc/self/fd')
@@ -55,5 +60,7 @@ export async function createVolume(
   await requireSync()
   const layout = await Layout.create(root, { isKnown, ownPlaces })
   await tryOwnership(layout, ownership)
+  // Without its places it is not mounted, as the health of the volume tells.
+  if (existsSync(layout.folders)) await tryStorage?.(layout)
   return createPosixBackend(layout, ownership, await parts?.(layout))
 }

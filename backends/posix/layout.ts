@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { access, realpath, stat } from 'node:fs/promises'
+import { access, readdir, realpath, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { LruMap as Cache } from 'toad-cache'
 import type { Call } from '../backend.ts'
@@ -97,7 +97,8 @@ export class Layout {
   /** A vfolder would look as if it were gone. */
   async #refuseOther(): Promise<void> {
     const other = this.ownPlaces ? 'folders' : 'vfolders'
-    if (await isThere(join(this.root, other))) {
+    const names = await readdir(join(this.root, other)).catch(() => [])
+    if (names.length > 0) {
       throw new InvalidOperation(`it has ${other}, so it is of a volume of another type`)
     }
   }

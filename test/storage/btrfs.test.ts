@@ -4,11 +4,19 @@ import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { mountImage, run } from '../loop-image.ts'
-import { ended, Files, type Server, startServer } from '../server.ts'
+import { startInVain } from '../postgres/service.ts'
+import { ended, Files, type Server, startServer, temporaryDirectory } from '../server.ts'
 import { chunkType, signTus, tus } from '../tus.ts'
 
 const MiB = 1024 * 1024
 const refused = { status: 507, code: 'quota_exceeded' }
+
+t.test('without quota groups the start says what to do', async (t) => {
+  const volume = { backend: 'btrfs', root: await temporaryDirectory(t) }
+  const { code, output } = await startInVain(t, { VOLUMES: JSON.stringify({ default: volume }) })
+  t.equal(code, 1)
+  t.match(output, /root must be on Btrfs with quota groups: `btrfs quota enable` turns them on/)
+})
 
 t.test('a volume on Btrfs', async (t) => {
   const image = await mountImage(t, ['mkfs.btrfs', '-q'], 16 * 1024)
