@@ -26,7 +26,7 @@ export default fp(
           await app.vfolders.readyNow(source.id)
           await app.quotas.setAsideExactly(target.id, { files, bytes })
           // What is cloned on the storage may have the limits of its source.
-          await applyQuota(app, target.id, attempt)
+          await applyQuota(app, target, attempt)
           if (changedCount > 0) app.log.warn({ changed, changed_count: changedCount }, 'the source changed meanwhile')
           return { source: source.id, files, bytes, changed, changedCount }
         },

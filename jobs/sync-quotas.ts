@@ -120,7 +120,7 @@ async function syncVfolder(
   if (vfolder === undefined) return { counted: nothing, drift: nothing }
   const { backend } = app.volumes.get(vfolder.volume)
   // They may be lost: by a crash right before they were set, or with a database or a storage that was restored.
-  await applyQuota(app, id, { signal }).catch((err) => {
+  await applyQuota(app, vfolder, { signal }).catch((err) => {
     app.log.error(
       { err, folder: id, volume: vfolder.volume },
       'the limits of a vfolder could not be set on its storage',

@@ -1,6 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { Call, QuotaLimits } from '../../backends/backend.ts'
-import { find } from './rows.ts'
+import { find, type Vfolder } from './rows.ts'
 
 /**
  * Sets the limits of a vfolder on its storage, where that keeps some. The row says what they are: should it change
@@ -8,17 +8,18 @@ import { find } from './rows.ts'
  */
 export async function applyQuota(
   { database, volumes }: Pick<FastifyInstance, 'database' | 'volumes'>,
-  id: string,
+  { id, volume }: Pick<Vfolder, 'id' | 'volume'>,
   { signal }: Call,
 ): Promise<void> {
+  const { backend } = volumes.get(volume)
+  if (backend.quota === undefined) return
   let applied: QuotaLimits | undefined
   for (;;) {
     const vfolder = await find(database, id)
     if (vfolder === undefined || vfolder.state === 'deleting') return
-    const { backend } = volumes.get(vfolder.volume)
-    const { quota } = vfolder
-    if (backend.quota === undefined || (quota.bytes === applied?.bytes && quota.files === applied.files)) return
-    await backend.quota(id, quota, { signal })
-    applied = quota
+    const { bytes, files } = vfolder.quota
+    if (bytes === applied?.bytes && files === applied.files) return
+    await backend.quota(id, { bytes, files }, { signal })
+    applied = { bytes, files }
   }
 }

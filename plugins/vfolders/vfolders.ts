@@ -89,7 +89,7 @@ function createVfolders(app: FastifyInstance) {
       // A deletion may remove the vfolder while it is made.
       if ((await rows.find(db, input.id))?.state === 'creating') throw error
     })
-    await applyQuota(app, input.id, { signal })
+    await applyQuota(app, { id: input.id, volume: input.volume.name }, { signal })
     await rows.finishCreation(db, input.id)
   }
 
@@ -154,7 +154,7 @@ function createVfolders(app: FastifyInstance) {
       await rows.change(db, id, change)
       if (change.quota !== undefined) await app.quotas.limitsChanged(id)
       const vfolder = await get(id)
-      if (change.quota !== undefined && vfolder.state === 'ready') await applyQuota(app, id, { signal })
+      if (change.quota !== undefined && vfolder.state === 'ready') await applyQuota(app, vfolder, { signal })
       return vfolder
     },
 

@@ -58,7 +58,10 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ DATABASE_CONNECT_TIMEOUT_SECONDS: '0' }, /^DATABASE_CONNECT_TIMEOUT_SECONDS must be >= 1$/],
     [{ DATABASE_STATEMENT_TIMEOUT_SECONDS: '1m' }, /^DATABASE_STATEMENT_TIMEOUT_SECONDS must be integer$/],
     [{ BACKEND_PLUGINS: 'no-such-package' }, /^BACKEND_PLUGINS has no-such-package, which cannot be found: /],
-    [{ VOLUMES: volume({ backend: 'tape' }) }, /^VOLUMES\/v\/backend must be one of posix, s3, not tape$/],
+    [
+      { VOLUMES: volume({ backend: 'tape' }) },
+      /^VOLUMES\/v\/backend must be one of posix, btrfs, cephfs, s3, not tape$/,
+    ],
     [{ VOLUMES: volume({}) }, /^VOLUMES\/v must have required property 'root'$/],
     [{ VOLUMES: volume({ root, uid: '1000' }) }, /^VOLUMES\/v\/uid must be integer$/],
     [{ VOLUMES: volume({ root, fileMode: 'rw' }) }, /^VOLUMES\/v\/fileMode must match pattern/],
