@@ -100,6 +100,16 @@ t.test('a volume on Btrfs', async (t) => {
     t.same(await files.ndjson(''), ['b.bin'])
   })
 
+  await t.test('what was written through a mount counts before a large file is sent', async (t) => {
+    const files = await filesOf({ quota: { bytes: 100 * MiB } })
+    run('fallocate', '-l', '60M', join(files.mount, 'past.bin'))
+    const body = { operation: 'upload', paths: ['large.bin'] }
+    const { url } = (await server.ask('POST', `/folders/${files.folder}/signed-urls`, body)).signedUrls[0]
+    const put = await fetch(url, { method: 'PUT', body: Buffer.alloc(64 * MiB) })
+    t.match(await put.json(), { ...refused, limit: 'vfolder', unit: 'bytes', wanted: 64 * MiB, reserved: 0 })
+    t.ok((await files.usage()).bytes >= 60 * MiB)
+  })
+
   await t.test('a vfolder of 10 GiB is cloned by a snapshot', async (t) => {
     const source = await filesOf({})
     await source.upload({ 'dir/small': 'content' })
