@@ -202,6 +202,14 @@ export interface Backend {
   mount?(folder: string, path: EntryPath | undefined): Promise<MountPoint>
 
   /**
+   * The name by which other calls reach the trash of a vfolder: a place of its own, which `createFolder` makes and in
+   * which `move` (to and from the vfolder), `stat`, `list` and `remove` work as in a vfolder. No call with the vfolder's
+   * own name sees what is in it, but `removeFolder` of the vfolder removes it too; `listFolders` does not yield it. A
+   * move between the two keeps bytes, modes and modification times, as far as any move of the storage does.
+   */
+  trash?(folder: string): string
+
+  /**
    * The text that `writeIdentity` stored, by which the service tells this storage from another one in its place, such as
    * an empty directory where nothing is mounted; undefined when there is none.
    */

@@ -14,6 +14,7 @@ export const capabilities = [
   'presign',
   'presignUpload',
   'mount',
+  'trash',
 ] as const satisfies (keyof Backend)[]
 export type Listed = (typeof capabilities)[number]
 

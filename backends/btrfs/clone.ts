@@ -1,7 +1,15 @@
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Cloned, CloneOptions } from '../backend.ts'
-import { homeOf, type Layout, ownStaging, ownUploads, removeTrees, translateErrors } from '../posix/compose.ts'
+import {
+  homeOf,
+  type Layout,
+  ownStaging,
+  ownTrash,
+  ownUploads,
+  removeTrees,
+  translateErrors,
+} from '../posix/compose.ts'
 import { btrfs } from './program.ts'
 
 /**
@@ -19,6 +27,13 @@ export async function snapshot(layout: Layout, from: string, to: string, { signa
       const directory = join(target, place)
       await removeTrees(directory, await readdir(directory), { signal })
     }
+    // A clone has no trash.
+    const names = await readdir(target)
+    await removeTrees(
+      target,
+      names.filter((name) => name === ownTrash),
+      { signal },
+    )
   })
   return { changed: [], changedCount: 0 }
 }

@@ -16,6 +16,7 @@ import { readMany } from './read-many.ts'
 import { reads } from './reads.ts'
 import { type Cases, call, type Open, Subject } from './subject.ts'
 import { symlink } from './symlinks.ts'
+import { trash } from './trash.ts'
 import { uploads } from './uploads.ts'
 import { writes } from './writes.ts'
 
@@ -53,6 +54,7 @@ const optional: { [C in Capability]: CasesWith<C> } = {
   presign,
   presignUpload,
   mount,
+  trash,
   readIdentity,
   writeIdentity,
   listFolders,

@@ -1,6 +1,6 @@
 import type { Backend } from '../backend.ts'
 
-export type Operation = Exclude<keyof Backend, 'limits'>
+export type Operation = Exclude<keyof Backend, 'limits' | 'trash'>
 
 /** Whether what it gives is iterated over, entry by entry. */
 export function isList(operation: Operation): boolean {

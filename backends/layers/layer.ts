@@ -35,7 +35,7 @@ type Stack = Record<Step, Layer[]>
 export function around(backend: Backend, layers: Layer[]): Backend {
   const stackOf = composeLayers(layers)
   const { readMany, copy, copyTree, clone, count, usage, quota, symlink, capacity, presign, presignUpload } = backend
-  const { mount, readIdentity, writeIdentity, listFolders } = backend
+  const { mount, trash, readIdentity, writeIdentity, listFolders } = backend
 
   const answer = <T>(call: BackendCall, run: () => Promise<T>) => ask(stackOf(call.operation), call, 'answer', run)
   const pass = <O extends Call, T>(
@@ -160,6 +160,8 @@ export function around(backend: Backend, layers: Layer[]): Backend {
       mount: (folder, path) =>
         answer(new BackendCall('mount', { folder, path }), () => mount.call(backend, folder, path)),
     }),
+    // A name, for which nothing is asked.
+    ...(trash && { trash: (folder) => trash.call(backend, folder) }),
     ...(readIdentity && {
       readIdentity: (call) => pass('readIdentity', {}, call, (call) => readIdentity.call(backend, call)),
     }),

@@ -161,6 +161,8 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
       return { type: 'path', path: join(layout.folder(folder), ...(path === undefined ? [] : splitPath(path))) }
     },
 
+    trash: (folder) => layout.trashOf(folder),
+
     readIdentity: () => readIdentity(layout),
 
     writeIdentity: (text) => writeIdentity(layout, text),

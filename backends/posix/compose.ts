@@ -13,7 +13,7 @@ export { translateErrors, translateErrorsOf } from './errno.ts'
 export type { Homes } from './folders.ts'
 export { type Layout, placesOf } from './layout.ts'
 export type { Parts } from './parts.ts'
-export { homeOf, ownStaging, ownUploads } from './places.ts'
+export { homeOf, ownStaging, ownTrash, ownUploads } from './places.ts'
 export { removeTrees } from './remove.ts'
 export { stagedBytes } from './staging.ts'
 

@@ -5,7 +5,7 @@ import { createDirectory, type Directory, type Ownership, openDirectory, ownDire
 import { errnoOf, translateErrorsOf } from './errno.ts'
 import type { Layout } from './layout.ts'
 import { refuseMounts } from './mounts.ts'
-import { hasOwnPlaces, homeOf, ownStaging, ownUploads } from './places.ts'
+import { hasOwnPlaces, homeOf, isOwnTrash, ownStaging, ownUploads } from './places.ts'
 import { removeTrees, syncDirectory } from './remove.ts'
 
 /** What a vfolder is on a storage that has more than directories for it, such as a subvolume. */
@@ -27,7 +27,7 @@ export async function createFolder(
   await translateErrorsOf('the directory of the vfolders', async () => {
     // Not recursively: a volume whose root is gone, such as an unmounted one, must not be created on another disk.
     for (const directory of [dirname(dirname(home)), dirname(home)]) await makeUnlessThere(directory)
-    if (hasOwnPlaces(root)) {
+    if (hasOwnPlaces(root) && !isOwnTrash(root)) {
       await (homes?.make(home, call) ?? makeUnlessThere(home))
       for (const place of [ownStaging, ownUploads]) await makeUnlessThere(join(home, place), 0o700)
       await syncDirectory(dirname(home))
@@ -64,14 +64,16 @@ export async function removeFolder(
   homes: Homes | undefined,
   { signal, onProgress }: Call & { onProgress?: OnProgress },
 ): Promise<void> {
-  const home = homeOf(layout.folder(folder))
-  await refuseMounts(home, 'the vfolder')
+  const all = new Set([folder, layout.trashOf(folder)].map((id) => homeOf(layout.folder(id))))
+  for (const home of all) await refuseMounts(home, 'the vfolder')
   await translateErrorsOf('the directory of the vfolders or the trash', async () => {
-    try {
-      await rename(home, layout.newTrash(folder))
-      await syncDirectory(dirname(home))
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
+    for (const home of all) {
+      try {
+        await rename(home, layout.newTrash(folder))
+        await syncDirectory(dirname(home))
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+      }
     }
   })
   const trash = await translateErrorsOf('the trash', () => readdir(layout.trash))

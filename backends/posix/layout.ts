@@ -8,7 +8,7 @@ import { makeDirectory } from '../make-directory.ts'
 import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
 import { errnoOf } from './errno.ts'
-import { homeOf, ownFiles, ownUploads } from './places.ts'
+import { homeOf, ownFiles, ownTrash, ownUploads } from './places.ts'
 
 /** An entry of a vfolder, and how what is created there is owned. */
 export interface Place {
@@ -19,13 +19,17 @@ export interface Place {
   names: string[]
 }
 
+/** No ID of a vfolder has a dot. */
+const trashSuffix = '.trash'
+
 /**
  * Where things are below a volume's root:
  *
  *     folders/3f/a1/ID   the vfolders, spread by a hash of their ID over 65,536 directories
  *     staging/           files being written, directories being removed, large files that were replaced; for nobody else
  *     uploads/ID         the bytes of resumable uploads, for as long as these live
- *     trash/             removed vfolders, until their bytes are freed
+ *     trash/ID.UUID      removed vfolders, until their bytes are freed
+ *     trash/3f/a1/ID/    the trash of a vfolder: entries that were deleted and can be restored
  *     identity           by which the service tells the volume from another one in its place
  *
  * All of them must be on one filesystem, since entries move between them by rename(2).
@@ -37,6 +41,7 @@ export interface Place {
  *     vfolders/3f/a1/ID/files    the entries of the vfolder, where its users and their mounts are
  *     vfolders/3f/a1/ID/staging  files being written, directories being removed, large files that were replaced
  *     vfolders/3f/a1/ID/uploads  the bytes of resumable uploads
+ *     vfolders/3f/a1/ID/trash    entries that were deleted and can be restored
  */
 export class Layout {
   readonly root: string
@@ -104,15 +109,18 @@ export class Layout {
   }
 
   /**
-   * The directory with the entries of a vfolder. Without a symlink in it, so it can be compared with what the kernel
+   * The directory with the entries of a vfolder, or of its trash. Without a symlink in it, so it can be compared with what the kernel
    * calls a file.
    */
   folder(id: string): string {
     const known = this.#known.get(id)
     if (known !== undefined) return known
-    const hash = createHash('sha256').update(id).digest('hex')
-    const home = join(this.folders, hash.slice(0, 2), hash.slice(2, 4), id)
-    const folder = this.ownPlaces ? join(home, ownFiles) : home
+    const isTrash = id.endsWith(trashSuffix)
+    const own = isTrash ? id.slice(0, -trashSuffix.length) : id
+    const hash = createHash('sha256').update(own).digest('hex')
+    const all = isTrash && !this.ownPlaces ? this.trash : this.folders
+    const home = join(all, hash.slice(0, 2), hash.slice(2, 4), own)
+    const folder = this.ownPlaces ? join(home, isTrash ? ownTrash : ownFiles) : home
     this.#known.set(id, folder)
     return folder
   }
@@ -131,6 +139,11 @@ export class Layout {
 
   upload(folder: string, id: string): string {
     return join(this.ownPlaces ? join(homeOf(this.folder(folder)), ownUploads) : this.uploads, id)
+  }
+
+  /** What `folder` is given for the trash of a vfolder. */
+  trashOf(id: string): string {
+    return `${id}${trashSuffix}`
   }
 
   newTrash(id: string): string {

@@ -6,10 +6,15 @@ import { basename, dirname, join } from 'node:path'
 export const ownFiles = 'files'
 export const ownStaging = 'staging'
 export const ownUploads = 'uploads'
+export const ownTrash = 'trash'
 
-/** Whether it has a staging place and uploads of its own. An ID is never `files`. */
+/** Whether it has a staging place and uploads of its own. An ID is never `files` or `trash`. */
 export function hasOwnPlaces(root: string): boolean {
-  return basename(root) === ownFiles
+  return basename(root) === ownFiles || isOwnTrash(root)
+}
+
+export function isOwnTrash(root: string): boolean {
+  return basename(root) === ownTrash
 }
 
 /** All that belongs to the vfolder. */

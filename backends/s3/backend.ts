@@ -1,5 +1,6 @@
 import type { FastifyBaseLogger } from 'fastify'
-import type { Backend } from '../backend.ts'
+import { sum } from '../amount.ts'
+import type { Amount, Backend } from '../backend.ts'
 import { Turns } from '../turns.ts'
 import { Bucket } from './bucket.ts'
 import { createClient, createPresigner, Presigner } from './client.ts'
@@ -32,8 +33,10 @@ function createS3Backend(store: Store) {
 
     createFolder: (folder, call) => putMarker(store, keys.folder(folder), call),
 
-    async removeFolder(folder, options) {
-      await removeTree(store, keys.folder(folder), options)
+    async removeFolder(folder, { signal, onProgress }) {
+      const trashed = await removeTree(store, keys.folder(keys.trashOf(folder)), { signal, onProgress })
+      const onMore = onProgress && ((done: Amount) => onProgress(sum(trashed, done)))
+      await removeTree(store, keys.folder(folder), { signal, onProgress: onMore })
     },
 
     stat: (folder, path, call) => statEntry(store, folder, path, call),
@@ -79,6 +82,8 @@ function createS3Backend(store: Store) {
     async mount(folder, path) {
       return { type: 's3', bucket: bucket.name, prefix: keys.folder(folder) + (path ?? '') }
     },
+
+    trash: (folder) => keys.trashOf(folder),
 
     readIdentity: (call) => readIdentity(store, call),
 

@@ -6,12 +6,16 @@ import type { S3Options } from './options.ts'
 /** The longest key that S3 takes, in bytes of UTF-8 (Amazon S3 user guide, "Naming Amazon S3 objects"). */
 export const maxKeyBytes = 1024
 
+/** No ID of a vfolder has a dot. */
+const trashSuffix = '.trash'
+
 /**
  * Where things are in the bucket, below the volume's prefix:
  *
  *     vfolders/ID/        the marker of a vfolder: an object of no bytes, so that an empty one is there too
  *     vfolders/ID/a/b     the file a/b
  *     vfolders/ID/a/      the marker of a directory that was made, or that something was removed from
+ *     trash/ID/           the marker of the trash of a vfolder, and what was deleted and can be restored
  *     uploads/ID/         the marker of a resumable upload; it has the size of a segment in its metadata
  *     uploads/ID/000000   the bytes of the upload, a segment an object
  *     moves/HASH          the journal of a move that is under way
@@ -32,9 +36,15 @@ export class Keys {
     return `${this.prefix}vfolders/`
   }
 
-  /** What the keys of a vfolder begin with, and its marker. */
+  /** What the keys of a vfolder, or of its trash, begin with, and its marker. */
   folder(id: string): string {
+    if (id.endsWith(trashSuffix)) return `${this.prefix}trash/${id.slice(0, -trashSuffix.length)}/`
     return `${this.vfolders}${id}/`
+  }
+
+  /** What `folder` is given for the trash of a vfolder. */
+  trashOf(id: string): string {
+    return `${id}${trashSuffix}`
   }
 
   /** @throws {InvalidPath} when the path makes a longer key than S3 takes */

@@ -34,7 +34,7 @@ t.test('backend-memory is built, passes the suite and serves files, outside of t
     },
   })
   const { volumes } = await server.ask('GET', '/volumes')
-  t.match(volumes, [{ name: 'fast', backend: 'memory', capabilities: ['copy', 'count'] }])
+  t.match(volumes, [{ name: 'fast', backend: 'memory', capabilities: ['copy', 'count', 'trash'] }])
 
   const folder = await server.createFolder()
   await server.upload(folder, { 'dir/파일.txt': 'kept in memory' })

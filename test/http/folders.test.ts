@@ -156,6 +156,7 @@ t.test('two volumes', async (t) => {
         'symlink',
         'capacity',
         'mount',
+        'trash',
       ])
     }
     t.match(await server.ask('GET', '/volumes/shared'), { name: 'shared' })

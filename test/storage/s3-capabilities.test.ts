@@ -14,6 +14,6 @@ t.test('it has what S3 can do, and neither symlinks nor a size', async (t) => {
   const { open } = await openS3()
   const backend = await open()
   t.teardown(() => backend.close())
-  t.same(capabilitiesOf(backend), ['copy', 'clone', 'count', 'presign', 'presignUpload', 'mount'])
+  t.same(capabilitiesOf(backend), ['copy', 'clone', 'count', 'presign', 'presignUpload', 'mount', 'trash'])
   await t.resolves(backend.health(call))
 })

@@ -43,6 +43,7 @@ export function createMemoryBackend({ folders, uploads }: Storage, maxFileBytes:
 
     async removeFolder(folder) {
       folders.delete(folder)
+      folders.delete(trashOf(folder))
     },
 
     async stat(folder, path) {
@@ -151,7 +152,14 @@ export function createMemoryBackend({ folders, uploads }: Storage, maxFileBytes:
       signal.throwIfAborted()
       return tree(folder).amount()
     },
+
+    trash: trashOf,
   }
+}
+
+/** A tree of its own, beside that of the vfolder; no ID of a vfolder has a dot. */
+function trashOf(folder: string): string {
+  return `${folder}.trash`
 }
 
 async function gather(
