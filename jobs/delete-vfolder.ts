@@ -49,7 +49,9 @@ export default fp(
 
         async ended({ folder }, end, db) {
           if (end !== 'succeeded' || folder === null) return
-          if (await forget(db, folder)) await app.quotas.forget(db, folder)
+          if (!(await forget(db, folder))) return
+          await app.trash.forget(db, folder)
+          await app.quotas.forget(db, folder)
         },
       }),
     )
@@ -88,6 +90,6 @@ export default fp(
   },
   {
     name: 'delete-vfolder',
-    dependencies: ['config', 'database', 'volumes', 'scheduler', 'job-queue', 'vfolders', 'quotas', 'uploads'],
+    dependencies: ['config', 'database', 'volumes', 'scheduler', 'job-queue', 'vfolders', 'quotas', 'uploads', 'trash'],
   },
 )

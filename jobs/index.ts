@@ -3,6 +3,7 @@ import cleanupExpiredUploads from './cleanup-expired-uploads.ts'
 import cloneVfolder from './clone-vfolder.ts'
 import copyDirectory from './copy-directory.ts'
 import deleteVfolder from './delete-vfolder.ts'
+import emptyTrash from './empty-trash.ts'
 import syncQuotas from './sync-quotas.ts'
 
 /** The work on vfolders that takes longer than a request. */
@@ -12,6 +13,7 @@ export default fp(
     await app.register(cloneVfolder)
     await app.register(copyDirectory)
     await app.register(deleteVfolder)
+    await app.register(emptyTrash)
     await app.register(syncQuotas)
   },
   { name: 'jobs', dependencies: ['work', 'vfolders-chapter'] },

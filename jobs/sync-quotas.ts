@@ -95,7 +95,17 @@ export default fp(
   },
   {
     name: 'sync-quotas',
-    dependencies: ['job-queue', 'scheduler', 'processes', 'vfolders', 'quotas', 'config', 'volumes', 'database'],
+    dependencies: [
+      'job-queue',
+      'scheduler',
+      'processes',
+      'vfolders',
+      'quotas',
+      'config',
+      'volumes',
+      'database',
+      'trash',
+    ],
   },
 )
 
@@ -127,7 +137,7 @@ async function syncVfolder(
     )
   })
   const counters = async () => (await app.vfolders.get(id)).usage
-  const measure = () => measureSettled(backend, id, counters, signal)
+  const measure = () => measureSettled(backend, id, { counters, trash: () => app.trash.counted(id) }, signal)
   const { counted, drift, exact } = await putUsageRight(app, id, measure, signal)
   if (drift.files !== 0 || drift.bytes !== 0) {
     const fields = { folder: id, volume: vfolder.volume, drift_bytes: drift.bytes, drift_files: drift.files }

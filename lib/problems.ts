@@ -43,6 +43,8 @@ const kinds = {
   // What it names
   volume_not_found: { status: 404, title: 'There is no such volume' },
   vfolder_not_found: { status: 404, title: 'There is no such vfolder' },
+  vfolder_trashed: { status: 404, title: 'The vfolder is in the trash' },
+  trashed_entry_not_found: { status: 404, title: 'There is no such entry in the trash' },
   entry_not_found: { status: 404, title: 'There is no such entry' },
   job_not_found: { status: 404, title: 'There is no such job' },
   quota_scope_not_found: { status: 404, title: 'There is no such quota scope' },
@@ -60,6 +62,7 @@ const kinds = {
   vfolder_cloning: { status: 409, title: 'The vfolder is not whole yet' },
   job_ended: { status: 409, title: 'The job has ended already' },
   job_not_cancellable: { status: 409, title: 'A job of this kind cannot be cancelled' },
+  trashed_entry_busy: { status: 409, title: 'The entry in the trash is being restored or removed' },
   entry_exists: { status: 409, title: 'The entry exists already' },
   is_a_directory: { status: 409, title: 'The entry is a directory' },
   not_a_directory: { status: 409, title: 'The entry is not a directory' },

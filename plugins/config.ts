@@ -17,6 +17,8 @@ declare module 'fastify' {
 
 /** Timers take no more. */
 const maxSeconds = Math.floor(2 ** 31 / 1000)
+/** No timer waits for so long. */
+const tenYearsSeconds = 10 * 366 * 86_400
 /** More than any machine has use for. */
 const mostWorkers = 1024
 
@@ -58,6 +60,18 @@ const Environment = Type.Object({
   LEASE_SECONDS: Seconds(10, 'a process that does not show itself for so long counts as dead'),
   UPLOAD_TTL_SECONDS: Seconds(86_400, 'a resumable upload that does not go on for so long is forgotten'),
   UPLOAD_CLEANUP_INTERVAL_SECONDS: Seconds(600, 'between two removals of what dead uploads left behind'),
+  TRASH_RETENTION_SECONDS: Type.Integer({
+    minimum: 0,
+    maximum: tenYearsSeconds,
+    default: 0,
+    description: 'how long what was deleted can be restored; 0: not at all',
+  }),
+  TRASH_COUNTS_TOWARDS_QUOTA: Type.Unsafe<'true' | 'false'>({
+    type: 'string',
+    enum: ['true', 'false'],
+    default: 'true',
+    description: 'whether what can be restored still takes room in quotas',
+  }),
   IDLE_TIMEOUT_SECONDS: Seconds(120, 'a connection on which no byte moves for so long is closed'),
   HEADERS_TIMEOUT_SECONDS: Seconds(30, 'a request whose headers take longer is answered 408'),
   SHUTDOWN_TIMEOUT_SECONDS: Seconds(30, 'how long running transfers may go on after SIGTERM'),
@@ -130,6 +144,9 @@ export interface Config {
   quotaSyncIntervalSeconds: number
   jobRetentionSeconds: number
   leaseSeconds: number
+  /** 0: what is deleted is gone. */
+  trashRetentionSeconds: number
+  trashCountsTowardsQuota: boolean
   idleTimeoutSeconds: number
   headersTimeoutSeconds: number
   shutdownTimeoutSeconds: number
@@ -207,6 +224,8 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     quotaSyncIntervalSeconds: values.QUOTA_SYNC_INTERVAL_SECONDS,
     jobRetentionSeconds: values.JOB_RETENTION_SECONDS,
     leaseSeconds: values.LEASE_SECONDS,
+    trashRetentionSeconds: values.TRASH_RETENTION_SECONDS,
+    trashCountsTowardsQuota: values.TRASH_COUNTS_TOWARDS_QUOTA === 'true',
     idleTimeoutSeconds: values.IDLE_TIMEOUT_SECONDS,
     headersTimeoutSeconds: values.HEADERS_TIMEOUT_SECONDS,
     shutdownTimeoutSeconds: values.SHUTDOWN_TIMEOUT_SECONDS,

@@ -31,6 +31,7 @@ export default fp(
           { name: 'volumes', description: 'Where vfolders can be' },
           { name: 'folders', description: 'vfolders' },
           { name: 'files', description: 'The entries of a vfolder' },
+          { name: 'trash', description: 'What was deleted and can be restored' },
           { name: 'quota scopes', description: 'Limits over all vfolders of one owner' },
           { name: 'jobs', description: 'Work that goes on after the answer' },
           { name: 'client', description: 'For clients that hold a signed URL instead of a manager token' },

@@ -290,7 +290,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
 }
 
 /** Whether a move may have been broken off half way, and was not merely refused. */
-function mayBePartial(error: unknown): boolean {
+export function mayBePartial(error: unknown): boolean {
   if (!(error instanceof BackendError)) return true
   if (error instanceof Unconfirmed) return false
   return error instanceof Unavailable || error instanceof AccessDenied || error instanceof SourceChanged

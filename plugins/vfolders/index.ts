@@ -2,6 +2,7 @@ import fp from 'fastify-plugin'
 import copies from './copies.ts'
 import orphans from './orphans.ts'
 import quotas from './quotas/index.ts'
+import trash from './trash/index.ts'
 import uploads from './uploads/index.ts'
 import vfolders from './vfolders.ts'
 
@@ -13,6 +14,7 @@ export default fp(
     await app.register(copies)
     await app.register(uploads)
     await app.register(orphans)
+    await app.register(trash)
   },
   { name: 'vfolders-chapter', dependencies: ['storage', 'work'] },
 )

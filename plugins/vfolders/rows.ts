@@ -7,6 +7,9 @@ import type { Volume } from '../storage/volumes.ts'
 
 type Row = Selectable<Tables['vfolders']>
 
+/** Nothing is stored in a vfolder that is in one of these states. */
+const deleted = ['trashed', 'deleting'] as const
+
 /** Limits; null is none. */
 export interface Quota {
   bytes: number | null
@@ -22,6 +25,8 @@ export interface Vfolder {
   usage: { bytes: number; files: number; syncedAt: string | null }
   metadata: Record<string, unknown>
   createdAt: string
+  /** When it was put into the trash, where it is. */
+  trashedAt?: string
 }
 
 export interface NewVfolder extends Pick<Vfolder, 'id' | 'quota' | 'quotaScope' | 'metadata'> {
@@ -30,6 +35,10 @@ export interface NewVfolder extends Pick<Vfolder, 'id' | 'quota' | 'quotaScope' 
 
 export function vfolderNotFound(id: string): Problem {
   return new Problem('vfolder_not_found', `There is no vfolder ${id}.`)
+}
+
+export function vfolderTrashed(id: string): Problem {
+  return new Problem('vfolder_trashed', `The vfolder ${id} is in the trash. See POST /folders/${id}/restore.`)
 }
 
 export async function find(on: Database, id: string): Promise<Vfolder | undefined> {
@@ -54,12 +63,18 @@ export async function undoCreation(on: Database, id: string): Promise<boolean> {
   return numDeletedRows > 0n
 }
 
+export interface ListOptions {
+  limit: number
+  after?: string
+  volume?: string
+  /** Absent: those that are not deleted. */
+  state?: Row['state']
+}
+
 /** By ID, after the given one. */
-export async function list(
-  on: Database,
-  { limit, after, volume }: { limit: number; after?: string; volume?: string },
-): Promise<Vfolder[]> {
-  let query = on.selectFrom('vfolders').selectAll().where('state', '!=', 'deleting')
+export async function list(on: Database, { limit, after, volume, state }: ListOptions): Promise<Vfolder[]> {
+  const all = on.selectFrom('vfolders').selectAll()
+  let query = state === undefined ? all.where('state', 'not in', deleted) : all.where('state', '=', state)
   if (after !== undefined) query = query.where('id', '>', after)
   if (volume !== undefined) query = query.where('volume', '=', volume)
   return (await query.orderBy('id').limit(limit).execute()).map(toVfolder)
@@ -144,11 +159,55 @@ export async function finishClone(trx: Database, id: string, usage: Amount): Pro
     .execute()
 }
 
-/** Makes a vfolder vanish, from any state or only `from` one. @returns its volume, if there is such a vfolder */
-export async function beginDeletion(trx: Database, id: string, from?: Row['state']): Promise<string | undefined> {
+/** Makes a vfolder vanish, from any state or only `from` one, or one that is in the trash for so long. @returns its volume, if there is such a vfolder */
+export async function beginDeletion(
+  trx: Database,
+  id: string,
+  from?: Row['state'],
+  trashedBefore?: number,
+): Promise<string | undefined> {
   let update = trx.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id)
   if (from !== undefined) update = update.where('state', '=', from)
+  if (trashedBefore !== undefined) update = update.where('trashed_at', '<=', trashedBefore)
   return (await update.returning('volume').executeTakeFirst())?.volume
+}
+
+/** Puts a vfolder into the trash, if it is ready. @returns whether it was */
+export async function putIntoTrash(
+  trx: Database,
+  id: string,
+  { now, requestId, counts }: { now: number; requestId: string; counts: boolean },
+): Promise<boolean> {
+  const { numUpdatedRows } = await trx
+    .updateTable('vfolders')
+    .set({ state: 'trashed', trashed_at: now, trashed_by: requestId, trash_counts: counts ? 1 : 0 })
+    .where('id', '=', id)
+    .where('state', '=', 'ready')
+    .executeTakeFirstOrThrow()
+  return numUpdatedRows > 0n
+}
+
+/** Takes a vfolder out of the trash. @returns whether it counted there; undefined when it was not there */
+export async function takeOutOfTrash(trx: Database, id: string): Promise<boolean | undefined> {
+  const row = await trx
+    .updateTable('vfolders')
+    .set({ state: 'ready', trashed_at: null, trashed_by: null })
+    .where('id', '=', id)
+    .where('state', '=', 'trashed')
+    .returning('trash_counts')
+    .executeTakeFirst()
+  return row && row.trash_counts === 1
+}
+
+/** The vfolders on one of these volumes that are in the trash since `time` or longer, and the requests that put them there. */
+export async function listTrashed(on: Database, volumes: string[], time: number) {
+  return on
+    .selectFrom('vfolders')
+    .select(['id', 'trashed_by as requestId'])
+    .where('volume', 'in', volumes)
+    .where('trashed_at', '<=', time)
+    .where('state', '=', 'trashed')
+    .execute()
 }
 
 /** The vfolders in deletion on one of these volumes, except those in `but`. */
@@ -235,7 +294,7 @@ export async function reserve(
   by: Amount,
   changed: Amount = nothing,
 ): Promise<Counters | undefined> {
-  const update = changeCounters(trx, id, by, changed).where('state', '!=', 'deleting')
+  const update = changeCounters(trx, id, by, changed).where('state', 'not in', deleted)
   const row = await update.returning(counterColumns).executeTakeFirst()
   return row && toCounters(row)
 }
@@ -251,7 +310,7 @@ export function reserveWithin(
   { by, wanted, changed }: { by: Amount; wanted: Amount; changed: Amount },
   within: (unit: keyof Amount, growth: number) => Expression<SqlBool>,
 ) {
-  let update = changeCounters(on, id, by, changed).where('state', '!=', 'deleting').where('created_at', '=', createdAt)
+  let update = changeCounters(on, id, by, changed).where('state', 'not in', deleted).where('created_at', '=', createdAt)
   for (const unit of ['bytes', 'files'] as const) {
     if (wanted[unit] <= 0) continue
     const quota = sql.ref<number>(`quota_${unit}`)
@@ -319,7 +378,9 @@ export async function setUsage(on: Database, id: string, usage: Amount, revision
   return numUpdatedRows > 0n
 }
 
-function toCounters(row: Omit<Row, 'id' | 'volume' | 'usage_synced_at' | 'metadata' | 'clone_job'>): Counters {
+type Uncounted = 'id' | 'volume' | 'usage_synced_at' | 'metadata' | 'clone_job' | `trash${string}`
+
+function toCounters(row: Omit<Row, Uncounted>): Counters {
   return {
     state: row.state,
     quota: { bytes: row.quota_bytes, files: row.quota_files },
@@ -368,5 +429,6 @@ function toVfolder(row: Row): Vfolder {
     usage: { bytes: row.usage_bytes, files: row.usage_files, syncedAt: row.usage_synced_at },
     metadata: JSON.parse(row.metadata),
     createdAt: row.created_at,
+    ...(row.trashed_at !== null && { trashedAt: new Date(row.trashed_at).toISOString() }),
   }
 }

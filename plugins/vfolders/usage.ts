@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { add, amountOf, difference, isNothing, nothing } from '../../backends/amount.ts'
+import { add, amountOf, difference, isNothing, nothing, sum } from '../../backends/amount.ts'
 import type { Amount, Backend, ListOptions } from '../../backends/backend.ts'
 import { type Counters, findCounters, setUsage, vfolderNotFound } from './rows.ts'
 
@@ -10,11 +10,21 @@ const restMilliseconds = 100
 /** How often a vfolder whose usage changes during the count is counted again. */
 const counts = 3
 
-/** What a vfolder really has: what the storage says where it says it, and the rest by looking at every file. */
-export async function measureUsage(backend: Backend, folder: string, signal: AbortSignal): Promise<Amount> {
+type Count = () => Promise<Amount>
+
+/**
+ * What a vfolder really has: what the storage says where it says it, and the rest by looking at every file. The storage's
+ * word has what is in the trash in it.
+ */
+export async function measureUsage(
+  backend: Backend,
+  folder: string,
+  trash: Count,
+  signal: AbortSignal,
+): Promise<Amount> {
   const { bytes, files } = (await backend.usage?.(folder, { signal })) ?? {}
   if (bytes !== undefined && files !== undefined) return { bytes, files }
-  const counted = await countFiles(backend, folder, signal)
+  const counted = sum(await countFiles(backend, folder, signal), await trash())
   return { ...counted, ...(bytes !== undefined && { bytes }) }
 }
 
@@ -22,15 +32,15 @@ export async function measureUsage(backend: Backend, folder: string, signal: Abo
 export async function measureSettled(
   backend: Backend,
   folder: string,
-  counted: () => Promise<Amount>,
+  { counters, trash }: { counters: Count; trash: Count },
   signal: AbortSignal,
 ): Promise<Amount> {
-  const usage = await counted()
-  const measured = await measureUsage(backend, folder, signal)
+  const usage = await counters()
+  const measured = await measureUsage(backend, folder, trash, signal)
   const { usageDelaySeconds = 0 } = backend.limits
   if (usageDelaySeconds === 0 || isNothing(difference(measured, usage))) return measured
   await sleep(usageDelaySeconds * 1000, undefined, { signal })
-  return measureUsage(backend, folder, signal)
+  return measureUsage(backend, folder, trash, signal)
 }
 
 /** Counts the files of a vfolder one by one. */

@@ -1,18 +1,22 @@
+import { randomUUID } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { LruMap as Cache } from 'toad-cache'
+import { atLeastNothing, difference } from '../../backends/amount.ts'
 import { NotFound } from '../../backends/errors.ts'
+import { currentRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
 import { transact } from '../storage/database/transact.ts'
 import { hasEnded, type Job } from '../work/job-queue/job.ts'
 import { createVfolderFiles, type OpenVfolder } from './files.ts'
 import * as rows from './rows.ts'
-import { type NewVfolder, type Vfolder, vfolderNotFound } from './rows.ts'
+import { type NewVfolder, type Vfolder, vfolderNotFound, vfolderTrashed } from './rows.ts'
 import { requireSpace } from './space.ts'
 import { applyQuota } from './storage-quota.ts'
+import { countedTrash } from './trash/rows.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -31,10 +35,17 @@ function createVfolders(app: FastifyInstance) {
   const db = app.database
   const cache = new Cache<Vfolder>(10_000, cacheMilliseconds)
 
-  /** @throws {Problem} `vfolder_not_found` */
-  async function get(id: string): Promise<Vfolder> {
+  /** Also one that is in the trash. @throws {Problem} `vfolder_not_found` */
+  async function describe(id: string): Promise<Vfolder> {
     const vfolder = await rows.find(db, id)
     if (vfolder === undefined || vfolder.state === 'deleting') throw vfolderNotFound(id)
+    return vfolder
+  }
+
+  /** @throws {Problem} `vfolder_not_found`, `vfolder_trashed` */
+  async function get(id: string): Promise<Vfolder> {
+    const vfolder = await describe(id)
+    if (vfolder.state === 'trashed') throw vfolderTrashed(id)
     return vfolder
   }
 
@@ -74,6 +85,7 @@ function createVfolders(app: FastifyInstance) {
   /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */
   async function getCloneJob({ id, state }: Vfolder, source: string): Promise<Job> {
     if (state === 'deleting') throw vfolderExists(id, 'and is being deleted')
+    if (state === 'trashed') throw vfolderExists(id, inTrash)
     // Not the newest job of that ID, which may have made an earlier vfolder.
     const maker = await rows.findMaker(db, id)
     const found = maker === undefined ? undefined : await app.jobs.find(maker)
@@ -114,7 +126,28 @@ function createVfolders(app: FastifyInstance) {
     return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload: {} }, trx)
   }
 
+  /**
+   * Makes the vfolder vanish at once, also from the trash, and gives the job that frees its bytes; the same job while that
+   * runs.
+   * @throws {Problem} `vfolder_not_found`, or `vfolder_cloning` while a job makes it
+   */
+  async function remove(id: string): Promise<Job> {
+    // Locked, since another one of that ID may be there in the next moment.
+    const job = await transact(db, async (trx) => removeIn(trx, id, (await rows.findCounters(trx, id, true))?.state))
+    cache.delete(id)
+    return job
+  }
+
+  async function removeIn(trx: Database, id: string, state: Vfolder['state'] | undefined): Promise<Job> {
+    if (state === 'cloning') throw vfolderCloning(id)
+    const job = await startDeletion(id, trx)
+    if (job === undefined) throw vfolderNotFound(id)
+    return job
+  }
+
   return {
+    describe,
+
     get,
 
     /**
@@ -129,6 +162,7 @@ function createVfolders(app: FastifyInstance) {
         const isThere = existing !== undefined && existing.state !== 'deleting'
         throw vfolderExists(input.id, isThere ? `on volume ${existing.volume}` : 'and is being deleted')
       }
+      if (existing.state === 'trashed') throw vfolderExists(input.id, inTrash)
       if (existing.state !== 'creating') return { vfolder: existing, created }
       try {
         await make(input, signal)
@@ -159,19 +193,37 @@ function createVfolders(app: FastifyInstance) {
     },
 
     /**
-     * Makes the vfolder vanish at once, and gives the job that frees its bytes; the same job while that runs.
-     * @throws {Problem} `vfolder_not_found`, or `vfolder_cloning` while a job makes it
+     * Puts the vfolder into the trash, where it keeps all that it has until it is restored or emptied. What is not ready
+     * has nothing to keep, and is removed; the same call again changes nothing.
+     * @throws as `remove` does
      */
-    async remove(id: string): Promise<Job> {
-      const job = await transact(db, async (trx) => {
-        // Locked, since another one of that ID may be there in the next moment.
-        if ((await rows.findCounters(trx, id, true))?.state === 'cloning') throw vfolderCloning(id)
-        return startDeletion(id, trx)
+    async discard(id: string): Promise<{ vfolder: Vfolder } | { job: Job }> {
+      const kept = { requestId: currentRequestId() ?? randomUUID(), counts: app.config.trashCountsTowardsQuota }
+      const { isNew, job } = await transact(db, async (trx) => {
+        const state = (await rows.findCounters(trx, id, true))?.state
+        if (state === 'ready') return { isNew: await rows.putIntoTrash(trx, id, { now: db.now(), ...kept }) }
+        return { isNew: false, job: state === 'trashed' ? undefined : await removeIn(trx, id, state) }
       })
       cache.delete(id)
-      if (job === undefined) throw vfolderNotFound(id)
-      return job
+      if (isNew) app.log.info({ folder: id }, 'vfolder put into the trash')
+      return job === undefined ? { vfolder: await describe(id) } : { job }
     },
+
+    /**
+     * Takes the vfolder out of the trash; one that is ready stays so.
+     * @throws {Problem} `vfolder_not_found`, or `quota_exceeded` when it did not count in its scope, which has no room
+     */
+    async restore(id: string): Promise<Vfolder> {
+      const isRestored = await transact(db, async (trx) => {
+        const counted = await rows.takeOutOfTrash(trx, id)
+        if (counted === false) await app.quotas.admitToScope(trx, id)
+        return counted !== undefined
+      })
+      if (isRestored) app.log.info({ folder: id }, 'vfolder restored')
+      return get(id)
+    },
+
+    remove,
 
     /** The part of `remove` that must happen as one. */
     startDeletion,
@@ -188,7 +240,8 @@ function createVfolders(app: FastifyInstance) {
       const existing = await rows.find(db, id)
       if (existing !== undefined) return { job: await getCloneJob(existing, source.id), vfolder: existing }
       if (await hasEntries(input, signal)) throw orphaned(input)
-      const wanted = { bytes: source.usage.bytes, files: source.usage.files }
+      // What is in the trash of the source stays there.
+      const wanted = atLeastNothing(difference(source.usage, await countedTrash(db, source.id)))
       if (input.volume.name !== source.volume) await requireSpace(input.volume.backend, wanted.bytes, { signal })
       const job = await transact(db, async (trx) => {
         if (!(await rows.create(trx, input, db.now(), 'cloning'))) return undefined
@@ -235,6 +288,8 @@ function orphaned({ id, volume }: NewVfolder): Problem {
   return new Problem('vfolder_orphaned', `${what} See POST /volumes/${volume.name}/orphans/${id}/adopt.`)
 }
 
+const inTrash = 'and is in the trash; restore it, or delete it with permanent=true first'
+
 function vfolderExists(id: string, how: string): Problem {
   return new Problem('vfolder_exists', `The vfolder ${id} exists ${how}.`)
 }
@@ -248,5 +303,5 @@ export default fp(
   async (app) => {
     app.decorate('vfolders', createVfolders(app))
   },
-  { name: 'vfolders', dependencies: ['database', 'volumes', 'quotas', 'job-queue'] },
+  { name: 'vfolders', dependencies: ['config', 'database', 'volumes', 'quotas', 'job-queue'] },
 )

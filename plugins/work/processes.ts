@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import type { Expression } from 'kysely'
 import { withRequestId } from '../../lib/context.ts'
 import { transact } from '../storage/database/transact.ts'
 
@@ -114,7 +115,7 @@ async function createProcess(app: FastifyInstance) {
     /** Of this process, for what it holds: a job, a periodic task, a reservation. */
     id,
     /** The IDs of those that are alive, as a subquery. */
-    alive: () => db.selectFrom('processes').select('processes.id'),
+    alive: (): Expression<string> => db.selectFrom('processes').select('processes.id').$asScalar(),
     /** Whether no other process can count this one as dead: it has shown itself within the time of a lease. */
     isInTouch: () => performance.now() - shownAt < leaseMilliseconds,
     /** Waits until each of these processes has shown that it is alive, or is known to be dead. */

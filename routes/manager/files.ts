@@ -111,12 +111,14 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'Delete many entries',
         description:
           'In order; what is not there is told as `missing` and is no error. The first error ends it, and its problem ' +
-          'has `deleted` and `missing` with what was done before.',
+          'has `deleted` and `missing` with what was done before. With `TRASH_RETENTION_SECONDS` the entries can be ' +
+          'restored for so long.',
         params: FolderParams,
         body: Type.Object(
           {
             paths: Type.Array(Path, { minItems: 1, maxItems: 10_000 }),
             recursive: Type.Boolean({ default: false, description: 'delete directories with what is in them' }),
+            permanent: Type.Boolean({ default: false, description: 'not into the trash' }),
           },
           { additionalProperties: false },
         ),
@@ -129,8 +131,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         },
       },
     },
-    async ({ params, body: { paths, recursive }, abortSignal: signal }) =>
-      (await app.vfolders.files(params.id)).remove(paths, { recursive, signal }),
+    async ({ params, body: { paths, recursive, permanent }, abortSignal: signal }) =>
+      app.trash.isOn && !permanent
+        ? app.trash.put(params.id, paths, { recursive, signal })
+        : (await app.vfolders.files(params.id)).remove(paths, { recursive, signal }),
   )
 }
 

@@ -37,6 +37,7 @@ export const Folder = Type.Object(
     }),
     metadata: Metadata,
     createdAt: Time,
+    trashedAt: Type.Optional(Type.String({ format: 'date-time', description: 'when it was put into the trash' })),
   },
   {
     $id: 'Folder',

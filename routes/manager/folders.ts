@@ -7,6 +7,9 @@ import { fromCursor, toCursor } from '../cursor.ts'
 import { FolderParams, Limit, problemResponses, ref, Uuid } from '../schemas.ts'
 import { Folder, Metadata, QuotaChange, QuotaScope } from './folder-schemas.ts'
 
+/** Of one that is being deleted nobody is told. */
+const listedStates = ['creating', 'cloning', 'ready', 'trashed'] as const
+
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders',
@@ -60,6 +63,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         summary: 'List vfolders by page, in the order of their IDs',
         querystring: Type.Object({
           volume: Type.Optional(Type.String()),
+          state: Type.Optional(
+            Type.Union(
+              listedStates.map((state) => Type.Literal(state)),
+              { description: 'default: all that are not deleted; `trashed`: those that can be restored' },
+            ),
+          ),
           limit: Limit(1000, 100),
           cursor: Type.Optional(Type.String()),
         }),
@@ -72,10 +81,11 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         },
       },
     },
-    async ({ query: { volume, limit, cursor } }) => {
+    async ({ query: { volume, state, limit, cursor } }) => {
       const found = await app.vfolders.list({
         limit: limit + 1,
         ...(volume !== undefined && { volume: app.volumes.get(volume).name }),
+        ...(state !== undefined && { state }),
         ...(cursor !== undefined && { after: fromCursor(cursor) }),
       })
       const folders = found.slice(0, limit)
@@ -91,11 +101,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['folders'],
         operationId: 'getFolder',
         summary: 'Describe a vfolder, with its quota and usage',
+        description: 'Also one in the trash, which every other call but restoring and deleting refuses.',
         params: FolderParams,
         response: { 200: ref(Folder), ...problemResponses },
       },
     },
-    async (request) => app.vfolders.get(request.params.id),
+    async (request) => app.vfolders.describe(request.params.id),
   )
 
   app.patch(
@@ -127,15 +138,41 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['folders'],
         operationId: 'deleteFolder',
         summary: 'Delete a vfolder and all that is in it',
-        description: 'It is gone when the answer comes; a job frees its bytes.',
+        description:
+          'With `TRASH_RETENTION_SECONDS` it is put into the trash, from which it can be restored, and the same call ' +
+          'again changes nothing: 200. Otherwise it is gone when the answer comes, and a job frees its bytes: 202.',
         params: FolderParams,
-        response: { 202: Type.Object({ job: ref(Job) }), ...problemResponses },
+        querystring: Type.Object({
+          permanent: Type.Boolean({ default: false, description: 'not into the trash, or out of it for good' }),
+        }),
+        response: {
+          200: ref(Folder, { description: 'the vfolder, in the trash' }),
+          202: Type.Object({ job: ref(Job) }, { description: 'the job that frees its bytes' }),
+          ...problemResponses,
+        },
       },
     },
-    async (request, reply) => {
-      const job = await app.vfolders.remove(request.params.id)
-      return reply.code(202).header('location', `/jobs/${job.id}`).send({ job })
+    async ({ params: { id }, query: { permanent } }, reply) => {
+      const isKept = app.trash.isOn && !permanent
+      const discarded = isKept ? await app.vfolders.discard(id) : { job: await app.vfolders.remove(id) }
+      if ('vfolder' in discarded) return reply.code(200).send(discarded.vfolder)
+      return reply.code(202).header('location', `/jobs/${discarded.job.id}`).send(discarded)
     },
+  )
+
+  app.post(
+    '/folders/:id/restore',
+    {
+      schema: {
+        tags: ['trash'],
+        operationId: 'restoreFolder',
+        summary: 'Take a vfolder out of the trash',
+        description: 'With all that it had. The same call again changes nothing.',
+        params: FolderParams,
+        response: { 200: ref(Folder), ...problemResponses },
+      },
+    },
+    async (request) => app.vfolders.restore(request.params.id),
   )
 
   app.post(

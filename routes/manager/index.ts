@@ -13,6 +13,7 @@ import listFiles from './list-files.ts'
 import orphans from './orphans.ts'
 import quotaScopes from './quota-scopes.ts'
 import signedUrls from './signed-urls.ts'
+import trash from './trash.ts'
 import upload from './upload.ts'
 import uploads from './uploads.ts'
 import volumes from './volumes.ts'
@@ -26,6 +27,18 @@ export default async function manager(app: FastifyInstance): Promise<void> {
     if (route.schema) route.schema.security = [{ manager: [] }]
   })
 
-  const ofFolders = [folders, clone, quotaScopes, files, listFiles, content, upload, uploads, directUploads, signedUrls]
+  const ofFolders = [
+    folders,
+    clone,
+    quotaScopes,
+    files,
+    listFiles,
+    trash,
+    content,
+    upload,
+    uploads,
+    directUploads,
+    signedUrls,
+  ]
   for (const routes of [volumes, orphans, ...ofFolders, jobs, jobEvents]) await app.register(routes)
 }

@@ -10,6 +10,7 @@ const database = 'plugins/storage/database/'
 const owners: Record<string, string> = {
   vfolders: 'plugins/vfolders/rows.ts',
   quota_scopes: 'plugins/vfolders/quotas/scopes.ts',
+  trashed_entries: 'plugins/vfolders/trash/rows.ts',
   reservations: 'plugins/vfolders/quotas/',
   uploads: 'plugins/vfolders/uploads/',
   jobs: 'plugins/work/job-queue/',

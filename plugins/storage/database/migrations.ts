@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { type Migration, PostgresAdapter, sql } from 'kysely'
-import { countScopes } from './scope-counters.ts'
+import { countScopes, recountScopes } from './scope-counters.ts'
 
 /** In order, each applied once. A migration that was released is never changed; another one follows it. */
 export const migrations: Record<string, Migration> = {
@@ -250,6 +250,40 @@ export const migrations: Record<string, Migration> = {
         .execute()
       const latest = sql`delete from notifications where sequence <= new.sequence - 1000`
       await sql`create trigger notifications_kept after insert on notifications begin ${latest}; end`.execute(db)
+    },
+  },
+  '014-trash': {
+    async up(db) {
+      await db.schema.alterTable('vfolders').addColumn('trashed_at', 'bigint').execute()
+      await db.schema.alterTable('vfolders').addColumn('trashed_by', 'text').execute()
+      await db.schema
+        .alterTable('vfolders')
+        .addColumn('trash_counts', 'integer', (column) => column.notNull().defaultTo(1))
+        .execute()
+      await sql`create index vfolders_trashed on vfolders (trashed_at) where trashed_at is not null`.execute(db)
+      await recountScopes(db)
+
+      await db.schema
+        .createTable('trashed_entries')
+        .addColumn('id', 'text', (column) => column.primaryKey())
+        .addColumn('vfolder', 'text', (column) => column.notNull())
+        .addColumn('path', 'text', (column) => column.notNull())
+        .addColumn('target', 'text')
+        .addColumn('type', 'text', (column) => column.notNull())
+        .addColumn('bytes', 'bigint', (column) => column.notNull().defaultTo(0))
+        .addColumn('files', 'bigint', (column) => column.notNull().defaultTo(0))
+        .addColumn('counts', 'integer', (column) => column.notNull())
+        .addColumn('state', 'text', (column) => column.notNull())
+        .addColumn('process', 'text')
+        .addColumn('request_id', 'text', (column) => column.notNull())
+        .addColumn('deleted_at', 'bigint', (column) => column.notNull())
+        .addColumn('changed_at', 'bigint', (column) => column.notNull())
+        .execute()
+      const table = db.schema.createIndex('trashed_entries_listed').on('trashed_entries')
+      await table.columns(['vfolder', 'deleted_at', 'id']).execute()
+      await db.schema.createIndex('trashed_entries_due').on('trashed_entries').columns(['deleted_at']).execute()
+      // Few rows of many.
+      await sql`create index trashed_entries_moving on trashed_entries (state) where state <> 'kept'`.execute(db)
     },
   },
 }

@@ -1,7 +1,11 @@
 import type { Generated, Kysely } from 'kysely'
+import type { Entry } from '../../../backends/backend.ts'
 
-/** In order: made, or filled by a job; in use; vanishing. */
-export const vfolderStates = ['creating', 'cloning', 'ready', 'deleting'] as const
+/** In order: made, or filled by a job; in use; deleted, and can be restored; vanishing. */
+export const vfolderStates = ['creating', 'cloning', 'ready', 'trashed', 'deleting'] as const
+
+/** In order: on its way into the trash; there; on its way back, or being removed for good. */
+export const trashStates = ['leaving', 'kept', 'returning', 'emptying'] as const
 
 /** In order: waiting; under way; ended. */
 export const jobStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
@@ -29,6 +33,36 @@ export interface Tables {
     /** The job that made it: a clone's, or the first one of what was adopted. */
     clone_job: string | null
     created_at: string
+    /** When it was put into the trash, in milliseconds since 1970; null: it is not there. */
+    trashed_at: number | null
+    /** The request that put it there. */
+    trashed_by: string | null
+    /** Whether it still counts in its scope while it is there. */
+    trash_counts: Generated<number>
+  }
+  /** Entries that were deleted and can be restored. */
+  trashed_entries: {
+    /** Also its name in the trash of the vfolder. */
+    id: string
+    vfolder: string
+    /** Where it was. */
+    path: string
+    /** Where it is being restored to. */
+    target: string | null
+    type: Entry['type']
+    bytes: Generated<number>
+    files: Generated<number>
+    /** Whether they are in the usage of the vfolder. */
+    counts: number
+    state: (typeof trashStates)[number]
+    /** The process that moves it; null: none does. */
+    process: string | null
+    /** The request that deleted it. */
+    request_id: string
+    /** Milliseconds since 1970. */
+    deleted_at: number
+    /** When its state changed last. */
+    changed_at: number
   }
   quota_scopes: {
     scope: string

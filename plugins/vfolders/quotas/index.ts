@@ -7,7 +7,7 @@ import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { count, findCounters, giveBack } from '../rows.ts'
-import { setAside } from './limits.ts'
+import { admitToScope, setAside } from './limits.ts'
 import { endReservation, type OwnRoomOptions, ownRoom } from './own-room.ts'
 import type { Reservation } from './reservation.ts'
 import { roomFor } from './room.ts'
@@ -96,6 +96,9 @@ function createQuotas(app: FastifyInstance) {
       await endReservation(trx, { id: job, vfolder })
       if (!isNothing(by)) await count(trx, vfolder, by)
     },
+
+    /** Refuses a vfolder that its scope has no room for any more. @throws {Problem} `quota_exceeded` */
+    admitToScope,
 
     scopes: createQuotaScopes(db),
 

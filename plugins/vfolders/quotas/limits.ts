@@ -65,6 +65,28 @@ async function refuseOverScope(trx: Database, scope: string, wanted: Amount, hel
 }
 
 /**
+ * Refuses a vfolder that counts in its scope again, from this transaction on, where that puts the scope over its limits.
+ * @throws {Problem} `quota_exceeded`
+ */
+export async function admitToScope(trx: Database, vfolder: string): Promise<void> {
+  const counters = await vfolders.findCounters(trx, vfolder)
+  if (counters === undefined || counters.quotaScope === null) return
+  const scope = await findScope(trx, counters.quotaScope)
+  if (scope === undefined) return
+  const usage = difference(scope.usage, counters.usage)
+  const { quota, reserved } = scope
+  refuseOver({
+    limit: 'quotaScope',
+    name: counters.quotaScope,
+    quota,
+    usage,
+    reserved,
+    held: nothing,
+    wanted: counters.usage,
+  })
+}
+
+/**
  * How much room there is, for callers that also take less than they want. Both rows are locked, in the order of
  * `setAside`, so that the room is still there when it is taken in the same transaction.
  * @throws {Problem} `vfolder_not_found`

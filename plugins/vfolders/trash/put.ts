@@ -1,0 +1,179 @@
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import { add, amountOf, difference, nothing } from '../../../backends/amount.ts'
+import type { Amount, Entry } from '../../../backends/backend.ts'
+import type { Capable } from '../../../backends/capabilities.ts'
+import { NotEmpty, NotFound, Unconfirmed } from '../../../backends/errors.ts'
+import { type EntryPath, parsePath } from '../../../backends/path.ts'
+import { currentRequestId } from '../../../lib/context.ts'
+import { toProblem, withMembers } from '../../../lib/problems.ts'
+import { transact } from '../../storage/database/transact.ts'
+import { mayBePartial, type OpenVfolder } from '../files.ts'
+import { countEntries } from '../usage.ts'
+import { findEntry, requireTrash } from './places.ts'
+import { abandon, forget, insert, keep, type TrashRow } from './rows.ts'
+
+/** How many entries have their rows written in one transaction. */
+const atOnce = 100
+
+export interface PutOptions {
+  recursive: boolean
+  signal: AbortSignal
+}
+
+interface Leaving {
+  row: TrashRow
+  path: EntryPath
+  entry: Entry
+}
+
+/** What was put into the trash, and what was not there. */
+export interface Put {
+  deleted: string[]
+  missing: string[]
+}
+
+/** For what has begun, and is gone on with though nobody may wait for it any more. */
+const { signal: toTheEnd } = new AbortController()
+
+/** Entries of one vfolder on their way into its trash. */
+class Putting {
+  readonly result: Put = { deleted: [], missing: [] }
+  readonly #app: FastifyInstance
+  readonly #vfolder: OpenVfolder
+  readonly #backend: Capable<'trash'>
+  readonly #place: string
+  readonly #options: PutOptions
+
+  constructor(app: FastifyInstance, vfolder: OpenVfolder, options: PutOptions) {
+    this.#app = app
+    this.#vfolder = vfolder
+    this.#backend = requireTrash(vfolder.volume)
+    this.#place = this.#backend.trash(vfolder.id)
+    this.#options = options
+  }
+
+  async putAll(paths: EntryPath[]): Promise<void> {
+    await this.#backend.createFolder(this.#place, this.#options)
+    for (let start = 0; start < paths.length; start += atOnce) {
+      const { found, error } = await this.#findAll(paths.slice(start, start + atOnce))
+      if (found.length > 0) await this.#putFound(found)
+      if (error !== undefined) throw error.cause
+    }
+  }
+
+  /** Up to the first that cannot be deleted. */
+  async #findAll(paths: EntryPath[]): Promise<{ found: Leaving[]; error?: { cause: unknown } }> {
+    const found: Leaving[] = []
+    try {
+      for (const path of paths) {
+        const entry = await findEntry(this.#backend, this.#vfolder.id, path, this.#options.signal)
+        if (entry === undefined) this.result.missing.push(path)
+        else found.push({ path, entry, row: await this.#newRow(path, entry) })
+      }
+      return { found }
+    } catch (cause) {
+      return { found, error: { cause } }
+    }
+  }
+
+  async #newRow(path: EntryPath, { type }: Entry): Promise<TrashRow> {
+    const { id: vfolder } = this.#vfolder
+    if (type === 'directory' && !this.#options.recursive) {
+      for await (const _ of this.#backend.list(vfolder, { path, signal: this.#options.signal })) {
+        throw new NotEmpty(`${path} is not empty`)
+      }
+    }
+    const { config, database, processes } = this.#app
+    const now = database.now()
+    return {
+      id: randomUUID(),
+      vfolder,
+      path,
+      target: null,
+      type,
+      ...nothing,
+      counts: config.trashCountsTowardsQuota ? 1 : 0,
+      state: 'leaving',
+      process: processes.id,
+      request_id: currentRequestId() ?? randomUUID(),
+      deleted_at: now,
+      changed_at: now,
+    }
+  }
+
+  /** The rows first: what is in the trash without one, nobody could restore. */
+  async #putFound(found: Leaving[]): Promise<void> {
+    const { database, processes } = this.#app
+    const reservation = await this.#vfolder.reserve(nothing)
+    const left = { ...nothing }
+    const begun = new Set<Leaving>()
+    const kept: { row: TrashRow; amount: Amount }[] = []
+    try {
+      await transact(database, (trx) =>
+        insert(
+          trx,
+          found.map(({ row }) => row),
+        ),
+      )
+      for (const leaving of found) {
+        begun.add(leaving)
+        const amount = await this.#putOne(leaving)
+        if (amount === undefined) continue
+        kept.push({ row: leaving.row, amount })
+        if (leaving.row.counts === 0) add(left, amount)
+      }
+    } finally {
+      await transact(database, async (trx) => {
+        for (const { row, amount } of kept) await keep(trx, row, amount, database.now())
+        for (const leaving of found) if (!begun.has(leaving)) await forget(trx, leaving.row.id)
+      }).catch(async (error) => {
+        for (const { row } of found) await abandon(database, row.id, processes.id).catch(() => {})
+        throw error
+      })
+      await reservation.end(difference(nothing, left))
+    }
+  }
+
+  /** @returns how much went; undefined when it was not there any more */
+  async #putOne({ row, path, entry }: Leaving): Promise<Amount | undefined> {
+    const { signal } = this.#options
+    const { database, processes } = this.#app
+    signal.throwIfAborted()
+    const name = parsePath(row.id)
+    try {
+      await this.#backend.move(this.#vfolder.id, path, name, { toFolder: this.#place, signal })
+      const amount =
+        entry.type === 'directory'
+          ? await countEntries(this.#backend, this.#place, { path: name, signal: toTheEnd })
+          : amountOf(entry)
+      this.result.deleted.push(path)
+      return amount
+    } catch (error) {
+      if (error instanceof Unconfirmed) this.result.deleted.push(path)
+      if (error instanceof Unconfirmed || mayBePartial(error)) await abandon(database, row.id, processes.id)
+      else await forget(database, row.id)
+      if (!(error instanceof NotFound)) throw error
+      this.result.missing.push(path)
+      return undefined
+    }
+  }
+}
+
+/**
+ * Puts entries into the trash of their vfolder; a path that does not exist is no error. The first error ends it, and has
+ * `deleted` and `missing` with what was done before.
+ */
+export async function putEntries(
+  app: FastifyInstance,
+  folder: string,
+  paths: EntryPath[],
+  options: PutOptions,
+): Promise<Put> {
+  const putting = new Putting(app, await app.vfolders.open(folder), options)
+  await putting.putAll(paths).catch((error) => {
+    throw withMembers(toProblem(error), { ...putting.result })
+  })
+  app.log.info({ folder, entries: putting.result.deleted.length }, 'entries put into the trash')
+  return putting.result
+}
