@@ -47,6 +47,7 @@ const longFiles = [
   'faults/postgres-outage',
   'faults/postgres-start',
   'faults/start',
+  'faults/trash',
   'faults/workers',
   'http/archive-large',
   'storage/btrfs-conformance',
@@ -59,11 +60,13 @@ const longFiles = [
 const databaseFiles = [
   'faults/crash',
   'faults/same-id',
+  'faults/trash',
   'faults/tus-processes',
   'http/cleanup',
   'http/folders',
   'http/jobs',
   'http/quotas',
+  'http/trash',
   'http/tus',
   'http/tus-concatenation',
 ].map((name) => `test/${name}.test.ts`)

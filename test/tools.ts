@@ -129,6 +129,7 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   's3-pages': anyS3Server,
   's3-redirect': anyS3Server,
   's3-service': anyS3Server,
+  's3-trash': anyS3Server,
   's3-upload-begin': anyS3Server,
   'tus-browser': ['chromium'],
 }
