@@ -330,7 +330,7 @@ export function reserveUnlimited(
   { by, changed }: { by: Amount; changed: Amount },
 ) {
   return changeCounters(on, id, by, changed)
-    .where('state', '!=', 'deleting')
+    .where('state', 'not in', deleted)
     .where('created_at', '=', createdAt)
     .where('quota_bytes', 'is', null)
     .where('quota_files', 'is', null)

@@ -110,6 +110,32 @@ t.test('a volume on Btrfs', async (t) => {
     t.ok((await files.usage()).bytes >= 60 * MiB)
   })
 
+  await t.test('what is deleted stays in the subvolume until it is restored, and no snapshot has it', async (t) => {
+    const VOLUMES = JSON.stringify({ default: { backend: 'btrfs', root: join(image, 'kept') } })
+    const server = await startServer(t, { env: { VOLUMES, TRASH_RETENTION_SECONDS: '86400' } })
+    const folder = await server.createFolder({ quota: { bytes: 64 * MiB } })
+    const files = new Files(server, folder, await server.mountOf(folder))
+    await files.upload({ 'dir/file': randomBytes(8 * MiB), stays: 'stays' })
+    const stats = () => {
+      const { ino, mtimeMs, size } = statSync(join(files.mount, 'dir/file'))
+      return { ino, mtimeMs, size }
+    }
+    const before = stats()
+    await files.post('delete', { paths: ['dir'], recursive: true })
+    t.same((await files.keys('recursive=true')).flat(), ['stays'])
+    await sync(server, files)
+    t.ok((await files.usage()).bytes >= 8 * MiB, 'it takes its room')
+
+    const { job } = await server.ask('POST', `/folders/${folder}/clone`, {})
+    const { folder: clone } = await ended(server, job.id)
+    t.same(readdirSync(dirname(await server.mountOf(clone))).sort(), ['files', 'staging', 'uploads'])
+
+    const { entries } = await server.ask('GET', `/folders/${folder}/trash`)
+    await server.ask('POST', `/folders/${folder}/trash/${entries[0].id}/restore`, {})
+    t.same(stats(), before, 'it was moved, not copied')
+    t.same((await files.keys('recursive=true')).flat(), ['dir/', 'dir/file', 'stays'])
+  })
+
   await t.test('a vfolder of 10 GiB is cloned by a snapshot', async (t) => {
     const source = await filesOf({})
     await source.upload({ 'dir/small': 'content' })
