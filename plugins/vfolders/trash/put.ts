@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
-import { add, amountOf, difference, nothing } from '../../../backends/amount.ts'
+import { add, difference, nothing } from '../../../backends/amount.ts'
 import type { Amount, Entry } from '../../../backends/backend.ts'
 import type { Capable } from '../../../backends/capabilities.ts'
 import { NotEmpty, NotFound, Unconfirmed } from '../../../backends/errors.ts'
@@ -9,8 +9,7 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { toProblem, withMembers } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { mayBePartial, type OpenVfolder } from '../files.ts'
-import { countEntries } from '../usage.ts'
-import { findEntry, requireTrash } from './places.ts'
+import { amountInTrash, findEntry, requireTrash } from './places.ts'
 import { abandon, forget, insert, keep, type TrashRow } from './rows.ts'
 
 /** How many entries have their rows written in one transaction. */
@@ -27,14 +26,16 @@ interface Leaving {
   entry: Entry
 }
 
+interface Kept {
+  row: TrashRow
+  amount: Amount
+}
+
 /** What was put into the trash, and what was not there. */
 export interface Put {
   deleted: string[]
   missing: string[]
 }
-
-/** For what has begun, and is gone on with though nobody may wait for it any more. */
-const { signal: toTheEnd } = new AbortController()
 
 /** Entries of one vfolder on their way into its trash. */
 class Putting {
@@ -104,59 +105,61 @@ class Putting {
 
   /** The rows first: what is in the trash without one, nobody could restore. */
   async #putFound(found: Leaving[]): Promise<void> {
-    const { database, processes } = this.#app
     const reservation = await this.#vfolder.reserve(nothing)
     const left = { ...nothing }
-    const begun = new Set<Leaving>()
-    const kept: { row: TrashRow; amount: Amount }[] = []
+    const rest = new Set(found.map(({ row }) => row))
+    const kept: Kept[] = []
     try {
-      await transact(database, (trx) =>
-        insert(
-          trx,
-          found.map(({ row }) => row),
-        ),
-      )
+      await transact(this.#app.database, (trx) => insert(trx, [...rest]))
       for (const leaving of found) {
-        begun.add(leaving)
+        const { row } = leaving
+        this.#options.signal.throwIfAborted()
+        rest.delete(row)
         const amount = await this.#putOne(leaving)
         if (amount === undefined) continue
-        kept.push({ row: leaving.row, amount })
-        if (leaving.row.counts === 0) add(left, amount)
+        kept.push({ row, amount })
+        if (row.counts === 0) add(left, amount)
       }
     } finally {
-      await transact(database, async (trx) => {
-        for (const { row, amount } of kept) await keep(trx, row, amount, database.now())
-        for (const leaving of found) if (!begun.has(leaving)) await forget(trx, leaving.row.id)
-      }).catch(async (error) => {
-        for (const { row } of found) await abandon(database, row.id, processes.id).catch(() => {})
-        throw error
-      })
-      await reservation.end(difference(nothing, left))
+      try {
+        await this.#writeDown(kept, [...rest])
+      } finally {
+        await reservation.end(difference(nothing, left))
+      }
     }
+  }
+
+  /** A power cut may take it back: where the entries are tells it, too. */
+  async #writeDown(kept: Kept[], rest: TrashRow[]): Promise<void> {
+    const { database } = this.#app
+    await database.writeLater(() =>
+      transact(database.unflushed, async (trx) => {
+        for (const { row, amount } of kept) await keep(trx, row, amount, database.now())
+        for (const { id } of rest) await forget(trx, id)
+      }),
+    )
   }
 
   /** @returns how much went; undefined when it was not there any more */
   async #putOne({ row, path, entry }: Leaving): Promise<Amount | undefined> {
     const { signal } = this.#options
     const { database, processes } = this.#app
-    signal.throwIfAborted()
     const name = parsePath(row.id)
     try {
       await this.#backend.move(this.#vfolder.id, path, name, { toFolder: this.#place, signal })
-      const amount =
-        entry.type === 'directory'
-          ? await countEntries(this.#backend, this.#place, { path: name, signal: toTheEnd })
-          : amountOf(entry)
-      this.result.deleted.push(path)
-      return amount
     } catch (error) {
       if (error instanceof Unconfirmed) this.result.deleted.push(path)
-      if (error instanceof Unconfirmed || mayBePartial(error)) await abandon(database, row.id, processes.id)
-      else await forget(database, row.id)
+      const isUnknown = error instanceof Unconfirmed || mayBePartial(error)
+      await database.writeLater(async () => {
+        if (isUnknown) await abandon(database, row.id, processes.id)
+        else await forget(database, row.id)
+      })
       if (!(error instanceof NotFound)) throw error
       this.result.missing.push(path)
       return undefined
     }
+    this.result.deleted.push(path)
+    return amountInTrash(this.#backend, row, entry, this.#app.log)
   }
 }
 

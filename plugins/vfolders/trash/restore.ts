@@ -75,8 +75,10 @@ async function whyNot({ database }: FastifyInstance, folder: string, id: string)
 /** After a refusal the entry is in the trash as before; after any other failure, nobody knows where it is. */
 async function endAttempt({ database, processes }: FastifyInstance, row: TrashRow, error: unknown): Promise<void> {
   const isRefused = error instanceof Problem || !mayBePartial(error)
-  if (!isRefused) return abandon(database, row.id, processes.id)
-  await transact(database, (trx) => keep(trx, row, row, database.now()))
+  await database.writeLater(async () => {
+    if (isRefused) await keep(database, row, row, database.now())
+    else await abandon(database, row.id, processes.id)
+  })
 }
 
 /** @returns where it is now */

@@ -1,5 +1,4 @@
 import type { FastifyInstance } from 'fastify'
-import { amountOf } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import { type Capable, hasCapability } from '../../../backends/capabilities.ts'
 import { AlreadyExists, IsADirectory, NotADirectory, NotFound } from '../../../backends/errors.ts'
@@ -7,8 +6,7 @@ import { parsePath } from '../../../backends/path.ts'
 import { withRequestId } from '../../../lib/context.ts'
 import { transact } from '../../storage/database/transact.ts'
 import * as vfolders from '../rows.ts'
-import { countEntries } from '../usage.ts'
-import { findEntry, finishReturn } from './places.ts'
+import { amountInTrash, findEntry, finishReturn } from './places.ts'
 import { forget, keep, listAbandoned, type TrashRow } from './rows.ts'
 
 /** Longer than any storage takes to go on with a move that was broken off. */
@@ -64,12 +62,12 @@ async function arrive(
   await backend.move(row.vfolder, parsePath(row.path), name, { toFolder: place, signal }).catch((error) => {
     if (!(error instanceof NotFound) && !isTaken(error)) throw error
   })
-  return { amount: await amountIn(backend, row, signal) }
+  return { amount: await amountIn(app, backend, row, signal) }
 }
 
 /** What has begun to come back comes back, unless its name is taken. */
 async function giveBack(
-  _app: FastifyInstance,
+  app: FastifyInstance,
   backend: Capable<'trash'>,
   row: TrashRow,
   signal: AbortSignal,
@@ -79,7 +77,7 @@ async function giveBack(
     return {}
   } catch (error) {
     if (!isTaken(error)) throw error
-    return { amount: await amountIn(backend, row, signal) }
+    return { amount: await amountIn(app, backend, row, signal) }
   }
 }
 
@@ -87,8 +85,12 @@ function isTaken(error: unknown): boolean {
   return error instanceof AlreadyExists || error instanceof IsADirectory || error instanceof NotADirectory
 }
 
-async function amountIn(backend: Capable<'trash'>, { id, vfolder }: TrashRow, signal: AbortSignal): Promise<Amount> {
-  const [place, name] = [backend.trash(vfolder), parsePath(id)]
-  const entry = await backend.stat(place, name, { signal })
-  return entry.type === 'directory' ? countEntries(backend, place, { path: name, signal }) : amountOf(entry)
+async function amountIn(
+  app: FastifyInstance,
+  backend: Capable<'trash'>,
+  row: TrashRow,
+  signal: AbortSignal,
+): Promise<Amount> {
+  const entry = await backend.stat(backend.trash(row.vfolder), parsePath(row.id), { signal })
+  return amountInTrash(backend, row, entry, app.log)
 }
