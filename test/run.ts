@@ -54,6 +54,7 @@ const longFiles = [
   'storage/cephfs',
   'storage/cephfs-conformance',
   'storage/example-opendal',
+  'storage/s3-trash',
 ].map((name) => `test/${name}.test.ts`)
 
 /** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */
