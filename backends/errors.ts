@@ -138,6 +138,11 @@ export async function afterChange<T>(path: string, change: Change, work: () => P
   }
 }
 
+/** The tool by which the service asks the storage for limits and the like fails. The storage itself may be well. */
+export class ToolFailed extends BackendError {
+  readonly code = 'storage_tool_failed'
+}
+
 /** Another writer of the same file does not come to its end, but may later. The storage is well. */
 export class Busy extends BackendError {
   readonly code = 'entry_busy'
@@ -162,5 +167,6 @@ export type BackendErrorCode = (
   | EntryAccessDenied
   | AccessDenied
   | Unavailable
+  | ToolFailed
   | Busy
 )['code']

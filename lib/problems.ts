@@ -80,6 +80,7 @@ const kinds = {
   database_unavailable: { status: 503, title: 'The database does not work', passing: true },
   too_many_transfers: { status: 503, title: 'Too many transfers are open', passing: true },
   too_many_followers: { status: 503, title: 'Too many followers of jobs', passing: true },
+  storage_tool_failed: { status: 503, title: 'The tool of the storage fails', passing: true },
   entry_busy: { status: 503, title: 'Another writer of the entry does not come to its end', passing: true },
   storage_unavailable: { status: 503, title: 'The storage is not available', passing: true },
   volume_unavailable: { status: 503, title: 'The volume is not the one that was used before', passing: true },

@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { BackendError, Unavailable, VolumeUnavailable } from '../errors.ts'
+import { BackendError, ToolFailed, Unavailable, VolumeUnavailable } from '../errors.ts'
 import { isList, type Operation } from './call.ts'
 import type { Layer } from './layer.ts'
 
@@ -40,8 +40,8 @@ export function circuit(log: FastifyBaseLogger): Layer {
     if (error instanceof Unavailable && !(error instanceof VolumeUnavailable)) reason = error.message
     else if (isLate(error)) reason = 'it does not answer in time'
     else {
-      // An answer of the storage is a sign of life; an aborted call says nothing.
-      if (error instanceof BackendError) noteSuccess()
+      // An answer of the storage is a sign of life; an aborted call, or a tool beside the storage, says nothing.
+      if (error instanceof BackendError && !(error instanceof ToolFailed)) noteSuccess()
       return
     }
     if (++failures < failuresToOpen) return

@@ -1,0 +1,135 @@
+import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { ToolFailed } from './errors.ts'
+
+/** More than any answer has; what a program writes beyond is not read. */
+const mostOutputBytes = 1024 * 1024
+/** How much of the end of its messages is kept. */
+const keptMessageBytes = 4096
+/** How long a program that is told to end may tidy up, and then how long its end is waited for. */
+const graceMilliseconds = 2000
+
+export interface Tool {
+  /** A path, or a name that is looked up in the PATH of `env`. There is no shell. */
+  file: string
+  args: readonly string[]
+  /** All that it gets: nothing is inherited, since the service has secrets there. */
+  env: Record<string, string>
+  cwd?: string
+  /** What it reads from its standard input. */
+  input?: string
+}
+
+export interface Ended {
+  /** How it ended by itself. */
+  status: number
+  stdout: string
+  /** The end of it. */
+  stderr: string
+}
+
+/**
+ * Runs a program of the storage to its end. One that takes longer than `timeoutSeconds`, writes more than an answer has,
+ * or is no longer wanted, is ended with all that it has started.
+ * @throws {ToolFailed} when it cannot be started, or did not end by itself
+ */
+export async function runTool(
+  tool: Tool,
+  { timeoutSeconds, signal }: { timeoutSeconds: number; signal: AbortSignal },
+): Promise<Ended> {
+  signal.throwIfAborted()
+  // A group of its own, so that what it has started ends with it.
+  const child = start(tool)
+  const ending = new Ending(child, tool.file)
+  const timer = setTimeout(
+    () => ending.giveUp(new ToolFailed(`${tool.file} did not end within ${timeoutSeconds} s`)),
+    timeoutSeconds * 1000,
+  )
+  const abort = () => ending.giveUp(signal.reason)
+  signal.addEventListener('abort', abort, { once: true })
+  const stdout = keepAll(child, () =>
+    ending.giveUp(new ToolFailed(`${tool.file} wrote more than ${mostOutputBytes} bytes`)),
+  )
+  const stderr = keepEnd(child)
+  // It need not read what it is told.
+  child.stdin.on('error', () => {})
+  child.stdin.end(tool.input ?? '')
+  try {
+    const status = await ending.status
+    return { status, stdout: stdout(), stderr: stderr() }
+  } finally {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', abort)
+    child.stdout.destroy()
+    child.stderr.destroy()
+  }
+}
+
+function start({ file, args, env, cwd }: Tool): ChildProcessWithoutNullStreams {
+  try {
+    return spawn(file, args, { env, stdio: 'pipe', detached: true, ...(cwd !== undefined && { cwd }) })
+  } catch (cause) {
+    throw new ToolFailed(`${file} cannot be started: ${cause instanceof Error ? cause.message : cause}`, { cause })
+  }
+}
+
+/** How a program ends: by itself, or because it is given up. */
+class Ending {
+  readonly status: Promise<number>
+  readonly #child: ChildProcessWithoutNullStreams
+  #reason: { error: unknown } | undefined
+  #reject: (error: unknown) => void = () => {}
+
+  constructor(child: ChildProcessWithoutNullStreams, file: string) {
+    this.#child = child
+    this.status = new Promise((resolve, reject) => {
+      this.#reject = reject
+      const end = (status: number | null, signal: NodeJS.Signals | null) => {
+        if (this.#reason !== undefined) reject(this.#reason.error)
+        else if (status === null) reject(new ToolFailed(`${file} was ended by ${signal}`))
+        else resolve(status)
+      }
+      child.once('error', (cause) => reject(new ToolFailed(`${file} cannot be started: ${cause.message}`, { cause })))
+      child.once('close', end)
+      // What it left in the background may hold its output open.
+      child.once('exit', (status, signal) => setTimeout(end, graceMilliseconds, status, signal).unref())
+    })
+  }
+
+  /** Rejects once the program is gone, or does not go. */
+  giveUp(error: unknown): void {
+    if (this.#reason !== undefined) return
+    this.#reason = { error }
+    this.#kill('SIGTERM')
+    setTimeout(() => this.#kill('SIGKILL'), graceMilliseconds).unref()
+    setTimeout(() => this.#reject(error), 2 * graceMilliseconds).unref()
+  }
+
+  #kill(signal: NodeJS.Signals): void {
+    const { pid } = this.#child
+    if (pid === undefined) return
+    try {
+      process.kill(-pid, signal)
+    } catch {
+      // All of the group are gone.
+    }
+  }
+}
+
+function keepAll(child: ChildProcessWithoutNullStreams, tooMuch: () => void): () => string {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  child.stdout.on('data', (chunk: Buffer) => {
+    bytes += chunk.length
+    if (bytes <= mostOutputBytes) chunks.push(chunk)
+    else tooMuch()
+  })
+  return () => Buffer.concat(chunks).toString()
+}
+
+function keepEnd(child: ChildProcessWithoutNullStreams): () => string {
+  let end = Buffer.alloc(0)
+  child.stderr.on('data', (chunk: Buffer) => {
+    end = Buffer.concat([end, chunk]).subarray(-keptMessageBytes)
+  })
+  return () => end.toString().trim()
+}
