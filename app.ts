@@ -3,6 +3,7 @@ import btrfs from './backends/btrfs/index.ts'
 import cephfs from './backends/cephfs/index.ts'
 import posix from './backends/posix/index.ts'
 import s3 from './backends/s3/index.ts'
+import xfs from './backends/xfs/index.ts'
 import jobs from './jobs/index.ts'
 import access from './plugins/access/index.ts'
 import config, { type Config } from './plugins/config.ts'
@@ -35,7 +36,7 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
 
   await app.register(config, { config: settings })
   await app.register(request)
-  await app.register(storage, { backends: [posix, btrfs, cephfs, s3] })
+  await app.register(storage, { backends: [posix, btrfs, cephfs, xfs, s3] })
   await app.register(access)
   await app.register(work)
   await app.register(vfolders)

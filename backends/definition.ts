@@ -12,8 +12,26 @@ export interface CreateContext<Options> {
    * nothing is cut off after half of that time, but not while the backend makes it wait.
    */
   idleSeconds: number
+  /** Absent where there is no service, as in a test. */
+  numbers?: FolderNumbers
+  /** The ID of the request, or of the work, that the calling code runs for, to be passed on to what it asks. */
+  requestId?: () => string | undefined
   /** The volume was used before. What is missing then is away, and must not be made anew. */
   isKnown?: boolean
+}
+
+/**
+ * Numbers of the vfolders of a volume, for a storage that knows a directory by a number, as one with project quotas does.
+ * They are kept in the database, from 1 on, and no two vfolders ever have the same, on whichever volumes.
+ */
+export interface FolderNumbers {
+  find(folder: string): Promise<number | undefined>
+  /**
+   * Gives a vfolder its number, unless it has one. One that turned out to be `taken` on the storage is replaced by one
+   * that is at least so much higher.
+   */
+  allot(folder: string, replacing?: { taken: number; skip: number }): Promise<number>
+  forget(folder: string): Promise<void>
 }
 
 /** A kind of storage: what its options are and how one is made from them. */

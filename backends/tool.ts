@@ -1,4 +1,5 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
+import { basename } from 'node:path'
 import { ToolFailed } from './errors.ts'
 
 /** More than any answer has; what a program writes beyond is not read. */
@@ -39,16 +40,15 @@ export async function runTool(
   signal.throwIfAborted()
   // A group of its own, so that what it has started ends with it.
   const child = start(tool)
-  const ending = new Ending(child, tool.file)
+  const name = nameOf(tool)
+  const ending = new Ending(child, name)
   const timer = setTimeout(
-    () => ending.giveUp(new ToolFailed(`${tool.file} did not end within ${timeoutSeconds} s`)),
+    () => ending.giveUp(new ToolFailed(`${name} did not end within ${timeoutSeconds} s`)),
     timeoutSeconds * 1000,
   )
   const abort = () => ending.giveUp(signal.reason)
   signal.addEventListener('abort', abort, { once: true })
-  const stdout = keepAll(child, () =>
-    ending.giveUp(new ToolFailed(`${tool.file} wrote more than ${mostOutputBytes} bytes`)),
-  )
+  const stdout = keepAll(child, () => ending.giveUp(new ToolFailed(`${name} wrote more than ${mostOutputBytes} bytes`)))
   const stderr = keepEnd(child)
   // It need not read what it is told.
   child.stdin.on('error', () => {})
@@ -64,12 +64,23 @@ export async function runTool(
   }
 }
 
-function start({ file, args, env, cwd }: Tool): ChildProcessWithoutNullStreams {
+/** As callers may hear it, who are not told where things are on the host. */
+function nameOf({ file }: Tool): string {
+  return basename(file)
+}
+
+function start(tool: Tool): ChildProcessWithoutNullStreams {
+  const { file, args, env, cwd } = tool
   try {
     return spawn(file, args, { env, stdio: 'pipe', detached: true, ...(cwd !== undefined && { cwd }) })
-  } catch (cause) {
-    throw new ToolFailed(`${file} cannot be started: ${cause instanceof Error ? cause.message : cause}`, { cause })
+  } catch (error) {
+    throw notStarted(nameOf(tool), error)
   }
+}
+
+function notStarted(name: string, cause: unknown): ToolFailed {
+  const code = cause instanceof Error && 'code' in cause ? ` (${cause.code})` : ''
+  return new ToolFailed(`${name} cannot be started${code}`, { cause })
 }
 
 /** How a program ends: by itself, or because it is given up. */
@@ -79,16 +90,16 @@ class Ending {
   #reason: { error: unknown } | undefined
   #reject: (error: unknown) => void = () => {}
 
-  constructor(child: ChildProcessWithoutNullStreams, file: string) {
+  constructor(child: ChildProcessWithoutNullStreams, name: string) {
     this.#child = child
     this.status = new Promise((resolve, reject) => {
       this.#reject = reject
       const end = (status: number | null, signal: NodeJS.Signals | null) => {
         if (this.#reason !== undefined) reject(this.#reason.error)
-        else if (status === null) reject(new ToolFailed(`${file} was ended by ${signal}`))
+        else if (status === null) reject(new ToolFailed(`${name} was ended by ${signal}`))
         else resolve(status)
       }
-      child.once('error', (cause) => reject(new ToolFailed(`${file} cannot be started: ${cause.message}`, { cause })))
+      child.once('error', (cause) => reject(notStarted(name, cause)))
       child.once('close', end)
       // What it left in the background may hold its output open.
       child.once('exit', (status, signal) => setTimeout(end, graceMilliseconds, status, signal).unref())

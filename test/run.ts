@@ -55,6 +55,7 @@ const longFiles = [
   'storage/cephfs-conformance',
   'storage/example-opendal',
   'storage/s3-trash',
+  'storage/xfs-conformance',
 ].map((name) => `test/${name}.test.ts`)
 
 /** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */

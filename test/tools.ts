@@ -19,6 +19,7 @@ export const packages = {
   getfattr: 'attr',
   initdb: 'postgresql',
   losetup: 'mount',
+  lsattr: 'e2fsprogs',
   'mkfs.btrfs': 'btrfs-progs',
   'mkfs.xfs': 'xfsprogs',
   monmaptool: 'ceph-base',
@@ -36,6 +37,7 @@ export const packages = {
   umount: 'mount',
   unshare: 'util-linux',
   unzip: 'unzip',
+  xfs_quota: 'xfsprogs',
   zipinfo: 'unzip',
   zstd: 'zstd',
 } as const
@@ -98,6 +100,7 @@ const cephfsMounts = [
 ] as const satisfies Need[]
 
 const btrfsImage = ['btrfs', 'losetup', 'mkfs.btrfs', 'mount', 'umount', 'loop devices'] as const satisfies Need[]
+const xfsImage = ['losetup', 'mkfs.xfs', 'mount', 'umount', 'xfs_quota', 'loop devices'] as const satisfies Need[]
 
 /** The files whose tests all need a tool. If only some tests do, they say so themselves, by `needing`. */
 export const needsOfFiles: Record<string, readonly Need[]> = {
@@ -132,6 +135,8 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   's3-trash': anyS3Server,
   's3-upload-begin': anyS3Server,
   'tus-browser': ['chromium'],
+  xfs: [...xfsImage, 'lsattr'],
+  'xfs-conformance': xfsImage,
 }
 
 /** The needs of all tests of a file. */

@@ -12,12 +12,13 @@ import { circuit } from '../../backends/layers/circuit.ts'
 import { guard } from '../../backends/layers/guard.ts'
 import { around } from '../../backends/layers/layer.ts'
 import { timeLimit } from '../../backends/layers/time-limit.ts'
-import { withRequestId } from '../../lib/context.ts'
+import { currentRequestId, withRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import { within } from '../../lib/within.ts'
 import { type Config, ConfigError, explainRule, type HandOver, inFile, reasonOf, type VolumeConfig } from '../config.ts'
 import { checkBackend } from './backend-shape.ts'
 import { startSeconds } from './backends.ts'
+import { folderNumbers } from './folder-numbers.ts'
 import { VolumeIdentity } from './identity.ts'
 import { isRemembered } from './identity-rows.ts'
 import { requireSeparatePlaces } from './separate-places.ts'
@@ -157,7 +158,11 @@ async function createBackend(
     const log = app.log.child({ volume: name, backend: type })
     const idleSeconds = idleSecondsOf(app.config)
     const isKnown = await isRemembered(app.database, name)
-    const creating = Promise.resolve(definition.create({ options, signal, log, idleSeconds, isKnown }))
+    const numbers = folderNumbers(app.database, name)
+    const requestId = currentRequestId
+    const creating = Promise.resolve(
+      definition.create({ options, signal, log, idleSeconds, isKnown, numbers, requestId }),
+    )
     const created = await within(startSeconds, creating)
     checkBackend(type, created)
     const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds

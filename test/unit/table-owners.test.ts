@@ -20,6 +20,8 @@ const owners: Record<string, string> = {
   database_identity: 'plugins/storage/identity-rows.ts',
   volumes: 'plugins/storage/identity-rows.ts',
   volume_epochs: 'plugins/storage/identity-rows.ts',
+  folder_numbers: 'plugins/storage/folder-numbers.ts',
+  last_folder_number: 'plugins/storage/folder-numbers.ts',
 }
 
 /** Those of the database's own folder. */

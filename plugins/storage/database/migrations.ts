@@ -286,4 +286,20 @@ export const migrations: Record<string, Migration> = {
       await sql`create index trashed_entries_moving on trashed_entries (state) where state <> 'kept'`.execute(db)
     },
   },
+  '015-folder-numbers': {
+    async up(db) {
+      await db.schema
+        .createTable('folder_numbers')
+        .addColumn('volume', 'text', (column) => column.notNull())
+        .addColumn('folder', 'text', (column) => column.notNull())
+        .addColumn('number', 'bigint', (column) => column.notNull().unique())
+        .addPrimaryKeyConstraint('folder_numbers_key', ['volume', 'folder'])
+        .execute()
+      await db.schema
+        .createTable('last_folder_number')
+        .addColumn('number', 'bigint', (column) => column.notNull())
+        .execute()
+      await sql`insert into last_folder_number (number) values (0)`.execute(db)
+    },
+  },
 }

@@ -189,6 +189,16 @@ export interface Tables {
     /** Milliseconds since 1970. */
     created_at: number
   }
+  /** By which some storages know the vfolders of a volume. */
+  folder_numbers: {
+    volume: string
+    folder: string
+    number: number
+  }
+  /** One row: the last one that was given to a vfolder. */
+  last_folder_number: {
+    number: number
+  }
   /** The processes of the service that are alive. */
   processes: {
     id: string

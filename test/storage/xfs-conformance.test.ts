@@ -1,0 +1,37 @@
+import { execFileSync } from 'node:child_process'
+import { pino } from 'pino'
+import t from 'tap'
+import { conformance } from '../../backends/conformance/index.ts'
+import { xfs } from '../../backends/xfs/index.ts'
+import { call } from '../posix.ts'
+import { searchPath } from '../tools.ts'
+import { countingNumbers, fakeXfsQuota, mountXfs } from '../xfs-quota.ts'
+
+/** Of a filesystem that keeps the limits of projects; without it the kernel's XFS is used, and what needs limits left out. */
+const { XFS_ROOT } = process.env
+
+t.test('xfs', async (t) => {
+  const root = XFS_ROOT ?? (await mountXfs(t))
+  const { program } = XFS_ROOT === undefined ? await fakeXfsQuota(t) : { program: ['xfs_quota'] }
+  const numbers = countingNumbers()
+  const log = pino({ level: 'silent' })
+  const cases = await conformance(async () => {
+    const { quota, ...backend } = await xfs.create({
+      options: { root, program },
+      log,
+      idleSeconds: 240,
+      numbers,
+      ...call,
+    })
+    return XFS_ROOT === undefined ? backend : { ...backend, quota }
+  })
+  for (const { name, run } of cases) t.test(name, run)
+  if (XFS_ROOT === undefined) return
+  t.test('what is left of its projects is nothing', async (t) => {
+    const report = execFileSync('xfs_quota', ['-x', '-c', 'report -p -n -N -b -i -L 1000000', root], {
+      encoding: 'utf8',
+      env: { PATH: searchPath },
+    })
+    for (const line of report.split('\n').filter(Boolean)) t.match(line, /^#\d+ +0 +0 +0 .* 0 +0 +0 /)
+  })
+})
