@@ -33,6 +33,7 @@ while [ $# -gt 1 ]; do
     echo "$((\${bhard%% *} / 1024)) \${ihard%% *}" > "$state/limit-$project"
     ;;
   quota*)
+    [ "$project" = 0 ] || [ -e "$state/limit-$project" ] || [ -e "$state/directory-$project" ] || continue
     limits='0 0' used='0 0'
     [ -e "$state/limit-$project" ] && read -r limits < "$state/limit-$project"
     if [ -e "$state/directory-$project" ]; then

@@ -44,7 +44,7 @@ export const xfs = defineBackend({
     const backend = await createVolume(context, {
       ownPlaces: true,
       async parts(layout) {
-        await requireProjects(layout, tool, first, { signal })
+        await requireProjects(layout, tool, { signal })
         return projectParts(layout, tool, new Projects(tool, { numbers, first, root: layout.root, signal }))
       },
     })
@@ -53,7 +53,7 @@ export const xfs = defineBackend({
 })
 
 /** @throws when the filesystem keeps no limits of projects, or the service may not set them */
-async function requireProjects({ root, folders }: Layout, tool: XfsQuota, first: number, call: Call): Promise<void> {
+async function requireProjects({ root, folders }: Layout, tool: XfsQuota, call: Call): Promise<void> {
   const isThere = await access(folders).then(
     () => true,
     () => false,
@@ -65,7 +65,8 @@ async function requireProjects({ root, folders }: Layout, tool: XfsQuota, first:
     const lack = counts ? 'counts projects but does not limit them' : 'does not count projects'
     throw new Error(`the filesystem of root ${lack}: it must be XFS, mounted with the option prjquota`)
   }
-  if ((await tool.quota(first, root, call)) === undefined) {
+  // All that is in no project is in this one.
+  if ((await tool.quota(0, root, call)) === undefined) {
     throw new Error('xfs_quota may not ask for limits: the service needs CAP_SYS_ADMIN, or program a way to it')
   }
 }

@@ -12,7 +12,10 @@ const counter = String.raw`\s+(\d+)\s+\d+\s+(\d+)\s+\d+\s+\[[^\]\n]*\]`
 /** A device, blocks of 1 KiB, inodes and a mount point. A device with a long name has a line for itself. */
 const quotaLine = new RegExp(String.raw`^\S[^\n]*?${counter}${counter}\s+/[^\n]*$`, 'm')
 
-/** Reads what `quota -p -n -N -v -b -i ID` prints; nothing is printed where the kernel counts no projects. */
+/**
+ * Reads what `quota -p -n -N -v -b -i ID` prints. Nothing is printed of a project that never had an inode or a limit, and
+ * where the kernel counts no projects, or may not be asked.
+ */
 export function parseQuota(output: string): ProjectQuota | undefined {
   const [, blocks, maxBlocks, inodes, maxInodes] = quotaLine.exec(output)?.map(Number) ?? []
   if (blocks === undefined || maxBlocks === undefined || inodes === undefined || maxInodes === undefined) {

@@ -35,7 +35,7 @@ export class XfsQuota {
     return parseState(await this.#run({ ...call, commands: ['state -p'], directory }))
   }
 
-  /** What a project has; undefined where projects are not counted. */
+  /** What a project has; undefined of one that was never used. */
   async quota(project: number, directory: string, call: Call): Promise<ProjectQuota | undefined> {
     return parseQuota(await this.#run({ ...call, commands: [quotaCommand(project)], directory }))
   }
