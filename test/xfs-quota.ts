@@ -1,11 +1,7 @@
-import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { FolderNumbers } from '../backends/definition.ts'
 import { type Teardown, temporaryDirectory } from './server.ts'
-import { searchPath } from './tools.ts'
-
-const env = { PATH: searchPath }
 
 /**
  * In the place of xfs_quota(8), for a kernel that has XFS without quotas: limits are remembered and not kept, and what a
@@ -63,19 +59,6 @@ export async function fakeXfsQuota(t: Teardown): Promise<{ program: string[]; st
   const file = join(state, 'xfs_quota')
   writeFileSync(file, script.replace('STATE', state), { mode: 0o755 })
   return { program: [file], state }
-}
-
-/** An empty XFS. @returns where it is mounted; the path has a space */
-export async function mountXfs(t: Teardown): Promise<string> {
-  const directory = await temporaryDirectory(t)
-  const [image, root] = [join(directory, 'image'), join(directory, 'the root')]
-  writeFileSync(image, '')
-  execFileSync('truncate', ['-s', '400M', image])
-  mkdirSync(root)
-  execFileSync('mkfs.xfs', ['-q', '-m', 'reflink=1', image], { env })
-  execFileSync('mount', ['-o', 'loop', image, root])
-  t.teardown(() => execFileSync('umount', [root]))
-  return root
 }
 
 /** Numbers as the service gives them. */

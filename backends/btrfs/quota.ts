@@ -1,6 +1,6 @@
 import type { Call, QuotaLimits, Usage } from '../backend.ts'
 import { Unavailable } from '../errors.ts'
-import { homeOf, type Layout, stagedBytes, translateErrors } from '../posix/compose.ts'
+import { homeOf, type Layout, stagedAmount, translateErrors } from '../posix/compose.ts'
 import { btrfs } from './program.ts'
 
 /** A line of `btrfs qgroup show --raw`: the ID, which begins with the level 0 of subvolumes, and the referenced bytes. */
@@ -38,5 +38,5 @@ export async function usage(layout: Layout, folder: string, call: Call): Promise
   )
   const bytes = line.exec(shown)?.[1]
   if (bytes === undefined) throw new Unavailable('the quota group of the vfolder is missing')
-  return { bytes: Math.max(0, Number(bytes) - (await stagedBytes(root))) }
+  return { bytes: Math.max(0, Number(bytes) - (await stagedAmount(root)).bytes) }
 }

@@ -15,7 +15,7 @@ export { type Layout, placesOf } from './layout.ts'
 export type { Parts } from './parts.ts'
 export { homeOf, ownStaging, ownTrash, ownUploads } from './places.ts'
 export { removeTrees } from './remove.ts'
-export { stagedBytes } from './staging.ts'
+export { stagedAmount } from './staging.ts'
 
 const Mode = Type.String({ pattern: '^0?[0-7]{3,4}$', description: 'an octal mode, such as "0640"' })
 

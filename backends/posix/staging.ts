@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Amount } from '../backend.ts'
 import { NotFound, VolumeUnavailable } from '../errors.ts'
 import { isGone, translateErrorsOf } from './errno.ts'
 import { foldersOf, hasOwnPlaces, homeOf, ownStaging, ownUploads } from './places.ts'
@@ -24,16 +25,18 @@ export async function translateStaging<T>(root: string, what: string, operation:
  * What the files on their way into a vfolder with places of its own take on the disk. A storage that counts them as its
  * own counts too much: they are no entries yet, and room is reserved for them.
  */
-export async function stagedBytes(root: string): Promise<number> {
-  let bytes = 0
+export async function stagedAmount(root: string): Promise<Amount> {
+  const amount = { files: 0, bytes: 0 }
   for (const place of [ownStaging, ownUploads]) {
     const directory = join(homeOf(root), place)
     for (const name of await translateErrorsOf('the staging place', () => readdir(directory))) {
       const stats = await lstat(join(directory, name)).catch((error) => {
         if (!isGone(error)) throw error
       })
-      if (stats?.isFile()) bytes += stats.blocks * 512
+      if (!stats?.isFile()) continue
+      amount.files++
+      amount.bytes += stats.blocks * 512
     }
   }
-  return bytes
+  return amount
 }

@@ -2,7 +2,7 @@ import { access, mkdir } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Amount, Call, QuotaLimits, Usage } from '../backend.ts'
 import { ToolFailed } from '../errors.ts'
-import { homeOf, type Layout, type Parts, removeTrees, translateErrors } from '../posix/compose.ts'
+import { homeOf, type Layout, type Parts, removeTrees, stagedAmount, translateErrors } from '../posix/compose.ts'
 import type { Projects } from './projects.ts'
 import type { XfsQuota } from './xfs-quota.ts'
 
@@ -23,9 +23,15 @@ export function projectParts(layout: Layout, tool: XfsQuota, projects: Projects)
     const { home, project } = await ofFolder(folder, call)
     const { quota, isOfProject } = await tool.look(project, home, call)
     if (quota === undefined) throw new ToolFailed('the filesystem counts no projects: it is mounted without prjquota')
-    if (isOfProject) return { bytes: quota.bytes, files: Math.max(0, quota.inodes - ownInodes) }
-    await projects.restore(project, home, call)
-    return usage(folder, call)
+    if (!isOfProject) {
+      await projects.restore(project, home, call)
+      return usage(folder, call)
+    }
+    const staged = await stagedAmount(layout.folder(folder))
+    return {
+      bytes: Math.max(0, quota.bytes - staged.bytes),
+      files: Math.max(0, quota.inodes - ownInodes - staged.files),
+    }
   }
 
   return {

@@ -1,17 +1,19 @@
 import { execFileSync } from 'node:child_process'
+import { join } from 'node:path'
 import { pino } from 'pino'
 import t from 'tap'
 import { conformance } from '../../backends/conformance/index.ts'
 import { xfs } from '../../backends/xfs/index.ts'
+import { mountImage } from '../loop-image.ts'
 import { call } from '../posix.ts'
 import { searchPath } from '../tools.ts'
-import { countingNumbers, fakeXfsQuota, mountXfs } from '../xfs-quota.ts'
+import { countingNumbers, fakeXfsQuota } from '../xfs-quota.ts'
 
 /** Of a filesystem that keeps the limits of projects; without it the kernel's XFS is used, and what needs limits left out. */
 const { XFS_ROOT } = process.env
 
 t.test('xfs', async (t) => {
-  const root = XFS_ROOT ?? (await mountXfs(t))
+  const root = XFS_ROOT ?? join(await mountImage(t, ['mkfs.xfs', '-q'], 400), 'the root')
   const { program } = XFS_ROOT === undefined ? await fakeXfsQuota(t) : { program: ['xfs_quota'] }
   const numbers = countingNumbers()
   const log = pino({ level: 'silent' })
