@@ -55,6 +55,7 @@ const longFiles = [
   'storage/cephfs-conformance',
   'storage/example-opendal',
   'storage/s3-trash',
+  'storage/command-conformance',
   'storage/xfs-conformance',
 ].map((name) => `test/${name}.test.ts`)
 
