@@ -61,7 +61,10 @@ export function readReply(operation: keyof Replies, output: string): unknown {
   const check = TypeCompiler.Compile(schema)
   if (check.Check(reply)) return reply
   const wrong = check.Errors(reply).First()
-  const where = wrong === undefined ? '' : ` at ${wrong.path || '/'}: ${wrong.message.replace(/^./, (letter) => letter.toLowerCase())}`
+  const where =
+    wrong === undefined
+      ? ''
+      : ` at ${wrong.path || '/'}: ${wrong.message.replace(/^./, (letter) => letter.toLowerCase())}`
   throw new ToolFailed(`the ${operation} command answered what does not fit${where}`)
 }
 
