@@ -137,6 +137,7 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   'tus-browser': ['chromium'],
   xfs: [...xfsImage, 'lsattr'],
   'xfs-conformance': xfsImage,
+  'xfs-service': [...xfsImage, 'lsattr'],
 }
 
 /** The needs of all tests of a file. */
