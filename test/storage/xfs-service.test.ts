@@ -28,7 +28,12 @@ t.test('projects of a service', async (t) => {
   const folder = await server.createFolder({ quota: { bytes: 10 * 1024 * 1024, files: 100 } })
   const project = await projectOf(server, folder)
   t.equal(limitOf(project), '10240 120')
-  await server.manager('PATCH', `/folders/${folder}`, { quota: { files: null } }, { 'X-Backend-Request-ID': 'limits-1' })
+  await server.manager(
+    'PATCH',
+    `/folders/${folder}`,
+    { quota: { files: null } },
+    { 'X-Backend-Request-ID': 'limits-1' },
+  )
   t.equal(limitOf(project), '10240 0')
   const line = server.linesOf('limits-1').find(({ msg }) => msg === 'xfs_quota done')
   t.match(line, { volume: 'default', commands: [`limit -p bsoft=0 bhard=10485760 isoft=0 ihard=0 ${project}`] })
