@@ -1,9 +1,10 @@
-import { execFile } from 'node:child_process'
 import type { Call } from './backend.ts'
-import { Unavailable } from './errors.ts'
+import { runTool } from './tool.ts'
 
 /** Where the programs of a storage are, which an ordinary user's PATH may leave out. */
 const path = `${process.env.PATH ?? ''}:/usr/sbin:/sbin`
+
+/** A list of all that a large storage has. */
 const mostOutputBytes = 16 * 1024 * 1024
 
 /** What the C library says of errors (strerror(3)), and so do the programs, mostly behind a colon. */
@@ -44,31 +45,17 @@ export interface ProgramOptions extends Call {
 }
 
 /**
- * Runs a program of the storage, without a shell, in English, and gives what it writes to stdout.
+ * Runs a program of the system for the storage, in English, and gives what it writes to its standard output.
  * @throws {ProgramFailed}
- * @throws {Unavailable} when it does not end in time
+ * @throws {ToolFailed} when it cannot be started, or does not end by itself in time
  */
-export function runProgram(
+export async function runProgram(
   program: string,
   args: string[],
-  { signal, timeoutSeconds, input = '' }: ProgramOptions,
+  { input, signal, timeoutSeconds }: ProgramOptions,
 ): Promise<string> {
-  return new Promise((resolve, reject) => {
-    signal.throwIfAborted()
-    const env = { ...process.env, PATH: path, LC_ALL: 'C' }
-    const options = { env, maxBuffer: mostOutputBytes, timeout: timeoutSeconds * 1000, killSignal: 'SIGKILL' } as const
-    const child = execFile(program, args, options, (error, stdout, stderr) => {
-      signal.removeEventListener('abort', abort)
-      if (signal.aborted) reject(signal.reason)
-      else if (error === null) resolve(stdout)
-      else if (error.code === 'ENOENT') reject(new Error(`the program ${program} is missing`, { cause: error }))
-      else if (error.killed) reject(new Unavailable(`${program} did not end within ${timeoutSeconds} s`))
-      else reject(new ProgramFailed(program, Number(error.code) || undefined, stderr.trim()))
-    })
-    const abort = () => child.kill('SIGKILL')
-    signal.addEventListener('abort', abort)
-    // One that does not read its input has its reasons; how it ends says more.
-    child.stdin?.on('error', () => {})
-    child.stdin?.end(input)
-  })
+  const tool = { file: program, args, env: { PATH: path, LC_ALL: 'C' }, ...(input !== undefined && { input }) }
+  const { status, stdout, stderr } = await runTool(tool, { signal, timeoutSeconds, mostOutputBytes })
+  if (status !== 0) throw new ProgramFailed(program, status, stderr)
+  return stdout
 }

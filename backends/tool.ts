@@ -1,9 +1,10 @@
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { basename } from 'node:path'
+import type { Call } from './backend.ts'
 import { ToolFailed } from './errors.ts'
 
-/** More than any answer has; what a program writes beyond is not read. */
-const mostOutputBytes = 1024 * 1024
+/** More than an answer has; what a program writes beyond is not read. */
+const usualOutputBytes = 1024 * 1024
 /** How much of the end of its messages is kept. */
 const keptMessageBytes = 4096
 /** How long a program that is told to end may tidy up, and then how long its end is waited for. */
@@ -18,6 +19,11 @@ export interface Tool {
   cwd?: string
   /** What it reads from its standard input. */
   input?: string
+}
+
+export interface ToolLimits extends Call {
+  timeoutSeconds: number
+  mostOutputBytes?: number
 }
 
 export interface Ended {
@@ -35,7 +41,7 @@ export interface Ended {
  */
 export async function runTool(
   tool: Tool,
-  { timeoutSeconds, signal }: { timeoutSeconds: number; signal: AbortSignal },
+  { timeoutSeconds, signal, mostOutputBytes = usualOutputBytes }: ToolLimits,
 ): Promise<Ended> {
   signal.throwIfAborted()
   // A group of its own, so that what it has started ends with it.
@@ -48,7 +54,9 @@ export async function runTool(
   )
   const abort = () => ending.giveUp(signal.reason)
   signal.addEventListener('abort', abort, { once: true })
-  const stdout = keepAll(child, () => ending.giveUp(new ToolFailed(`${name} wrote more than ${mostOutputBytes} bytes`)))
+  const stdout = keepAll(child, mostOutputBytes, () =>
+    ending.giveUp(new ToolFailed(`${name} wrote more than ${mostOutputBytes} bytes`)),
+  )
   const stderr = keepEnd(child)
   // It need not read what it is told.
   child.stdin.on('error', () => {})
@@ -126,7 +134,7 @@ class Ending {
   }
 }
 
-function keepAll(child: ChildProcessWithoutNullStreams, tooMuch: () => void): () => string {
+function keepAll(child: ChildProcessWithoutNullStreams, mostOutputBytes: number, tooMuch: () => void): () => string {
   const chunks: Buffer[] = []
   let bytes = 0
   child.stdout.on('data', (chunk: Buffer) => {

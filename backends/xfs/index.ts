@@ -1,4 +1,3 @@
-import { access } from 'node:fs/promises'
 import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import type { Call } from '../backend.ts'
@@ -43,23 +42,16 @@ export const xfs = defineBackend({
     const tool = new XfsQuota(program, log)
     const backend = await createVolume(context, {
       ownPlaces: true,
-      async parts(layout) {
-        await requireProjects(layout, tool, { signal })
-        return projectParts(layout, tool, new Projects(tool, { numbers, first, root: layout.root, signal }))
-      },
+      parts: async (layout) =>
+        projectParts(layout, tool, new Projects(tool, { numbers, first, root: layout.root, signal })),
+      tryStorage: (layout) => requireProjects(layout, tool, { signal }),
     })
     return tellLimits(backend, context.options.root)
   },
 })
 
 /** @throws when the filesystem keeps no limits of projects, or the service may not set them */
-async function requireProjects({ root, folders }: Layout, tool: XfsQuota, call: Call): Promise<void> {
-  const isThere = await access(folders).then(
-    () => true,
-    () => false,
-  )
-  // It is not mounted, as the health of the volume tells.
-  if (!isThere) return
+async function requireProjects({ root }: Layout, tool: XfsQuota, call: Call): Promise<void> {
   const { counts, limits } = await tool.state(root, call)
   if (!counts || !limits) {
     const lack = counts ? 'counts projects but does not limit them' : 'does not count projects'
