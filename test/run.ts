@@ -72,6 +72,7 @@ const databaseFiles = [
   'http/trash',
   'http/tus',
   'http/tus-concatenation',
+  'storage/xfs-service',
 ].map((name) => `test/${name}.test.ts`)
 
 const postgresTools: Need[] = ['initdb', 'postgres']

@@ -35,8 +35,9 @@ t.test('projects of a service', async (t) => {
     { 'X-Backend-Request-ID': 'limits-1' },
   )
   t.equal(limitOf(project), '10240 0')
-  const line = server.linesOf('limits-1').find(({ msg }) => msg === 'xfs_quota done')
-  t.match(line, { volume: 'default', commands: [`limit -p bsoft=0 bhard=10485760 isoft=0 ihard=0 ${project}`] })
+  const asked = [`limit -p bsoft=0 bhard=10485760 isoft=0 ihard=0 ${project}`, `project -c -d 0 -p . ${project}`]
+  const line = await server.logged(({ msg, request_id }) => msg === 'xfs_quota done' && request_id === 'limits-1')
+  t.match(line, { volume: 'default', commands: asked })
 
   const elsewhere = await server.createFolder({ volume: 'other' })
   t.not(await projectOf(server, elsewhere), project, 'two volumes on one filesystem')

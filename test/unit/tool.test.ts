@@ -13,7 +13,7 @@ async function scripts(t: Teardown) {
   const file = join(directory, 'tool')
   return {
     directory,
-    run(script: string, { timeoutSeconds = 20, ...more }: Partial<Tool> & Limits = {}, abort = signal) {
+    start(script: string, { timeoutSeconds = 20, ...more }: Partial<Tool> & Limits = {}, abort = signal) {
       writeFileSync(file, `#!/bin/sh\n${script}\n`)
       chmodSync(file, 0o755)
       return runTool({ file, args: [], env, ...more }, { timeoutSeconds, signal: abort })
@@ -35,8 +35,8 @@ function isAlive(pidFile: string): boolean {
 }
 
 t.test('what a program is told and says', async (t) => {
-  const { run, directory } = await scripts(t)
-  const said = await run('cat; echo "$1|$SECRET|$NAME" >&2; pwd; exit 3', {
+  const { start, directory } = await scripts(t)
+  const said = await start('cat; echo "$1|$SECRET|$NAME" >&2; pwd; exit 3', {
     args: ["a b'; $(x)"],
     env: { ...env, NAME: 'x' },
     cwd: directory,
@@ -45,9 +45,9 @@ t.test('what a program is told and says', async (t) => {
   t.same(said, { status: 3, stdout: `told\n${directory}\n`, stderr: "a b'; $(x)||x" })
   process.env.SECRET = 'secret'
   t.teardown(() => delete process.env.SECRET)
-  t.equal((await run('echo "<$SECRET>"')).stdout, '<>\n', 'it inherits nothing')
-  t.equal((await run('exit 0', { input: 'x'.repeat(10_000_000) })).status, 0, 'it need not read')
-  const { stderr } = await run('yes | head -c 100000000 >&2; echo last >&2')
+  t.equal((await start('echo "<$SECRET>"')).stdout, '<>\n', 'it inherits nothing')
+  t.equal((await start('exit 0', { input: 'x'.repeat(10_000_000) })).status, 0, 'it need not read')
+  const { stderr } = await start('yes | head -c 100000000 >&2; echo last >&2')
   t.ok(stderr.length <= 4096, 'only the end of its messages is kept')
   t.match(stderr, /y\nlast$/)
 })
@@ -69,39 +69,39 @@ t.test('a program that cannot be started', async (t) => {
 })
 
 t.test('a program that does not end by itself', async (t) => {
-  const { run, directory } = await scripts(t)
+  const { start, directory } = await scripts(t)
   const pids = [join(directory, 'pid'), join(directory, 'child-pid')]
   const hanging = `echo $$ > ${pids[0]}; sleep 600 & echo $! > ${pids[1]}; wait`
   const gone = () => eventually(() => pids.every((file) => existsSync(file) && !isAlive(file)))
 
-  await t.rejects(run(hanging, { timeoutSeconds: 0.3 }), {
+  await t.rejects(start(hanging, { timeoutSeconds: 0.3 }), {
     code: 'storage_tool_failed',
     message: /tool did not end within 0.3 s/,
   })
   await gone()
 
-  await t.rejects(run(`trap '' TERM; ${hanging}`, { timeoutSeconds: 0.3 }), { message: /did not end within/ })
+  await t.rejects(start(`trap '' TERM; ${hanging}`, { timeoutSeconds: 0.3 }), { message: /did not end within/ })
   await gone()
 
   const aborting = new AbortController()
-  const running = run(hanging, {}, aborting.signal)
+  const running = start(hanging, {}, aborting.signal)
   await eventually(() => existsSync(pids[1]!) && isAlive(pids[1]!))
   aborting.abort(new Error('the client went away'))
   await t.rejects(running, { message: 'the client went away' })
   await gone()
-  await t.rejects(run('touch started', { cwd: directory }, aborting.signal), { message: 'the client went away' })
+  await t.rejects(start('touch started', { cwd: directory }, aborting.signal), { message: 'the client went away' })
   t.notOk(existsSync(join(directory, 'started')), 'nothing is started for nobody')
 
-  await t.rejects(run('kill -9 $$'), { code: 'storage_tool_failed', message: /tool was ended by SIGKILL/ })
-  await t.rejects(run(`echo $$ > ${pids[0]}; exec yes`), { message: /tool wrote more than 1048576 bytes/ })
+  await t.rejects(start('kill -9 $$'), { code: 'storage_tool_failed', message: /tool was ended by SIGKILL/ })
+  await t.rejects(start(`echo $$ > ${pids[0]}; exec yes`), { message: /tool wrote more than 1048576 bytes/ })
   await gone()
-  await t.rejects(run('head -c 100000000 /dev/zero'), { message: /tool wrote more than 1048576 bytes/ })
+  await t.rejects(start('head -c 100000000 /dev/zero'), { message: /tool wrote more than 1048576 bytes/ })
 })
 
 t.test('what a program leaves in the background does not hold up its answer', async (t) => {
-  const { run, directory } = await scripts(t)
+  const { start, directory } = await scripts(t)
   const pid = join(directory, 'pid')
   t.teardown(() => process.kill(Number(readFileSync(pid, 'utf8'))))
-  const { status, stdout } = await run(`setsid sleep 600 & echo $! > ${pid}; echo done`)
+  const { status, stdout } = await start(`setsid sleep 600 & echo $! > ${pid}; echo done`)
   t.same([status, stdout], [0, 'done\n'])
 })

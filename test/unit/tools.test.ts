@@ -9,7 +9,7 @@ const textOf = (file: string) => readFileSync(join(root, file), 'utf8')
 
 /** The programs that every Debian has, or npm brings. */
 const everywhere = new Set(
-  'apt-get bash cp diff env false find grep head kill ls mkfifo npm rm sed set sh sha256sum sleep stat sync tail tap tar tr true wc'.split(
+  'apt-get bash chmod cp diff du env false find grep head kill ls mkfifo npm rm sed set sh sha256sum sleep stat sync tail tap tar tr true wc'.split(
     ' ',
   ),
 )
