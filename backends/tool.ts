@@ -2,11 +2,14 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process'
 import { basename } from 'node:path'
 import type { Call } from './backend.ts'
 import { ToolFailed } from './errors.ts'
+import { Pool } from './pool.ts'
 
 /** More than an answer has; what a program writes beyond is not read. */
 const usualOutputBytes = 1024 * 1024
 /** How much of the end of its messages is kept. */
 const keptMessageBytes = 4096
+/** How many run at once in this process; others wait in order. */
+const places = new Pool(() => ({}), 32)
 /** How long a program that is told to end may tidy up, and then how long its end is waited for. */
 const graceMilliseconds = 2000
 
@@ -39,11 +42,19 @@ export interface Ended {
  * or is no longer wanted, is ended with all that it has started.
  * @throws {ToolFailed} when it cannot be started, or did not end by itself
  */
-export async function runTool(
+export async function runTool(tool: Tool, limits: ToolLimits): Promise<Ended> {
+  const place = await places.acquire(limits.signal)
+  try {
+    return await run(tool, limits)
+  } finally {
+    places.release(place)
+  }
+}
+
+async function run(
   tool: Tool,
   { timeoutSeconds, signal, mostOutputBytes = usualOutputBytes }: ToolLimits,
 ): Promise<Ended> {
-  signal.throwIfAborted()
   // A group of its own, so that what it has started ends with it.
   const child = start(tool)
   const name = nameOf(tool)

@@ -105,3 +105,14 @@ t.test('what a program leaves in the background does not hold up its answer', as
   const { status, stdout } = await start(`setsid sleep 600 & echo $! > ${pid}; echo done`)
   t.same([status, stdout], [0, 'done\n'])
 })
+
+t.test('some run at once, and the others in their turn', async (t) => {
+  const { start, directory } = await scripts(t)
+  const script = 'mkdir "$$"; ls -d [0-9]* | wc -l; sleep 0.2; rmdir "$$"'
+  await start('exit 0')
+  const runs = Array.from({ length: 40 }, () => start(script, { cwd: directory }))
+  const aborted = start(script, { cwd: directory }, AbortSignal.timeout(10))
+  await t.rejects(aborted, { name: 'TimeoutError' }, 'one that waits can be given up')
+  const counts = (await Promise.all(runs)).map(({ stdout }) => Number(stdout))
+  t.ok(Math.max(...counts) <= 32, `${Math.max(...counts)} at once`)
+})
