@@ -1,4 +1,5 @@
 import type { EntryPath } from './path.ts'
+import type { Pattern } from './pattern.ts'
 
 /**
  * The contract between the service and one kind of storage.
@@ -123,6 +124,9 @@ export interface Backend {
   health(call: Call): Promise<void>
 
   close(): Promise<void>
+
+  /** The same as `list`, with many entries at a time: each by itself costs more than to read it from a large directory. */
+  listMany?(folder: string, options: ListOptions): AsyncIterable<Entry[]>
 
   /**
    * The bytes of whole files, as they were listed. This is faster than a `read` for each, and meant for small files,
@@ -254,6 +258,13 @@ export interface ListOptions extends Call {
   recursive?: boolean
   /** Yields only what comes after this position, an `orderKey` of an earlier entry. */
   after?: string
+  /**
+   * Of what is yielded the caller takes only entries that match. What does not may be left out, or passed over without
+   * a look at it, as far as that is of use to the backend.
+   */
+  pattern?: Pattern
+  /** About so many entries are going to be taken. Changes nothing but how much a backend reads at a time. */
+  limit?: number
 }
 
 export interface OpenFile {

@@ -2,6 +2,7 @@ import type { Backend } from './backend.ts'
 
 /** Optional members of `Backend`, in the order in which the API lists them. */
 export const capabilities = [
+  'listMany',
   'readMany',
   'copy',
   'copyTree',

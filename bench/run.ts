@@ -12,6 +12,7 @@ import { download1g } from './rows/download-1g.ts'
 import { download4k, download4kAiohttp } from './rows/download-4k.ts'
 import { jobClaims, jobClaimsPostgres } from './rows/job-claims.ts'
 import { jobStart } from './rows/job-start.ts'
+import { listAll, listPage } from './rows/list-million.ts'
 import { memoryArchive } from './rows/memory-archive.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryPut } from './rows/memory-put.ts'
@@ -52,6 +53,8 @@ const rows: Row[] = [
   usage,
   usageLoad,
   nativeUsage,
+  listPage,
+  listAll,
   jobStart,
   jobClaims,
   jobClaimsPostgres,

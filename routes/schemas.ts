@@ -3,7 +3,7 @@ import type { EntryPath } from '../backends/path.ts'
 import { ProblemDocument } from '../plugins/request/errors.ts'
 import { bytes } from '../plugins/request/openapi-document.ts'
 import { type HeaderName, requestHeaders, responseHeaders } from '../plugins/request/openapi-headers.ts'
-import { pathKeyword } from '../plugins/request/validation.ts'
+import { pathKeyword, patternKeyword } from '../plugins/request/validation.ts'
 import { archiveFormats } from '../plugins/transfer/archives/index.ts'
 
 export const Uuid = Type.String({
@@ -26,6 +26,17 @@ export const PathOrRoot = Type.Unsafe<EntryPath | ''>({
   type: 'string',
   [pathKeyword]: 'or-empty',
   description: 'a path; empty for the vfolder',
+})
+
+/** What passes this schema keeps the rules of patterns. */
+export const Pattern = Type.Unsafe<string>({
+  type: 'string',
+  [patternKeyword]: true,
+  description:
+    'a glob. Without a `/` for the names of entries, with one for their paths relative to the listed directory: `*` stands for ' +
+    'any characters but `/`, `?` for one, `[a-z]` for one of a set, `[!a-z]` for one that is not in it, `**` as a whole segment ' +
+    'for any number of directories, or at the end for all below; `\\` takes the meaning from the next character',
+  examples: ['*.csv', 'logs/2026-*/**'],
 })
 
 /** ISO 8601 in UTC. */

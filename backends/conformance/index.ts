@@ -8,6 +8,7 @@ import { copyTree } from './copy-tree.ts'
 import { directories, removals } from './directories.ts'
 import { folders } from './folders.ts'
 import { listFolders, readIdentity, writeIdentity } from './identity.ts'
+import { listMany } from './list-many.ts'
 import { lists } from './lists.ts'
 import { moves } from './moves.ts'
 import { unusualNames } from './names.ts'
@@ -42,6 +43,7 @@ const required: Record<string, Cases> = {
 }
 
 const optional: { [C in Capability]: CasesWith<C> } = {
+  listMany,
   readMany,
   copy,
   copyTree,

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { NotADirectory, NotFound } from '../errors.ts'
 import { compareBytes, orderKey } from '../order.ts'
 import { parsePath } from '../path.ts'
+import { Pattern } from '../pattern.ts'
 import { assertFails, type Cases, call, forEach, type Subject } from './subject.ts'
 
 export const lists: Cases = {
@@ -104,6 +105,49 @@ export const lists: Cases = {
     await subject.backend.remove(subject.folder, parsePath('dir'), { ...call, recursive: true })
     assert.deepEqual(await subject.keys({ recursive: true, after: 'dir/b' }), ['e'])
     assert.deepEqual(await subject.keys({ after: 'dir/' }), ['e'])
+  },
+
+  'a pattern and a limit: all that matches is there, in its place': async (subject) => {
+    const paths = [
+      'a',
+      'a.csv',
+      'dir/b.csv',
+      'dir/sub/c.csv',
+      'dir/sub/c.txt',
+      'dir-2/[x].csv',
+      'other/d',
+      '\u00e9.csv',
+    ]
+    for (const path of paths) await subject.write(path, path)
+    for (const text of [
+      '*.csv',
+      'a*',
+      'dir/*',
+      'dir/**/*.csv',
+      '**/sub',
+      '[!a-c]*',
+      'dir-2/\\[x\\].csv',
+      'none',
+      'dir/none',
+    ]) {
+      const pattern = new Pattern(text)
+      for (const recursive of pattern.ofPaths ? [true] : [true, false]) {
+        const matching = async (options: { after?: string; pattern?: Pattern; limit?: number }) =>
+          (await subject.entries({ recursive, ...options })).filter(({ path }) => pattern.matches(path)).map(orderKey)
+        const all = await matching({})
+        assert.deepEqual(await matching({ pattern }), all, text)
+        assert.deepEqual(await matching({ pattern, limit: 1 }), all, text)
+        for (const [index, after] of all.entries()) {
+          assert.deepEqual(await matching({ pattern, after }), all.slice(index + 1), `${text} after ${after}`)
+        }
+      }
+    }
+    const below = await subject.entries({ path: 'dir', recursive: true, pattern: new Pattern('sub/*.csv') })
+    assert.ok(
+      below.some(({ path }) => path === 'dir/sub/c.csv'),
+      'it is relative to the listed directory',
+    )
+    await assertFails(subject.entries({ path: 'missing', recursive: true, pattern: new Pattern('a/b') }), NotFound)
   },
 
   'a listing may be ended early': async (subject) => {

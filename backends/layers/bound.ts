@@ -11,6 +11,7 @@ const bounded = new Set<Operation>([
   'createFolder',
   'stat',
   'list',
+  'listMany',
   'listFolders',
   'read',
   'readMany',

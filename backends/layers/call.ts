@@ -2,9 +2,9 @@ import type { Backend } from '../backend.ts'
 
 export type Operation = Exclude<keyof Backend, 'limits' | 'trash'>
 
-/** Whether what it gives is iterated over, entry by entry. */
+/** Whether what it gives is iterated over, step by step. */
 export function isList(operation: Operation): boolean {
-  return operation === 'list' || operation === 'listFolders'
+  return operation === 'list' || operation === 'listMany' || operation === 'listFolders'
 }
 
 /** What a call is about. */

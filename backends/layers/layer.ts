@@ -34,8 +34,8 @@ type Stack = Record<Step, Layer[]>
  */
 export function around(backend: Backend, layers: Layer[]): Backend {
   const stackOf = composeLayers(layers)
-  const { readMany, copy, copyTree, clone, count, usage, quota, symlink, capacity, presign, presignUpload } = backend
-  const { mount, trash, readIdentity, writeIdentity, listFolders } = backend
+  const { listMany, readMany, copy, copyTree, clone, count, usage, quota, symlink, capacity, presign } = backend
+  const { presignUpload, mount, trash, readIdentity, writeIdentity, listFolders } = backend
 
   const answer = <T>(call: BackendCall, run: () => Promise<T>) => ask(stackOf(call.operation), call, 'answer', run)
   const pass = <O extends Call, T>(
@@ -104,6 +104,12 @@ export function around(backend: Backend, layers: Layer[]): Backend {
     collectGarbage: (options) => pass('collectGarbage', {}, options, (options) => backend.collectGarbage(options)),
     health: (call) => pass('health', {}, call, (call) => backend.health(call)),
     close: () => answer(new BackendCall('close', {}), () => backend.close()),
+    ...(listMany && {
+      listMany(folder, options) {
+        const call = new BackendCall('listMany', { folder, path: options.path }, options.signal)
+        return new Iteration(stackOf('listMany'), call, listMany.call(backend, folder, passOn(options, call)), 'answer')
+      },
+    }),
     ...(readMany && {
       readMany(folder, entries, options) {
         const call = new BackendCall('readMany', { folder }, options.signal)

@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import { access, lstat, statfs } from 'node:fs/promises'
 import { basename, join } from 'node:path'
-import type { Backend, Entry, OpenFile } from '../backend.ts'
+import type { Backend, Entry, ListOptions, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile } from '../errors.ts'
 import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
@@ -39,6 +39,16 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
     names: splitPath(path),
   })
 
+  async function* listMany(folder: string, options: ListOptions): AsyncGenerator<Entry[]> {
+    const { path = '' } = options
+    const directory = await openDirectory(layout.folder(folder), path === '' ? [] : splitPath(path))
+    try {
+      yield* listDirectory(directory, path === '' ? '' : `${path}/`, options)
+    } finally {
+      directory.close()
+    }
+  }
+
   const readSmall = createSmallFileReader()
   const writeSmall = createSmallFileWriter()
 
@@ -67,14 +77,10 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
     },
 
     async *list(folder, options) {
-      const { path = '' } = options
-      const directory = await openDirectory(layout.folder(folder), path === '' ? [] : splitPath(path))
-      try {
-        yield* listDirectory(directory, path === '' ? '' : `${path}/`, options)
-      } finally {
-        directory.close()
-      }
+      for await (const entries of listMany(folder, options)) yield* entries
     },
+
+    listMany,
 
     async read(folder, path) {
       const { root, names } = place(folder, path)

@@ -1,15 +1,16 @@
-import { lstat, opendir } from 'node:fs/promises'
+import { lstat } from 'node:fs/promises'
 import type { Call, Entry, ListOptions } from '../backend.ts'
-import { compareBytes, orderKey, sortBytes } from '../order.ts'
+import { compareBytes, orderKey } from '../order.ts'
+import { attributesAt } from './attributes.ts'
 import type { Directory } from './directory.ts'
-import { type Attributes, toEntry, withTarget } from './entry.ts'
+import { toEntry, withTarget } from './entry.ts'
 import { errnoOf, isGone, translate, translateErrors } from './errno.ts'
-import { lstatMany } from './many/index.ts'
+import { type Names, readNames } from './listing/names.ts'
+import { lastOf, windowsOf } from './listing/runs.ts'
+import { lstatMany } from './listing/threads.ts'
 
-/** How many names of one directory are kept in memory. A larger directory is read again for each such batch. */
-const batchNames = 100_000
 /** How many entries are looked at together, while those before them are passed on. */
-const window = 256
+const window = 512
 /** Up to so many it costs less to look at each by itself. */
 const fewNames = 16
 
@@ -21,14 +22,19 @@ interface Level {
   entries: Iterator<Entry, undefined>
 }
 
-/** Yields what is in `directory`, whose path is `prefix` (empty, or ending in `/`), in the order of `orderKey`. */
+/**
+ * Yields what is in `directory`, whose path is `prefix` (empty, or ending in `/`), in the order of `orderKey`, many
+ * entries at a time.
+ */
 export async function* listDirectory(
   directory: Directory,
   prefix: string,
   options: ListOptions,
-): AsyncGenerator<Entry> {
+): AsyncGenerator<Entry[]> {
   // Not by recursion: users make trees that are deeper than the call stack.
-  const levels: Level[] = [begin(directory, prefix, options)]
+  const levels: Level[] = [begin(directory, prefix, prefix, options)]
+  const many = Math.min(options.limit ?? window, window)
+  let listed: Entry[] = []
   const leave = async (level: Level) => {
     await level.windows.return(undefined)
     if (level.directory !== directory) level.directory.close()
@@ -37,28 +43,38 @@ export async function* listDirectory(
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
       const entry = level.entries.next().value
       if (entry === undefined) {
-        const window = await level.windows.next()
-        if (window.done) {
+        if (listed.length >= many) {
+          yield listed
+          listed = []
+        }
+        const next = await level.windows.next()
+        if (next.done) {
           levels.pop()
           await leave(level)
         } else {
-          level.entries = window.value.values()
+          level.entries = next.value.values()
         }
         continue
       }
       options.signal.throwIfAborted()
       const key = orderKey(entry)
-      if (options.after === undefined || compareBytes(key, options.after) > 0) yield entry
-      const child = options.recursive && entry.type === 'directory' ? await openChild(level, entry) : undefined
-      if (child !== undefined) levels.push(begin(child, key, options))
+      if (options.after === undefined || compareBytes(key, options.after) > 0) listed.push(entry)
+      const child = leadsOn(entry, prefix, options) ? await openChild(level, entry) : undefined
+      if (child !== undefined) levels.push(begin(child, key, prefix, options))
     }
+    if (listed.length > 0) yield listed
   } finally {
     for (const level of levels) await leave(level)
   }
 }
 
-function begin(directory: Directory, prefix: string, options: ListOptions): Level {
-  return { directory, windows: listLevel(directory, prefix, options), entries: [].values() }
+function begin(directory: Directory, prefix: string, top: string, options: ListOptions): Level {
+  const windows = listLevel(directory, prefix, prefix.slice(top.length), options)
+  return { directory, windows, entries: [].values() }
+}
+
+function leadsOn({ type, path }: Entry, top: string, { recursive = false, pattern }: ListOptions): boolean {
+  return type === 'directory' && recursive && (pattern?.leadsBelow(path.slice(top.length)) ?? true)
 }
 
 /** A directory that vanished, or became something else, after it was listed counts as empty. */
@@ -69,61 +85,39 @@ async function openChild(parent: Level, { path }: Entry): Promise<Directory | un
   })
 }
 
-/** Yields the entries of a directory, window by window. */
+/** Yields the entries of a directory, window by window. `base` is its path, relative to the one that is listed. */
 async function* listLevel(
   directory: Directory,
   prefix: string,
-  { after, signal }: ListOptions,
+  base: string,
+  { after, signal, recursive = false, pattern, limit = Number.POSITIVE_INFINITY }: ListOptions,
 ): AsyncGenerator<Entry[]> {
-  const inside = after?.startsWith(prefix) ? after.slice(prefix.length) : undefined
-  let wanted = (key: string) =>
-    inside === undefined || compareBytes(key, inside) > 0 || (key.endsWith('/') && inside.startsWith(key))
-  let batch: { keys: string[]; complete: boolean }
-  do {
-    batch = await translateErrors(nameOf(prefix), () => readNextKeys(directory, wanted, signal))
-    yield* describe(directory, prefix, batch.keys, { signal })
-    const last = batch.keys.at(-1) ?? ''
-    wanted = (key) => compareBytes(key, last) > 0
-  } while (!batch.complete)
+  const wanted = { base, enough: limit, pattern: pattern?.text, recursive }
+  let behind = after?.startsWith(prefix) ? after.slice(prefix.length) : undefined
+  let into = true
+  for (;;) {
+    const position = { ...wanted, after: behind, into }
+    const names = await translateErrors(nameOf(prefix), () => readNames(directory, position, { signal }))
+    yield* describe(directory, prefix, names, { signal })
+    if (names.isComplete) return
+    behind = lastOf(names.run)
+    into = false
+  }
 }
 
-/** The first of the wanted names, each as its order key in this directory, and whether they are all. */
-async function readNextKeys(
-  directory: Directory,
-  wanted: (key: string) => boolean,
-  signal: AbortSignal,
-): Promise<{ keys: string[]; complete: boolean }> {
-  const keys: string[] = []
-  let limit: string | undefined
-  const keepFirst = () => {
-    sortBytes(keys)
-    if (keys.length <= batchNames) return
-    keys.length = batchNames
-    limit = keys.at(-1)
-  }
-
-  for await (const dirent of await opendir(directory.at('.'), { bufferSize: 1024 })) {
-    signal.throwIfAborted()
-    const key = dirent.isDirectory() ? `${dirent.name}/` : dirent.name
-    if (limit !== undefined && compareBytes(key, limit) > 0) continue
-    if (wanted(key)) keys.push(key)
-    if (keys.length >= 2 * batchNames) keepFirst()
-  }
-  keepFirst()
-  return { keys, complete: limit === undefined }
-}
-
-async function* describe(directory: Directory, prefix: string, keys: string[], call: Call): AsyncGenerator<Entry[]> {
-  let next = entriesOf(directory, prefix, keys.slice(0, window), call)
+/** Looks ahead while the caller is at work on the entries before: by one window, or for long listings by two threads. */
+async function* describe(directory: Directory, prefix: string, names: Names, call: Call): AsyncGenerator<Entry[]> {
+  const ahead: Promise<Entry[]>[] = []
   try {
-    for (let end = window; end - window < keys.length; end += window) {
-      const entries = await next
-      next = entriesOf(directory, prefix, keys.slice(end, end + window), call)
-      next.catch(() => {}) // Awaited above; a failure must not count as unhandled until then.
-      yield entries
+    for (const keys of windowsOf(names.run, window)) {
+      const looking = entriesOf(directory, prefix, keys, call)
+      looking.catch(() => {}) // Awaited below; a failure must not count as unhandled until then.
+      ahead.push(looking)
+      if (ahead.length > (names.areMany ? 2 : 1)) yield (await ahead.shift()) ?? []
     }
+    for (let looking = ahead.shift(); looking !== undefined; looking = ahead.shift()) yield await looking
   } finally {
-    await next.catch(() => {})
+    await Promise.allSettled(ahead)
   }
 }
 
@@ -133,25 +127,39 @@ function nameOf(prefix: string): string {
 }
 
 /** The entries that have those names, and are of that kind, now. */
-async function entriesOf(directory: Directory, prefix: string, keys: string[], call: Call): Promise<Entry[]> {
-  const names = keys.map((key) => key.replace(/\/$/, ''))
+async function entriesOf(directory: Directory, prefix: string, text: string, call: Call): Promise<Entry[]> {
+  if (text === '') return []
+  const keys = text.split('\0')
   return translateErrors(nameOf(prefix), async () => {
-    const looked = await lstatEach(directory, names, call)
-    const entries = names.flatMap((name, index) => {
-      const attributes = looked[index]
-      const entry = attributes && toEntry(prefix + name, attributes)
-      return entry === undefined || orderKey(entry) !== prefix + keys[index] ? [] : entry
-    })
-    if (!entries.some(({ type }) => type === 'symlink')) return entries
+    const attributesOf = await look(directory, keys, text, call)
+    const entries: Entry[] = []
+    let symlinks = 0
+    for (const [index, key] of keys.entries()) {
+      const attributes = attributesOf(index)
+      const entry = attributes && toEntry(prefix + nameIn(key), attributes)
+      if (entry === undefined || (entry.type === 'directory') !== key.endsWith('/')) continue
+      if (entry.type === 'symlink') symlinks++
+      entries.push(entry)
+    }
+    if (symlinks === 0) return entries
     const location = ({ path }: Entry) => directory.at(path.slice(prefix.length))
     const whole = await Promise.all(entries.map((entry) => ignoreReplaced(withTarget(entry, location(entry)))))
     return whole.filter((entry) => entry !== undefined)
   })
 }
 
-async function lstatEach(directory: Directory, names: string[], call: Call): Promise<(Attributes | undefined)[]> {
-  if (names.length > fewNames) return lstatMany(directory.fd, names, call)
-  return Promise.all(names.map((name) => ignoreGone(lstat(directory.at(name)))))
+/** The name that is in an order key. */
+function nameIn(key: string): string {
+  return key.endsWith('/') ? key.slice(0, -1) : key
+}
+
+async function look(directory: Directory, keys: string[], text: string, call: Call) {
+  if (keys.length > fewNames) {
+    const numbers = await lstatMany(directory.fd, text, call)
+    return (index: number) => attributesAt(numbers, index)
+  }
+  const looked = await Promise.all(keys.map((key) => ignoreGone(lstat(directory.at(nameIn(key))))))
+  return (index: number) => looked[index]
 }
 
 async function ignoreGone<T>(looking: Promise<T>): Promise<T | undefined> {

@@ -3,6 +3,7 @@ import formats from 'ajv-formats'
 import type { FastifySchemaCompiler } from 'fastify'
 import fp from 'fastify-plugin'
 import { brokenRule } from '../../backends/path.ts'
+import { brokenPatternRule } from '../../backends/pattern.ts'
 import { late } from '../../lib/late.ts'
 import { Problem } from '../../lib/problems.ts'
 import { createQueryCheck, withClosedQuery } from './query.ts'
@@ -18,6 +19,16 @@ const checkPath: SchemaValidateFunction = (rule: true | 'or-empty', path: string
   return false
 }
 
+/** The schema keyword of a glob. */
+export const patternKeyword = 'x-glob'
+
+const checkPattern: SchemaValidateFunction = (_rule: true, text: string) => {
+  const message = brokenPatternRule(text)
+  if (message === undefined) return true
+  checkPattern.errors = [{ keyword: patternKeyword, message }]
+  return false
+}
+
 /**
  * In lower case only, so that one vfolder has one name (RFC 9562, section 4: written in lower case, read in either).
  */
@@ -28,7 +39,8 @@ function createAjv(coerceTypes: false | 'array'): Ajv {
   const options = { removeAdditional: false, useDefaults: true, coerceTypes, validateSchema: false, verbose: true }
   const ajv = formats.default(new Ajv(options))
   ajv.addFormat('uuid', uuid)
-  return ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
+  ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
+  return ajv.addKeyword({ keyword: patternKeyword, type: 'string', validate: checkPattern, errors: true })
 }
 
 // Unknown fields are refused, not removed; and JSON has types, so "5" is not a number in a body.

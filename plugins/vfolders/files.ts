@@ -13,6 +13,7 @@ import {
 import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
+import { listMany } from './list.ts'
 import type { ReserveOptions } from './quotas/index.ts'
 import type { Reservation } from './quotas/reservation.ts'
 import { requireSpace } from './space.ts'
@@ -165,6 +166,11 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
 
     list(options: ListOptions): AsyncIterable<Entry> {
       return backend.list(id, options)
+    },
+
+    /** The same, many entries at a time where the storage can; with a pattern, those that match. */
+    listMany(options: ListOptions): AsyncIterable<Entry[]> {
+      return listMany(backend, id, options)
     },
 
     read(path: EntryPath, signal: AbortSignal): Promise<OpenFile> {

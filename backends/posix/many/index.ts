@@ -1,9 +1,10 @@
 import { extname } from 'node:path'
 import type { Call, Entry, WholeFiles } from '../../backend.ts'
 import { type Thread, ThreadPool } from '../../thread-pool.ts'
+import { attributes, attributesAt } from '../attributes.ts'
 import type { Attributes } from '../entry.ts'
 import { toError } from '../failure.ts'
-import { attributes, type FromThread, type ToThread } from './messages.ts'
+import type { FromThread, ToThread } from './messages.ts'
 
 // A system call for a small file costs less than a trip to a thread, so one trip does many of them.
 
@@ -28,14 +29,6 @@ export async function readMany(root: string, entries: Entry[], { signal }: Call)
   return { contents, close }
 }
 
-/** Looks at entries of an open directory, which stays open meanwhile; undefined for one that is gone. */
-export async function lstatMany(fd: number, names: string[], { signal }: Call): Promise<(Attributes | undefined)[]> {
-  const result = await ask({ kind: 'lstat', fd, names }, signal)
-  const looked = attributesOf(new Float64Array(result))
-  result.transfer(0)
-  return looked
-}
-
 export interface SmallFile {
   attributes: Attributes
   content: Buffer
@@ -49,7 +42,8 @@ export async function readSmallTogether(locations: string[]): Promise<(SmallFile
   if (answer?.kind !== 'done') return []
   const numbers = new Float64Array(answer.result, 0, locations.length * attributes.length)
   let start = numbers.byteLength
-  return attributesOf(numbers).map((found) => {
+  return locations.map((_, index) => {
+    const found = attributesAt(numbers, index)
     if (found === undefined) return undefined
     const content = Buffer.from(answer.result, start, found.size)
     start += found.size
@@ -76,11 +70,4 @@ function askThread(thread: Thread<ToThread, FromThread>, question: ToThread): Pr
   })
   thread.send(question)
   return promise
-}
-
-function attributesOf(numbers: Float64Array): (Attributes | undefined)[] {
-  return Array.from({ length: numbers.length / attributes.length }, (_, index) => {
-    const [mode = 0, size = 0, ino = 0, mtimeMs = 0, ctimeMs = 0] = numbers.subarray(index * attributes.length)
-    return mode === 0 ? undefined : { mode, size, ino, mtimeMs, ctimeMs }
-  })
 }

@@ -1,7 +1,8 @@
 import fs from 'node:fs'
+import { attributes } from '../attributes.ts'
 import { isAt } from '../inside.ts'
 import { smallFileBytes } from '../read.ts'
-import { attributes, smallFilesAtOnce } from './messages.ts'
+import { smallFilesAtOnce } from './messages.ts'
 
 const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
 

@@ -1,5 +1,4 @@
 import { parentPort } from 'node:worker_threads'
-import { lstatNames } from './lstat-names.ts'
 import type { FromThread, ToThread } from './messages.ts'
 import { failureOf, readFiles } from './read-files.ts'
 import { readSmallFiles } from './read-small.ts'
@@ -17,8 +16,6 @@ function answer(question: ToThread): ArrayBuffer {
   switch (question.kind) {
     case 'read':
       return readFiles(question.root, question.files)
-    case 'lstat':
-      return lstatNames(question)
     case 'small':
       return readSmallFiles(question.locations)
   }
