@@ -52,6 +52,9 @@ export const withOwnMounts = isRoot ? ['unshare', '--mount'] : ['unshare', '--ma
 /** Runs a command as a user whom the modes of files and directories bind, which root is not. */
 export const withoutRoot = isRoot ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] : []
 
+/** Runs a command as a user who may not give files to others, which root may. */
+export const withoutOwnership = isRoot ? ['setpriv', '--bounding-set=-chown,-fowner,-fsetid'] : []
+
 /** The rights that tests need on the machine, each with a command that tries it. */
 const trials = {
   FUSE: isRoot ? ['test', '-w', '/dev/fuse'] : ['false'],

@@ -7,7 +7,7 @@ import { splitPath } from '../path.ts'
 import { cloneFolder } from './clone.ts'
 import { copyTree } from './copy-tree.ts'
 import { countFolder } from './count.ts'
-import { createDirectories, createDirectory, type Ownership, openDirectory } from './directory.ts'
+import { createDirectories, makeDirectoryInside, type Ownership, openDirectory } from './directory.ts'
 import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
 import { translateErrors, translateErrorsOf } from './errno.ts'
 import { close } from './files.ts'
@@ -77,7 +77,12 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
     },
 
     async *list(folder, options) {
-      for await (const entries of listMany(folder, options)) yield* entries
+      for await (const entries of listMany(folder, options)) {
+        for (const entry of entries) {
+          options.signal.throwIfAborted()
+          yield entry
+        }
+      }
     },
 
     listMany,
@@ -132,7 +137,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
       const { root, names } = place(folder, path)
       const parent = await createDirectories(root, names.slice(0, -1), ownership)
       try {
-        await translateErrors(path, () => createDirectory(parent, names.at(-1) ?? '', ownership))
+        await translateErrors(path, () => makeDirectoryInside(parent, names.at(-1) ?? '', ownership))
       } finally {
         parent.close()
       }

@@ -2,10 +2,12 @@ import fs from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { AccessDenied, NotFound } from '../errors.ts'
 import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
-import { close, fchmod, fchown, fsync } from './files.ts'
+import { close, fchmod, fchown, fstat, fsync } from './files.ts'
 import { openInside, openStep, pathOf } from './inside.ts'
 
 const { O_DIRECTORY, O_RDONLY } = fs.constants
+/** Of a directory: what is made in it has its group. */
+export const S_ISGID = 0o2000
 
 /** Who owns what is created, and its modes; an absent owner is the process's. */
 export interface Ownership {
@@ -67,7 +69,7 @@ export async function createDirectories(root: string, names: string[], ownership
     const parent = directory
     try {
       const path = names.slice(0, index + 1)
-      await translateErrors(path.join('/'), () => createDirectory(parent, name, ownership)).catch((error) => {
+      await translateErrors(path.join('/'), () => makeDirectoryInside(parent, name, ownership)).catch((error) => {
         if (errnoOf(error.cause) !== 'EEXIST') throw error
       })
       directory = await openDirectory(root, path)
@@ -76,6 +78,22 @@ export async function createDirectories(root: string, names: string[], ownership
     }
   }
   return directory
+}
+
+/** Creates a directory in a vfolder. One that sets the group of what is made in it passes this on (inode(7), S_ISGID). */
+export async function makeDirectoryInside(parent: Directory, name: string, ownership: Ownership): Promise<void> {
+  await mkdir(parent.at(name))
+  const directory = await parent.openChild(name)
+  try {
+    const { mode } = await fstat(directory.fd)
+    const inherits = (mode & S_ISGID) !== 0
+    const { gid, directoryMode } = ownership
+    const own = { ...ownership, gid: inherits ? undefined : gid }
+    await setOwnership(directory.fd, own, directoryMode | (mode & S_ISGID))
+  } finally {
+    directory.close()
+  }
+  await parent.sync()
 }
 
 export async function createDirectory(parent: Directory, name: string, ownership: Ownership): Promise<void> {

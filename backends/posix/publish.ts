@@ -1,3 +1,4 @@
+import type { Stats } from 'node:fs'
 import { link, lstat, rename, unlink } from 'node:fs/promises'
 import { growthOf } from '../amount.ts'
 import type { Amount, WriteOptions, Written } from '../backend.ts'
@@ -5,13 +6,17 @@ import { afterChange, PreconditionFailed } from '../errors.ts'
 import { createDirectories, setOwnership } from './directory.ts'
 import { amountOf, toEntry, toStoredEntry } from './entry.ts'
 import { fstat, fsync, futimes } from './files.ts'
+import { keep } from './kept.ts'
 import type { Place } from './layout.ts'
 import { stagingOf } from './places.ts'
 
 /** From this size on a file takes longer to free than to rename: 0.2 s for 512 MiB on ext4. */
 export const largeBytes = 16 * 1024 * 1024
 
-export type PublishOptions = Omit<WriteOptions, 'size'>
+export type PublishOptions = Omit<WriteOptions, 'size'> & {
+  /** Unless it replaces another file, whose mode it then has. */
+  modeOfNew?: number
+}
 
 /**
  * Flushes what was staged and makes it appear by one atomic step. `fd` is a descriptor of the file; a symlink has none,
@@ -21,12 +26,12 @@ export async function publish(
   place: Place,
   staging: string,
   fd: number | undefined,
-  { signal, ifAbsent, ifMatch, mode = place.ownership.fileMode, modifiedAt }: PublishOptions,
+  { signal, ifAbsent, ifMatch, mode, modeOfNew = place.ownership.fileMode, modifiedAt }: PublishOptions,
 ): Promise<Written> {
   const { layout, ownership, root, names } = place
   const path = names.join('/')
   if (fd !== undefined) {
-    await setOwnership(fd, ownership, mode)
+    await setOwnership(fd, ownership, mode ?? modeOfNew)
     if (modifiedAt !== undefined) await futimes(fd, modifiedAt, modifiedAt)
     await fsync(fd)
   }
@@ -34,8 +39,12 @@ export async function publish(
   const directory = await createDirectories(root, names.slice(0, -1), ownership)
   try {
     const target = directory.at(names[names.length - 1] ?? '')
+    const prepare = async (replaced?: Stats) => {
+      if (fd === undefined) return
+      await keep(fd, { replaced, directory: await fstat(directory.fd), hasMode: mode !== undefined })
+    }
     const replaced = await layout.inTurn([place], { signal }, () =>
-      ifAbsent ? linkNew(staging, target) : replace(staging, target, place, ifMatch),
+      ifAbsent ? linkNew(staging, target, prepare) : replace(staging, target, place, ifMatch, prepare),
     )
     // Nobody waits for it, and the cleanup removes what is left of it.
     if (replaced?.aside !== undefined) unlink(replaced.aside).catch(() => {})
@@ -49,7 +58,8 @@ export async function publish(
 }
 
 /** link(2) fails where the target exists, which rename(2) does not. */
-async function linkNew(staging: string, target: string): Promise<undefined> {
+async function linkNew(staging: string, target: string, prepare: () => Promise<void>): Promise<undefined> {
+  await prepare()
   await link(staging, target)
   // The file is there; what is left of its first name is garbage.
   await unlink(staging).catch(() => {})
@@ -65,11 +75,13 @@ async function replace(
   target: string,
   place: Place,
   ifMatch: string | undefined,
+  prepare: (replaced: Stats | undefined) => Promise<void>,
 ): Promise<Replaced | undefined> {
   const replaced = await lstat(target).catch(() => undefined)
   if (ifMatch !== undefined && (replaced === undefined || toEntry('', replaced)?.etag !== ifMatch)) {
     throw new PreconditionFailed('the file was changed meanwhile')
   }
+  await prepare(replaced)
   const aside = replaced?.isFile() && replaced.size >= largeBytes ? await setAside(target, place) : undefined
   try {
     await rename(staging, target)

@@ -17,6 +17,8 @@ import { store } from './store.ts'
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY, COPYFILE_EXCL, COPYFILE_FICLONE } = fs.constants
 
+/** Not those that would give rights of another owner. */
+const permissions = 0o777
 /** How often a file is copied that somebody writes to. */
 const copyAttempts = 4
 /** Bytes that come slowly wait in the staging place: the cleanup tells a slow upload from a dead one by its last write. */
@@ -104,15 +106,16 @@ interface Source {
 }
 
 async function copyContents(place: Place, { location, path }: Source, options: PublishOptions): Promise<Written> {
-  return stage(place, options, async (staging) => {
-    const fd = await open(location, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(failWith(path))
-    try {
+  const fd = await open(location, O_RDONLY | O_NOFOLLOW | O_NONBLOCK).catch(failWith(path))
+  try {
+    const modeOfNew = (await fstat(fd)).mode & permissions
+    return await stage(place, { ...options, modeOfNew }, async (staging) => {
       await copyAtRest(fd, path, staging)
-    } finally {
-      close(fd)
-    }
-    return open(staging, O_RDONLY)
-  })
+      return open(staging, O_RDONLY)
+    })
+  } finally {
+    close(fd)
+  }
 }
 
 /** @throws {SourceChanged} when somebody writes to the file each time it is copied: a copy would be of no moment */

@@ -148,6 +148,7 @@ t.test('two volumes', async (t) => {
     for (const [index, name] of ['plain', 'shared'].entries()) {
       t.match(volumes[index], { name, backend: 'posix', health: { healthy: true }, capacity: { totalBytes: Number } })
       t.same(volumes[index].capabilities, [
+        'listMany',
         'readMany',
         'copy',
         'copyTree',

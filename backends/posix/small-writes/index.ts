@@ -76,7 +76,8 @@ export function createSmallFileWriter(): (
     const { layout, ownership, root, names } = place
     const { uid, gid, fileMode } = ownership
     const staging = layout.newStaging(stagingOf(root))
-    const file = { root, names, staging, size: content.length, mode: mode ?? fileMode, uid, gid, ifAbsent }
+    const modes = { mode: mode ?? fileMode, hasMode: mode !== undefined }
+    const file = { root, names, staging, size: content.length, ...modes, uid, gid, ifAbsent }
     const path = names.join('/')
     let written: Written | undefined
     const appeared = ({ attributes, replaced }: Appeared) => {

@@ -15,6 +15,8 @@ export interface SmallWrite {
   staging: string
   size: number
   mode: number
+  /** Whether the mode was asked for; otherwise a file that is replaced keeps its own. */
+  hasMode: boolean
   uid: number | undefined
   gid: number | undefined
   /** Nothing may be in its place. */

@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import type { Amount } from '../../backend.ts'
 import { amountOf } from '../entry.ts'
 import { openInsideSync, pathOf } from '../inside.ts'
+import { keepSync } from '../kept.ts'
 import { largeBytes } from '../publish.ts'
 import type { FromThread, SmallWrite, ToThread } from './messages.ts'
 
@@ -26,7 +27,7 @@ export function storeFiles({ files, content }: ToThread, answer: (answer: FromTh
           return { file, fd }
         })
       })
-      .map((staged) => staged && unlessItFails(() => ({ fd: staged.fd, ...appear(staged.file, directories) })))
+      .map((staged) => staged && unlessItFails(() => ({ fd: staged.fd, ...appear(staged, directories) })))
     answer({
       kind: 'appeared',
       files: appeared.map((one) => one && { attributes: attributesOf(one.fd), replaced: one.replaced }),
@@ -68,11 +69,16 @@ interface Appearance {
   replaced: Amount | undefined
 }
 
-function appear({ root, names, staging, ifAbsent }: SmallWrite, directories: Directories): Appearance {
+function appear({ file, fd }: { file: SmallWrite; fd: number }, directories: Directories): Appearance {
+  const { root, names, staging, ifAbsent, hasMode } = file
   try {
     const directory = directories.open(root, names.slice(0, -1))
+    const prepare = (replaced?: fs.Stats) => {
+      keepSync(fd, { replaced, directory: directories.attributesOf(directory), hasMode })
+    }
     const target = `${pathOf(directory)}/${names.at(-1)}`
     if (ifAbsent) {
+      prepare()
       fs.linkSync(staging, target)
       directories.changed(directory)
       unlessItFails(() => fs.unlinkSync(staging))
@@ -80,6 +86,7 @@ function appear({ root, names, staging, ifAbsent }: SmallWrite, directories: Dir
     }
     const replaced = fs.lstatSync(target, { throwIfNoEntry: false })
     if (replaced !== undefined && replaced.size >= largeBytes) throw new Error('it takes long to free')
+    prepare(replaced)
     fs.renameSync(staging, target)
     directories.changed(directory)
     return { directory, replaced: replaced && amountOf(replaced) }
@@ -97,6 +104,7 @@ function attributesOf(fd: number) {
 /** The directories of one trip, each opened once. */
 class Directories {
   readonly #fds = new Map<string, number>()
+  readonly #attributes = new Map<number, fs.Stats>()
   readonly #changed = new Set<number>()
 
   /** Never creates one. */
@@ -107,6 +115,12 @@ class Directories {
     const fd = openInsideSync(root, names, O_RDONLY | O_DIRECTORY)
     this.#fds.set(path, fd)
     return fd
+  }
+
+  attributesOf(fd: number): fs.Stats {
+    const attributes = this.#attributes.get(fd) ?? fs.fstatSync(fd)
+    this.#attributes.set(fd, attributes)
+    return attributes
   }
 
   changed(fd: number): void {
