@@ -20,8 +20,8 @@ interface Kept {
 export interface Appearing {
   /** What has the name by now. */
   replaced: fs.Stats | undefined
-  /** Of the directory in which the file appears. */
-  directory: Pick<fs.Stats, 'gid' | 'mode'>
+  /** Of the directory in which the file appears; needed where it replaces none. */
+  directory: Pick<fs.Stats, 'gid' | 'mode'> | undefined
   /** Whether the mode of the file was asked for, and is not that of what it replaces. */
   hasMode: boolean
 }
@@ -75,11 +75,11 @@ function refused(error: unknown): boolean {
 }
 
 function keepsAnything({ replaced, directory }: Appearing): boolean {
-  return replaced?.isFile() || (directory.mode & S_ISGID) !== 0
+  return replaced?.isFile() || ((directory?.mode ?? 0) & S_ISGID) !== 0
 }
 
 function keptOf(staged: fs.Stats, { replaced, directory, hasMode }: Appearing): Kept {
-  if (!replaced?.isFile()) return { uid: staged.uid, gid: directory.gid, mode: undefined }
+  if (!replaced?.isFile()) return { uid: staged.uid, gid: directory?.gid ?? staged.gid, mode: undefined }
   return { uid: replaced.uid, gid: replaced.gid, mode: hasMode ? undefined : replaced.mode & keptBits }
 }
 

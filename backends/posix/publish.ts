@@ -41,7 +41,8 @@ export async function publish(
     const target = directory.at(names[names.length - 1] ?? '')
     const prepare = async (replaced?: Stats) => {
       if (fd === undefined) return
-      await keep(fd, { replaced, directory: await fstat(directory.fd), hasMode: mode !== undefined })
+      const attributes = replaced?.isFile() ? undefined : await fstat(directory.fd)
+      await keep(fd, { replaced, directory: attributes, hasMode: mode !== undefined })
     }
     const replaced = await layout.inTurn([place], { signal }, () =>
       ifAbsent ? linkNew(staging, target, prepare) : replace(staging, target, place, ifMatch, prepare),

@@ -11,15 +11,31 @@ export async function* listEntries(store: Store, folder: string, options: ListOp
   const { path = '', after, recursive } = options
   const root = store.keys.folder(folder)
   const prefix = path === '' ? root : `${store.keys.entry(folder, path)}/`
+  const scope = { root, prefix, wanted: prefix + beginOf(options) }
   // A listing that begins later may be empty, and so says nothing about the directory.
   if (after !== undefined) await requireDirectory(store, prefix, path, options)
-  const entries = recursive ? listTree(store, root, prefix, options) : listLevel(store, root, prefix, options)
+  const entries = recursive ? listTree(store, scope, options) : listLevel(store, scope, options)
   let found = after !== undefined
   for await (const entry of entries) {
     found = true
     if (after === undefined || compareBytes(orderKey(entry), after) > 0) yield entry
   }
   if (!found) await requireDirectory(store, prefix, path, options)
+}
+
+/** Where a listing looks. */
+interface Scope {
+  /** What the keys of the vfolder begin with. */
+  root: string
+  /** What those in the listed directory begin with. */
+  prefix: string
+  /** What those begin with that a pattern may match. */
+  wanted: string
+}
+
+/** What all that is wanted of a directory begins with; names at any depth have nothing in common. */
+function beginOf({ pattern, recursive }: ListOptions): string {
+  return pattern === undefined || (recursive && !pattern.ofPaths) ? '' : pattern.literal
 }
 
 /** @throws {NotFound} @throws {NotADirectory} */
@@ -33,14 +49,13 @@ async function requireDirectory(store: Store, prefix: string, path: string, call
 
 async function* listLevel(
   { bucket }: Store,
-  root: string,
-  prefix: string,
+  { root, prefix, wanted }: Scope,
   { after, signal }: ListOptions,
 ): AsyncGenerator<Entry> {
   let next: Page['next'] = after === undefined ? {} : { after: startOf(root, prefix, after) }
   let before = ''
   while (next !== undefined) {
-    const page: Page = await bucket.page({ prefix, delimiter: '/', signal, ...next })
+    const page: Page = await bucket.page({ prefix: wanted, delimiter: '/', signal, ...next })
     for (const item of merged(page)) {
       signal.throwIfAborted()
       const key = typeof item === 'string' ? item : item.key
@@ -76,14 +91,13 @@ function* merged({ objects, prefixes }: Page): Generator<StoredObject | string> 
 
 async function* listTree(
   { bucket }: Store,
-  root: string,
-  prefix: string,
+  { root, prefix, wanted }: Scope,
   { after, signal }: ListOptions,
 ): AsyncGenerator<Entry> {
   // Keys with a directory in common follow each other, so a directory is new when the key before was not in it.
   let before = after === undefined ? prefix : root + after
   const start = after === undefined ? {} : { after: before }
-  for await (const page of bucket.pages({ prefix, signal, ...start })) {
+  for await (const page of bucket.pages({ prefix: wanted, signal, ...start })) {
     for (const object of page) {
       signal.throwIfAborted()
       const path = object.key.slice(root.length)

@@ -66,6 +66,58 @@ t.test('list', async (t) => {
     t.same(next.entries.map(keyOf), ['a/', 'c', 'é'])
   })
 
+  await t.test('only what a pattern matches, in pages of any size', async (t) => {
+    const folder = await server.files()
+    const names = [
+      '.a.csv',
+      '[x].csv',
+      'a.csv',
+      'b.txt',
+      'é.csv',
+      '😀.csv',
+      'd.csv/inside.txt',
+      'dir/c.csv',
+      'dir/sub/d.csv',
+    ]
+    await folder.upload(Object.fromEntries(names.map((name) => [name, name])))
+    const cases: Record<string, string[]> = {
+      'pattern=*.csv': ['.a.csv', '[x].csv', 'a.csv', 'd.csv/', 'é.csv', '😀.csv'],
+      'pattern=?.csv': ['a.csv', 'd.csv/', 'é.csv', '😀.csv'],
+      'pattern=[!a-c]*': ['.a.csv', '[x].csv', 'd.csv/', 'dir/', 'é.csv', '😀.csv'],
+      'pattern=\\[*': ['[x].csv'],
+      'pattern=none*': [],
+      'recursive=true&pattern=[cd].csv': ['d.csv/', 'dir/c.csv', 'dir/sub/d.csv'],
+      'recursive=true&pattern=dir/*': ['dir/c.csv', 'dir/sub/'],
+      'recursive=true&pattern=dir/**': ['dir/c.csv', 'dir/sub/', 'dir/sub/d.csv'],
+      'recursive=true&pattern=**/*.txt': ['b.txt', 'd.csv/inside.txt'],
+      'recursive=true&path=dir&pattern=*/d.csv': ['dir/sub/d.csv'],
+      'path=dir&pattern=*.csv': ['dir/c.csv'],
+    }
+    for (const [query, keys] of Object.entries(cases)) {
+      const text = query.replace(/pattern=(.*)/, (_, pattern) => `pattern=${encodeURIComponent(pattern)}`)
+      t.same(await folder.ndjson(text), keys, `${query} as NDJSON`)
+      for (const limit of [1, 2, 1000]) t.same((await folder.keys(`${text}&limit=${limit}`)).flat(), keys, query)
+    }
+  })
+
+  await t.test('a pattern that says nothing definite is refused', async (t) => {
+    const refused = async (query: string, rule: string) => {
+      const response = await server.manager('GET', `/folders/${files.folder}/files?${query}`)
+      t.match(await response.json(), {
+        status: 400,
+        code: 'validation_failed',
+        field: 'pattern',
+        rule,
+        in: 'querystring',
+      })
+    }
+    await refused('pattern=%5Ba', 'must have a ] for each [ in the same segment')
+    await refused('pattern=', 'must not be empty')
+    await refused('pattern=a/../b', 'must not have a .. segment')
+    await refused('pattern=a/*', 'must have neither / nor ** without recursive')
+    await refused('pattern=**', 'must have neither / nor ** without recursive')
+  })
+
   t.match(await server.manager('GET', `/folders/${files.folder}/files?path=none`), { status: 404 })
   const missing = { accept: 'application/x-ndjson' }
   t.match(

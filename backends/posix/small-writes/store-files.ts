@@ -74,7 +74,8 @@ function appear({ file, fd }: { file: SmallWrite; fd: number }, directories: Dir
   try {
     const directory = directories.open(root, names.slice(0, -1))
     const prepare = (replaced?: fs.Stats) => {
-      keepSync(fd, { replaced, directory: directories.attributesOf(directory), hasMode })
+      const attributes = replaced?.isFile() ? undefined : directories.attributesOf(directory)
+      keepSync(fd, { replaced, directory: attributes, hasMode })
     }
     const target = `${pathOf(directory)}/${names.at(-1)}`
     if (ifAbsent) {
