@@ -1,7 +1,7 @@
 import { createPosixBackend } from '../backends/posix/backend.ts'
 import { Layout } from '../backends/posix/layout.ts'
 
-const ownership = { uid: undefined, gid: undefined, fileMode: 0o644, directoryMode: 0o755 }
+const ownership = { uid: undefined, gid: undefined, fileMode: 0o644, directoryMode: 0o755, extended: false }
 
 export const call = { signal: new AbortController().signal }
 

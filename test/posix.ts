@@ -60,7 +60,7 @@ function linkOf(fd: string): string {
 
 export async function posixIn(root: string): Promise<Posix> {
   const layout = await Layout.create(root)
-  const ownership = { uid: undefined, gid: undefined, fileMode: 0o644, directoryMode: 0o755 }
+  const ownership = { uid: undefined, gid: undefined, fileMode: 0o644, directoryMode: 0o755, extended: false }
   return new Posix(createPosixBackend(layout, ownership), layout)
 }
 

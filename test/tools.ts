@@ -116,6 +116,7 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   cluster: ['initdb', 'nginx', 'postgres'],
   'copy-directory': anyS3Server,
   'example-opendal': anyS3Server,
+  'extended-attributes': ['getfattr', 'setfattr'],
   'full-disk': ['mount', 'unshare', 'mounts of its own'],
   'many-entries': anyS3Server,
   'postgres-concurrency': ['initdb', 'postgres'],

@@ -4,6 +4,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import type { Backend } from '../backend.ts'
 import type { CreateContext } from '../definition.ts'
 import { createPosixBackend } from './backend.ts'
+import { requirePrograms } from './extended.ts'
 import { requireSync } from './flush.ts'
 import { Layout } from './layout.ts'
 import type { Parts } from './parts.ts'
@@ -29,6 +30,12 @@ export const posixProperties = {
   gid: Type.Optional(Type.Integer({ ...id, description: 'group of what is created' })),
   fileMode: Type.Optional({ ...Mode, default: '0644' }),
   directoryMode: Type.Optional({ ...Mode, default: '0755' }),
+  extended: Type.Optional(
+    Type.Boolean({
+      default: false,
+      description: 'keep and inherit ACLs and extended attributes, by getfattr and setfattr',
+    }),
+  ),
 }
 const PosixOptions = Type.Object(posixProperties)
 
@@ -48,7 +55,7 @@ export async function createVolume(
   { options, isKnown }: Pick<CreateContext<Static<typeof PosixOptions>>, 'options' | 'isKnown'>,
   { ownPlaces, parts, tryStorage }: Composition = {},
 ): Promise<Backend> {
-  const { root, uid, gid, fileMode = '0644', directoryMode = '0755' } = options
+  const { root, uid, gid, fileMode = '0644', directoryMode = '0755', extended = false } = options
   if (process.platform !== 'linux') throw new Error('a volume on a filesystem needs Linux: it relies on /proc/self/fd')
   if (!isAbsolute(root)) throw new Error('root must be an absolute directory')
   const ownership = {
@@ -56,7 +63,9 @@ export async function createVolume(
     gid,
     fileMode: Number.parseInt(fileMode, 8),
     directoryMode: Number.parseInt(directoryMode, 8),
+    extended,
   }
+  if (extended) await requirePrograms()
   await requireSync()
   const layout = await Layout.create(root, { isKnown, ownPlaces })
   await tryOwnership(layout, ownership)

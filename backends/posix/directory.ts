@@ -2,6 +2,7 @@ import fs from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { AccessDenied, NotFound } from '../errors.ts'
 import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
+import { hasDefaultAcl } from './extended.ts'
 import { close, fchmod, fchown, fstat, fsync } from './files.ts'
 import { openInside, openStep, pathOf } from './inside.ts'
 
@@ -15,6 +16,8 @@ export interface Ownership {
   gid: number | undefined
   fileMode: number
   directoryMode: number
+  /** Whether ACLs and extended attributes are kept and inherited. */
+  extended: boolean
 }
 
 /**
@@ -89,7 +92,8 @@ export async function makeDirectoryInside(parent: Directory, name: string, owner
     const inherits = (mode & S_ISGID) !== 0
     const { gid, directoryMode } = ownership
     const own = { ...ownership, gid: inherits ? undefined : gid }
-    await setOwnership(directory.fd, own, directoryMode | (mode & S_ISGID))
+    const hasAcl = ownership.extended && (await hasDefaultAcl(parent.at('.')))
+    await setOwnership(directory.fd, own, hasAcl ? mode & 0o7777 : directoryMode | (mode & S_ISGID))
   } finally {
     directory.close()
   }

@@ -5,6 +5,7 @@ import type { Amount, WriteOptions, Written } from '../backend.ts'
 import { afterChange, PreconditionFailed } from '../errors.ts'
 import { createDirectories, setOwnership } from './directory.ts'
 import { amountOf, toEntry, toStoredEntry } from './entry.ts'
+import { inheritAcl, keepExtended } from './extended.ts'
 import { fstat, fsync, futimes } from './files.ts'
 import { keep } from './kept.ts'
 import type { Place } from './layout.ts'
@@ -12,6 +13,9 @@ import { stagingOf } from './places.ts'
 
 /** From this size on a file takes longer to free than to rename: 0.2 s for 512 MiB on ext4. */
 export const largeBytes = 16 * 1024 * 1024
+
+/** With which programs make files: where a directory has a default ACL, that says who may. */
+const createdWith = 0o666
 
 export type PublishOptions = Omit<WriteOptions, 'size'> & {
   /** Unless it replaces another file, whose mode it then has. */
@@ -43,6 +47,11 @@ export async function publish(
       if (fd === undefined) return
       const attributes = replaced?.isFile() ? undefined : await fstat(directory.fd)
       await keep(fd, { replaced, directory: attributes, hasMode: mode !== undefined })
+      if (!ownership.extended) return
+      const has = replaced?.isFile()
+        ? await keepExtended(staging, target)
+        : await inheritAcl(staging, directory.at('.'), mode ?? modeOfNew | createdWith)
+      if (has) await fsync(fd)
     }
     const replaced = await layout.inTurn([place], { signal }, () =>
       ifAbsent ? linkNew(staging, target, prepare) : replace(staging, target, place, ifMatch, prepare),

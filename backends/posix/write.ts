@@ -37,7 +37,8 @@ export async function writeFile(
   writeSmall: SmallFileWriter,
 ): Promise<Written> {
   const { size = 0, signal, ifMatch, modifiedAt } = options
-  if (size > smallWriteBytes || ifMatch !== undefined || modifiedAt !== undefined) {
+  const isSimple = ifMatch === undefined && modifiedAt === undefined && !place.ownership.extended
+  if (size > smallWriteBytes || !isSimple) {
     return writeStream(place, source, options)
   }
   const chunks = source[Symbol.asyncIterator]()
