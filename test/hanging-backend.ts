@@ -11,7 +11,8 @@ export default async (app: FastifyInstance) => {
     ...posix,
     type: 'hanging',
     async create(context) {
-      const backend = await posix.create(context)
+      // All listings are to go through `list`.
+      const { listMany: _, ...backend } = await posix.create(context)
       const hangs = (signal: AbortSignal): Promise<never> => {
         signal.addEventListener('abort', () => context.log.info({ why: signal.reason.message }, 'asked to let go'))
         return new Promise(() => {})

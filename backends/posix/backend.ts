@@ -123,7 +123,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
     copyTree: (folder, from, to, options) =>
       copyTree(place(folder, from), place(options.toFolder ?? folder, to), options),
 
-    clone: clone ?? ((from, to, options) => cloneFolder(layout, from, to, options)),
+    clone: clone ?? ((from, to, options) => cloneFolder({ layout, ownership }, from, to, options)),
 
     count: (folder, call) => countFolder(layout, folder, call),
 

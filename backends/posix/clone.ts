@@ -6,8 +6,9 @@ import type { Cloned, CloneOptions } from '../backend.ts'
 import { runTask } from './bulk/task.ts'
 import { readStorageTime } from './clock.ts'
 import { openDirectory } from './directory.ts'
+import { copyExtended } from './extended-trees.ts'
 import { flush } from './flush.ts'
-import type { Layout } from './layout.ts'
+import type { Place } from './layout.ts'
 
 const checkpointMilliseconds = 10_000
 const changedPaths = 100
@@ -25,7 +26,12 @@ const Checkpoint = Type.Object({
   flushedBefore: Type.Number(),
 })
 
-export async function cloneFolder(layout: Layout, from: string, to: string, options: CloneOptions): Promise<Cloned> {
+export async function cloneFolder(
+  { layout, ownership }: Pick<Place, 'layout' | 'ownership'>,
+  from: string,
+  to: string,
+  options: CloneOptions,
+): Promise<Cloned> {
   const { signal, onProgress, onCheckpoint } = options
   const source = await openDirectory(layout.folder(from), [])
   try {
@@ -47,6 +53,7 @@ export async function cloneFolder(layout: Layout, from: string, to: string, opti
       const { files, bytes, ...cloned } = await withCheckpoints(checkpoint, signal, (signal) =>
         runTask(work, share(), { signal, onProgress }),
       )
+      if (ownership.extended) await copyExtended(source.fd, copy.fd, { signal })
       const compared = await runTask({ kind: 'compare' }, share(), { signal })
       await checkpoint()
       signal.throwIfAborted()

@@ -1,10 +1,11 @@
 import { mkdir, utimes } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
-import type { Amount, CopyTreeOptions } from '../backend.ts'
+import type { Amount, Call, CopyTreeOptions } from '../backend.ts'
 import { afterChange } from '../errors.ts'
 import { runTask } from './bulk/task.ts'
-import { createDirectories, openDirectory } from './directory.ts'
+import { createDirectories, type Ownership, openDirectory } from './directory.ts'
 import { translateErrors, translateErrorsOf } from './errno.ts'
+import { copyExtended } from './extended-trees.ts'
 import { fstat } from './files.ts'
 import { flush } from './flush.ts'
 import type { Place } from './layout.ts'
@@ -31,7 +32,11 @@ export async function copyTree(
   const touching = setInterval(touch, touchMilliseconds)
   try {
     await translateStaging(to.root, 'the staging place', () => mkdir(staging, 0o700))
-    const copied = await copyInto(place, basename(staging), source.fd, `${from.join('/')}/`, signal)
+    const copied = await copyInto(place, basename(staging), source.fd, {
+      base: `${from.join('/')}/`,
+      ownership: to.ownership,
+      signal,
+    })
     await admit(copied)
     signal.throwIfAborted()
     clearInterval(touching)
@@ -52,11 +57,17 @@ export async function copyTree(
 }
 
 /** Fills a directory of the staging place, and makes it durable. */
-async function copyInto(place: string, name: string, source: number, base: string, signal: AbortSignal) {
+async function copyInto(
+  place: string,
+  name: string,
+  source: number,
+  { base, ownership, signal }: Call & { base: string; ownership: Ownership },
+) {
   const copy = await openDirectory(place, [name])
   try {
     const work = { kind: 'clone', durable: nothingIsDone } as const
     const { files, bytes } = await runTask(work, { fds: [source, copy.fd], base }, { signal })
+    if (ownership.extended) await copyExtended(source, copy.fd, { signal })
     await flush(place, signal)
     return { files, bytes }
   } finally {

@@ -1,8 +1,8 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
-import { startServer, temporaryDirectory } from '../server.ts'
+import { ended, startServer, temporaryDirectory } from '../server.ts'
 import { signTus, tus } from '../tus.ts'
 
 const user = 'user.origin'
@@ -96,6 +96,27 @@ t.test('a volume that keeps ACLs and extended attributes', async (t) => {
     for (const path of ['team/made', 'team/made/deep', 'team/on', 'team/on/the']) {
       t.same([get(at(path), inherited), get(at(path), access)], [team, team], path)
     }
+  })
+
+  await t.test('a copy of a directory and a clone', async (t) => {
+    mkdirSync(at('tree/sub\\ directory'), { recursive: true })
+    const own = acl({ owner: 6, guest: 4, group: 0, mask: 4, others: 0 })
+    writeFileSync(at('tree/sub\\ directory/ä=\n.txt'), 'content')
+    set(at('tree/sub\\ directory/ä=\n.txt'), access, own)
+    set(at('tree/sub\\ directory/ä=\n.txt'), 'user.a=b', '0x01ff')
+    set(at('tree'), inherited, team)
+    set(at('tree/sub\\ directory'), user, '0x02')
+    await files.post('copy', { from: 'tree', to: 'copied' })
+    const { job, folder } = await server.ask('POST', `/folders/${files.folder}/clone`, {})
+    await ended(server, job.id)
+    for (const copy of [at('copied'), join(await server.mountOf(folder.id), 'tree')]) {
+      t.equal(get(copy, inherited), team)
+      t.equal(get(join(copy, 'sub\\ directory'), user), '0x02')
+      const file = join(copy, 'sub\\ directory/ä=\n.txt')
+      t.same([get(file, access), get(file, 'user.a=b')], [own, '0x01ff'])
+      t.equal((statSync(file).mode & 0o777).toString(8), '640')
+    }
+    t.same(readdirSync(join(root, 'staging')), [])
   })
 
   await t.test('elsewhere nothing is made up', async (t) => {
