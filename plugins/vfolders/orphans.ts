@@ -121,7 +121,7 @@ function createOrphans(app: FastifyInstance) {
 /** Whether the storage has a vfolder of that ID. */
 async function isThere({ backend }: Pick<Volume, 'backend'>, id: string, signal: AbortSignal): Promise<boolean> {
   try {
-    for await (const _ of backend.list(id, { signal })) return true
+    for await (const _ of backend.list(id, { signal, limit: 1 })) return true
     return true
   } catch (error) {
     if (error instanceof NotFound) return false

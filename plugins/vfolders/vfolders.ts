@@ -276,7 +276,7 @@ function createVfolders(app: FastifyInstance) {
 /** Files of an earlier vfolder of that ID must not be shown as those of a new one. */
 async function hasEntries({ id, volume: { backend } }: NewVfolder, signal: AbortSignal): Promise<boolean> {
   try {
-    for await (const _ of backend.list(id, { signal })) return true
+    for await (const _ of backend.list(id, { signal, limit: 1 })) return true
   } catch (error) {
     if (!(error instanceof NotFound)) throw error
   }
