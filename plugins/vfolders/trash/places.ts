@@ -1,12 +1,9 @@
-import type { FastifyBaseLogger } from 'fastify'
-import { amountOf, nothing } from '../../../backends/amount.ts'
-import type { Amount, Call, Entry } from '../../../backends/backend.ts'
+import type { Entry } from '../../../backends/backend.ts'
 import { type Capable, hasCapability } from '../../../backends/capabilities.ts'
 import { NotFound } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Volume } from '../../storage/volumes.ts'
-import { countEntries } from '../usage.ts'
 import type { TrashRow } from './rows.ts'
 
 /** @throws {Problem} `capability_missing`: what was to be kept is not deleted instead */
@@ -52,25 +49,4 @@ export async function finishReturn(
     if (!(error instanceof NotFound)) throw error
   })
   return path
-}
-
-/** For what has begun, and is gone on with though nobody may wait for it any more. */
-const toTheEnd: Call = { signal: new AbortController().signal }
-
-/**
- * How much an entry is that is in the trash. What cannot be looked through, such as a directory that its owner keeps from
- * the service, can be restored all the same: it counts as nothing.
- */
-export async function amountInTrash(
-  backend: Capable<'trash'>,
-  { id, vfolder, path }: TrashRow,
-  entry: Entry,
-  log: FastifyBaseLogger,
-): Promise<Amount> {
-  if (entry.type !== 'directory') return amountOf(entry)
-  const inside = { path: parsePath(id), ...toTheEnd }
-  return countEntries(backend, backend.trash(vfolder), inside).catch((err) => {
-    log.warn({ err, folder: vfolder, path }, 'what is in a deleted directory could not be counted')
-    return nothing
-  })
 }

@@ -9,7 +9,8 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { toProblem, withMembers } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { mayBePartial, type OpenVfolder } from '../files.ts'
-import { amountInTrash, findEntry, requireTrash } from './places.ts'
+import { amountInTrash } from './amount.ts'
+import { findEntry, requireTrash } from './places.ts'
 import { abandon, forget, insert, keep, type TrashRow } from './rows.ts'
 
 /** How many entries have their rows written in one transaction. */

@@ -6,7 +6,8 @@ import { parsePath } from '../../../backends/path.ts'
 import { withRequestId } from '../../../lib/context.ts'
 import { transact } from '../../storage/database/transact.ts'
 import * as vfolders from '../rows.ts'
-import { amountInTrash, findEntry, finishReturn } from './places.ts'
+import { amountInTrash } from './amount.ts'
+import { findEntry, finishReturn } from './places.ts'
 import { forget, keep, listAbandoned, type TrashRow } from './rows.ts'
 
 /** Longer than any storage takes to go on with a move that was broken off. */
