@@ -60,7 +60,7 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ BACKEND_PLUGINS: 'no-such-package' }, /^BACKEND_PLUGINS has no-such-package, which cannot be found: /],
     [
       { VOLUMES: volume({ backend: 'tape' }) },
-      /^VOLUMES\/v\/backend must be one of posix, btrfs, cephfs, s3, not tape$/,
+      /^VOLUMES\/v\/backend must be one of posix, btrfs, cephfs, xfs, command, s3, not tape$/,
     ],
     [{ VOLUMES: volume({}) }, /^VOLUMES\/v must have required property 'root'$/],
     [{ VOLUMES: volume({ root, uid: '1000' }) }, /^VOLUMES\/v\/uid must be integer$/],
@@ -84,6 +84,11 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be .* fatal, error, warn, info, debug, trace, silent$/],
     [{ UPLOAD_MAX_BYTES: '10MB' }, /^UPLOAD_MAX_BYTES must be integer$/],
     [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
+    [{ TRASH_RETENTION_SECONDS: '-1' }, /^TRASH_RETENTION_SECONDS must be >= 0$/],
+    [
+      { TRASH_COUNTS_TOWARDS_QUOTA: 'perhaps' },
+      /^TRASH_COUNTS_TOWARDS_QUOTA must be equal to one of the allowed values true, false$/,
+    ],
     [{ QUOTA_SYNC_INTERVAL_SECONDS: '0' }, /^QUOTA_SYNC_INTERVAL_SECONDS must be >= 1$/],
     [{ JOB_RETENTION_SECONDS: '1.5' }, /^JOB_RETENTION_SECONDS must be integer$/],
     [{ LEASE_SECONDS: '-1' }, /^LEASE_SECONDS must be >= 1$/],
