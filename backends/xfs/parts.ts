@@ -1,4 +1,4 @@
-import { access, mkdir } from 'node:fs/promises'
+import { access, mkdir, readdir } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Amount, Call, QuotaLimits, Usage } from '../backend.ts'
 import { ToolFailed } from '../errors.ts'
@@ -6,7 +6,7 @@ import { homeOf, type Layout, type Parts, removeTrees, stagedAmount, translateEr
 import type { Projects } from './projects.ts'
 import type { XfsQuota } from './xfs-quota.ts'
 
-/** The directories of each vfolder that are no users': itself, `files`, `staging` and `uploads`. */
+/** The directories of a new vfolder that are no users': itself, `files`, `staging` and `uploads`. */
 const ownInodes = 4
 /** A file that replaces another one is an inode more until it does. */
 const spareInodes = 16
@@ -28,9 +28,11 @@ export function projectParts(layout: Layout, tool: XfsQuota, projects: Projects)
       return usage(folder, call)
     }
     const staged = await stagedAmount(layout.folder(folder))
+    // There is one more once something was deleted into the trash.
+    const ownDirectories = 1 + (await translateErrors('the vfolder', () => readdir(home))).length
     return {
       bytes: Math.max(0, quota.bytes - staged.bytes),
-      files: Math.max(0, quota.inodes - ownInodes - staged.files),
+      files: Math.max(0, quota.inodes - ownDirectories - staged.files),
     }
   }
 
