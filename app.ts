@@ -2,6 +2,7 @@ import Fastify, { type FastifyInstance } from 'fastify'
 import btrfs from './backends/btrfs/index.ts'
 import cephfs from './backends/cephfs/index.ts'
 import command from './backends/command/index.ts'
+import nfs from './backends/nfs/index.ts'
 import posix from './backends/posix/index.ts'
 import s3 from './backends/s3/index.ts'
 import xfs from './backends/xfs/index.ts'
@@ -37,7 +38,7 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
 
   await app.register(config, { config: settings })
   await app.register(request)
-  await app.register(storage, { backends: [posix, btrfs, cephfs, xfs, command, s3] })
+  await app.register(storage, { backends: [posix, nfs, btrfs, cephfs, xfs, command, s3] })
   await app.register(access)
   await app.register(work)
   await app.register(vfolders)

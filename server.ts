@@ -1,17 +1,18 @@
 import cluster from 'node:cluster'
 import { randomUUID } from 'node:crypto'
 import closeWithGrace from 'close-with-grace'
+import { threadsFor } from './backends/posix/mount/threads.ts'
+import { isAnyMountSilent } from './backends/posix/mount/watch.ts'
 import { currentRequestId, withRequestId } from './lib/context.ts'
 import { type Config, ConfigError, loadConfig, reasonOf } from './plugins/config.ts'
 import { createLoggers, type Loggers } from './plugins/request/logging.ts'
 import { obeySupervisor, reportListening, supervisedSignals } from './workers/supervised.ts'
 
-// fsync(2) holds a thread for as long as the disk takes: of libuv's four, four uploads would leave none to read with.
-process.env.UV_THREADPOOL_SIZE ??= '16'
-
 /** Loads the configuration, and serves or, where there are to be several processes, keeps those that do. */
 async function main(): Promise<void> {
   const config = loadConfig(process.env)
+  // Before anything needs the pool: of libuv's four, four flushes would leave none to read with.
+  process.env.UV_THREADPOOL_SIZE ??= String(threadsFor(Object.values(config.volumes)))
   if (config.workers === 1 || cluster.isWorker) return serve(config)
   const { supervise } = await import('./workers/supervisor.ts')
   process.off('uncaughtException', fail)
@@ -27,6 +28,11 @@ async function serve(config: Config): Promise<void> {
   const app = await buildApp(config, loggers)
   const grace = config.shutdownTimeoutSeconds * 1000
 
+  // Node waits for its threads, and the kernel does not let go of those that wait for a mount that hangs.
+  const endThreads = () => {
+    if (isAnyMountSilent()) process.kill(process.pid, 'SIGKILL')
+  }
+
   // The process ends for sure, a little after the running transfers are cut.
   const close = async ({ signal, err }: { signal?: string; err?: Error }) => {
     if (err) logger.fatal({ err }, 'the service ends because of an error')
@@ -34,6 +40,7 @@ async function serve(config: Config): Promise<void> {
     const timer = setTimeout(() => app.abortRequests(), grace)
     await app.close()
     clearTimeout(timer)
+    process.once('exit', endThreads)
   }
 
   process.off('uncaughtException', fail)

@@ -284,7 +284,7 @@ export interface OpenFile {
    * Where a host that mounts the storage finds this very file: below the path of `mount` for its vfolder, and without a
    * symlink in between. Undefined when it was moved, replaced or removed. Absent where files have no such path.
    */
-  location?(): string | undefined
+  location?(): Promise<string | undefined>
   close(): void
 }
 

@@ -12,6 +12,8 @@ export interface CreateContext<Options> {
    * nothing is cut off after half of that time, but not while the backend makes it wait.
    */
   idleSeconds: number
+  /** How long a call may move nothing; 0: without limit. */
+  timeoutSeconds?: number
   /** Absent where there is no service, as in a test. */
   numbers?: FolderNumbers
   /** The ID of the request, or of the work, that the calling code runs for, to be passed on to what it asks. */

@@ -71,6 +71,21 @@ interface Waiting<To, From> {
   fail(error: unknown): void
 }
 
+/**
+ * Gives the threads that run `file`: those that all volumes share, or for an owner, such as a mount that may hang, its
+ * own.
+ */
+export function createThreadPools<To, From>(file: URL, shared: ThreadPoolOptions, own: ThreadPoolOptions) {
+  const pool = new ThreadPool<To, From>(file, shared)
+  const owned = new WeakMap<object, ThreadPool<To, From>>()
+  return (owner?: object): ThreadPool<To, From> => {
+    if (owner === undefined) return pool
+    const known = owned.get(owner) ?? new ThreadPool<To, From>(file, own)
+    owned.set(owner, known)
+    return known
+  }
+}
+
 /** Threads that run `file`. They are started when there is work, serve all volumes, and end after a while without any. */
 export class ThreadPool<To, From> {
   readonly #file: URL

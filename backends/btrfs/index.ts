@@ -1,7 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { defineBackend } from '../definition.ts'
-import { createVolume, placesOf, posixProperties } from '../posix/compose.ts'
+import { createVolume, placesOfVolume, posixProperties } from '../posix/compose.ts'
 import { snapshot } from './clone.ts'
 import { limit, requireQuotaGroups, usage } from './quota.ts'
 import { subvolumes } from './subvolumes.ts'
@@ -10,7 +10,7 @@ import { subvolumes } from './subvolumes.ts'
 export const btrfs = defineBackend({
   type: 'btrfs',
   options: Type.Object(posixProperties, { additionalProperties: false }),
-  places: ({ root }) => placesOf(root),
+  places: placesOfVolume,
   create: (context) =>
     createVolume(context, {
       ownPlaces: true,

@@ -1,5 +1,4 @@
 import fs from 'node:fs'
-import { access, lstat, statfs } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import type { Backend, Entry, ListOptions, OpenFile } from '../backend.ts'
 import { IsADirectory, NotAFile } from '../errors.ts'
@@ -10,11 +9,11 @@ import { countFolder } from './count.ts'
 import { createDirectories, makeDirectoryInside, type Ownership, openDirectory } from './directory.ts'
 import { type Attributes, etagOf, toEntry, withTarget } from './entry.ts'
 import { translateErrors, translateErrorsOf } from './errno.ts'
-import { close } from './files.ts'
+import { access, close, closeNow, fstatOpened, lstat, statfs } from './files.ts'
 import { createFolder, removeFolder } from './folders.ts'
 import { collectGarbage } from './garbage.ts'
 import { listFolders, readIdentity, writeIdentity } from './identity.ts'
-import { locationOf, openInside } from './inside.ts'
+import { hostPathOf, locationOf, openInside } from './inside.ts'
 import type { Layout, Place } from './layout.ts'
 import { listDirectory } from './list.ts'
 import { readMany, type SmallFile } from './many/index.ts'
@@ -43,7 +42,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
     const { path = '' } = options
     const directory = await openDirectory(layout.folder(folder), path === '' ? [] : splitPath(path))
     try {
-      yield* listDirectory(directory, path === '' ? '' : `${path}/`, options)
+      yield* listDirectory(directory, path === '' ? '' : `${path}/`, { ...options, isNfs: layout.isNfs })
     } finally {
       directory.close()
     }
@@ -94,7 +93,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
       if (small !== undefined) return toReadFile(small, path, location)
       const fd = await openInside(root, names)
       try {
-        return { ...toOpenFile(fd, path, statRegularFile(fd, path)), location: () => locationOf(fd, root) }
+        return { ...toOpenFile(fd, path, await statRegularFile(fd, path)), location: () => locationOf(fd, root) }
       } catch (error) {
         close(fd)
         throw error
@@ -111,7 +110,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
 
     async readUpload(folder, upload) {
       const fd = await openUpload(layout, folder, upload)
-      return toOpenFile(fd, upload, statRegularFile(fd, upload))
+      return toOpenFile(fd, upload, await statRegularFile(fd, upload))
     },
 
     completeUpload: (folder, upload, path, options) => completeUpload(place(folder, path), folder, upload, options),
@@ -189,7 +188,7 @@ function toOpenFile(fd: number, path: string, entry: Entry): OpenFile {
     entry,
     chunks: ({ start, end }) => readChunks(fd, path, start, end),
     // The last close of a removed file frees its blocks, which takes a while for a large one.
-    close: () => (entry.size <= smallFileBytes ? fs.closeSync(fd) : close(fd)),
+    close: () => (entry.size <= smallFileBytes ? closeNow(fd) : close(fd)),
   }
 }
 
@@ -202,17 +201,16 @@ function toReadFile({ attributes, content }: SmallFile, path: string, location: 
     async *chunks({ start, end }: { start: number; end: number }) {
       if (end > start) yield content.subarray(start, end)
     },
-    location() {
-      const stats = fs.lstatSync(location, { throwIfNoEntry: false })
-      return stats !== undefined && etagOf(stats) === etagOf(attributes) ? location : undefined
+    async location() {
+      const stats = await lstat(location).catch(() => undefined)
+      return stats !== undefined && etagOf(stats) === etagOf(attributes) ? hostPathOf(location) : undefined
     },
     close() {},
   } satisfies OpenFile
 }
 
-/** The attributes of a file that was opened this moment are in memory, so fstat(2) needs no thread. */
-function statRegularFile(fd: number, path: string): Entry {
-  return toFileEntry(path, fs.fstatSync(fd))
+async function statRegularFile(fd: number, path: string): Promise<Entry> {
+  return toFileEntry(path, await fstatOpened(fd))
 }
 
 function toFileEntry(path: string, attributes: Attributes): Entry {

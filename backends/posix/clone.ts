@@ -49,12 +49,12 @@ export async function cloneFolder(
         await flush(layout.folder(to), signal)
         onCheckpoint({ bootId, since, flushedBefore })
       }
-      const work = { kind: 'clone', durable: { before, since } } as const
+      const work = { kind: 'clone', durable: { before, since }, isNfs: layout.isNfs } as const
       const { files, bytes, ...cloned } = await withCheckpoints(checkpoint, signal, (signal) =>
         runTask(work, share(), { signal, onProgress }),
       )
       if (ownership.extended) await copyExtended(source.fd, copy.fd, { signal })
-      const compared = await runTask({ kind: 'compare' }, share(), { signal })
+      const compared = await runTask({ kind: 'compare', isNfs: layout.isNfs }, share(), { signal })
       await checkpoint()
       signal.throwIfAborted()
       return {

@@ -1,4 +1,3 @@
-import { mkdir, utimes } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Amount, Call, CopyTreeOptions } from '../backend.ts'
 import { afterChange } from '../errors.ts'
@@ -6,7 +5,7 @@ import { runTask } from './bulk/task.ts'
 import { createDirectories, type Ownership, openDirectory } from './directory.ts'
 import { translateErrors, translateErrorsOf } from './errno.ts'
 import { copyExtended } from './extended-trees.ts'
-import { fstat } from './files.ts'
+import { fstat, mkdir, utimes } from './files.ts'
 import { flush } from './flush.ts'
 import type { Place } from './layout.ts'
 import { renameDirectory } from './move.ts'
@@ -35,6 +34,7 @@ export async function copyTree(
     const copied = await copyInto(place, basename(staging), source.fd, {
       base: `${from.join('/')}/`,
       ownership: to.ownership,
+      isNfs: to.layout.isNfs,
       signal,
     })
     await admit(copied)
@@ -49,7 +49,10 @@ export async function copyTree(
   } catch (error) {
     clearInterval(touching)
     // Also of a call that was aborted. When that fails too, the first error is the one to tell, and the rest is garbage.
-    await removeTrees(place, [basename(staging)], { signal: new AbortController().signal }).catch(() => {})
+    await removeTrees(place, [basename(staging)], {
+      signal: new AbortController().signal,
+      isNfs: to.layout.isNfs,
+    }).catch(() => {})
     throw error
   } finally {
     source.close()
@@ -61,11 +64,11 @@ async function copyInto(
   place: string,
   name: string,
   source: number,
-  { base, ownership, signal }: Call & { base: string; ownership: Ownership },
+  { base, ownership, isNfs, signal }: Call & { base: string; ownership: Ownership; isNfs: boolean },
 ) {
   const copy = await openDirectory(place, [name])
   try {
-    const work = { kind: 'clone', durable: nothingIsDone } as const
+    const work = { kind: 'clone', durable: nothingIsDone, isNfs } as const
     const { files, bytes } = await runTask(work, { fds: [source, copy.fd], base }, { signal })
     if (ownership.extended) await copyExtended(source, copy.fd, { signal })
     await flush(place, signal)

@@ -1,9 +1,8 @@
 import fs from 'node:fs'
-import { mkdir } from 'node:fs/promises'
 import { AccessDenied, NotFound } from '../errors.ts'
 import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
 import { hasDefaultAcl } from './extended.ts'
-import { close, fchmod, fchown, fstat, fsync } from './files.ts'
+import { close, fchmod, fchown, fstat, fsync, mkdir } from './files.ts'
 import { openInside, openStep, pathOf } from './inside.ts'
 
 const { O_DIRECTORY, O_RDONLY } = fs.constants

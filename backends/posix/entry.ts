@@ -1,6 +1,6 @@
 import fs from 'node:fs'
-import { readlink } from 'node:fs/promises'
 import type { Amount, Entry } from '../backend.ts'
+import { readlink } from './files.ts'
 
 const { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } = fs.constants
 const permissions = 0o7777

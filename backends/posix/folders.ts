@@ -1,8 +1,9 @@
-import { mkdir, readdir, rename } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import type { Call, OnProgress } from '../backend.ts'
 import { createDirectory, type Directory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
 import { errnoOf, translateErrorsOf } from './errno.ts'
+import { mkdir, readdir, rename } from './files.ts'
+import { kernelPathOf } from './inside.ts'
 import type { Layout } from './layout.ts'
 import { refuseMounts } from './mounts.ts'
 import { hasOwnPlaces, homeOf, isOwnTrash, ownStaging, ownUploads } from './places.ts'
@@ -65,7 +66,7 @@ export async function removeFolder(
   { signal, onProgress }: Call & { onProgress?: OnProgress },
 ): Promise<void> {
   const all = new Set([folder, layout.trashOf(folder)].map((id) => homeOf(layout.folder(id))))
-  for (const home of all) await refuseMounts(home, 'the vfolder')
+  for (const home of all) await refuseMounts(kernelPathOf(home), 'the vfolder')
   await translateErrorsOf('the directory of the vfolders or the trash', async () => {
     for (const home of all) {
       try {
@@ -78,6 +79,13 @@ export async function removeFolder(
   })
   const trash = await translateErrorsOf('the trash', () => readdir(layout.trash))
   const names = trash.filter((name) => name.startsWith(`${folder}.`))
-  if (homes === undefined) await removeTrees(layout.trash, names, { signal, onProgress })
+  if (homes === undefined) await removeTrees(layout.trash, names, { signal, onProgress, isNfs: layout.isNfs })
   else for (const name of names) await homes.free(join(layout.trash, name), { signal, onProgress })
+  // What is still open on NFS is garbage from now on.
+  if (layout.isNfs)
+    for (const name of names) await rename(join(layout.trash, name), layout.newStaging()).catch(unlessGone)
+}
+
+function unlessGone(error: unknown): void {
+  if (errnoOf(error) !== 'ENOENT') throw error
 }

@@ -1,9 +1,9 @@
-import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { nothing, sum } from '../amount.ts'
 import type { Amount, Call } from '../backend.ts'
 import { readStorageTime } from './clock.ts'
 import { isGone, translateErrorsOf } from './errno.ts'
+import { lstat, readdir } from './files.ts'
 import { listFolders } from './identity.ts'
 import type { Layout } from './layout.ts'
 import { stagingOf } from './places.ts'
@@ -21,7 +21,7 @@ export async function collectGarbage(
   const oldest = (await readStorageTime(layout)) - idleSeconds * 1000
   let freed = nothing
   for await (const place of stagingPlaces(layout, signal)) {
-    freed = sum(freed, await removeTrees(place, await idleSince(oldest, place), { signal }))
+    freed = sum(freed, await removeTrees(place, await idleSince(oldest, place), { signal, isNfs: layout.isNfs }))
   }
   return freed
 }

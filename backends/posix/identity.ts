@@ -1,11 +1,15 @@
-import { type FileHandle, open, opendir, readFile, rename, rm } from 'node:fs/promises'
+import fs from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
 import { errnoOf, translateErrorsOf } from './errno.ts'
+import { close, fsync, open, readdir, readFile, removeFile, rename } from './files.ts'
 import type { Layout } from './layout.ts'
 import { homeOf } from './places.ts'
 import { syncDirectory } from './remove.ts'
+import { writeFully } from './store.ts'
+
+const { O_CREAT, O_EXCL, O_WRONLY } = fs.constants
 
 const what = 'the identity of the volume'
 /** Whoever writes longer has died. */
@@ -15,7 +19,7 @@ const retryMilliseconds = 50
 /** The text in the volume's root; undefined when there is none, or no root. */
 export async function readIdentity(layout: Layout): Promise<string | undefined> {
   try {
-    return await readFile(layout.identity, 'utf8')
+    return await readFile(layout.identity)
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
     return translateErrorsOf(what, () => Promise.reject(error))
@@ -28,12 +32,12 @@ export async function writeIdentity(layout: Layout, text: string): Promise<void>
     await layout.makePlaces()
     // One name for all processes: what a crash leaves is found again, and does not look like a file being written.
     const staged = `${layout.identity}.new`
-    const file = await openNew(staged)
+    const fd = await openNew(staged)
     try {
-      await file.writeFile(text)
-      await file.sync()
+      await writeFully(fd, Buffer.from(text), 0)
+      await fsync(fd)
     } finally {
-      await file.close()
+      close(fd)
     }
     await rename(staged, layout.identity)
     await syncDirectory(layout.root)
@@ -41,15 +45,15 @@ export async function writeIdentity(layout: Layout, text: string): Promise<void>
 }
 
 /** Opens a file that only one process writes at a time, and takes it over from one that died. */
-async function openNew(path: string): Promise<FileHandle> {
+async function openNew(path: string): Promise<number> {
   for (let waited = 0; ; waited += retryMilliseconds) {
     try {
-      return await open(path, 'wx', 0o644)
+      return await open(path, O_WRONLY | O_CREAT | O_EXCL, 0o644)
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error
     }
     await sleep(retryMilliseconds)
-    if (waited > longestWriteMilliseconds) await rm(path, { force: true })
+    if (waited > longestWriteMilliseconds) await removeFile(path)
   }
 }
 
@@ -78,14 +82,12 @@ async function* walk(directory: string, start: string[], levels: number, signal:
 }
 
 async function namesIn(directory: string): Promise<string[]> {
-  const names: string[] = []
-  await translateErrorsOf('the directory of the vfolders', async () => {
-    try {
-      for await (const { name } of await opendir(directory)) names.push(name)
-    } catch (error) {
+  const names = await translateErrorsOf('the directory of the vfolders', () =>
+    readdir(directory).catch((error) => {
       // A level that a removal takes away meanwhile has nothing in it.
-      if (errnoOf(error) !== 'ENOENT') throw error
-    }
-  })
+      if (errnoOf(error) === 'ENOENT') return []
+      throw error
+    }),
+  )
   return names.sort()
 }

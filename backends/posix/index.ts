@@ -1,13 +1,13 @@
 import { Type } from '@sinclair/typebox'
 import fp from 'fastify-plugin'
 import { defineBackend } from '../definition.ts'
-import { createVolume, placesOf, posixProperties } from './compose.ts'
+import { createVolume, placesOfVolume, posixProperties } from './compose.ts'
 
 /** Any local or mounted filesystem with POSIX semantics on Linux. */
 export const posix = defineBackend({
   type: 'posix',
   options: Type.Object(posixProperties, { additionalProperties: false }),
-  places: ({ root }) => placesOf(root),
+  places: placesOfVolume,
   create: (context) => createVolume(context),
 })
 

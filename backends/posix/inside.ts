@@ -2,23 +2,18 @@ import fs from 'node:fs'
 import { join } from 'node:path'
 import { AccessDenied, EntryAccessDenied, NotFound, OutsideFolder } from '../errors.ts'
 import { maxPathBytes } from '../path.ts'
+import { descriptorIn, pathOf } from './descriptors.ts'
 import { errnoOf, translateErrors, unmounted } from './errno.ts'
-import { close, open } from './files.ts'
+import { close, fstatOpened, isThere, lstat, open } from './files.ts'
 import { foldersOf, stagingOf, volumeOf } from './places.ts'
 
-const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = fs.constants
+export { pathOf } from './descriptors.ts'
+
+const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, X_OK } = fs.constants
 
 // Every entry of a vfolder is opened here. Users may swap what leads to it at any moment, so a check beforehand decides
 // nothing: the entry is opened first, and then the kernel is asked where that is. Each way is here twice, for the event
 // loop and, with synchronous system calls, for threads; test/storage/inside.test.ts holds both to the same.
-
-/** Shorter for the kernel than `/proc/self`, which is a symlink. */
-const descriptors = `/proc/${process.pid}/fd`
-
-/** The path of what a descriptor stands for: the kernel follows it to that very file or directory (proc_pid_fd(5)). */
-export function pathOf(fd: number): string {
-  return `${descriptors}/${fd}`
-}
 
 const oneStep = O_RDONLY | O_DIRECTORY | O_NOFOLLOW
 
@@ -37,23 +32,13 @@ export async function openInside(root: string, names: string[], flags = O_RDONLY
     return await translateErrors(names.join('/') || 'the vfolder', () => openBelow(root, names, flags))
   } catch (error) {
     // An unmounted volume must not look like one whose files are gone.
-    if (error instanceof NotFound && !fs.existsSync(foldersOf(root))) {
+    if (error instanceof NotFound && !(await isThere(foldersOf(root)))) {
       throw unmounted(error)
     }
-    if (error instanceof EntryAccessDenied && !canEnter(root)) {
+    if (error instanceof EntryAccessDenied && !(await isThere(root, X_OK))) {
       throw new AccessDenied('the storage denies access to the directory of the vfolders', { cause: error })
     }
     throw error
-  }
-}
-
-/** Whether what is refused is an entry, and not the whole vfolder. */
-function canEnter(root: string): boolean {
-  try {
-    fs.accessSync(root, fs.constants.X_OK)
-    return true
-  } catch {
-    return false
   }
 }
 
@@ -68,13 +53,10 @@ async function openBelow(root: string, names: string[], flags: number): Promise<
     }
   }
   const fd = await open(location, flags)
-  try {
-    assertInside(fd, root, names)
-    return fd
-  } catch (error) {
-    close(fd)
-    throw error
-  }
+  const found = locationWithin(fd, root)
+  if (found.isInside) return fd
+  close(fd)
+  throw toOutsideFolder(names, found.location, root, await isThere(root))
 }
 
 /**
@@ -91,13 +73,10 @@ export function openInsideSync(root: string, names: string[], flags = O_RDONLY |
     }
   }
   const fd = fs.openSync(location, flags)
-  try {
-    assertInside(fd, root, names)
-    return fd
-  } catch (error) {
-    fs.closeSync(fd)
-    throw error
-  }
+  const found = locationWithin(fd, root)
+  if (found.isInside) return fd
+  fs.closeSync(fd)
+  throw toOutsideFolder(names, found.location, root, fs.existsSync(root))
 }
 
 /**
@@ -134,12 +113,12 @@ function openByNamesSync(root: string, names: string[], flags: number): number {
 
 /** Only names lead down. */
 function locate(root: string, names: string[]): string {
-  if (names.includes('..')) throw toOutsideFolder(names)
+  if (names.includes('..')) throw outsideFolder(names)
   return [root, ...names].join('/')
 }
 
 function isTooLong(location: string): boolean {
-  return Buffer.byteLength(location) >= maxPathBytes
+  return Buffer.byteLength(kernelPathOf(location)) >= maxPathBytes
 }
 
 /** Where only the last name could be a symlink, O_NOFOLLOW alone proves that what was opened is inside. */
@@ -156,37 +135,60 @@ function leadsOn(error: unknown, flags: number): boolean {
 }
 
 /**
- * Checks that an open file or directory is inside `root`, wherever symlinks led on the way. readlink of a descriptor
+ * Where the kernel finds a path: of one that leads through the descriptor of a mount, below the place where that is
+ * mounted, or below nothing once it is not.
+ */
+export function kernelPathOf(path: string): string {
+  const fd = descriptorIn(path)
+  if (fd === undefined) return path
+  const start = fs.readlinkSync(pathOf(fd))
+  return (start === '/' ? '' : start) + path.slice(pathOf(fd).length)
+}
+
+/** Where the host finds a path, if it does: what is on a mount that was taken away is nowhere, though it is still open. */
+export function hostPathOf(path: string): string | undefined {
+  const fd = descriptorIn(path)
+  return fd !== undefined && fs.readlinkSync(pathOf(fd)) === '/' ? undefined : kernelPathOf(path)
+}
+
+/**
+ * Tells whether an open file or directory is inside `root`, wherever symlinks led on the way. readlink of a descriptor
  * is answered from memory, so it is done without a trip to the thread pool.
  */
-function assertInside(fd: number, root: string, names: string[]): void {
+function locationWithin(fd: number, root: string): { location: string; isInside: boolean } {
   const location = fs.readlinkSync(pathOf(fd))
-  if (location === root || location.startsWith(`${root}/`)) return
+  const folder = kernelPathOf(root)
+  return { location, isInside: location === folder || location.startsWith(`${folder}/`) }
+}
+
+function toOutsideFolder(names: string[], location: string, root: string, rootExists: boolean): Error {
   // It, or the vfolder, was removed after the open: what is removed moves away first.
-  if (!fs.existsSync(root) || isRemoved(location, root)) throw new NotFound(`${names.join('/')} does not exist`)
-  throw toOutsideFolder(names)
+  if (!rootExists || isRemoved(location, root)) return new NotFound(`${names.join('/')} does not exist`)
+  return outsideFolder(names)
 }
 
 /** Whether it is in one of the places where what is removed waits for it; see `Layout`. */
 function isRemoved(location: string, root: string): boolean {
-  const places = [stagingOf(root), join(volumeOf(root), 'trash')]
+  const folder = kernelPathOf(root)
+  const places = [stagingOf(folder), join(volumeOf(folder), 'trash')]
   return places.some((place) => location.startsWith(`${place}/`))
 }
 
-function toOutsideFolder(names: string[]): OutsideFolder {
+function outsideFolder(names: string[]): OutsideFolder {
   return new OutsideFolder(`${names.join('/')} leads out of the vfolder`)
 }
 
 /** Whether no symlink led to what was opened at `location`, and nobody has moved it since. */
 export function isAt(fd: number, location: string): boolean {
-  return fs.readlinkSync(pathOf(fd)) === location
+  return fs.readlinkSync(pathOf(fd)) === kernelPathOf(location)
 }
 
 /** The name by which an open file is found inside `root`; undefined when that leads to another file or nowhere by now. */
-export function locationOf(fd: number, root: string): string | undefined {
+export async function locationOf(fd: number, root: string): Promise<string | undefined> {
   const location = fs.readlinkSync(pathOf(fd))
-  if (!location.startsWith(`${root}/`)) return undefined
-  const { dev, ino } = fs.fstatSync(fd)
-  const named = fs.lstatSync(location, { throwIfNoEntry: false })
+  const folder = hostPathOf(root)
+  if (folder === undefined || !location.startsWith(`${folder}/`)) return undefined
+  const { dev, ino } = await fstatOpened(fd)
+  const named = await lstat(root + location.slice(folder.length)).catch(() => undefined)
   return named?.dev === dev && named.ino === ino ? location : undefined
 }

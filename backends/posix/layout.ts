@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { access, readdir, realpath, stat } from 'node:fs/promises'
+import { stat as bigStat, realpath } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
 import { LruMap as Cache } from 'toad-cache'
 import type { Call } from '../backend.ts'
@@ -8,6 +8,7 @@ import { makeDirectory } from '../make-directory.ts'
 import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
 import { errnoOf } from './errno.ts'
+import { isThere, mkdir, readdir, stat } from './files.ts'
 import { homeOf, ownFiles, ownTrash, ownUploads } from './places.ts'
 
 /** An entry of a vfolder, and how what is created there is owned. */
@@ -21,6 +22,13 @@ export interface Place {
 
 /** No ID of a vfolder has a dot. */
 const trashSuffix = '.trash'
+
+export interface LayoutOptions {
+  ownPlaces?: boolean | undefined
+  isNfs?: boolean | undefined
+  /** Shared by the layouts of one volume. */
+  turns?: Turns
+}
 
 /**
  * Where things are below a volume's root:
@@ -51,17 +59,26 @@ export class Layout {
   readonly uploads: string
   readonly trash: string
   readonly ownPlaces: boolean
-  readonly #turns = new Turns()
+  /** It is on a server that other hosts use, too, through clients of NFS. */
+  readonly isNfs: boolean
+  readonly #turns: Turns
   readonly #known = new Cache<string>(10_000)
 
-  private constructor(root: string, ownPlaces: boolean) {
+  private constructor(root: string, { ownPlaces = false, isNfs = false, turns = new Turns() }: LayoutOptions) {
+    this.#turns = turns
     this.root = root
     this.ownPlaces = ownPlaces
+    this.isNfs = isNfs
     this.identity = join(root, 'identity')
     this.folders = join(root, ownPlaces ? 'vfolders' : 'folders')
     this.staging = join(root, 'staging')
     this.uploads = join(root, 'uploads')
     this.trash = join(root, 'trash')
+  }
+
+  /** Of a root that is open: its paths lead through the descriptor, and so to that very filesystem. */
+  static at(path: string, options: LayoutOptions): Layout {
+    return new Layout(path, options)
   }
 
   /**
@@ -74,9 +91,9 @@ export class Layout {
   ): Promise<Layout> {
     try {
       if (!isKnown) await makeDirectory(root)
-      const layout = new Layout(await resolve(root), ownPlaces)
-      await layout.#refuseOther()
-      if (!isKnown || (await isThere(layout.folders))) await layout.makePlaces()
+      const layout = new Layout(await resolve(root), { ownPlaces })
+      await layout.complete()
+      if (!isKnown) await layout.makePlaces()
       return layout
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error)
@@ -86,11 +103,17 @@ export class Layout {
     }
   }
 
+  /** Makes what is missing of a volume that is there. */
+  async complete(): Promise<void> {
+    await this.#refuseOther()
+    if (await isThere(this.folders)) await this.makePlaces()
+  }
+
   async makePlaces(): Promise<void> {
     const places = [this.folders, this.staging, this.uploads, this.trash]
     const devices = new Set<number>()
     for (const place of places) {
-      await makeDirectory(place, place === this.folders ? 0o755 : 0o700)
+      await makePlace(place, place === this.folders ? 0o755 : 0o700)
       devices.add((await stat(place)).dev)
     }
     if (devices.size > 1) {
@@ -151,6 +174,13 @@ export class Layout {
   }
 }
 
+/** Never what leads to it: a root that is gone stays gone. */
+async function makePlace(place: string, mode: number): Promise<void> {
+  await mkdir(place, mode).catch((error) => {
+    if (errnoOf(error) !== 'EEXIST') throw error
+  })
+}
+
 /**
  * The directories that lead to a root, and the root itself, as the kernel tells them apart: whatever symlinks and bind
  * mounts lead there. What is not there yet has its path below what is.
@@ -159,7 +189,7 @@ export async function placesOf(root: string): Promise<string[]> {
   const path = await resolve(root)
   const above = dirname(path) === path ? [] : await placesOf(dirname(path))
   try {
-    const { dev, ino } = await stat(path, { bigint: true })
+    const { dev, ino } = await bigStat(path, { bigint: true })
     return [...above, `${dev}:${ino}`]
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw error
@@ -175,11 +205,4 @@ async function resolve(path: string): Promise<string> {
     if (errnoOf(error) !== 'ENOENT' || dirname(path) === path) throw error
     return join(await resolve(dirname(path)), basename(path))
   }
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }

@@ -1,10 +1,10 @@
-import { lstat } from 'node:fs/promises'
 import type { Call, Entry, ListOptions } from '../backend.ts'
 import { compareBytes, orderKey } from '../order.ts'
 import { attributesAt } from './attributes.ts'
 import type { Directory } from './directory.ts'
 import { toEntry, withTarget } from './entry.ts'
 import { errnoOf, isGone, translate, translateErrors } from './errno.ts'
+import { lstat } from './files.ts'
 import { type Names, readNames } from './listing/names.ts'
 import { lastOf, windowsOf } from './listing/runs.ts'
 import { lstatMany } from './listing/threads.ts'
@@ -13,6 +13,8 @@ import { lstatMany } from './listing/threads.ts'
 const window = 512
 /** Up to so many it costs less to look at each by itself. */
 const fewNames = 16
+
+type Options = ListOptions & { isNfs?: boolean }
 
 /** A directory that is being listed, inside the one before it. */
 interface Level {
@@ -26,11 +28,7 @@ interface Level {
  * Yields what is in `directory`, whose path is `prefix` (empty, or ending in `/`), in the order of `orderKey`, many
  * entries at a time.
  */
-export async function* listDirectory(
-  directory: Directory,
-  prefix: string,
-  options: ListOptions,
-): AsyncGenerator<Entry[]> {
+export async function* listDirectory(directory: Directory, prefix: string, options: Options): AsyncGenerator<Entry[]> {
   // Not by recursion: users make trees that are deeper than the call stack.
   const levels: Level[] = [begin(directory, prefix, prefix, options)]
   const many = Math.min(options.limit ?? window, window)
@@ -68,7 +66,7 @@ export async function* listDirectory(
   }
 }
 
-function begin(directory: Directory, prefix: string, top: string, options: ListOptions): Level {
+function begin(directory: Directory, prefix: string, top: string, options: Options): Level {
   const windows = listLevel(directory, prefix, prefix.slice(top.length), options)
   return { directory, windows, entries: [].values() }
 }
@@ -90,9 +88,9 @@ async function* listLevel(
   directory: Directory,
   prefix: string,
   base: string,
-  { after, signal, recursive = false, pattern, limit = Number.POSITIVE_INFINITY }: ListOptions,
+  { after, signal, recursive = false, pattern, limit = Number.POSITIVE_INFINITY, isNfs = false }: Options,
 ): AsyncGenerator<Entry[]> {
-  const wanted = { base, enough: limit, pattern: pattern?.text, recursive }
+  const wanted = { base, enough: limit, pattern: pattern?.text, recursive, isNfs }
   let behind = after?.startsWith(prefix) ? after.slice(prefix.length) : undefined
   let into = true
   for (;;) {

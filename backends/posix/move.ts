@@ -1,11 +1,11 @@
 import type { Stats } from 'node:fs'
-import { link, lstat, mkdir, rename, rmdir, unlink } from 'node:fs/promises'
 import { difference, nothing } from '../amount.ts'
 import type { Amount, MoveOptions } from '../backend.ts'
 import { AlreadyExists, afterChange, InvalidOperation, IsADirectory, NotAFile } from '../errors.ts'
 import { createDirectories, type Directory, openDirectory } from './directory.ts'
 import { amountOf, toEntry } from './entry.ts'
 import { errnoOf, translate, translateErrors } from './errno.ts'
+import { link, lstat, mkdir, rename, rmdir, unlink } from './files.ts'
 import type { Place } from './layout.ts'
 import { refuseMounts } from './mounts.ts'
 

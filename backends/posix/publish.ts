@@ -1,12 +1,12 @@
 import type { Stats } from 'node:fs'
-import { link, lstat, rename, unlink } from 'node:fs/promises'
 import { growthOf } from '../amount.ts'
 import type { Amount, WriteOptions, Written } from '../backend.ts'
 import { afterChange, PreconditionFailed } from '../errors.ts'
 import { createDirectories, setOwnership } from './directory.ts'
 import { amountOf, toEntry, toStoredEntry } from './entry.ts'
+import { errnoOf } from './errno.ts'
 import { inheritAcl, keepExtended } from './extended.ts'
-import { fstat, fsync, futimes } from './files.ts'
+import { fstat, fsync, futimes, link, lstat, rename, unlink } from './files.ts'
 import { keep } from './kept.ts'
 import type { Place } from './layout.ts'
 import { stagingOf } from './places.ts'
@@ -70,9 +70,17 @@ export async function publish(
 /** link(2) fails where the target exists, which rename(2) does not. */
 async function linkNew(staging: string, target: string, prepare: () => Promise<void>): Promise<undefined> {
   await prepare()
-  await link(staging, target)
+  await link(staging, target).catch(async (error) => {
+    if (errnoOf(error) !== 'EEXIST' || !(await isSame(staging, target))) throw error
+  })
   // The file is there; what is left of its first name is garbage.
   await unlink(staging).catch(() => {})
+}
+
+/** An answer that was lost on the network has the client ask again, and find what it made the first time. */
+async function isSame(staging: string, target: string): Promise<boolean> {
+  const [staged, there] = await Promise.all([lstat(staging), lstat(target)])
+  return staged.dev === there.dev && staged.ino === there.ino
 }
 
 interface Replaced extends Amount {

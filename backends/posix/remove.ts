@@ -1,4 +1,3 @@
-import { lstat, lutimes, rename, rmdir, unlink } from 'node:fs/promises'
 import { basename } from 'node:path'
 import { difference, nothing, sum } from '../amount.ts'
 import type { Amount, RemoveOptions } from '../backend.ts'
@@ -8,9 +7,11 @@ import { runTask, type TaskOptions } from './bulk/task.ts'
 import { type Directory, openDirectory } from './directory.ts'
 import { amountOf } from './entry.ts'
 import { translateErrors } from './errno.ts'
+import { lstat, lutimes, readdir, rename, rmdir, unlink } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 import { refuseMounts } from './mounts.ts'
 import { stagingOf } from './places.ts'
+import { isSilly } from './silly.ts'
 
 /**
  * How often a tree is walked. Two threads leave each other the directories that they share, and a user who holds one
@@ -30,7 +31,7 @@ export async function removeEntry(
   try {
     return await translateErrors(path, async () => {
       const removed = await layout.inTurn([{ root, names }], { signal }, () => unlinkFile(target))
-      if (removed === undefined && recursive)
+      if (removed === undefined && (recursive || (layout.isNfs && (await hasOnlySilly(target)))))
         return await removeDirectory({ layout, root }, parent, target, path, signal)
       if (removed === undefined) await rmdir(target)
       await afterChange(path, difference(nothing, removed ?? nothing), () => parent.sync())
@@ -63,12 +64,18 @@ async function removeDirectory(
     await lutimes(staging, new Date(), new Date())
     const syncing = parent.sync()
     syncing.catch(() => {}) // Awaited in its turn.
-    await removeTrees(place, [basename(staging)], { signal: new AbortController().signal, onProgress })
+    const signal = new AbortController().signal
+    await removeTrees(place, [basename(staging)], { signal, onProgress, isNfs: layout.isNfs })
     await syncing
     return gone
   } catch (cause) {
     throw new Unconfirmed(path, difference(nothing, gone), { cause })
   }
+}
+
+/** Whether a directory is empty but for files that are open on NFS. */
+async function hasOnlySilly(directory: string): Promise<boolean> {
+  return (await readdir(directory)).every(isSilly)
 }
 
 /** @returns undefined when it is a directory */
@@ -79,11 +86,14 @@ async function unlinkFile(target: string): Promise<Amount | undefined> {
   return amountOf(stats)
 }
 
-/** Removes files or trees of a directory of the layout that nobody else can reach any more, and counts what was in them. */
+/**
+ * Removes files or trees of a directory of the layout that nobody else can reach any more, and counts what was in them.
+ * @param options `isNfs`: files that are open, and the directories that they are in, are left
+ */
 export async function removeTrees(
   directory: string,
   names: string[],
-  { onProgress, signal }: TaskOptions,
+  { onProgress, signal, isNfs = false }: TaskOptions & { isNfs?: boolean },
 ): Promise<Amount> {
   const total = { files: 0, bytes: 0 }
   if (names.length === 0) return total
@@ -92,10 +102,11 @@ export async function removeTrees(
     for (let walk = 0; walk < walks; walk++) {
       const share = { fds: [parent.fd], names, base: '' }
       const options = { signal, onProgress: onProgress && ((done: Amount) => onProgress(sum(total, done))) }
-      const news: News = await runTask({ kind: 'remove' }, share, options)
+      const news: News = await runTask({ kind: 'remove', isNfs }, share, options)
       Object.assign(total, sum(total, news))
       if (news.left === 0) return total
     }
+    if (isNfs) return total
     throw new NotEmpty('entries were made in a directory while it was removed')
   } finally {
     parent.close()

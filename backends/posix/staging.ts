@@ -1,9 +1,8 @@
-import fs from 'node:fs'
-import { lstat, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Amount } from '../backend.ts'
 import { NotFound, VolumeUnavailable } from '../errors.ts'
 import { isGone, translateErrorsOf } from './errno.ts'
+import { isThere, lstat, readdir } from './files.ts'
 import { foldersOf, hasOwnPlaces, homeOf, ownStaging, ownUploads } from './places.ts'
 
 /**
@@ -14,7 +13,7 @@ export async function translateStaging<T>(root: string, what: string, operation:
   try {
     return await translateErrorsOf(what, operation)
   } catch (error) {
-    if (error instanceof VolumeUnavailable && hasOwnPlaces(root) && fs.existsSync(foldersOf(root))) {
+    if (error instanceof VolumeUnavailable && hasOwnPlaces(root) && (await isThere(foldersOf(root)))) {
       throw new NotFound('the vfolder does not exist', { cause: error })
     }
     throw error

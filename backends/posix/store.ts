@@ -132,7 +132,7 @@ function createBackgroundSync(fd: number, onDurable: (bytes: number) => void) {
 }
 
 /** write(2) may store less than it was given. */
-async function writeFully(fd: number, bytes: Buffer, position: number): Promise<void> {
+export async function writeFully(fd: number, bytes: Buffer, position: number): Promise<void> {
   for (let stored = 0; stored < bytes.length; ) {
     const { bytesWritten } = await write(fd, bytes, stored, bytes.length - stored, position + stored)
     stored += bytesWritten

@@ -1,10 +1,9 @@
 import fs from 'node:fs'
-import { chmod, mkdir, rename, rm } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { AccessDenied } from '../errors.ts'
 import { type Ownership, openDirectory, setOwnership } from './directory.ts'
 import { translateErrorsOf } from './errno.ts'
-import { close, open } from './files.ts'
+import { chmod, close, mkdir, open, removeFile, rename, rmdir } from './files.ts'
 import type { Layout } from './layout.ts'
 
 const { O_CREAT, O_RDONLY, O_WRONLY } = fs.constants
@@ -29,8 +28,13 @@ export async function tryOwnership(layout: Layout, ownership: Ownership): Promis
     if (error instanceof AccessDenied) throw error
   } finally {
     await chmod(place, 0o700).catch(() => {})
-    await rm(place, { recursive: true, force: true }).catch(() => {})
+    await removeTrial(place).catch(() => {})
   }
+}
+
+async function removeTrial(place: string): Promise<void> {
+  for (const name of ['staged', 'file']) await removeFile(join(place, name))
+  await rmdir(place)
 }
 
 async function makeInside(layout: Layout, name: string, ownership: Ownership): Promise<void> {

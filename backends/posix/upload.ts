@@ -1,11 +1,10 @@
 import fs from 'node:fs'
-import { rm } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { AppendOptions, CompleteOptions, Written } from '../backend.ts'
 import { UploadNotFound } from '../errors.ts'
 import { openDirectory } from './directory.ts'
 import { errnoOf, translateErrors, translateErrorsOf } from './errno.ts'
-import { close, fstat, fsync, ftruncate, open } from './files.ts'
+import { close, fstat, fsync, ftruncate, open, removeFile } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 import { publish } from './publish.ts'
 import { translateStaging } from './staging.ts'
@@ -35,6 +34,15 @@ export async function openUpload(layout: Layout, folder: string, upload: string,
   )
 }
 
+/**
+ * A call that was given up on a mount that hangs may still write when the mount answers again, so whoever goes on with
+ * the upload waits until it has ended.
+ */
+function inTurn<T>(layout: Layout, upload: string, signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  const place = { root: layout.uploads, names: [upload] }
+  return layout.inTurn([place], { signal }, () => translateErrors(`the upload ${upload}`, work))
+}
+
 export async function appendUpload(
   layout: Layout,
   folder: string,
@@ -42,7 +50,7 @@ export async function appendUpload(
   source: AsyncIterable<Buffer>,
   { offset, signal, onDurable }: AppendOptions,
 ): Promise<number> {
-  return translateErrors(`the upload ${upload}`, async () => {
+  return inTurn(layout, upload, signal, async () => {
     const fd = await openUpload(layout, folder, upload, O_RDWR)
     try {
       // The bytes behind were never reported: their call did not come to its end.
@@ -63,11 +71,12 @@ export async function completeUpload(
   options: CompleteOptions,
 ): Promise<Written> {
   const { size, ...publishing } = options
-  return translateErrors(place.names.join('/'), async () => {
+  return inTurn(place.layout, upload, options.signal, async () => {
     const fd = await openUpload(place.layout, folder, upload, O_RDWR)
     try {
       if ((await fstat(fd)).size > size) await ftruncate(fd, size)
-      return await publish(place, place.layout.upload(folder, upload), fd, publishing)
+      const staged = place.layout.upload(folder, upload)
+      return await translateErrors(place.names.join('/'), () => publish(place, staged, fd, publishing))
     } finally {
       close(fd)
     }
@@ -75,5 +84,5 @@ export async function completeUpload(
 }
 
 export async function abortUpload(layout: Layout, folder: string, upload: string): Promise<void> {
-  await translateErrorsOf(`the upload ${upload}`, () => rm(layout.upload(folder, upload), { force: true }))
+  await translateErrorsOf(`the upload ${upload}`, () => removeFile(layout.upload(folder, upload)))
 }

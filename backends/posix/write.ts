@@ -1,12 +1,11 @@
 import fs from 'node:fs'
-import { copyFile, lstat, readlink, rm, symlink, unlink } from 'node:fs/promises'
 import type { CopyOptions, WriteOptions, Written } from '../backend.ts'
 import { IsADirectory, NotAFile, SizeMismatch, SourceChanged } from '../errors.ts'
 import { gather } from '../gather.ts'
 import { openDirectory } from './directory.ts'
 import { etagOf } from './entry.ts'
 import { errnoOf, translate, translateErrors } from './errno.ts'
-import { close, fstat, open } from './files.ts'
+import { close, copyFile, fstat, lstat, open, readlink, removeFile, symlink, unlink } from './files.ts'
 import { pathOf } from './inside.ts'
 import type { Place } from './layout.ts'
 import { stagingOf } from './places.ts'
@@ -169,7 +168,7 @@ async function stage(
       return await publish(place, staging, fd, options)
     } catch (error) {
       // When that fails too, the first error is the one to tell, and the cleanup removes what is left.
-      await rm(staging, { force: true }).catch(() => {})
+      await removeFile(staging).catch(() => {})
       throw error
     } finally {
       if (fd !== undefined) close(fd)

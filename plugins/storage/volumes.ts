@@ -158,14 +158,12 @@ async function createBackend(
     const log = app.log.child({ volume: name, backend: type })
     const idleSeconds = idleSecondsOf(app.config)
     const isKnown = await isRemembered(app.database, name)
-    const numbers = folderNumbers(app.database, name)
-    const requestId = currentRequestId
-    const creating = Promise.resolve(
-      definition.create({ options, signal, log, idleSeconds, isKnown, numbers, requestId }),
-    )
-    const created = await within(startSeconds, creating)
-    checkBackend(type, created)
     const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds
+    const numbers = folderNumbers(app.database, name)
+    const asked = { options, signal, log, idleSeconds, isKnown, timeoutSeconds: seconds }
+    const context = { ...asked, numbers, requestId: currentRequestId }
+    const created = await within(startSeconds, Promise.resolve(definition.create(context)))
+    checkBackend(type, created)
     const isLogged = app.config.logLevel === 'debug' || app.config.logLevel === 'trace'
     // A call that waits for its turn is not late, and is refused if the storage is away when its turn comes. A late
     // call counts for the circuit.

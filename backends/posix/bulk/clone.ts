@@ -1,5 +1,6 @@
 import fs from 'node:fs'
 import { gone, ignoreErrors } from '../errno.ts'
+import { isSilly } from '../silly.ts'
 import { Copier, setAttributes, setDirectoryAttributes } from './copy.ts'
 import { at, entriesOf, isEmpty, lstat, openDirectory } from './directories.ts'
 import type { Durable } from './messages.ts'
@@ -14,8 +15,8 @@ const attempts = 4
 const ownerAll = 0o700
 
 /** Copies the entries of one directory into another, which is empty or has what an earlier attempt left. */
-export function clone(run: Run, durable: Durable): Operation {
-  const cloning = new Cloning(run, durable)
+export function clone(run: Run, { durable, isNfs }: { durable: Durable; isNfs: boolean }): Operation {
+  const cloning = new Cloning(run, durable, isNfs)
   const modes = new Map<Level, number>()
   return {
     open(parent, name) {
@@ -57,17 +58,20 @@ export function clone(run: Run, durable: Durable): Operation {
 class Cloning {
   readonly #run: Run
   readonly #durable: Durable
+  readonly #isNfs: boolean
   readonly #copier: Copier
   /** How much of the file that is being copied was counted already. */
   #counted = 0
 
-  constructor(run: Run, durable: Durable) {
+  constructor(run: Run, durable: Durable, isNfs: boolean) {
     this.#run = run
     this.#durable = durable
-    this.#copier = new Copier((bytes) => {
+    this.#isNfs = isNfs
+    const onChunk = (bytes: number) => {
       this.#count(0, bytes)
       run.check()
-    })
+    }
+    this.#copier = new Copier(onChunk, { isNfs })
   }
 
   entries(level: Level): string[] {
@@ -77,9 +81,10 @@ class Cloning {
       this.#removeStrays(level)
     }
     const subdirectories: string[] = []
-    for (const entry of entriesOf(level.fd)) {
+    for (const entry of entriesOf(level.fd, { isNfs: this.#isNfs })) {
       const { name } = entry
       this.#run.check()
+      if (this.#isNfs && isSilly(name)) continue
       try {
         if (entry.isDirectory()) {
           this.#makeDirectory(level, name)
@@ -157,7 +162,7 @@ class Cloning {
     const { before, since } = this.#durable
     const durable = stats.ctimeMs < before || stats.ctimeMs >= since
     // The time of the source is set last, so a file that has it is whole.
-    const same = stats.isFile() && stats.size === source.size && isSameTime(stats.mtimeMs, source.mtimeMs)
+    const same = stats.isFile() && stats.size === source.size && isSameTime(source.mtimeMs, stats.mtimeMs)
     if (durable && same) return true
     this.#removeTree(level, name)
     return false
@@ -165,7 +170,7 @@ class Cloning {
 
   /** Removes from the copy what is not in the source any more. */
   #removeStrays(level: Level): void {
-    for (const { name } of entriesOf(level.copy)) {
+    for (const { name } of entriesOf(level.copy, { isNfs: this.#isNfs })) {
       this.#run.check()
       const stats = lstat(level.fd, name)
       if (!stats?.isFile() && !stats?.isDirectory() && !stats?.isSymbolicLink()) this.#removeTree(level, name)
@@ -178,7 +183,7 @@ class Cloning {
       return
     }
     const run = this.#run.createAside()
-    walk(remove(run), { fds: [openDirectory(copy, '.')], names: [name], base: '' }, run)
+    walk(remove(run, { isNfs: this.#isNfs }), { fds: [openDirectory(copy, '.')], names: [name], base: '' }, run)
   }
 }
 

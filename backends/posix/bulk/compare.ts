@@ -1,5 +1,6 @@
 import fs from 'node:fs'
 import { gone, ignoreErrors } from '../errno.ts'
+import { isSilly } from '../silly.ts'
 import { entriesOf, lstat, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import { isSameTime } from './times.ts'
@@ -9,7 +10,7 @@ import type { Operation } from './walk.ts'
  * Tells the directories in which entries came or went since they were cloned, and the files that were written to: a
  * clone gives the copy the modification time that the source had before it was read.
  */
-export function compare(run: Run): Operation {
+export function compare(run: Run, { isNfs }: { isNfs: boolean }): Operation {
   return {
     open(parent, name) {
       const fds: number[] = []
@@ -29,8 +30,9 @@ export function compare(run: Run): Operation {
         run.tellChanged(level.prefix.slice(0, -1) || '.')
       }
       const subdirectories: string[] = []
-      for (const entry of entriesOf(fd)) {
+      for (const entry of entriesOf(fd, { isNfs })) {
         run.check()
+        if (isNfs && isSilly(entry.name)) continue
         if (entry.isDirectory()) subdirectories.push(entry.name)
         else if (entry.isFile() && differ(lstat(fd, entry.name), lstat(copy, entry.name))) {
           run.tellChanged(level.path(entry.name))

@@ -23,12 +23,15 @@ const zeros = Buffer.alloc(holeBytes)
 /** Copies files. */
 export class Copier {
   readonly #onChunk: (bytes: number) => void
+  readonly #oneCallBytes: number
   #shares = true
   #chunk: Buffer | undefined
 
   /** @param onChunk is told of every chunk of a file that is copied in chunks, and throws when it is time to stop */
-  constructor(onChunk: (bytes: number) => void) {
+  constructor(onChunk: (bytes: number) => void, { isNfs = false } = {}) {
     this.#onChunk = onChunk
+    // The server copies a whole file by itself (copy_file_range(2)), which no interruption is worth.
+    this.#oneCallBytes = isNfs ? Number.POSITIVE_INFINITY : oneCallBytes
   }
 
   /** Copies an open file to a name that is free, sharing its blocks where the filesystem can. */
@@ -36,7 +39,7 @@ export class Copier {
     const target = at(directory, name)
     if (stats.size > 0 && this.#share(source, target)) return
     const sparse = stats.blocks * 512 < stats.size
-    if (stats.size <= oneCallBytes && !sparse) fs.copyFileSync(pathOf(source), target, COPYFILE_EXCL)
+    if (stats.size <= this.#oneCallBytes && !sparse) fs.copyFileSync(pathOf(source), target, COPYFILE_EXCL)
     else this.#copyChunks(source, stats, target)
   }
 

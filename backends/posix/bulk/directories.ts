@@ -24,13 +24,24 @@ export function toReadable(name: string): string {
   return ascii.test(name) ? name : Buffer.from(name, encoding).toString()
 }
 
-/** The entries of a directory, however many, in constant memory. */
-export function* entriesOf(fd: number): Generator<fs.Dirent> {
+type Named = Pick<fs.Dirent, 'name' | 'isFile' | 'isDirectory' | 'isSymbolicLink'>
+
+/** The entries of a directory, however many, in constant memory; on NFS in that of their names. */
+export function* entriesOf(fd: number, { isNfs = false } = {}): Generator<Named> {
+  if (isNfs) return yield* lookedAt(fd)
   const directory = fs.opendirSync(pathOf(fd), { encoding, bufferSize: 256 })
   try {
     for (let entry = directory.readSync(); entry !== null; entry = directory.readSync()) yield entry
   } finally {
     directory.closeSync()
+  }
+}
+
+/** A server of NFS may tell no kinds, and Node then looks for them under names that must be UTF-8 and still be there. */
+function* lookedAt(fd: number): Generator<Named> {
+  for (const name of fs.readdirSync(pathOf(fd), { encoding })) {
+    const stats = lstat(fd, name)
+    if (stats !== undefined) yield Object.assign(stats, { name })
   }
 }
 

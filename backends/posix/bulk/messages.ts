@@ -4,7 +4,10 @@ import type { Failure } from '../failure.ts'
 /** What the threads do with a tree. */
 export type Work =
   /** `root` is the directory of the vfolder. */
-  { kind: 'usage'; root: string } | { kind: 'remove' } | { kind: 'clone'; durable: Durable } | { kind: 'compare' }
+  | { kind: 'usage'; root: string; isNfs: boolean }
+  | { kind: 'remove'; isNfs: boolean }
+  | { kind: 'clone'; durable: Durable; isNfs: boolean }
+  | { kind: 'compare'; isNfs: boolean }
 
 /** Which files of an interrupted clone are surely whole, by their change time in milliseconds. */
 export interface Durable {

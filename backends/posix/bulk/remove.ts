@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import { amountOf } from '../entry.ts'
 import { errnoOf, ignoreErrors } from '../errno.ts'
+import { isSilly } from '../silly.ts'
 import { at, entriesOf, lstat, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import type { Level, Operation } from './walk.ts'
@@ -10,11 +11,12 @@ import type { Level, Operation } from './walk.ts'
  * directory and follows no symlink: one that is put in the way would have something else removed. What was put in a
  * directory after it was read, or is still being removed by another thread, is left to be removed by another walk.
  */
-export function remove(run: Run): Operation {
+export function remove(run: Run, { isNfs }: { isNfs: boolean }): Operation {
   const unlink = (fd: number, name: string) => {
     const stats = lstat(fd, name)
-    // EISDIR: it has become a directory, which another walk removes (unlink(2)).
-    const removed = ignoreErrors(['ENOENT', 'EISDIR'], () => {
+    // EISDIR: it has become a directory, which another walk removes (unlink(2)). EBUSY: the client keeps it until it is
+    // closed.
+    const removed = ignoreErrors(['ENOENT', 'EISDIR', ...(isSilly(name) ? ['EBUSY'] : [])], () => {
       withWriteAccess(fd, () => fs.unlinkSync(at(fd, name)))
       return true
     })
@@ -37,7 +39,7 @@ export function remove(run: Run): Operation {
 
     enter({ fd }) {
       const subdirectories: string[] = []
-      for (const entry of entriesOf(fd)) {
+      for (const entry of entriesOf(fd, { isNfs })) {
         run.check()
         if (entry.isDirectory()) subdirectories.push(entry.name)
         else unlink(fd, entry.name)

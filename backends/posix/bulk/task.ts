@@ -1,10 +1,12 @@
-import fs from 'node:fs'
+import { constants } from 'node:fs'
 import type { Call, OnProgress } from '../../backend.ts'
 import { toError } from '../failure.ts'
+import { close, open } from '../files.ts'
 import { pathOf } from '../inside.ts'
+import { callsOf, letGo } from '../mount/calls.ts'
 import { watchLoad } from './load.ts'
 import { type FromThread, givesWay, idle, type News, type Share, stopped, type Work } from './messages.ts'
-import { type BulkThread, threads } from './pool.ts'
+import { type BulkThread, threadsFor } from './pool.ts'
 
 /** Threads for one task: more would leave nothing for others, and a filesystem does not get much faster by them. */
 const threadsPerTask = 2
@@ -23,16 +25,20 @@ export interface TaskOptions extends Call {
 export async function runTask(work: Work, share: Share, { signal, onProgress }: TaskOptions): Promise<News> {
   try {
     signal.throwIfAborted()
+    const threads = threadsFor(callsOf(share.fds[0] ?? -1))
     const first = await threads.acquire(signal)
-    return await new Task(work, signal, onProgress).run(first, share)
+    return await new Task(work, threads, signal, onProgress).run(first, share)
   } catch (error) {
     if (signal.aborted) throw signal.reason
     throw error
   }
 }
 
+type Threads = ReturnType<typeof threadsFor>
+
 class Task {
   readonly #work: Work
+  readonly #threads: Threads
   readonly #signal: AbortSignal
   readonly #onProgress: OnProgress | undefined
   readonly #state = new Int32Array(new SharedArrayBuffer(12))
@@ -43,18 +49,21 @@ class Task {
   #running = 0
   #failure: unknown
 
-  constructor(work: Work, signal: AbortSignal, onProgress: OnProgress | undefined) {
+  constructor(work: Work, threads: Threads, signal: AbortSignal, onProgress: OnProgress | undefined) {
     this.#work = work
+    this.#threads = threads
     this.#signal = signal
     this.#onProgress = onProgress
   }
 
-  async run(first: BulkThread, { fds, ...share }: Share): Promise<News> {
+  async run(first: BulkThread, share: Share): Promise<News> {
     const stop = () => Atomics.store(this.#state, stopped, 1)
     this.#signal.addEventListener('abort', stop)
     this.#join(first)
-    this.#shares.push({ ...share, fds: fds.map(duplicate) })
-    this.#next()
+    this.#begin(share).catch((error) => {
+      this.#fail(error)
+      this.#next()
+    })
     const more = setTimeout(() => this.#joinMore(), smallMilliseconds)
     const unwatch = watchLoad((isBusy) => {
       // Only a count gives way: somebody waits for a clone, and a removal that is slower than the writers would fill
@@ -67,14 +76,26 @@ class Task {
       clearTimeout(more)
       unwatch()
       this.#signal.removeEventListener('abort', stop)
-      for (const thread of this.#idle) threads.release(thread)
+      for (const thread of this.#idle) this.#threads.release(thread)
       this.#onProgress?.(this.#total)
     }
   }
 
+  async #begin({ fds, ...share }: Share): Promise<void> {
+    const own: number[] = []
+    try {
+      for (const fd of fds) own.push(await duplicate(fd))
+    } catch (error) {
+      for (const fd of own) close(fd)
+      throw error
+    }
+    this.#shares.push({ ...share, fds: own })
+    this.#next()
+  }
+
   #joinMore(): void {
     for (let count = 1; count < threadsPerTask; count++) {
-      const thread = threads.acquireNow()
+      const thread = this.#threads.acquireNow()
       if (thread === undefined) return
       this.#join(thread)
       Atomics.add(this.#state, idle, 1)
@@ -118,7 +139,7 @@ class Task {
         this.#running++
         thread.send({ work: this.#work, share, state: this.#state })
       } else if (this.#failure !== undefined) {
-        for (const fd of share.fds) fs.closeSync(fd)
+        for (const fd of share.fds) close(fd)
       } else {
         this.#shares.push(share)
         return
@@ -146,6 +167,8 @@ class Task {
 }
 
 /** A descriptor for a thread to close; the caller's stays its own. */
-function duplicate(fd: number): number {
-  return fs.openSync(pathOf(fd), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+async function duplicate(fd: number): Promise<number> {
+  const own = await open(pathOf(fd), constants.O_RDONLY | constants.O_DIRECTORY)
+  letGo(own)
+  return own
 }

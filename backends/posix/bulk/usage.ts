@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import type { Amount } from '../../backend.ts'
 import { gone, ignoreErrors } from '../errno.ts'
+import { isSilly } from '../silly.ts'
 import { at, entriesOf, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import { Shortcut } from './shortcut.ts'
@@ -12,14 +13,15 @@ const fewFiles = 64
 const orUndefined = { throwIfNoEntry: false } as const
 
 /** Counts files and symlinks, and the bytes of files. */
-export function countUsage(run: Run, { root }: { root: string }): Operation {
+export function countUsage(run: Run, { root, isNfs }: { root: string; isNfs: boolean }): Operation {
   const countEntries = (fd: number, mayShorten: boolean) => {
     const amount: Amount = { files: 0, bytes: 0 }
     const subdirectories: string[] = []
     let looked = 0
     let shortcut: Shortcut | undefined
-    for (const entry of entriesOf(fd)) {
+    for (const entry of entriesOf(fd, { isNfs })) {
       run.check()
+      if (isNfs && isSilly(entry.name)) continue
       if (entry.isFile()) {
         if (mayShorten && ++looked === fewFiles) shortcut = new Shortcut(fd, root)
         const path = shortcut?.isUsable ? shortcut.at(entry.name) : at(fd, entry.name)

@@ -30,10 +30,10 @@ function createOperation(work: Work, run: Run): Operation {
     case 'usage':
       return countUsage(run, work)
     case 'remove':
-      return remove(run)
+      return remove(run, work)
     case 'clone':
-      return clone(run, work.durable)
+      return clone(run, work)
     case 'compare':
-      return compare(run)
+      return compare(run, work)
   }
 }

@@ -1,6 +1,6 @@
-import { opendir } from 'node:fs/promises'
 import type { Call } from '../../backend.ts'
 import type { Directory } from '../directory.ts'
+import { opendir } from '../files.ts'
 import type { Run } from './runs.ts'
 import { Selection, type Wanted } from './selection.ts'
 import { selectNames } from './threads.ts'
@@ -20,7 +20,8 @@ export interface Names {
 
 /** The wanted names of a directory that come first, as order keys. */
 export async function readNames(directory: Directory, wanted: Wanted, call: Call): Promise<Names> {
-  const few = await readFew(directory, wanted, call)
+  // There each kind is asked for, which a thread does.
+  const few = wanted.isNfs ? undefined : await readFew(directory, wanted, call)
   if (few !== undefined) return { ...few, areMany: false }
   return { ...(await selectNames(directory.fd, wanted, call)), areMany: true }
 }

@@ -15,6 +15,8 @@ export interface Wanted {
   /** Only what matches, and directories that lead to such entries. */
   pattern?: string | undefined
   recursive: boolean
+  /** A server may tell no kinds of entries, and clients keep files under names of their own. */
+  isNfs: boolean
 }
 
 /** So much is kept of the names that come first: a million names of usual length. Of more, a directory is read again. */
@@ -40,7 +42,7 @@ export class Selection {
     this.#pattern = wanted.pattern === undefined ? undefined : new Pattern(wanted.pattern)
   }
 
-  add(entry: Dirent): void {
+  add(entry: Pick<Dirent, 'name' | 'isDirectory'>): void {
     const type = entry.isDirectory() ? 'directory' : 'file'
     const key = orderKey({ path: entry.name, type })
     if (this.#last !== undefined && compareBytes(key, this.#last) > 0) return

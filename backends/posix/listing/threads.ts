@@ -1,15 +1,17 @@
 import { extname } from 'node:path'
 import type { Call } from '../../backend.ts'
-import { ThreadPool } from '../../thread-pool.ts'
+import { createThreadPools } from '../../thread-pool.ts'
 import { toError } from '../failure.ts'
+import { callsOf } from '../mount/calls.ts'
 import type { FromThread, ToThread } from './messages.ts'
 import type { Run } from './runs.ts'
 import type { Wanted } from './selection.ts'
 
-const threads = new ThreadPool<ToThread, FromThread>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
-  usual: 2,
-  most: 16,
-})
+const threadsFor = createThreadPools<ToThread, FromThread>(
+  new URL(`./worker${extname(import.meta.url)}`, import.meta.url),
+  { usual: 2, most: 16 },
+  { usual: 2, most: 4 },
+)
 
 /** The wanted names of an open directory that come first, and whether they are all. */
 export async function selectNames(
@@ -38,6 +40,7 @@ export async function lstatMany(fd: number, keys: string, { signal }: Call): Pro
 
 async function ask(question: ToThread, signal: AbortSignal): Promise<FromThread> {
   signal.throwIfAborted()
+  const threads = threadsFor(callsOf(question.fd))
   const thread = await threads.acquire(signal)
   const { promise, resolve, reject } = Promise.withResolvers<FromThread>()
   thread.take({

@@ -1,21 +1,23 @@
 import { extname } from 'node:path'
 import type { Call, Entry, WholeFiles } from '../../backend.ts'
-import { type Thread, ThreadPool } from '../../thread-pool.ts'
+import { createThreadPools, type Thread, type ThreadPool } from '../../thread-pool.ts'
 import { attributes, attributesAt } from '../attributes.ts'
 import type { Attributes } from '../entry.ts'
 import { toError } from '../failure.ts'
+import { callsOf, type MountCalls } from '../mount/calls.ts'
 import type { FromThread, ToThread } from './messages.ts'
 
 // A system call for a small file costs less than a trip to a thread, so one trip does many of them.
 
-const threads = new ThreadPool<ToThread, FromThread>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
-  usual: 1,
-  most: 16,
-})
+const threadsFor = createThreadPools<ToThread, FromThread>(
+  new URL(`./worker${extname(import.meta.url)}`, import.meta.url),
+  { usual: 1, most: 16 },
+  { usual: 1, most: 4 },
+)
 
 export async function readMany(root: string, entries: Entry[], { signal }: Call): Promise<WholeFiles> {
   const files = entries.map(({ path, size, etag }) => ({ path, size, etag }))
-  const bytes = await ask({ kind: 'read', root, files }, signal)
+  const bytes = await ask(callsOf(root), { kind: 'read', root, files }, signal)
   let start = 0
   const contents = files.map(({ size }) => {
     const content = Buffer.from(bytes, start, size)
@@ -36,9 +38,10 @@ export interface SmallFile {
 
 /** Gives undefined for all but small files that are reached without a symlink, and for all when no thread is free. */
 export async function readSmallTogether(locations: string[]): Promise<(SmallFile | undefined)[]> {
+  const threads = threadsFor(callsOf(locations[0] ?? ''))
   const thread = threads.acquireNow()
   if (thread === undefined) return []
-  const answer = await askThread(thread, { kind: 'small', locations }).catch(() => undefined)
+  const answer = await askThread(threads, thread, { kind: 'small', locations }).catch(() => undefined)
   if (answer?.kind !== 'done') return []
   const numbers = new Float64Array(answer.result, 0, locations.length * attributes.length)
   let start = numbers.byteLength
@@ -51,15 +54,20 @@ export async function readSmallTogether(locations: string[]): Promise<(SmallFile
   })
 }
 
-async function ask(question: ToThread, signal: AbortSignal): Promise<ArrayBuffer> {
+async function ask(mount: MountCalls | undefined, question: ToThread, signal: AbortSignal): Promise<ArrayBuffer> {
   signal.throwIfAborted()
-  const answer = await askThread(await threads.acquire(signal), question)
+  const threads = threadsFor(mount)
+  const answer = await askThread(threads, await threads.acquire(signal), question)
   signal.throwIfAborted()
   if (answer.kind === 'failed') throw toError(answer.failure)
   return answer.result
 }
 
-function askThread(thread: Thread<ToThread, FromThread>, question: ToThread): Promise<FromThread> {
+function askThread(
+  threads: ThreadPool<ToThread, FromThread>,
+  thread: Thread<ToThread, FromThread>,
+  question: ToThread,
+): Promise<FromThread> {
   const { promise, resolve, reject } = Promise.withResolvers<FromThread>()
   thread.take({
     message: (answer) => {

@@ -2,9 +2,10 @@ import { extname } from 'node:path'
 import { growthOf } from '../../amount.ts'
 import type { WriteOptions, Written } from '../../backend.ts'
 import { Unconfirmed } from '../../errors.ts'
-import { type Thread, ThreadPool } from '../../thread-pool.ts'
+import { createThreadPools, type Thread, type ThreadPool } from '../../thread-pool.ts'
 import { toStoredEntry } from '../entry.ts'
 import type { Place } from '../layout.ts'
+import { callsOf } from '../mount/calls.ts'
 import { stagingOf } from '../places.ts'
 import type { Appeared, FromThread, SmallWrite, ToThread } from './messages.ts'
 
@@ -18,10 +19,11 @@ export const smallWriteBytes = 64 * 1024
 const tripsAtOnce = 4
 const mostFilesPerTrip = 16
 
-const threads = new ThreadPool<ToThread, FromThread>(new URL(`./worker${extname(import.meta.url)}`, import.meta.url), {
-  usual: 16,
-  most: 16,
-})
+const threadsFor = createThreadPools<ToThread, FromThread>(
+  new URL(`./worker${extname(import.meta.url)}`, import.meta.url),
+  { usual: 16, most: 16 },
+  { usual: tripsAtOnce, most: tripsAtOnce },
+)
 
 type SmallWriteOptions = Pick<WriteOptions, 'ifAbsent' | 'mode' | 'signal' | 'onAppeared'>
 
@@ -31,6 +33,7 @@ type Outcome = { failure: string | undefined } | undefined
 interface Asked {
   file: SmallWrite
   content: Buffer
+  signal: AbortSignal
   appeared(file: Appeared): void
   answer(outcome: Outcome): void
 }
@@ -50,24 +53,26 @@ export function createSmallFileWriter(): (
 
   const start = () => {
     starting = false
+    answerGivenUp(asked)
     while (asked.length > 0 && trips < tripsAtOnce) {
       const files = asked.splice(0, Math.min(mostFilesPerTrip, Math.ceil(asked.length / (tripsAtOnce - trips))))
+      const threads = threadsFor(callsOf(files[0]?.file.staging ?? ''))
       const thread = threads.acquireNow()
       if (thread === undefined) {
         for (const { answer } of files) answer(undefined)
         continue
       }
       trips++
-      travel(thread, files).finally(() => {
+      travel(threads, thread, files).finally(() => {
         trips--
         start()
       })
     }
   }
 
-  const ask = (file: SmallWrite, content: Buffer, appeared: Asked['appeared']) =>
+  const ask = (file: SmallWrite, content: Buffer, signal: AbortSignal, appeared: Asked['appeared']) =>
     new Promise<Outcome>((answer) => {
-      asked.push({ file, content, appeared, answer })
+      asked.push({ file, content, signal, appeared, answer })
       if (!starting) setImmediate(start)
       starting = true
     })
@@ -85,15 +90,27 @@ export function createSmallFileWriter(): (
       written = { entry, ...(replaced?.files === 1 && { replaced: replaced.bytes }) }
       onAppeared?.(written)
     }
-    const outcome = await layout.inTurn([place], { signal }, () => ask(file, content, appeared))
+    const outcome = await layout.inTurn([place], { signal }, () => ask(file, content, signal, appeared))
     if (outcome === undefined || written === undefined) return undefined
     if (outcome.failure === undefined) return written
     throw new Unconfirmed(path, growthOf(written), { cause: new Error(outcome.failure) })
   }
 }
 
+/** What nobody waits for any more is not stored once a mount that hung answers again. */
+function answerGivenUp(asked: Asked[]): void {
+  for (const one of asked.splice(0)) {
+    if (one.signal.aborted) one.answer(undefined)
+    else asked.push(one)
+  }
+}
+
 /** A thread that ends leaves its files undone, or stored: the usual way stores them once more. */
-async function travel(thread: Thread<ToThread, FromThread>, asked: Asked[]): Promise<void> {
+async function travel(
+  threads: ThreadPool<ToThread, FromThread>,
+  thread: Thread<ToThread, FromThread>,
+  asked: Asked[],
+): Promise<void> {
   const content = new Uint8Array(asked.reduce((sum, { content }) => sum + content.length, 0))
   let filled = 0
   for (const one of asked) {

@@ -1,6 +1,7 @@
 import fs from 'node:fs'
 import type { Amount } from '../../backend.ts'
 import { amountOf } from '../entry.ts'
+import { errnoOf } from '../errno.ts'
 import { openInsideSync, pathOf } from '../inside.ts'
 import { keepSync } from '../kept.ts'
 import { largeBytes } from '../publish.ts'
@@ -80,7 +81,7 @@ function appear({ file, fd }: { file: SmallWrite; fd: number }, directories: Dir
     const target = `${pathOf(directory)}/${names.at(-1)}`
     if (ifAbsent) {
       prepare()
-      fs.linkSync(staging, target)
+      linkNew(staging, target)
       directories.changed(directory)
       unlessItFails(() => fs.unlinkSync(staging))
       return { directory, replaced: undefined }
@@ -94,6 +95,16 @@ function appear({ file, fd }: { file: SmallWrite; fd: number }, directories: Dir
   } catch (error) {
     unlessItFails(() => fs.unlinkSync(staging))
     throw error
+  }
+}
+
+/** See `linkNew` of `publish`. */
+function linkNew(staging: string, target: string): void {
+  try {
+    fs.linkSync(staging, target)
+  } catch (error) {
+    const [staged, there] = [fs.lstatSync(staging), fs.lstatSync(target)]
+    if (errnoOf(error) !== 'EEXIST' || staged.dev !== there.dev || staged.ino !== there.ino) throw error
   }
 }
 

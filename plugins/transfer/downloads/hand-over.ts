@@ -9,12 +9,17 @@ import type { HandOver } from '../../config.ts'
  * @returns false when this service has to send the file: the front server could not do what is asked, or the file no
  *   longer has the name that it was opened by
  */
-export function handOver(reply: FastifyReply, file: OpenFile, to: HandOver, rate: Rate | undefined): boolean {
+export async function handOver(
+  reply: FastifyReply,
+  file: OpenFile,
+  to: HandOver,
+  rate: Rate | undefined,
+): Promise<boolean> {
   const limiting = to.header === 'X-Accel-Redirect'
   if (rate !== undefined && !limiting) return false
   // nginx would evaluate it once more, with an ETag that it makes itself.
   if (reply.request.headers['if-match'] !== undefined) return false
-  const location = file.location?.()
+  const location = await file.location?.()
   if (location === undefined) return false
   // The front server says itself what it accepts.
   reply.removeHeader('accept-ranges')

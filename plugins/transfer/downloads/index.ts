@@ -64,7 +64,9 @@ async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): 
     })
   }
   const { rate } = options
-  if (options.handOver !== undefined && handOver(reply, file, options.handOver, rate)) return reply.code(200).send()
+  if (options.handOver !== undefined && (await handOver(reply, file, options.handOver, rate))) {
+    return reply.code(200).send()
+  }
   if (ranges === undefined || first === undefined) {
     return sendRange(reply.code(200), file, { start: 0, end: entry.size }, rate)
   }
