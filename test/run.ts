@@ -54,6 +54,7 @@ const longFiles = [
   'storage/cephfs',
   'storage/cephfs-conformance',
   'storage/example-opendal',
+  'storage/nfs-conformance',
   'storage/s3-trash',
   'storage/command-conformance',
   'storage/xfs-conformance',

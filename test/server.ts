@@ -160,11 +160,11 @@ export class Server {
     return readdir(join(this.dataDir, 'volumes/default/staging'))
   }
 
-  /** What the process holds open of its volumes. */
-  async openFiles(): Promise<string[]> {
+  /** What the process holds open of its volumes, or below another directory. */
+  async openFiles(directory = join(this.dataDir, 'volumes')): Promise<string[]> {
     const descriptors = `/proc/${this.process.pid}/fd`
     const links = (await readdir(descriptors)).map((fd) => readlink(join(descriptors, fd)).catch(() => ''))
-    return (await Promise.all(links)).filter((path) => path.startsWith(join(this.dataDir, 'volumes')))
+    return (await Promise.all(links)).filter((path) => path.startsWith(directory))
   }
 
   /** Ends the process and waits for its exit status. */

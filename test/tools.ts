@@ -4,6 +4,7 @@ import { basename, join } from 'node:path'
 
 /** The outside programs that tests need, each with the Debian package that has it; every Debian has the others. */
 export const packages = {
+  bindfs: 'bindfs',
   bsdtar: 'libarchive-tools',
   btrfs: 'btrfs-progs',
   ceph: 'ceph-common',
@@ -16,6 +17,7 @@ export const packages = {
   chromium: 'chromium',
   curl: 'curl',
   fallocate: 'util-linux',
+  fusermount3: 'fuse3',
   getfattr: 'attr',
   initdb: 'postgresql',
   losetup: 'mount',
@@ -28,6 +30,7 @@ export const packages = {
   nsenter: 'util-linux',
   postgres: 'postgresql',
   python3: 'python3',
+  'python3-fusepy': 'python3-fusepy',
   radosgw: 'radosgw',
   'radosgw-admin': 'ceph-common',
   setfattr: 'attr',
@@ -117,6 +120,10 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   'copy-directory': anyS3Server,
   'example-opendal': anyS3Server,
   'extended-attributes': ['getfattr', 'setfattr'],
+  nfs: ['bindfs', 'fusermount3', 'python3-fusepy', 'FUSE'],
+  'nfs-conformance': ['fusermount3', 'python3-fusepy', 'FUSE'],
+  'mount-goes': ['bindfs', 'fusermount3', 'FUSE'],
+  'mount-hangs': ['bindfs', 'fusermount3', 'FUSE'],
   'full-disk': ['mount', 'unshare', 'mounts of its own'],
   'many-entries': anyS3Server,
   'postgres-concurrency': ['initdb', 'postgres'],
@@ -179,7 +186,12 @@ function isAllowed([command = '', ...args]: readonly string[]): boolean {
   return spawnSync(command, args, { env, stdio: 'ignore' }).status === 0
 }
 
+/** What is no program, with a command that needs it. */
+const modules: Record<string, readonly string[]> = { 'python3-fusepy': ['/usr/bin/python3', '-c', 'import fusepy'] }
+
 function isInstalled(program: string): boolean {
+  const trial = modules[program]
+  if (trial !== undefined) return isAllowed(trial)
   return directories.some((directory) => isExecutable(join(directory, program)))
 }
 

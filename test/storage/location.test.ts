@@ -16,7 +16,7 @@ t.test('where an open file of a posix volume is', async (t) => {
     const file = await posix.backend.read(id, parsePath(opened))
     try {
       await change()
-      return file.location()
+      return await file.location()
     } finally {
       file.close()
     }

@@ -37,7 +37,7 @@ async function seen(file: OpenFile | Error): Promise<unknown> {
   for await (const chunk of file.chunks({ start: 0, end: entry.size })) pieces.push(Buffer.from(chunk))
   const part: Buffer[] = []
   for await (const chunk of file.chunks({ start: entry.size >> 2, end: entry.size >> 1 })) part.push(Buffer.from(chunk))
-  const location = file.location?.()
+  const location = await file.location?.()
   file.close()
   return [entry, digest(Buffer.concat(pieces)), digest(Buffer.concat(part)), location]
 }
