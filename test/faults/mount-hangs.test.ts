@@ -83,7 +83,11 @@ t.test('a mount that hangs', async (t) => {
     await server.logged(({ msg, volume }) => volume === 'shared' && msg === 'the mount of the volume answers again')
     t.equal((await put(server, folder, 'after', 'after')).status, 201)
     t.equal(await (await server.manager('GET', `/folders/${folder}/content/small`)).text(), 'small')
-    t.equal((await server.manager('GET', `/folders/${folder}/content/slow`)).status, 404, 'what was refused is not there')
+    t.equal(
+      (await server.manager('GET', `/folders/${folder}/content/slow`)).status,
+      404,
+      'what was refused is not there',
+    )
   })
 
   await t.test('it is replaced by another mount while it hangs', async (t) => {
