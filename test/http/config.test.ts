@@ -60,7 +60,7 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ BACKEND_PLUGINS: 'no-such-package' }, /^BACKEND_PLUGINS has no-such-package, which cannot be found: /],
     [
       { VOLUMES: volume({ backend: 'tape' }) },
-      /^VOLUMES\/v\/backend must be one of posix, btrfs, cephfs, xfs, command, s3, not tape$/,
+      /^VOLUMES\/v\/backend must be one of posix, nfs, btrfs, cephfs, xfs, command, s3, not tape$/,
     ],
     [{ VOLUMES: volume({}) }, /^VOLUMES\/v must have required property 'root'$/],
     [{ VOLUMES: volume({ root, uid: '1000' }) }, /^VOLUMES\/v\/uid must be integer$/],
