@@ -2,6 +2,16 @@ import type { Static, TSchema } from '@sinclair/typebox'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Backend } from './backend.ts'
 
+/** A command that was sent to the storage's server, with its repetitions. */
+export interface Command {
+  /** One of a bounded number of names. */
+  name: string
+  /** How often it was sent. */
+  attempts: number
+  seconds: number
+  failed: boolean
+}
+
 export interface CreateContext<Options> {
   options: Options
   log: FastifyBaseLogger
@@ -20,6 +30,8 @@ export interface CreateContext<Options> {
   requestId?: () => string | undefined
   /** The volume was used before. What is missing then is away, and must not be made anew. */
   isKnown?: boolean
+  /** A backend that speaks to a server tells of each command here, for the metrics. */
+  onCommand?(command: Command): void
 }
 
 /**

@@ -5,6 +5,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { nothing } from '../backends/amount.ts'
 import type { Amount } from '../backends/backend.ts'
+import { usagePutRight } from '../plugins/vfolders/notices.ts'
 import { applyQuota } from '../plugins/vfolders/storage-quota.ts'
 import { measureSettled, putUsageRight } from '../plugins/vfolders/usage.ts'
 import { defineJob, hasEnded } from '../plugins/work/job-queue/job.ts'
@@ -139,6 +140,7 @@ async function syncVfolder(
   const counters = async () => (await app.vfolders.get(id)).usage
   const measure = () => measureSettled(backend, id, { counters, trash: () => app.trash.counted(id) }, signal)
   const { counted, drift, exact } = await putUsageRight(app, id, measure, signal)
+  usagePutRight.give(vfolder.volume, drift)
   if (drift.files !== 0 || drift.bytes !== 0) {
     const fields = { folder: id, volume: vfolder.volume, drift_bytes: drift.bytes, drift_files: drift.files }
     app.log.info({ ...fields, usage_bytes: counted.bytes, usage_files: counted.files, exact }, 'usage had drifted')

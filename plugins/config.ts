@@ -45,6 +45,7 @@ const Environment = Type.Object({
   BACKEND_PLUGINS: Type.String({ default: '' }),
   CORS_ORIGINS: Type.String({ default: '*' }),
   LOG_LEVEL: Type.String({ enum: levels, default: 'info' }),
+  METRICS: Type.String({ enum: ['on', 'off'], default: 'on' }),
   UPLOAD_MAX_BYTES: Type.Optional(
     Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'per file; unset: no limit' }),
   ),
@@ -137,6 +138,8 @@ export interface Config {
   /** `*`, or the origins whose pages may use signed URLs. */
   corsOrigins: '*' | string[]
   logLevel: string
+  /** Whether the service counts what it does, for `GET /metrics`. */
+  metrics: boolean
   uploadMaxBytes: number
   maxTransfers: number
   uploadTtlSeconds: number
@@ -217,6 +220,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     signingKeys: parseSecrets(readVariable(env, 'SIGNING_KEYS'), 32),
     corsOrigins: parseCorsOrigins(values.CORS_ORIGINS),
     logLevel: values.LOG_LEVEL,
+    metrics: values.METRICS === 'on',
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
     maxTransfers: values.MAX_TRANSFERS ?? Number.POSITIVE_INFINITY,
     uploadTtlSeconds: values.UPLOAD_TTL_SECONDS,

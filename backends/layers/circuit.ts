@@ -15,8 +15,9 @@ const passing = new Set<Operation>(['close', 'mount', 'presign'])
  * Spares callers the wait for a storage that is away: after some calls in a row that rejected with `Unavailable`, or
  * ran out of the time that their signal gave them, as `health` soon does, all others reject at once and say why. From
  * time to time one call is let through; when it finds the storage back, all are.
+ * @param onTurn is told when the storage counts as away, and when it is back
  */
-export function circuit(log: FastifyBaseLogger): Layer {
+export function circuit(log: FastifyBaseLogger, onTurn: (isOpen: boolean) => void = () => {}): Layer {
   let failures = 0
   let reason = ''
   /** While the circuit is open: when the next call may try. */
@@ -33,6 +34,7 @@ export function circuit(log: FastifyBaseLogger): Layer {
     failures = 0
     if (retryAt === undefined) return
     retryAt = undefined
+    onTurn(false)
     log.info('the storage is back')
   }
 
@@ -45,7 +47,10 @@ export function circuit(log: FastifyBaseLogger): Layer {
       return
     }
     if (++failures < failuresToOpen) return
-    if (retryAt === undefined) log.warn({ reason }, 'the storage is away')
+    if (retryAt === undefined) {
+      onTurn(true)
+      log.warn({ reason }, 'the storage is away')
+    }
     retryAt = performance.now() + restMilliseconds
   }
 

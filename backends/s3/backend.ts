@@ -1,6 +1,6 @@
-import type { FastifyBaseLogger } from 'fastify'
 import { sum } from '../amount.ts'
 import type { Amount, Backend } from '../backend.ts'
+import type { CreateContext } from '../definition.ts'
 import { Turns } from '../turns.ts'
 import { Bucket } from './bucket.ts'
 import { createClient, createPresigner, Presigner } from './client.ts'
@@ -99,9 +99,10 @@ function createS3Backend(store: Store) {
   } satisfies Backend
 }
 
-export function openBackend(options: S3Options, log: FastifyBaseLogger, idleSeconds: number): Backend {
-  const client = createClient(options, log, options.idleTimeoutSeconds)
-  const patient = createClient(options, log, Math.max(options.idleTimeoutSeconds, options.copyTimeoutSeconds))
+export function openBackend(context: CreateContext<S3Options>): Backend {
+  const { options, log, idleSeconds } = context
+  const client = createClient(context, options.idleTimeoutSeconds)
+  const patient = createClient(context, Math.max(options.idleTimeoutSeconds, options.copyTimeoutSeconds))
   const bucket = new Bucket(client, patient, options.bucket, options.commandsAtOnce)
   const keys = new Keys(options.prefix)
   const touchMilliseconds = Math.min(longestTouchMilliseconds, (idleSeconds * 1000) / touchesPerIdle)

@@ -10,7 +10,8 @@ export const s3 = defineBackend({
   places: async (options) => placesOf(options),
   // Each command has a limit of its own; and a write may wait for a part's memory, which slow clients hold.
   timeoutSeconds: 0,
-  async create({ options, log, idleSeconds }) {
+  async create(context) {
+    const { options } = context
     if ((options.accessKeyId === undefined) !== (options.secretAccessKey === undefined)) {
       throw new Error('accessKeyId and secretAccessKey must be given together')
     }
@@ -22,7 +23,7 @@ export const s3 = defineBackend({
     }
     // Whoever has no such volume does not pay for the SDK.
     const { openBackend } = await import('./backend.ts')
-    return openBackend(options, log, idleSeconds)
+    return openBackend(context)
   },
 })
 

@@ -5,12 +5,14 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Backend } from '../../backends/backend.ts'
 import { type Capability, type Capable, capabilitiesOf, hasCapability } from '../../backends/capabilities.ts'
+import type { Command } from '../../backends/definition.ts'
 import { VolumeUnavailable } from '../../backends/errors.ts'
 import { bound } from '../../backends/layers/bound.ts'
 import { callLog } from '../../backends/layers/call-log.ts'
 import { circuit } from '../../backends/layers/circuit.ts'
 import { guard } from '../../backends/layers/guard.ts'
 import { around } from '../../backends/layers/layer.ts'
+import { measure } from '../../backends/layers/measure.ts'
 import { timeLimit } from '../../backends/layers/time-limit.ts'
 import { currentRequestId, withRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
@@ -21,6 +23,7 @@ import { startSeconds } from './backends.ts'
 import { folderNumbers } from './folder-numbers.ts'
 import { VolumeIdentity } from './identity.ts'
 import { isRemembered } from './identity-rows.ts'
+import { callEnded, circuitTurned, commandEnded } from './notices.ts'
 import { requireSeparatePlaces } from './separate-places.ts'
 
 declare module 'fastify' {
@@ -158,10 +161,12 @@ async function createBackend(
     const log = app.log.child({ volume: name, backend: type })
     const idleSeconds = idleSecondsOf(app.config)
     const isKnown = await isRemembered(app.database, name)
+    const { metrics } = app.config
     const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds
     const numbers = folderNumbers(app.database, name)
     const asked = { options, signal, log, idleSeconds, isKnown, timeoutSeconds: seconds }
-    const context = { ...asked, numbers, requestId: currentRequestId }
+    const telling = metrics && { onCommand: (command: Command) => commandEnded.give(name, command) }
+    const context = { ...asked, numbers, requestId: currentRequestId, ...telling }
     const created = await within(startSeconds, Promise.resolve(definition.create(context)))
     checkBackend(type, created)
     const isLogged = app.config.logLevel === 'debug' || app.config.logLevel === 'trace'
@@ -169,9 +174,10 @@ async function createBackend(
     // call counts for the circuit.
     const backend = around(created, [
       ...(isLogged ? [callLog(log)] : []),
+      ...(metrics ? [measure((...call) => callEnded.give(name, ...call))] : []),
       guard(() => identity),
       bound(maxCalls),
-      circuit(log),
+      circuit(log, (isOpen) => circuitTurned.give(name, isOpen)),
       ...(seconds > 0 ? [timeLimit(seconds)] : []),
     ])
     const identity = new VolumeIdentity(app.database, name, backend)

@@ -14,6 +14,7 @@ import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import { listMany } from './list.ts'
+import { bytesReceived, type UploadKind } from './notices.ts'
 import type { ReserveOptions } from './quotas/index.ts'
 import type { Reservation } from './quotas/reservation.ts'
 import { requireSpace } from './space.ts'
@@ -191,7 +192,10 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     },
 
     /** Begins to store files. */
-    upload: (announced: Announced): Upload => createUpload(id, backend, reserve, announced),
+    upload(announced: Announced, kind: UploadKind): Upload {
+      const onReceived = (bytes: number) => bytesReceived.give(kind, volume.name, bytes)
+      return createUpload(id, backend, reserve, announced, onReceived)
+    },
 
     /** A directory that is there already is as good as a new one. */
     async mkdir(path: EntryPath, signal: AbortSignal): Promise<{ entry: Entry; created: boolean }> {

@@ -42,6 +42,7 @@ export function createUpload(
   backend: Backend,
   reserve: (wanted: Amount, options: ReserveOptions) => Promise<Reservation>,
   announced: Announced,
+  onReceived: (bytes: number) => void,
 ) {
   let reservation: Reservation | undefined
 
@@ -76,6 +77,7 @@ export function createUpload(
         await place.within(bytes, cover)
         for await (const chunk of source) {
           bytes += chunk.length
+          onReceived(chunk.length)
           if (bytes > limit) throw tooLarge(path, limit)
           if (bytes > smallBytes && !place.isSeen()) await place.look()
           await place.within(bytes, cover)

@@ -67,8 +67,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
             return reply.header('cache-control', 'no-store').redirect(url, 307)
           }
         }
-        const { handOver } = files.volume
-        return reply.sendFile(await files.read(file, request.abortSignal), { ...presentation, rate, handOver })
+        const { name, handOver } = files.volume
+        const sent = { kind: 'download', volume: name } as const
+        return reply.sendFile(await files.read(file, request.abortSignal), { ...presentation, sent, rate, handOver })
       }
       const deflate = compression === 'deflate'
       if (deflate && format !== 'zip') {

@@ -68,7 +68,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         yield* request.paced(bodyOf(request.raw, { rate }), rate)
       }
 
-      const upload = files.upload({ bytes: size ?? 0, partly: size === undefined })
+      const upload = files.upload({ bytes: size ?? 0, partly: size === undefined }, 'put')
       try {
         const maxBytes = uploadLimitOf(app.config, permission)
         const options = { maxBytes, digests, signal, ...conditions, ...(size !== undefined && { size }) }

@@ -52,7 +52,7 @@ export async function storeForm(
   let failure: unknown
 
   async function store({ index, target, announced, chunks, end }: Sent, { signal }: Call): Promise<void> {
-    const upload = files.upload(announced)
+    const upload = files.upload(announced, 'form')
     try {
       // The last of several files of one name stays.
       await perPath.run(target, { signal }, async () => {

@@ -23,8 +23,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     handler: async ({ params, abortSignal }, reply) => {
       const path = params['*']
-      const file = await (await app.vfolders.files(params.id)).read(path, abortSignal)
-      return reply.sendFile(file, { disposition: 'attachment', filename: filenameOf(path) })
+      const files = await app.vfolders.files(params.id)
+      const sent = { kind: 'content', volume: files.volume.name } as const
+      const file = await files.read(path, abortSignal)
+      return reply.sendFile(file, { sent, disposition: 'attachment', filename: filenameOf(path) })
     },
   })
 

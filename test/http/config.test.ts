@@ -82,6 +82,7 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ WORKERS: '0' }, /^WORKERS must be auto, or a whole number from 1 to 1024$/],
     [{ CORS_ORIGINS: 'https://app.example/' }, /^CORS_ORIGINS must be \* or origins/],
     [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be .* fatal, error, warn, info, debug, trace, silent$/],
+    [{ METRICS: 'yes' }, /^METRICS must be .* on, off$/],
     [{ UPLOAD_MAX_BYTES: '10MB' }, /^UPLOAD_MAX_BYTES must be integer$/],
     [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
     [{ TRASH_RETENTION_SECONDS: '-1' }, /^TRASH_RETENTION_SECONDS must be >= 0$/],

@@ -1,10 +1,14 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { currentContext, inContext, type LogContext } from '../../../lib/context.ts'
+import { Notice } from '../../../lib/notice.ts'
 import { begin, end } from './current.ts'
 import { drain } from './drain.ts'
 
 const controllerOf = Symbol('abort controller')
+
+/** The answer is sent, or the connection is gone before that, as `raw.writableFinished` of the reply tells. */
+export const requestEnded = new Notice<[FastifyRequest, FastifyReply]>()
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -72,6 +76,7 @@ export default fp(
         end(request, reply)
         if (reply.raw.writableFinished) endAnswered(request)
         else endUnanswered(request, reply, context)
+        requestEnded.give(request, reply)
       })
       done()
     })

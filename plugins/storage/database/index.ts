@@ -7,6 +7,7 @@ import { type Config, inFile } from '../../config.ts'
 import { createClock } from './clock.ts'
 import type { Engine } from './engine.ts'
 import { createLater } from './later.ts'
+import { measured, tellStatement } from './measured.ts'
 import { createNotifications } from './notifications.ts'
 import { openSqlite } from './sqlite.ts'
 import type { Tables } from './tables.ts'
@@ -44,8 +45,8 @@ async function openEngine(config: Config, log: FastifyBaseLogger): Promise<Engin
  * The service's own state: vfolders, not files. Queries are written with Kysely, and transactions with `transact`; only
  * the engines know which database it is.
  */
-function createDatabase(engine: Engine, log: FastifyBaseLogger) {
-  const logging = log.level === 'trace' && { log: ({ query }: LogEvent) => log.trace({ sql: query.sql }, 'statement') }
+function createDatabase(engine: Engine, log: FastifyBaseLogger, metrics: boolean) {
+  const logging = loggingOf(log, metrics)
   const db = new Kysely<Tables>({ dialect: engine.dialect, ...logging })
   const clock = createClock(db, engine.clock)
   const later = createLater(log)
@@ -120,6 +121,17 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger) {
   })
 }
 
+/** None where nobody is told, since it costs a little for each statement. */
+function loggingOf(log: FastifyBaseLogger, metrics: boolean): { log?: (event: LogEvent) => void } {
+  if (log.level !== 'trace') return metrics ? { log: tellStatement } : {}
+  return {
+    log(event) {
+      log.trace({ sql: event.query.sql }, 'statement')
+      if (metrics) tellStatement(event)
+    },
+  }
+}
+
 async function rejectLate(): Promise<never> {
   await sleep(healthMilliseconds, undefined, { ref: false })
   throw new Error('the database does not answer in time, or is held by somebody else')
@@ -128,8 +140,9 @@ async function rejectLate(): Promise<never> {
 export default fp(
   async (app) => {
     const file = app.config.databaseUrl?.file
+    const { metrics } = app.config
     const engine = await inFile(file, () => openEngine(app.config, app.log))
-    const database = createDatabase(engine, app.log)
+    const database = createDatabase(metrics ? measured(engine) : engine, app.log, metrics)
     app.addHook('onClose', () => database.close())
     await inFile(file, () => database.open())
     app.decorate('database', database)

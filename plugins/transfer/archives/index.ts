@@ -86,7 +86,8 @@ async function sendArchive(
   const members = watchDirectories(files, membersOf(files, selection, signal), signal)
   const packed = pack(loadContents(files, members, signal))
   const chunks = total === undefined ? packed : checkLength(total, packed)
-  return stream(this, this.request.paced(chunks, options.rate), 'the archive could not be completed')
+  const sent = { kind: 'archive', volume: files.volume.name } as const
+  return stream(this, this.request.paced(chunks, options.rate), sent, 'the archive could not be completed')
 }
 
 function filenameOf({ path }: Selection, { filename, format }: ArchiveOptions): string {

@@ -5,6 +5,7 @@ import type { Entry, OpenFile } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Rate } from '../../access/rates.ts'
 import type { HandOver } from '../../config.ts'
+import { bytesSent, type Sent } from '../notices.ts'
 import { applicableRange, evaluatePreconditions, validatorsOf } from './conditions.ts'
 import { asHeader } from './content-disposition.ts'
 import { handOver } from './hand-over.ts'
@@ -23,6 +24,8 @@ declare module 'fastify' {
 }
 
 export interface FileOptions extends Presentation {
+  /** What it is sent as, and the volume that it comes from. */
+  sent: Sent
   /** How fast; absent: no limit. */
   rate?: Rate | undefined
   /** The front server that sends the bytes; absent: this service does. */
@@ -63,17 +66,17 @@ async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): 
       members: { size: entry.size },
     })
   }
-  const { rate } = options
+  const { rate, sent } = options
   if (options.handOver !== undefined && (await handOver(reply, file, options.handOver, rate))) {
     return reply.code(200).send()
   }
   if (ranges === undefined || first === undefined) {
-    return sendRange(reply.code(200), file, { start: 0, end: entry.size }, rate)
+    return sendRange(reply.code(200), file, { start: 0, end: entry.size }, sent, rate)
   }
   reply.code(206)
-  if (ranges.length > 1) return sendMultipart(reply, file, ranges, rate)
+  if (ranges.length > 1) return sendMultipart(reply, file, ranges, sent, rate)
   reply.header('content-range', contentRange(first, entry.size))
-  return sendRange(reply, file, first, rate)
+  return sendRange(reply, file, first, sent, rate)
 }
 
 function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
@@ -96,6 +99,7 @@ async function sendMultipart(
   reply: FastifyReply,
   file: OpenFile,
   ranges: ByteRange[],
+  sent: Sent,
   rate: Rate | undefined,
 ): Promise<FastifyReply> {
   const boundary = randomUUID()
@@ -120,30 +124,36 @@ async function sendMultipart(
   const framing = heads.reduce((sum, head) => sum + head.length, end.length)
   const content = ranges.reduce((sum, range) => sum + range.end - range.start, 0)
   reply.header('content-type', `multipart/byteranges; boundary=${boundary}`)
-  return sendBody(reply, framing + content, parts(), rate)
+  return sendBody(reply, framing + content, parts(), sent, rate)
 }
 
-async function sendRange(reply: FastifyReply, file: OpenFile, range: ByteRange, rate: Rate | undefined) {
+async function sendRange(reply: FastifyReply, file: OpenFile, range: ByteRange, sent: Sent, rate: Rate | undefined) {
   const content = rate === undefined ? file.content?.subarray(range.start, range.end) : undefined
-  return sendBody(reply, range.end - range.start, content ?? file.chunks(range), rate)
+  return sendBody(reply, range.end - range.start, content ?? file.chunks(range), sent, rate)
 }
 
 async function sendBody(
   reply: FastifyReply,
   length: number,
   body: Buffer | AsyncIterable<Buffer>,
+  sent: Sent,
   rate: Rate | undefined,
 ): Promise<FastifyReply> {
   reply.header('content-length', length)
   if (reply.request.method === 'HEAD' || length === 0) return reply.send()
-  if (Buffer.isBuffer(body)) return reply.send(body)
+  if (Buffer.isBuffer(body)) return sendWhole(reply, body, sent)
   if (length <= smallFileBytes && rate === undefined) {
     const whole = Buffer.allocUnsafe(length)
     let filled = 0
     for await (const chunk of body) filled += chunk.copy(whole, filled)
-    return reply.send(whole.subarray(0, filled))
+    return sendWhole(reply, whole.subarray(0, filled), sent)
   }
-  return stream(reply, reply.request.paced(body, rate), 'the file could not be read to its end')
+  return stream(reply, reply.request.paced(body, rate), sent, 'the file could not be read to its end')
+}
+
+function sendWhole(reply: FastifyReply, body: Buffer, { kind, volume }: Sent): FastifyReply {
+  bytesSent.give(kind, volume, body.length)
+  return reply.send(body)
 }
 
 /** Sends files over HTTP. */

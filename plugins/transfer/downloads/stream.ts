@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import { requestIdHeader } from '../../request/request-id.ts'
+import { bytesSent, type Sent } from '../notices.ts'
 
 /**
  * Writes chunk after chunk to the connection, without a stream in between: a chunk's memory is used again as soon as
@@ -10,6 +11,7 @@ import { requestIdHeader } from '../../request/request-id.ts'
 export async function stream(
   reply: FastifyReply,
   chunks: AsyncIterable<Buffer>,
+  { kind, volume }: Sent,
   brokenReason: string,
 ): Promise<FastifyReply> {
   const { raw, request } = reply
@@ -21,7 +23,11 @@ export async function stream(
     if (value !== undefined) raw.setHeader(name, value)
   }
   try {
-    for (; !next.done; next = await iterator.next()) await write(raw, next.value, request.abortSignal)
+    for (; !next.done; next = await iterator.next()) {
+      const { length } = next.value
+      await write(raw, next.value, request.abortSignal)
+      bytesSent.give(kind, volume, length)
+    }
     raw.end()
   } catch (error) {
     // "request aborted" already logs a broken connection, which may show here a moment before the signal aborts.

@@ -4,6 +4,7 @@ import type { FastifyInstance } from 'fastify'
 import type { Backend } from '../../../backends/backend.ts'
 import { parsePath } from '../../../backends/path.ts'
 import { Problem } from '../../../lib/problems.ts'
+import { bytesReceived, uploadPassed } from '../notices.ts'
 import { roomFor } from '../quotas/room.ts'
 import { amountAt } from '../write.ts'
 import type { Checksum } from './checksum.ts'
@@ -47,6 +48,7 @@ export async function appendBytes(
     row.kind === 'partial' ? { bytes: 0, files: 1 } : await amountAt(backend, vfolder, parsePath(row.path), signal)
   await coverRoom(app, row, roomFor(offset + (bytes ?? 0), replaced))
 
+  if (offset > 0) uploadPassed.give('resumed', 'tus')
   const hash = hashes.at(row, offset, bytes)
   const progress = createProgress(app, row, checksum === undefined ? limit : 0)
   let end = offset
@@ -60,6 +62,7 @@ export async function appendBytes(
         if (overrun) throw tooLarge(limit)
         await coverRoom(app, row, roomFor(end + chunk.length, replaced), true)
         end += chunk.length
+        bytesReceived.give('tus', volume.name, chunk.length)
         progress.moved()
         yield chunk
         checksum?.update(chunk)

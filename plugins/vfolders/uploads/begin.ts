@@ -7,6 +7,7 @@ import { keyOf } from '../../access/signed-urls.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { requireCapability } from '../../storage/volumes.ts'
+import { uploadPassed } from '../notices.ts'
 import { roomFor } from '../quotas/room.ts'
 import { requireSpace } from '../space.ts'
 import { replaceableAt } from '../write.ts'
@@ -89,6 +90,7 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
     }
     const row = await quotas.asking(vfolder, () => transact(db, take))
     if (kind !== 'final') await beginOrFreeRoom(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
+    uploadPassed.give('begun', kind === 'direct' ? 'direct' : 'tus')
     return { id, token, row }
   }
 

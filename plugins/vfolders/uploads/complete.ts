@@ -4,6 +4,7 @@ import type { Amount, Backend } from '../../../backends/backend.ts'
 import { UploadNotFound } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
 import { transact } from '../../storage/database/transact.ts'
+import { uploadPassed } from '../notices.ts'
 import { roomFor } from '../quotas/room.ts'
 import { amountAt } from '../write.ts'
 import type { createHashes } from './hashes.ts'
@@ -52,6 +53,7 @@ export async function completeUpload(
       return done
     })
     hashes.forget(id)
+    uploadPassed.give('finished', row.kind === 'direct' ? 'direct' : 'tus')
     const origin = { origin_request_id: row.origin_request_id }
     log.info({ upload_id: id, folder: vfolder, path, size, sha256: done.sha256, ...origin }, 'upload completed')
     return done

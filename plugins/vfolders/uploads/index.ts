@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { invalidHeader, Problem } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
+import { uploadPassed } from '../notices.ts'
 import { find as findVfolder } from '../rows.ts'
 import { requireSpace } from '../space.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
@@ -151,8 +152,11 @@ function createUploads(app: FastifyInstance) {
     /** Ends an upload that will not go on; the file of a completed one stays. @throws {Problem} `upload_locked` */
     remove(named: Named): Promise<void> {
       return withLock(named, async (row) => {
-        if (row.final === null || row.state === 'finished') return drop(row)
-        throw new Problem('upload_locked', 'A file is being made of it.')
+        if (row.final !== null && row.state !== 'finished') {
+          throw new Problem('upload_locked', 'A file is being made of it.')
+        }
+        await drop(row)
+        if (row.state !== 'finished') tellEnd('ended', row)
       })
     },
 
@@ -167,6 +171,7 @@ function createUploads(app: FastifyInstance) {
         if (lock === undefined || row === undefined || row.state === 'finished') throw uploadNotFound()
         if (row.final !== null) throw new Problem('upload_locked', 'A file is being made of it.')
         await drop(row)
+        tellEnd('ended', row)
       } finally {
         await lock?.release()
       }
@@ -248,10 +253,15 @@ function createUploads(app: FastifyInstance) {
     const fields = { upload_id: id, folder: row.vfolder, path: row.path, origin_request_id: row.origin_request_id }
     if (row.state === 'finished') log.debug(fields, 'upload forgotten')
     else {
+      tellEnd(expired ? 'expired' : 'ended', row)
       const what = expired ? 'expired upload removed' : 'upload of a vfolder that is gone removed'
       log.info({ ...fields, bytes: row.offset, reserved_bytes: row.reserved_bytes }, what)
     }
   }
+}
+
+function tellEnd(event: 'expired' | 'ended', { kind }: UploadRow): void {
+  uploadPassed.give(event, kind === 'direct' ? 'direct' : 'tus')
 }
 
 /** Resumable uploads: they survive a lost connection, and a lost process. */

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { parsePath } from '../../../backends/path.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { keyOf } from '../../access/signed-urls.ts'
+import { uploadPassed } from '../notices.ts'
 import { expiryOf } from './progress.ts'
 import { type NewUpload, newToken, type UploadRow } from './rows.ts'
 
@@ -24,7 +25,7 @@ export async function storeSmallUpload(
   const { database: db, log } = app
   const path = parsePath(permission.path)
   const files = await app.vfolders.files(permission.folder)
-  const upload = files.upload({ bytes: size, partly: false })
+  const upload = files.upload({ bytes: size, partly: false }, 'tus')
   let sha256: string
   try {
     const stored = await upload.write(path, chunks, { size, maxBytes, signal })
@@ -59,6 +60,8 @@ export async function storeSmallUpload(
     })
     .returningAll()
     .executeTakeFirstOrThrow()
+  uploadPassed.give('begun', 'tus')
+  uploadPassed.give('finished', 'tus')
   const fields = { upload_id: id, folder: permission.folder, path, size, sha256 }
   log.info({ ...fields, origin_request_id: permission.requestId }, 'upload completed')
   return { id, token, row }

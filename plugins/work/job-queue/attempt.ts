@@ -6,6 +6,7 @@ import { isPassing } from '../../storage/database/failures.ts'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { type Attempt, atOnce, channels, type JobEnd, type JobKind, type JobRow } from './job.ts'
+import { type AttemptEnd, attemptEnded } from './notices.ts'
 
 /** How often a running job saves its progress. */
 const saveMilliseconds = 500
@@ -126,7 +127,7 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
 
   const logUnsaved = (err: unknown) => log.error({ err }, 'the job could not save its progress')
 
-  async function handleFailure(error: unknown): Promise<void> {
+  async function handleFailure(error: unknown): Promise<AttemptEnd> {
     const problem = toProblem(error)
     const text = JSON.stringify({ code: problem.code, detail: problem.message })
     // The job has done nothing wrong when the database is away.
@@ -135,12 +136,13 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
     if (!problems[problem.code].passing || isGivenUp(failures)) {
       await end('failed', { error: text, failures })
       log.error(details, 'job failed')
-      return
+      return 'failed'
     }
     const delay = Math.min(firstDelayMilliseconds * 2 ** row.failures, longestDelayMilliseconds)
     await putBack({ error: text, failures, due_at: db.now() + delay })
     retryMilliseconds = delay
     log.warn({ ...details, delay_ms: delay }, 'attempt failed and will be repeated')
+    return 'repeated'
   }
 
   const attempt: Attempt = {
@@ -177,6 +179,11 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
 
   async function work(): Promise<void> {
     const started = performance.now()
+    const ended = await runToEnd(started)
+    attemptEnded.give(kind.kind, ended, (performance.now() - started) / 1000)
+  }
+
+  async function runToEnd(started: number): Promise<AttemptEnd> {
     log.info({ kind: kind.kind, folder: row.vfolder, attempt: row.attempts }, 'job started')
     const saving = repeat(saveWhatIsNew, saveMilliseconds, logUnsaved)
     // By an earlier attempt's process, which has died since.
@@ -197,19 +204,25 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
       const { result } = outcome
       await end('succeeded', { error: null, ...(result && { result: JSON.stringify(result) }) }, result)
       log.info({ ...duration, ...(result && { result }) }, 'job succeeded')
-    } else if (stopped === undefined) {
-      await handleFailure(outcome.error)
-    } else if (stopped === 'cancelled') {
+      return 'succeeded'
+    }
+    if (stopped === undefined) return handleFailure(outcome.error)
+    if (stopped === 'cancelled') {
       await end('cancelled', {})
       log.info(duration, 'job cancelled')
-    } else if (stopped === 'closing') {
+      return 'cancelled'
+    }
+    if (stopped === 'closing') {
       await putBack({ due_at: atOnce })
       log.info(duration, 'job interrupted, since the service closes')
-    } else if (stopped === 'cut off' && (await putBack({ due_at: atOnce }))) {
-      log.warn(duration, 'job interrupted, since the database was away for longer than a lease')
-    } else {
-      log.warn(duration, 'job was taken over by another process')
+      return 'interrupted'
     }
+    if (stopped === 'cut off' && (await putBack({ due_at: atOnce }))) {
+      log.warn(duration, 'job interrupted, since the database was away for longer than a lease')
+      return 'interrupted'
+    }
+    log.warn(duration, 'job was taken over by another process')
+    return 'lost'
   }
 
   const done = work().then(

@@ -3,6 +3,7 @@ import { type ExpressionBuilder, sql } from 'kysely'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { channels, type JobRow } from './job.ts'
+import { takenOver } from './notices.ts'
 
 /** The longest that an attempt is put off. A job due later than that was written before a clock was set back. */
 const longestDelayMilliseconds = 60_000
@@ -36,7 +37,7 @@ export async function claimJobs(
   const selectDue = (on: Database) =>
     on
       .selectFrom('jobs')
-      .select('id')
+      .select(['id', 'state'])
       .where('kind', '=', kind)
       .where('finished_at', 'is', null)
       .where((eb) => eb.and(running.map((job) => eb('id', '!=', job))))
@@ -52,10 +53,10 @@ export async function claimJobs(
   // Most of the time there is none, and nothing to lock.
   if ((await selectDue(db).limit(1).executeTakeFirst()) === undefined) return []
   // What a power cut takes back is claimed once more; by then an attempt that still goes on holds nothing.
-  return transact(db.unflushed, async (trx) => {
+  const { claimed, leftBehind: left } = await transact(db.unflushed, async (trx) => {
     // Several processes look at once: each takes those that no other one is taking.
     const due = await selectDue(trx).forUpdate().skipLocked().execute()
-    if (due.length === 0) return []
+    if (due.length === 0) return { claimed: [], leftBehind: 0 }
     const claimed = await trx
       .updateTable('jobs')
       .set((eb) => ({
@@ -75,6 +76,9 @@ export async function claimJobs(
       .returningAll()
       .execute()
     for (const { id } of claimed) await db.notify(trx, channels.changed, id)
-    return claimed.toSorted((a, b) => a.sequence - b.sequence)
+    const ordered = claimed.toSorted((a, b) => a.sequence - b.sequence)
+    return { claimed: ordered, leftBehind: due.filter(({ state }) => state === 'running').length }
   })
+  if (left > 0) takenOver.give(kind, left)
+  return claimed
 }

@@ -205,6 +205,20 @@ function createJobQueue(app: FastifyInstance) {
       return toJob(cancelled)
     },
 
+    /** How many have not ended, and when the oldest queued one was queued, in milliseconds since 1970. */
+    async countUnended(): Promise<{ kind: string; state: Job['state']; jobs: number; since: number }[]> {
+      const rows = await db
+        .selectFrom('jobs')
+        .select(['kind', 'state'])
+        .select(({ fn }) => [fn.countAll<number>().as('jobs'), fn.min('created_at').as('since')])
+        .where('finished_at', 'is', null)
+        .groupBy(['kind', 'state'])
+        .execute()
+      return rows.map((row) => ({ ...row, since: Date.parse(row.since) }))
+    },
+
+    kinds: (): string[] => [...kinds.keys()],
+
     /** Those that no living process can run. */
     stranded,
 

@@ -1,0 +1,14 @@
+import type { Command } from '../../backends/definition.ts'
+import type { Report } from '../../backends/layers/measure.ts'
+import { Notice } from '../../lib/notice.ts'
+
+// The volume is named first.
+
+/** A call of a backend has its answer, or has failed. */
+export const callEnded = new Notice<[volume: string, ...Parameters<Report>]>()
+
+/** The storage of a volume counts as away, or not any more. */
+export const circuitTurned = new Notice<[volume: string, isOpen: boolean]>()
+
+/** A backend's server has answered a command, or has not. */
+export const commandEnded = new Notice<[volume: string, command: Command]>()

@@ -1,0 +1,10 @@
+import { Notice } from '../../../lib/notice.ts'
+
+/** `repeated`: it failed, and is tried again; `interrupted`: the process closes, or was cut off; `lost`: another has it. */
+export type AttemptEnd = 'succeeded' | 'failed' | 'cancelled' | 'repeated' | 'interrupted' | 'lost'
+
+/** An attempt of this process has ended. */
+export const attemptEnded = new Notice<[kind: string, end: AttemptEnd, seconds: number]>()
+
+/** This process goes on with jobs whose process died, or had let go of them. */
+export const takenOver = new Notice<[kind: string, jobs: number]>()
