@@ -15,6 +15,7 @@ import request from './plugins/request/index.ts'
 import type { Loggers } from './plugins/request/logging.ts'
 import { requestIdOf } from './plugins/request/request-id.ts'
 import { schemaController } from './plugins/request/serialization.ts'
+import sight from './plugins/sight/index.ts'
 import storage from './plugins/storage/index.ts'
 import transfer from './plugins/transfer/index.ts'
 import vfolders from './plugins/vfolders/index.ts'
@@ -44,6 +45,7 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
   await app.register(vfolders)
   await app.register(jobs)
   await app.register(transfer)
+  await app.register(sight)
   await app.register(routes)
 
   return app

@@ -17,6 +17,7 @@ import { memoryArchive } from './rows/memory-archive.ts'
 import { memoryDownloads } from './rows/memory-downloads.ts'
 import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
+import { metrics } from './rows/metrics.ts'
 import { put, putNginx } from './rows/put.ts'
 import { downloadBesidePuts, form4k, put4k, put4kOne, put4kPostgres, tus4k } from './rows/put-4k.ts'
 import { requestId } from './rows/request-id.ts'
@@ -38,6 +39,7 @@ const rows: Row[] = [
   workers,
   download4kPostgres,
   requestId,
+  metrics,
   memoryDownloads,
   memoryUpload,
   memoryPut,

@@ -32,9 +32,13 @@ export interface Service {
   removeFolder(folder: string): Promise<void>
   /** The most memory that was resident so far (VmHWM of proc_pid_status(5)). */
   peakMiB(): Promise<number>
+  /** What the process has used of it so far, with all its threads (proc_pid_stat(5)). */
+  processorSeconds(): Promise<number>
 }
 
 const root = new URL('../', import.meta.url)
+/** `getconf CLK_TCK`, which Linux has for all processors. */
+const ticksPerSecond = 100
 const Manifest = Type.Object({ scripts: Type.Object({ start: Type.String() }) })
 const Folder = Type.Object({ id: Type.String() })
 const Job = Type.Object({
@@ -108,6 +112,11 @@ export async function startService(bench: Bench, variables: NodeJS.ProcessEnv = 
     },
     removeFolder: async (folder) => {
       await ended(Value.Parse(Started, await ask('DELETE', `/folders/${folder}`)).job.id)
+    },
+    processorSeconds: async () => {
+      const stat = await readFile(`/proc/${child.pid}/stat`, 'utf8')
+      const [user, system] = stat.slice(stat.lastIndexOf(')')).split(' ').slice(12, 14).map(Number)
+      return ((user ?? 0) + (system ?? 0)) / ticksPerSecond
     },
     peakMiB: async () => {
       const status = await readFile(`/proc/${child.pid}/status`, 'utf8')

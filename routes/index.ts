@@ -2,10 +2,12 @@ import type { FastifyInstance } from 'fastify'
 import client from './client/index.ts'
 import health from './health.ts'
 import manager from './manager/index.ts'
+import metrics from './metrics.ts'
 
 /** The API over HTTP. */
 export default async function routes(app: FastifyInstance): Promise<void> {
   await app.register(health)
+  await app.register(metrics)
   await app.register(manager)
   await app.register(client)
   app.answerOtherMethods()

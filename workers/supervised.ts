@@ -2,6 +2,7 @@ import cluster from 'node:cluster'
 import type { FastifyBaseLogger } from 'fastify'
 
 export const closeMessage = 'close'
+export const listeningMessage = 'listening'
 
 /** The signals of a process under a supervisor, which come to both when they are those of a terminal or of systemd. */
 export const supervisedSignals = ['SIGHUP', 'SIGINT', 'SIGTERM'] as const
@@ -30,5 +31,5 @@ export function obeySupervisor(close: () => void, logger: FastifyBaseLogger): vo
 
 /** Tells the supervisor that the process serves. */
 export function reportListening(): void {
-  process.send?.('listening')
+  process.send?.(listeningMessage)
 }

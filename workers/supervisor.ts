@@ -5,6 +5,7 @@ import closeWithGrace from 'close-with-grace'
 import { inContext } from '../lib/context.ts'
 import type { Config } from '../plugins/config.ts'
 import { createLogger, openLog } from '../plugins/request/logging.ts'
+import { createCounted } from './counted.ts'
 import { type End, startWorker, type Worker } from './worker.ts'
 
 /** Before a worker that ended is started again: doubled each time, up to the longest, until one lives for a while. */
@@ -24,6 +25,7 @@ export function supervise({ workers: count, logLevel, shutdownTimeoutSeconds }: 
   const destination = openLog(logLevel)
   const logger = createLogger(logLevel, destination)
   const workers = new Set<Worker>()
+  const counted = createCounted(workers)
   const staying = () => [...workers].filter(({ leaving }) => !leaving).length
   let complete = false
   let closing = false
@@ -40,6 +42,7 @@ export function supervise({ workers: count, logLevel, shutdownTimeoutSeconds }: 
     const worker = startWorker(destination)
     const since = performance.now()
     workers.add(worker)
+    counted.follow(worker)
     logger.info({ worker: worker.pid }, 'worker started')
     worker.listening.then((listens) => {
       if (!listens) return

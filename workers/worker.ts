@@ -1,7 +1,7 @@
 import cluster from 'node:cluster'
 import type { DestinationStream } from 'pino'
 import { relayLines } from './relay-lines.ts'
-import { closeMessage } from './supervised.ts'
+import { closeMessage, listeningMessage } from './supervised.ts'
 
 export interface End {
   code?: number
@@ -19,6 +19,9 @@ export interface Worker {
   readonly listening: Promise<boolean>
   /** When all of its log is read. */
   readonly ended: Promise<End>
+  /** Says something to it; one that is gone does not hear it. */
+  send(message: object): void
+  onMessage(listener: (message: unknown) => void): void
   leave(): void
   kill(): void
 }
@@ -36,7 +39,8 @@ export function startWorker(log: DestinationStream): Worker {
     forked.on('error', (err) => child.pid === undefined && resolve({ err }))
   })
   const listening = new Promise<boolean>((resolve) => {
-    forked.once('message', () => {
+    forked.on('message', (message: unknown) => {
+      if (message !== listeningMessage) return
       state.listens = true
       resolve(true)
     })
@@ -53,6 +57,8 @@ export function startWorker(log: DestinationStream): Worker {
     },
     listening,
     ended,
+    send: (message) => void forked.send(message, () => {}),
+    onMessage: (listener) => void forked.on('message', listener),
     leave() {
       state.leaving = true
       // A signal may reach the worker a second time, as one of the whole process group, and would then end it at once.

@@ -1,0 +1,10 @@
+import fp from 'fastify-plugin'
+import metrics from './metrics/index.ts'
+
+/** What people see of the service. It looks at all rooms, and none of them knows of it. */
+export default fp(
+  async (app) => {
+    await app.register(metrics)
+  },
+  { name: 'sight', dependencies: ['storage', 'work', 'transfer'] },
+)
