@@ -50,14 +50,7 @@ const longFiles = [
   'faults/trash',
   'faults/workers',
   'http/archive-large',
-  'storage/btrfs-conformance',
-  'storage/cephfs',
-  'storage/cephfs-conformance',
   'storage/example-opendal',
-  'storage/nfs-conformance',
-  'storage/s3-trash',
-  'storage/command-conformance',
-  'storage/xfs-conformance',
 ].map((name) => `test/${name}.test.ts`)
 
 /** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */
