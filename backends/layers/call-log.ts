@@ -28,8 +28,9 @@ export function callLog(log: FastifyBaseLogger): Layer {
       if (!isList(call.operation)) return logEnd(call, outcome, {})
       const count = counts.get(call)
       if (count === undefined) return
-      if (hasMore(outcome)) {
-        counts.set(call, count + 1)
+      const more = entriesIn(outcome)
+      if (more !== undefined) {
+        counts.set(call, count + more)
         return
       }
       counts.delete(call)
@@ -50,8 +51,10 @@ function fieldsOf({ operation, names }: BackendCall): object {
   }
 }
 
-function hasMore(outcome: PromiseSettledResult<unknown>): boolean {
-  if (outcome.status === 'rejected') return false
-  const { value } = outcome
-  return !(typeof value === 'object' && value !== null && 'done' in value && value.done === true)
+/** How many a step of a list has given; undefined when it was the last step. */
+function entriesIn(outcome: PromiseSettledResult<unknown>): number | undefined {
+  if (outcome.status === 'rejected') return undefined
+  const { value: step } = outcome
+  if (typeof step !== 'object' || step === null || ('done' in step && step.done === true)) return undefined
+  return 'value' in step && Array.isArray(step.value) ? step.value.length : 1
 }

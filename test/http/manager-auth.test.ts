@@ -39,7 +39,7 @@ t.test('who has no manager token', async (t) => {
 
   await t.test('gets nowhere', async (t) => {
     const { paths }: Answer = await (await fetch(`${server.url}/openapi.json`)).json()
-    const free = ['/livez', '/readyz', '/download/{folder}/{*}']
+    const free = ['/livez', '/readyz', '/metrics', '/download/{folder}/{*}']
     const calls = Object.entries<object>(paths)
       .filter(([path]) => !free.includes(path))
       .flatMap(([path, methods]) => Object.keys(methods).map((method) => [method.toUpperCase(), path] as const))
@@ -126,7 +126,7 @@ t.test('two addresses', async (t) => {
     'a signed URL at the address of the manager',
   )
 
-  const operations = ['/livez', '/readyz', '/openapi.json', '/docs/']
+  const operations = ['/livez', '/readyz', '/metrics', '/openapi.json', '/docs/']
   const manager = ['/volumes', '/folders', `/folders/${folder}`, `/folders/${folder}/content/a.txt`]
   for (const path of [...operations, ...manager]) {
     t.equal((await fetch(server.managerUrl + path, { headers })).status, 200, path)

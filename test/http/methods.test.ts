@@ -30,7 +30,7 @@ t.test('a path with another method', async (t) => {
       .replace('{*}', 'a/b')
     const own = Object.keys(operations).map((method) => method.toUpperCase())
     const methods = [...new Set([...own, ...(own.includes('GET') ? ['HEAD'] : []), 'OPTIONS'])].sort()
-    const isManager = !/^\/(upload|download|livez|readyz|openapi|docs)/.test(path)
+    const isManager = !/^\/(upload|download|livez|readyz|metrics|openapi|docs)/.test(path)
     const fields = isManager ? auth : ''
 
     await t.test(path, async (t) => {

@@ -57,7 +57,7 @@ t.test('what a command is asked and answers', async (t) => {
     return { id, path: join(files, '..'), files }
   }
   const asked = () => JSON.parse(readFileSync(join(directory, 'asked'), 'utf8'))
-  process.env.MANAGER_TOKENS = 'secret'
+  process.env.MANAGER_TOKENS = 'not-for-programs'
   t.teardown(() => delete process.env.MANAGER_TOKENS)
 
   write('cat > asked; env > env; echo "$1|$2|$#" > args; echo "set" >&2; echo "{}"')
@@ -73,7 +73,7 @@ t.test('what a command is asked and answers', async (t) => {
   t.match(env, /^STORAGE_PROXY_REQUEST_ID=the-request$/m)
   t.match(env, /^STORAGE_PROXY_OPERATION=quota$/m)
   t.match(env, /^PATH=/m)
-  t.notMatch(env, 'secret')
+  t.notMatch(env, 'not-for-programs')
   t.match(lines.at(-1), { level: 20, msg: 'storage command done', operation: 'quota', program: tool, stderr: 'set' })
 
   write(`cat > asked; echo '{"bytes": 12, "files": 3}'`)

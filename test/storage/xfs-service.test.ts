@@ -23,7 +23,7 @@ t.test('projects of a service', async (t) => {
   const limitOf = (project: number) => readFileSync(join(state, `limit-${project}`), 'utf8').trim()
 
   const { volumes } = await server.ask('GET', '/volumes')
-  t.match(volumes[0].capabilities, ['readMany', 'copy', 'copyTree', 'clone', 'count', 'usage', 'quota'])
+  for (const capability of ['clone', 'usage', 'quota', 'trash']) t.ok(volumes[0].capabilities.includes(capability))
 
   const folder = await server.createFolder({ quota: { bytes: 10 * 1024 * 1024, files: 100 } })
   const project = await projectOf(server, folder)
