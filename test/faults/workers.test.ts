@@ -329,7 +329,7 @@ t.test('an error in the configuration is said once, and ends all', async (t) => 
   const exited = once(child, 'exit')
   const [log, sentences] = await Promise.all([text(child.stdout), text(child.stderr)])
   t.same(await exited, [1, null])
-  t.equal(sentences, 'VOLUMES/a/backend must be one of posix, btrfs, cephfs, xfs, command, s3, not tape\n')
+  t.equal(sentences, 'VOLUMES/a/backend must be one of posix, nfs, btrfs, cephfs, xfs, command, s3, not tape\n')
   const lines = log.trim().split('\n')
   t.same(
     lines.map((line) => JSON.parse(line).msg),
