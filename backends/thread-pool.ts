@@ -125,6 +125,20 @@ export class ThreadPool<To, From> {
     }
   }
 
+  /** Asks a thread that was acquired one question that it answers once, and takes it back. Rejects when it ends. */
+  ask(thread: Thread<To, From>, question: To): Promise<From> {
+    const { promise, resolve, reject } = Promise.withResolvers<From>()
+    thread.take({
+      message: (answer) => {
+        this.release(thread)
+        resolve(answer)
+      },
+      ended: reject,
+    })
+    thread.send(question)
+    return promise
+  }
+
   #wait(signal: AbortSignal): Promise<Thread<To, From>> {
     const { promise, resolve, reject } = Promise.withResolvers<Thread<To, From>>()
     const abort = () => {

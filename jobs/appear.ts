@@ -1,6 +1,7 @@
-import type { Backend, Entry } from '../backends/backend.ts'
-import { AlreadyExists, NotADirectory, NotFound, Unavailable } from '../backends/errors.ts'
+import type { Backend } from '../backends/backend.ts'
+import { AlreadyExists, NotADirectory, Unavailable } from '../backends/errors.ts'
 import { type EntryPath, parsePath } from '../backends/path.ts'
+import { findEntry } from '../plugins/vfolders/find-entry.ts'
 
 interface Appearance {
   /** The vfolder in which the directory is staged, under the path that it is to have. */
@@ -45,16 +46,4 @@ async function moveEntries(
     if (entry.type === 'directory') await backend.mkdir(folder, inside, { signal }).catch(ignore)
     else await backend.move(staging, inside, inside, { toFolder: folder, signal }).catch(ignore)
   }
-}
-
-export async function findEntry(
-  backend: Backend,
-  folder: string,
-  path: EntryPath,
-  signal: AbortSignal,
-): Promise<Entry | undefined> {
-  return backend.stat(folder, path, { signal }).catch((error) => {
-    if (error instanceof NotFound) return undefined
-    throw error
-  })
 }

@@ -7,10 +7,11 @@ import { AlreadyExists, IsADirectory, NotADirectory, NotFound } from '../backend
 import { type EntryPath, parsePath } from '../backends/path.ts'
 import { requireCapability, type Volume } from '../plugins/storage/volumes.ts'
 import { CopyPayload } from '../plugins/vfolders/copies.ts'
+import { findEntry } from '../plugins/vfolders/find-entry.ts'
 import { forget, vfolderNotFound } from '../plugins/vfolders/rows.ts'
 import { countEntries, countFiles } from '../plugins/vfolders/usage.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
-import { appear, findEntry } from './appear.ts'
+import { appear } from './appear.ts'
 import { type CopyEntriesOptions, copyEntries, type Tree } from './copy-entries.ts'
 
 /** The storage does the work, so it is its time to answer that is made up for. */

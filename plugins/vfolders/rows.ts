@@ -159,7 +159,10 @@ export async function finishClone(trx: Database, id: string, usage: Amount): Pro
     .execute()
 }
 
-/** Makes a vfolder vanish, from any state or only `from` one, or one that is in the trash for so long. @returns its volume, if there is such a vfolder */
+/**
+ * Makes a vfolder vanish, from any state or only `from` one, or one that is in the trash since then.
+ * @returns its volume, if there is such a vfolder
+ */
 export async function beginDeletion(
   trx: Database,
   id: string,

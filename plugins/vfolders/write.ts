@@ -1,9 +1,10 @@
 import { amountOf, growthOf, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, WriteOptions, Written } from '../../backends/backend.ts'
-import { BackendError, IsADirectory, NotFound, Unavailable, Unconfirmed } from '../../backends/errors.ts'
+import { BackendError, IsADirectory, Unavailable, Unconfirmed } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem, toProblem } from '../../lib/problems.ts'
+import { findEntry } from './find-entry.ts'
 import type { ReserveOptions } from './quotas/index.ts'
 import type { Reservation } from './quotas/reservation.ts'
 import { roomFor } from './quotas/room.ts'
@@ -184,9 +185,7 @@ export async function replaceableAt(
   path: EntryPath,
   signal: AbortSignal,
 ): Promise<Amount> {
-  const entry = await backend.stat(folder, path, { signal }).catch((error: unknown) => {
-    if (!(error instanceof NotFound)) throw error
-  })
+  const entry = await findEntry(backend, folder, path, signal)
   if (entry?.type === 'directory') throw new IsADirectory(`${path} is a directory`)
   return entry === undefined ? nothing : amountOf(entry)
 }

@@ -42,16 +42,7 @@ async function ask(question: ToThread, signal: AbortSignal): Promise<FromThread>
   signal.throwIfAborted()
   const threads = threadsFor(callsOf(question.fd))
   const thread = await threads.acquire(signal)
-  const { promise, resolve, reject } = Promise.withResolvers<FromThread>()
-  thread.take({
-    message: (answer) => {
-      threads.release(thread)
-      resolve(answer)
-    },
-    ended: reject,
-  })
-  thread.send(question)
-  const answer = await promise
+  const answer = await threads.ask(thread, question)
   signal.throwIfAborted()
   if (answer.kind === 'failed') throw toError(answer.failure)
   return answer

@@ -1,6 +1,6 @@
 import { extname } from 'node:path'
 import type { Call, Entry, WholeFiles } from '../../backend.ts'
-import { createThreadPools, type Thread, type ThreadPool } from '../../thread-pool.ts'
+import { createThreadPools } from '../../thread-pool.ts'
 import { attributes, attributesAt } from '../attributes.ts'
 import type { Attributes } from '../entry.ts'
 import { toError } from '../failure.ts'
@@ -41,7 +41,7 @@ export async function readSmallTogether(locations: string[]): Promise<(SmallFile
   const threads = threadsFor(callsOf(locations[0] ?? ''))
   const thread = threads.acquireNow()
   if (thread === undefined) return []
-  const answer = await askThread(threads, thread, { kind: 'small', locations }).catch(() => undefined)
+  const answer = await threads.ask(thread, { kind: 'small', locations }).catch(() => undefined)
   if (answer?.kind !== 'done') return []
   const numbers = new Float64Array(answer.result, 0, locations.length * attributes.length)
   let start = numbers.byteLength
@@ -57,25 +57,8 @@ export async function readSmallTogether(locations: string[]): Promise<(SmallFile
 async function ask(mount: MountCalls | undefined, question: ToThread, signal: AbortSignal): Promise<ArrayBuffer> {
   signal.throwIfAborted()
   const threads = threadsFor(mount)
-  const answer = await askThread(threads, await threads.acquire(signal), question)
+  const answer = await threads.ask(await threads.acquire(signal), question)
   signal.throwIfAborted()
   if (answer.kind === 'failed') throw toError(answer.failure)
   return answer.result
-}
-
-function askThread(
-  threads: ThreadPool<ToThread, FromThread>,
-  thread: Thread<ToThread, FromThread>,
-  question: ToThread,
-): Promise<FromThread> {
-  const { promise, resolve, reject } = Promise.withResolvers<FromThread>()
-  thread.take({
-    message: (answer) => {
-      threads.release(thread)
-      resolve(answer)
-    },
-    ended: reject,
-  })
-  thread.send(question)
-  return promise
 }

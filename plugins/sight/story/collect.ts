@@ -16,7 +16,7 @@ export interface Collected {
 }
 
 /** More than anybody reads; what happens first says the most. */
-export const mostLines = 100_000
+const mostLines = 100_000
 
 /**
  * Finds what logs have of a request ID and of what it led to: its own lines and those of its jobs, of requests that opened

@@ -117,6 +117,6 @@ function outcomeOf(line: LogLine): string | undefined {
 }
 
 /** A refusal is one for whoever asked, though not for the service. */
-export function isError({ level, msg }: LogLine): boolean {
+function isError({ level, msg }: LogLine): boolean {
   return level >= 50 || msg === 'request refused' || msg === 's3 command failed' || msg === 'request aborted'
 }

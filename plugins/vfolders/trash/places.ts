@@ -1,4 +1,3 @@
-import type { Entry } from '../../../backends/backend.ts'
 import { type Capable, hasCapability } from '../../../backends/capabilities.ts'
 import { NotFound } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
@@ -11,19 +10,6 @@ export function requireTrash({ name, backend }: Volume): Capable<'trash'> {
   if (hasCapability(backend, 'trash')) return backend
   const detail = `The volume ${name} cannot keep what is deleted (trash); with "permanent": true it is gone at once.`
   throw new Problem('capability_missing', detail)
-}
-
-/** What stands at a path, if anything does. */
-export async function findEntry(
-  backend: Capable<'trash'>,
-  folder: string,
-  path: EntryPath,
-  signal: AbortSignal,
-): Promise<Entry | undefined> {
-  return backend.stat(folder, path, { signal }).catch((error) => {
-    if (error instanceof NotFound) return undefined
-    throw error
-  })
 }
 
 /** A name beside a path that is taken: `data/a (restored).csv`, `data/a (restored 2).csv` and so on. */

@@ -9,8 +9,9 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { toProblem, withMembers } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { mayBePartial, type OpenVfolder } from '../files.ts'
+import { findEntry } from '../find-entry.ts'
 import { amountInTrash } from './amount.ts'
-import { findEntry, requireTrash } from './places.ts'
+import { requireTrash } from './places.ts'
 import { abandon, forget, insert, keep, type TrashRow } from './rows.ts'
 
 /** How many entries have their rows written in one transaction. */

@@ -5,9 +5,10 @@ import { AlreadyExists, IsADirectory, NotADirectory, NotFound } from '../../../b
 import { parsePath } from '../../../backends/path.ts'
 import { withRequestId } from '../../../lib/context.ts'
 import { transact } from '../../storage/database/transact.ts'
+import { findEntry } from '../find-entry.ts'
 import * as vfolders from '../rows.ts'
 import { amountInTrash } from './amount.ts'
-import { findEntry, finishReturn } from './places.ts'
+import { finishReturn } from './places.ts'
 import { forget, keep, listAbandoned, type TrashRow } from './rows.ts'
 
 /** Longer than any storage takes to go on with a move that was broken off. */
