@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
@@ -268,6 +269,8 @@ t.test('an upload whose room was given away while its process stood still', asyn
     'DELETE FROM reservations; UPDATE vfolders SET reserved_bytes = 0, reserved_files = 0',
   )
   t.equal((await put(files, 'quick', 1000)).status, 201)
+  // For less than 0.1 s nobody is taken for dead.
+  await sleep(200)
   upload.end('x'.repeat(500))
   t.equal(await answered, 507)
   t.same(await files.usage(), await du(files.mount))
