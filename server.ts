@@ -1,5 +1,6 @@
 import cluster from 'node:cluster'
 import { randomUUID } from 'node:crypto'
+import { flushCompileCache } from 'node:module'
 import closeWithGrace from 'close-with-grace'
 import { threadsFor } from './backends/posix/mount/threads.ts'
 import { isAnyMountSilent } from './backends/posix/mount/watch.ts'
@@ -50,6 +51,8 @@ async function serve(config: Config): Promise<void> {
   if (cluster.isWorker) obeySupervisor(closeNow, logger)
 
   await app.listenAll()
+  // Node itself keeps it only where a process ends by itself; one that is killed would have the next start as slow.
+  flushCompileCache()
   if (cluster.isWorker) reportListening()
 }
 

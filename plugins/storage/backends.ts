@@ -13,10 +13,9 @@ declare module 'fastify' {
 /** How long code of others may take in the start: to be loaded, to register, and to create a backend. */
 export const startSeconds = 10
 
-/** What Ajv compiles in strict mode is a schema; to compile the schema of schemas would take a fifth of the start. */
-function checkSchema(type: string, options: TSchema): void {
+function checkSchema(ajv: Ajv, type: string, options: TSchema): void {
   try {
-    new Ajv({ validateSchema: false }).compile(options)
+    ajv.compile(options)
   } catch (cause) {
     throw new Error(`the options of backend ${type} are no JSON Schema`, { cause })
   }
@@ -24,13 +23,15 @@ function checkSchema(type: string, options: TSchema): void {
 
 function createRegistry() {
   const definitions = new Map<string, BackendDefinition>()
+  // What it compiles in strict mode is a schema; to compile the schema of schemas would take a fifth of the start.
+  const ajv = new Ajv({ validateSchema: false })
   let frozen = false
 
   return {
     /** @throws when the definition is not valid, its type is registered already, or the service is ready */
     register(definition: BackendDefinition): void {
       checkDefinition(definition)
-      checkSchema(definition.type, definition.options)
+      checkSchema(ajv, definition.type, definition.options)
       if (frozen) throw new Error(`backend ${definition.type} was registered after the service was ready`)
       if (definitions.has(definition.type)) throw new Error(`backend ${definition.type} is registered twice`)
       definitions.set(definition.type, definition)
