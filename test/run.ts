@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { compileCache } from './server.ts'
 import { allNeeds, isTool, leftOutVariable, missing, type Need, needsOf, packages, type Tool } from './tools.ts'
 
 // `npm test`: looks for the outside tools that the tests need, brings what it may, and runs all that can run.
@@ -96,7 +97,7 @@ function reportMissing(needs: Need[]): void {
 }
 
 function runTap(args: string[], leftOut: string, more: NodeJS.ProcessEnv = {}): number {
-  const env = { ...process.env, [leftOutVariable]: leftOut, ...more }
+  const env = { ...process.env, NODE_COMPILE_CACHE: compileCache, [leftOutVariable]: leftOut, ...more }
   const { status, error } = spawnSync('tap', args, { stdio: 'inherit', env })
   if (error) process.stderr.write(`tap cannot be started: ${error.message}\n`)
   return status ?? 1
