@@ -29,8 +29,9 @@ function beginCopy(server: Server, folder: string, to: string) {
   return asked
 }
 
+const server = await startServer(t)
+
 t.test('a copy of a directory keeps what a clone keeps', async (t) => {
-  const server = await startServer(t)
   const { folder, mount, post } = await filesOf(server)
   const tree = join(mount, 'tree')
   await mkdir(join(tree, 'empty'), { recursive: true })
@@ -54,7 +55,6 @@ t.test('a copy of a directory keeps what a clone keeps', async (t) => {
 })
 
 t.test('a client that gives up leaves nothing, and may ask again', async (t) => {
-  const server = await startServer(t)
   const { folder, mount, post } = await filesOf(server)
   fill(join(mount, 'tree'), 5000)
   for (const wait of [1, 30, 100, 200]) {

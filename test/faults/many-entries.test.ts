@@ -70,8 +70,9 @@ async function isExact(server: Server, folder: string, work: string): Promise<vo
   t.equal(await jobs(), before, `${work} needs no count`)
 }
 
+const server = await startServer(t)
+
 t.test('a deletion of many paths that its client gives up is told of truly when it is repeated', async (t) => {
-  const server = await startServer(t)
   const { folder, mount } = await server.files()
   for (let file = 0; file < 5000; file++) writeFileSync(join(mount, `file-${file}`), 'content')
   await sync(server, folder)
@@ -202,7 +203,6 @@ t.test('a move that would make a key that S3 does not take is refused before any
 })
 
 t.test('of a form whose client gives up the files before stay, and the form may be sent again', async (t) => {
-  const server = await startServer(t)
   const { folder, usage } = await server.files().then((files) => ({ folder: files.folder, usage: () => files.usage() }))
   const boundary = 'boundary'
   const part = (name: string, content: string) =>

@@ -24,6 +24,8 @@ async function assertWhole(t: Test, server: Server, id: string): Promise<void> {
   t.match([content.status, await content.text()], [200, 'kept'])
 }
 
+const server = await startServer(t)
+
 t.test('a vfolder that two processes are told to delete at once is deleted by one job', async (t) => {
   const one = await startServer(t)
   const two = await startServer(t, { dataDir: one.dataDir })
@@ -37,7 +39,6 @@ t.test('a vfolder that two processes are told to delete at once is deleted by on
 })
 
 t.test('a deletion leaves a later vfolder of that ID alone', async (t) => {
-  const server = await startServer(t)
   const id = await server.createFolder()
   const job = await remove(server, id)
   await server.createFolder({ id })
@@ -52,7 +53,6 @@ t.test('a deletion leaves a later vfolder of that ID alone', async (t) => {
 })
 
 t.test('a vfolder that is deleted while it is created stays deleted', async (t) => {
-  const server = await startServer(t)
   // As many deletions as there may be at once, so that those below have to wait.
   const large = await Promise.all(Array.from({ length: 4 }, () => server.createFolder()))
   for (const id of large) await fill(await server.mountOf(id), 8000)
@@ -73,7 +73,6 @@ t.test('a vfolder that is deleted while it is created stays deleted', async (t) 
 })
 
 t.test('a clone of an ID whose vfolder was made otherwise is refused', async (t) => {
-  const server = await startServer(t)
   const source = await server.createFolder()
   await server.upload(source, { 'kept.txt': 'kept' })
   const id = randomUUID()

@@ -12,9 +12,9 @@ async function answerOf(server: Server, method: string, path: string, body?: obj
   return [response.status, text === '' ? undefined : JSON.parse(text)]
 }
 
-t.test('create', async (t) => {
-  const server = await startServer(t)
+const server = await startServer(t)
 
+t.test('create', async (t) => {
   await t.test('without an ID', async (t) => {
     const response = await server.manager('POST', '/folders', {})
     const folder: Answer = await response.json()
@@ -209,7 +209,6 @@ t.test('two volumes', async (t) => {
 })
 
 t.test('mount', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   await server.upload(folder, { 'dir/a.txt': 'a' })
   const root = await server.ask('GET', `/folders/${folder}/mount`)

@@ -60,8 +60,9 @@ async function clone(server: Server, source: string, body: object = {}, id = 'th
   return { status: response.status, location: response.headers.get('location'), ...((await response.json()) as object) }
 }
 
+const server = await startServer(t)
+
 t.test('a clone, followed by its events', needing('curl'), async (t) => {
-  const server = await startServer(t)
   const source = await server.files()
   await fill(source.mount, 200)
   await server.ask('POST', `/folders/${source.folder}/sync`)
@@ -173,7 +174,6 @@ t.test('of two processes on one database each job has one', async (t) => {
 })
 
 t.test('cancel', async (t) => {
-  const server = await startServer(t)
   const source = await server.files()
   await fill(source.mount, 3000)
   const { job, folder } = await clone(server, source.folder)

@@ -32,8 +32,9 @@ async function put(url: string, body: Buffer, pieceBytes: number, length: 'known
   return answer
 }
 
+const server = await startServer(t)
+
 t.test('large bodies of every rhythm, more at once than there are large buffers', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const uploads = [1, 1000, 65_536, 100_003, MiB, 3 * MiB].flatMap((pieceBytes) =>
     (['known', 'unknown'] as const).flatMap((length) => [
@@ -57,7 +58,6 @@ t.test('large bodies of every rhythm, more at once than there are large buffers'
 })
 
 t.test('what is over the limit is told of at once, though the client sends no more', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const { host, hostname, port, pathname, search } = new URL(await sign(files, 'a', { maxBytes: 1000 }))
   const socket = connect(Number(port), hostname)
@@ -70,7 +70,6 @@ t.test('what is over the limit is told of at once, though the client sends no mo
 })
 
 t.test('a large file that is replaced is freed, but whoever reads it reads on', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const url = await sign(files, 'large')
   const [before, after] = [patternBytes(20 * MiB, 'before'), patternBytes(20 * MiB, 'after')]

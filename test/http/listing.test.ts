@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import t from 'tap'
 import { eventually, keyOf, startServer } from '../server.ts'
 
+const server = await startServer(t)
+
 t.test('list', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const names = ['a', 'a.txt', 'a/1', 'a/2/deep', 'a-b', 'Z', 'é', '파일', '\u{ff5e}', '😀', 'b/1']
   await files.upload(Object.fromEntries(names.slice(1).map((name) => [name, name])))
@@ -128,7 +129,6 @@ t.test('list', async (t) => {
 })
 
 t.test('120,000 entries in one directory', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const expected: string[] = []
   let original = ''

@@ -37,8 +37,9 @@ function sign(files: Files, path: string, more: object = {}): Promise<string> {
   return files.server.sign(files.folder, path, { bytesPerSecond: rate, ...more })
 }
 
+const server = await startServer(t)
+
 t.test('downloads by a URL with a rate', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const content = bytes(384 * KiB)
   const small = bytes(32 * KiB)
@@ -107,7 +108,6 @@ t.test('downloads by a URL with a rate', async (t) => {
 })
 
 t.test('uploads by a URL with a rate', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const content = bytes(384 * KiB)
   const [put, form, tusUrl] = await Promise.all(

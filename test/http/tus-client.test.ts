@@ -9,8 +9,9 @@ import { startCuttingProxy } from '../cutting-proxy.ts'
 import { eventually, type Files, startServer, temporaryDirectory } from '../server.ts'
 import { assertNothingLeft, create, sha256, signTus, tus, upload } from '../tus.ts'
 
+const server = await startServer(t)
+
 t.test('tus-js-client, 100 at once', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const contents = Array.from({ length: 100 }, () => randomBytes(200_000))
   await Promise.all(
@@ -26,7 +27,6 @@ t.test('tus-js-client, 100 at once', async (t) => {
 })
 
 t.test('tus-js-client, extension by extension', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const content = randomBytes(1_000_000)
   const stream = () => Readable.from([content.subarray(0, 300_000), content.subarray(300_000)], { objectMode: false })

@@ -32,6 +32,8 @@ async function stored(server: Server): Promise<Map<string, number>> {
   return new Map(await Promise.all(sizes))
 }
 
+const server = await startServer(t)
+
 t.test('of parts', async (t) => {
   const server = await startServer(t)
   const files = await server.files()
@@ -107,7 +109,6 @@ t.test('of parts', async (t) => {
 })
 
 t.test('a refusal leaves the parts as they were', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const url = await signTus(files, 'a')
   await server.ask('PATCH', `/folders/${files.folder}`, { quota: { bytes: 1000, files: 1 } })
@@ -126,7 +127,6 @@ t.test('a refusal leaves the parts as they were', async (t) => {
 })
 
 t.test('tus-js-client with parallel uploads', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const content = randomBytes(9_000_000)
   await upload(content, { endpoint: await signTus(files, 'a'), parallelUploads: 3 })
@@ -230,7 +230,6 @@ t.test('a client that goes away and asks again, of this process or of another', 
 })
 
 t.test('a vfolder that is deleted in the middle', async (t) => {
-  const server = await startServer(t)
   const { files, url, parts } = await createLarge(server)
   const answer = final(url, parts)
   await written(server, files, 1)

@@ -17,6 +17,8 @@ import {
   tus,
 } from '../tus.ts'
 
+const server = await startServer(t)
+
 t.test('the protocol', async (t) => {
   const server = await startServer(t, { env: { UPLOAD_MAX_BYTES: '1000000' } })
   const files = await server.files()
@@ -197,7 +199,6 @@ t.test('the protocol', async (t) => {
 })
 
 t.test('the quota', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await server.ask('PATCH', `/folders/${files.folder}`, { quota: { bytes: 1000 } })
   const [a, b] = [await signTus(files, 'a'), await signTus(files, 'b')]
@@ -235,7 +236,6 @@ t.test('an upload of unknown length sets little room aside that it does not need
 })
 
 t.test('what nobody could store is not reserved', async (t) => {
-  const server = await startServer(t)
   await server.ask('PUT', '/quota-scopes/owner', { files: 100 })
   const files = new Files(server, await server.createFolder({ quotaScope: 'owner' }), '')
   const { volumes } = await server.ask('GET', '/volumes')
@@ -265,7 +265,6 @@ t.test('what nobody could store is not reserved', async (t) => {
 })
 
 t.test('the manager sees what clients have begun, and can end it', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const locations: string[] = []
   for (const [path, size] of [
