@@ -42,6 +42,8 @@ export interface ProgramOptions extends Call {
   timeoutSeconds: number
   /** What it reads from stdin. */
   input?: string
+  /** See `ToolLimits`. */
+  share?: object | undefined
 }
 
 /**
@@ -52,10 +54,10 @@ export interface ProgramOptions extends Call {
 export async function runProgram(
   program: string,
   args: string[],
-  { input, signal, timeoutSeconds }: ProgramOptions,
+  { input, signal, timeoutSeconds, share }: ProgramOptions,
 ): Promise<string> {
   const tool = { file: program, args, env: { PATH: path, LC_ALL: 'C' }, ...(input !== undefined && { input }) }
-  const { status, stdout, stderr } = await runTool(tool, { signal, timeoutSeconds, mostOutputBytes })
+  const { status, stdout, stderr } = await runTool(tool, { signal, timeoutSeconds, mostOutputBytes, share })
   if (status !== 0) throw new ProgramFailed(program, status, stderr)
   return stdout
 }

@@ -9,7 +9,10 @@ const usualOutputBytes = 1024 * 1024
 /** How much of the end of its messages is kept. */
 const keptMessageBytes = 4096
 /** How many run at once in this process; others wait in order. */
-const places = new Pool(() => ({}), 32)
+const mostAtOnce = 32
+const sharedPlaces = new Pool(() => ({}), mostAtOnce)
+/** A mount that hangs holds what runs on it, and so no places but its own. */
+const ownPlaces = new WeakMap<object, Pool<object>>()
 /** How long a program that is told to end may tidy up, and then how long its end is waited for. */
 const graceMilliseconds = 2000
 
@@ -27,6 +30,8 @@ export interface Tool {
 export interface ToolLimits extends Call {
   timeoutSeconds: number
   mostOutputBytes?: number
+  /** Of the mount that the program is about, where that may hang. */
+  share?: object | undefined
 }
 
 export interface Ended {
@@ -43,6 +48,7 @@ export interface Ended {
  * @throws {ToolFailed} when it cannot be started, or did not end by itself
  */
 export async function runTool(tool: Tool, limits: ToolLimits): Promise<Ended> {
+  const places = placesFor(limits.share)
   const place = await places.acquire(limits.signal)
   try {
     return await run(tool, limits)
@@ -51,12 +57,20 @@ export async function runTool(tool: Tool, limits: ToolLimits): Promise<Ended> {
   }
 }
 
+function placesFor(share: object | undefined): Pool<object> {
+  if (share === undefined) return sharedPlaces
+  const places = ownPlaces.get(share) ?? new Pool(() => ({}), mostAtOnce)
+  ownPlaces.set(share, places)
+  return places
+}
+
 async function run(
   tool: Tool,
-  { timeoutSeconds, signal, mostOutputBytes = usualOutputBytes }: ToolLimits,
+  { timeoutSeconds, signal, mostOutputBytes = usualOutputBytes, share }: ToolLimits,
 ): Promise<Ended> {
+  signal.throwIfAborted()
   // A group of its own, so that what it has started ends with it.
-  const child = start(tool)
+  const child = start(tool, share !== undefined)
   const name = nameOf(tool)
   const ending = new Ending(child, name)
   const timer = setTimeout(
@@ -88,10 +102,14 @@ function nameOf({ file }: Tool): string {
   return basename(file)
 }
 
-function start(tool: Tool): ChildProcessWithoutNullStreams {
+function start(tool: Tool, mayHang: boolean): ChildProcessWithoutNullStreams {
   const { file, args, env, cwd } = tool
+  const how = { env, stdio: 'pipe', detached: true } as const
   try {
-    return spawn(file, args, { env, stdio: 'pipe', detached: true, ...(cwd !== undefined && { cwd }) })
+    if (cwd === undefined) return spawn(file, args, how)
+    // The event loop waits for a new process to change its directory, and so would the whole service.
+    if (mayHang) return spawn('/bin/sh', ['-c', 'cd "$0" && exec "$@"', cwd, file, ...args], how)
+    return spawn(file, args, { ...how, cwd })
   } catch (error) {
     throw notStarted(nameOf(tool), error)
   }

@@ -125,6 +125,7 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   'nfs-conformance': ['fusermount3', 'python3-fusepy', 'FUSE'],
   'mount-goes': ['bindfs', 'fusermount3', 'FUSE'],
   'mount-hangs': ['bindfs', 'fusermount3', 'FUSE'],
+  'mount-programs': ['bindfs', 'fusermount3', 'FUSE'],
   'full-disk': ['mount', 'unshare', 'mounts of its own'],
   'many-entries': anyS3Server,
   metrics: ['promtool'],

@@ -1,4 +1,3 @@
-import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Cloned, CloneOptions } from '../backend.ts'
 import {
@@ -7,6 +6,7 @@ import {
   ownStaging,
   ownTrash,
   ownUploads,
+  readdir,
   removeTrees,
   translateErrors,
 } from '../posix/compose.ts'

@@ -1,7 +1,6 @@
-import { lstat } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import { AlreadyExists } from '../errors.ts'
-import { type Homes, removeTrees, translateErrorsOf } from '../posix/compose.ts'
+import { type Homes, lstat, removeTrees, translateErrorsOf } from '../posix/compose.ts'
 import { btrfs } from './program.ts'
 
 /** The inode of the root directory of every subvolume (btrfs(5)). */

@@ -1,5 +1,5 @@
 import type { Call, QuotaLimits, Usage } from '../backend.ts'
-import { homeOf, type Layout, translateErrors } from '../posix/compose.ts'
+import { homeOf, type Layout, shareOf, translateErrors } from '../posix/compose.ts'
 import { runProgram } from '../program.ts'
 
 // Quotas and counts of CephFS are extended attributes of directories, for which Node has no calls; setfattr and getfattr
@@ -47,9 +47,10 @@ export async function usage(layout: Layout, folder: string, call: Call): Promise
 
 async function read(directory: string, name: string, { signal }: Call): Promise<number> {
   const args = ['--only-values', '--absolute-names', '-n', name, '--', directory]
-  return Number(await runProgram('getfattr', args, { signal, timeoutSeconds }))
+  return Number(await runProgram('getfattr', args, { signal, timeoutSeconds, share: shareOf(directory) }))
 }
 
 async function write(directory: string, name: string, value: number, { signal }: Call): Promise<void> {
-  await runProgram('setfattr', ['-n', name, '-v', String(value), '--', directory], { signal, timeoutSeconds })
+  const args = ['-n', name, '-v', String(value), '--', directory]
+  await runProgram('setfattr', args, { signal, timeoutSeconds, share: shareOf(directory) })
 }

@@ -36,10 +36,14 @@ export async function requirePrograms(commands: Commands, operations: readonly O
   }
 }
 
-/** Asks the programs of a volume, by one JSON object each on their standard input and output. */
+/**
+ * Asks the programs of a volume, by one JSON object each on their standard input and output.
+ * @param share see `ToolLimits`
+ */
 export function createAsk(
   commands: Commands,
   { log, requestId = () => undefined }: Pick<CreateContext<unknown>, 'log' | 'requestId'>,
+  share: object | undefined,
 ) {
   return async function ask<O extends Operation>(
     operation: O,
@@ -65,6 +69,7 @@ export function createAsk(
     try {
       const ended = await runTool(tool, {
         signal,
+        share,
         timeoutSeconds: operation === 'clone' ? longestSeconds : timeoutSeconds,
       })
       said = ended

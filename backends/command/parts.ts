@@ -1,7 +1,6 @@
-import { access } from 'node:fs/promises'
 import type { Call, Cloned, QuotaLimits, Usage } from '../backend.ts'
 import type { CreateContext } from '../definition.ts'
-import { homeOf, type Layout, type Parts, translateErrors } from '../posix/compose.ts'
+import { access, homeOf, type Layout, type Parts, shareOf, translateErrors } from '../posix/compose.ts'
 import { createAsk } from './ask.ts'
 import type { Commands } from './options.ts'
 
@@ -11,13 +10,13 @@ export function commandParts(
   commands: Commands,
   context: Pick<CreateContext<unknown>, 'log' | 'requestId'>,
 ): Parts {
-  const ask = createAsk(commands, context)
+  const ask = createAsk(commands, context, shareOf(layout.root))
 
   /** A vfolder as a program gets to know it: all that belongs to it, and the directory in there with its entries. */
   const describe = async (folder: string) => {
     const files = layout.folder(folder)
     await translateErrors('the vfolder', () => access(files))
-    return { id: folder, path: homeOf(files), files }
+    return { id: folder, path: layout.onHost(homeOf(files)), files: layout.onHost(files) }
   }
 
   return {

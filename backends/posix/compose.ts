@@ -12,8 +12,10 @@ import type { Parts } from './parts.ts'
 import { tryOwnership } from './trial.ts'
 
 export { translateErrors, translateErrorsOf } from './errno.ts'
+export { access, lstat, mkdir, readdir, shareOf, statfs } from './files.ts'
 export type { Homes } from './folders.ts'
 export { type Layout, placesOf } from './layout.ts'
+export { mountPointOf } from './mounts.ts'
 export type { Parts } from './parts.ts'
 export { homeOf, ownStaging, ownTrash, ownUploads } from './places.ts'
 export { removeTrees } from './remove.ts'
@@ -70,6 +72,8 @@ export interface Composition {
    * @throws when the storage cannot do it; the service then does not start
    */
   tryStorage?(layout: Layout): Promise<void>
+  /** Puts something around the backend on a root. */
+  wrap?(backend: Backend, layout: Layout): Backend
   /** See `Layout`; with `mountTypes`. */
   isNfs?: boolean
   /**
@@ -82,7 +86,7 @@ export interface Composition {
 /** A volume on a filesystem: posix, plus what its storage does better. */
 export async function createVolume(
   { options, isKnown, timeoutSeconds, log }: Omit<CreateContext<Static<typeof PosixOptions>>, 'idleSeconds' | 'signal'>,
-  { ownPlaces = false, isNfs = false, parts, tryStorage, mountTypes }: Composition = {},
+  { ownPlaces = false, isNfs = false, parts, tryStorage, wrap, mountTypes }: Composition = {},
 ): Promise<Backend> {
   const { root, uid, gid, fileMode = '0644', directoryMode = '0755', extended = false, mount = false } = options
   if (process.platform !== 'linux') throw new Error('a volume on a filesystem needs Linux: it relies on /proc/self/fd')
@@ -102,7 +106,10 @@ export async function createVolume(
     await tryOwnership(layout, ownership)
     await tryStorage?.(layout)
   }
-  const createBackend = async (layout: Layout) => createPosixBackend(layout, ownership, await parts?.(layout))
+  const createBackend = async (layout: Layout) => {
+    const backend = createPosixBackend(layout, ownership, await parts?.(layout))
+    return wrap?.(backend, layout) ?? backend
+  }
   if (mount !== false || mountTypes !== undefined) {
     const point = mount === true ? root : mount || undefined
     const place = { root, point, types: mountTypes, ownPlaces, isNfs, isKnown }

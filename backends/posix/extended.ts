@@ -1,4 +1,5 @@
 import { runProgram } from '../program.ts'
+import { shareOf } from './files.ts'
 
 // Node has no calls for ACLs and extended attributes, so a volume that keeps them runs getfattr and setfattr of Debian's
 // package attr. An ACL is an extended attribute, too (acl(5), "posix_acl" of fs/posix_acl.c in Linux).
@@ -38,7 +39,7 @@ export async function hasDefaultAcl(directory: string): Promise<boolean> {
 
 async function read(path: string, pattern: string): Promise<Attributes> {
   const how = ['--no-dereference', '--absolute-names', '--dump', '--encoding=hex', `--match=${pattern}`]
-  const lines = (await runProgram('getfattr', [...how, '--', path], call)).split('\n')
+  const lines = (await runProgram('getfattr', [...how, '--', path], { ...call, share: shareOf(path) })).split('\n')
   const found: Attributes = new Map()
   for (const line of lines) {
     const [, name, value] = /^([^#][^=]*)=(0x[0-9a-f]*)$/.exec(line) ?? []
@@ -55,7 +56,7 @@ async function write(path: string, attributes: Attributes): Promise<boolean> {
     ...attributes.entries().map(([name, value]) => `${name}=${value}`),
     '',
   ]
-  await runProgram('setfattr', ['--restore=-'], { ...call, input: lines.join('\n') })
+  await runProgram('setfattr', ['--restore=-'], { ...call, share: shareOf(path), input: lines.join('\n') })
   return true
 }
 

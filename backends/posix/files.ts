@@ -100,6 +100,11 @@ async function* readEntries(directory: fs.Dir, calls: MountCalls): AsyncGenerato
   }
 }
 
+/** Whose places a program takes that works on a path: of a guarded mount, its own. */
+export function shareOf(path: string): object | undefined {
+  return callsOf(path)
+}
+
 /** Removes a file unless it is gone already. */
 export async function removeFile(path: string): Promise<void> {
   await unlink(path).catch((error) => {

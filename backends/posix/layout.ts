@@ -28,6 +28,8 @@ export interface LayoutOptions {
   isNfs?: boolean | undefined
   /** Shared by the layouts of one volume. */
   turns?: Turns
+  /** Of a root that is open: where the host has it. */
+  hostRoot?: string
 }
 
 /**
@@ -53,6 +55,7 @@ export interface LayoutOptions {
  */
 export class Layout {
   readonly root: string
+  readonly #hostRoot: string
   readonly identity: string
   readonly folders: string
   readonly staging: string
@@ -64,9 +67,13 @@ export class Layout {
   readonly #turns: Turns
   readonly #known = new Cache<string>(10_000)
 
-  private constructor(root: string, { ownPlaces = false, isNfs = false, turns = new Turns() }: LayoutOptions) {
+  private constructor(
+    root: string,
+    { ownPlaces = false, isNfs = false, turns = new Turns(), hostRoot = root }: LayoutOptions,
+  ) {
     this.#turns = turns
     this.root = root
+    this.#hostRoot = hostRoot
     this.ownPlaces = ownPlaces
     this.isNfs = isNfs
     this.identity = join(root, 'identity')
@@ -146,6 +153,11 @@ export class Layout {
     const folder = this.ownPlaces ? join(home, isTrash ? ownTrash : ownFiles) : home
     this.#known.set(id, folder)
     return folder
+  }
+
+  /** A path of the volume as others on the host know it, for whom a descriptor of this process leads nowhere. */
+  onHost(path: string): string {
+    return this.#hostRoot + path.slice(this.root.length)
   }
 
   /** Changes one entry, or two, while this process does nothing else about them. */

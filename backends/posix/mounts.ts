@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { InvalidOperation } from '../errors.ts'
+import { InvalidOperation, VolumeUnavailable } from '../errors.ts'
+import { descriptorIn } from './descriptors.ts'
 
 /**
  * Refuses a directory that other filesystems are mounted in: to move it would take them along, and to remove it would
@@ -46,6 +47,16 @@ export function mountAt(mounts: MountEntry[], path: string): MountEntry | undefi
   const above = mounts.filter(({ point }) => join(path, '/').startsWith(join(point, '/')))
   const longest = Math.max(...above.map(({ point }) => point.length))
   return above.findLast(({ point }) => point.length === longest)
+}
+
+/** Where the filesystem is mounted that a path without symlinks leads to, by a descriptor or not. */
+export async function mountPointOf(path: string): Promise<string> {
+  const fd = descriptorIn(path)
+  const id = fd === undefined ? undefined : await mountOf(fd)
+  const mounts = await readMounts()
+  const mount = fd === undefined ? mountAt(mounts, path) : mounts.find((mount) => mount.id === id)
+  if (mount === undefined) throw new VolumeUnavailable('the mount of the volume was taken away')
+  return mount.point
 }
 
 /** The ID of the mount that an open file is on. */

@@ -40,13 +40,13 @@ export const xfs = defineBackend({
     const { firstProject: first = 1_000_000, program = ['xfs_quota'] } = context.options
     if (numbers === undefined) throw new Error('projects need numbers for the vfolders')
     const tool = new XfsQuota(program, log)
-    const backend = await createVolume(context, {
+    return createVolume(context, {
       ownPlaces: true,
       parts: async (layout) =>
         projectParts(layout, tool, new Projects(tool, { numbers, first, root: layout.root, signal })),
       tryStorage: (layout) => requireProjects(layout, tool, { signal }),
+      wrap: (backend, { root }) => tellLimits(backend, root),
     })
-    return tellLimits(backend, context.options.root)
   },
 })
 

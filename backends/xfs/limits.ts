@@ -1,7 +1,7 @@
 import type { StatsFs } from 'node:fs'
-import { statfs } from 'node:fs/promises'
 import type { Backend } from '../backend.ts'
 import { NoSpace, QuotaExceeded } from '../errors.ts'
+import { statfs } from '../posix/compose.ts'
 
 /**
  * Tells the limit of a vfolder from a full disk: for both the kernel says ENOSPC. In a directory of a project that has a

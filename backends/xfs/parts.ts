@@ -1,8 +1,17 @@
-import { access, mkdir, readdir } from 'node:fs/promises'
 import { basename, dirname } from 'node:path'
 import type { Amount, Call, QuotaLimits, Usage } from '../backend.ts'
 import { ToolFailed } from '../errors.ts'
-import { homeOf, type Layout, type Parts, removeTrees, stagedAmount, translateErrors } from '../posix/compose.ts'
+import {
+  access,
+  homeOf,
+  type Layout,
+  mkdir,
+  type Parts,
+  readdir,
+  removeTrees,
+  stagedAmount,
+  translateErrors,
+} from '../posix/compose.ts'
 import type { Projects } from './projects.ts'
 import type { XfsQuota } from './xfs-quota.ts'
 

@@ -1,6 +1,6 @@
-import { readdir } from 'node:fs/promises'
 import type { Call } from '../backend.ts'
 import type { FolderNumbers } from '../definition.ts'
+import { readdir } from '../posix/compose.ts'
 import type { XfsQuota } from './xfs-quota.ts'
 
 /** xfs_quota(8) reads them as an `int`. */

@@ -1,8 +1,7 @@
-import { stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Call, QuotaLimits } from '../backend.ts'
 import { ToolFailed } from '../errors.ts'
+import { mountPointOf, shareOf } from '../posix/compose.ts'
 import { runTool } from '../tool.ts'
 import { type ProjectQuota, parseCheck, parseQuota, parseState } from './report.ts'
 
@@ -75,6 +74,7 @@ export class XfsQuota {
   async #run({ commands, directory, signal, timeoutSeconds = usualSeconds }: Run): Promise<string> {
     const [file = '', ...args] = this.#program
     const without = ['-x', '-D', '/dev/null', '-P', '/dev/null']
+    // The tool takes nothing but mount points.
     const mountPoint = await mountPointOf(directory)
     const tool = {
       file,
@@ -84,7 +84,7 @@ export class XfsQuota {
       cwd: directory,
     }
     const startedAt = performance.now()
-    const { status, stdout, stderr } = await runTool(tool, { timeoutSeconds, signal })
+    const { status, stdout, stderr } = await runTool(tool, { timeoutSeconds, signal, share: shareOf(directory) })
     const fields = { commands, status, duration_ms: Math.round(performance.now() - startedAt) }
     if (status === 0) this.#log.debug({ ...fields, ...(stderr !== '' && { stderr }) }, 'xfs_quota done')
     else this.#log.warn({ ...fields, stderr }, 'xfs_quota failed')
@@ -99,14 +99,4 @@ const checkCommand = (project: number) => `project -c -d 0 -p . ${project}`
 /** A limit of 0 would be none, so the least is one unit. */
 function hardLimit(limit: number | null, unit: number): number {
   return limit === null ? 0 : Math.max(1, Math.ceil(limit / unit)) * unit
-}
-
-/** The tool takes nothing but mount points. */
-async function mountPointOf(directory: string): Promise<string> {
-  const { dev } = await stat(directory)
-  let point = directory
-  for (let above = dirname(point); above !== point && (await stat(above)).dev === dev; above = dirname(point)) {
-    point = above
-  }
-  return point
 }

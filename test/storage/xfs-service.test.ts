@@ -18,12 +18,13 @@ t.test('projects of a service', async (t) => {
   const { program, state } = await fakeXfsQuota(t)
   const dataDir = await temporaryDirectory(t)
   const volume = (name: string) => ({ backend: 'xfs', root: join(mountPoint, name), program })
-  const env = { VOLUMES: JSON.stringify({ default: volume('a'), other: volume('b') }), LOG_LEVEL: 'debug' }
+  const volumes = { default: volume('a'), other: { ...volume('b'), mount: mountPoint } }
+  const env = { VOLUMES: JSON.stringify(volumes), LOG_LEVEL: 'debug' }
   let server = await startServer(t, { dataDir, env })
   const limitOf = (project: number) => readFileSync(join(state, `limit-${project}`), 'utf8').trim()
 
-  const { volumes } = await server.ask('GET', '/volumes')
-  for (const capability of ['clone', 'usage', 'quota', 'trash']) t.ok(volumes[0].capabilities.includes(capability))
+  const { capabilities } = await server.ask('GET', '/volumes/default')
+  for (const capability of ['clone', 'usage', 'quota', 'trash']) t.ok(capabilities.includes(capability))
 
   const folder = await server.createFolder({ quota: { bytes: 10 * 1024 * 1024, files: 100 } })
   const project = await projectOf(server, folder)

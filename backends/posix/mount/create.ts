@@ -37,7 +37,7 @@ const startMilliseconds = 3000
 export async function createOnMount(volume: VolumeOnMount): Promise<Backend> {
   const { root, point, types, ownPlaces, isNfs, isKnown = false, timeoutSeconds, log, createBackend, tryAll } = volume
   const turns = new Turns()
-  const layoutAt = (path: string) => Layout.at(path, { ownPlaces, isNfs, turns })
+  const layoutAt = (path: string) => Layout.at(path, { ownPlaces, isNfs, turns, hostRoot: join(root) })
   let isTried = false
   const mount = new Mount({
     root: join(root),
