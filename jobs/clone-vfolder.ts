@@ -55,6 +55,8 @@ async function clone(
   const from = app.volumes.get(source.volume)
   const to = app.volumes.get(target.volume)
   await to.backend.createFolder(target.id, { signal })
+  // So that the storage keeps them while it is filled.
+  await applyQuota(app, target, attempt)
 
   const total = await amountOf(source, from.backend, signal)
   // Room was set aside by the counters of the source, which may have drifted.
