@@ -2,11 +2,12 @@ import { basename } from 'node:path'
 import { difference, nothing, sum } from '../amount.ts'
 import type { Amount, RemoveOptions } from '../backend.ts'
 import { afterChange, NotEmpty, Unconfirmed } from '../errors.ts'
+import { encoding } from './bulk/directories.ts'
 import type { News } from './bulk/messages.ts'
 import { runTask, type TaskOptions } from './bulk/task.ts'
 import { type Directory, openDirectory } from './directory.ts'
 import { amountOf } from './entry.ts'
-import { translateErrors } from './errno.ts'
+import { errnoOf, translateErrors } from './errno.ts'
 import { lstat, lutimes, readdir, rename, rmdir, unlink } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 import { refuseMounts } from './mounts.ts'
@@ -54,7 +55,8 @@ async function removeDirectory(
   signal.throwIfAborted()
   const place = stagingOf(root)
   const staging = layout.newStaging(place)
-  await rename(target, staging)
+  const isAside = await rename(target, staging).then(() => true, unlessFull)
+  if (!isAside) return removeInPlace(parent, basename(target), path, layout.isNfs)
   let gone = nothing
   const onProgress = (done: Amount) => {
     gone = done
@@ -67,6 +69,28 @@ async function removeDirectory(
     const signal = new AbortController().signal
     await removeTrees(place, [basename(staging)], { signal, onProgress, isNfs: layout.isNfs })
     await syncing
+    return gone
+  } catch (cause) {
+    throw new Unconfirmed(path, difference(nothing, gone), { cause })
+  }
+}
+
+/** @returns that a new name is more than the storage has room for */
+function unlessFull(error: unknown): boolean {
+  if (!['EDQUOT', 'ENOSPC'].includes(errnoOf(error) ?? '')) throw error
+  return false
+}
+
+/** The way for a storage that is full: a removal is what makes room again. */
+async function removeInPlace(parent: Directory, name: string, path: string, isNfs: boolean): Promise<Amount> {
+  const { signal } = new AbortController()
+  let gone = nothing
+  const onProgress = (done: Amount) => {
+    gone = done
+  }
+  try {
+    await removeFrom(parent, [Buffer.from(name).toString(encoding)], { signal, onProgress, isNfs })
+    await parent.sync()
     return gone
   } catch (cause) {
     throw new Unconfirmed(path, difference(nothing, gone), { cause })
@@ -95,22 +119,46 @@ export async function removeTrees(
   names: string[],
   { onProgress, signal, isNfs = false }: TaskOptions & { isNfs?: boolean },
 ): Promise<Amount> {
-  const total = { files: 0, bytes: 0 }
-  if (names.length === 0) return total
+  if (names.length === 0) return nothing
   const parent = await openDirectory(directory, [])
   try {
-    for (let walk = 0; walk < walks; walk++) {
-      const share = { fds: [parent.fd], names, base: '' }
-      const options = { signal, onProgress: onProgress && ((done: Amount) => onProgress(sum(total, done))) }
-      const news: News = await runTask({ kind: 'remove', isNfs }, share, options)
-      Object.assign(total, sum(total, news))
-      if (news.left === 0) return total
-    }
-    if (isNfs) return total
-    throw new NotEmpty('entries were made in a directory while it was removed')
+    return await removeFrom(parent, names, { onProgress, signal, isNfs })
   } finally {
     parent.close()
   }
+}
+
+async function removeFrom(
+  parent: Directory,
+  names: string[],
+  { onProgress, signal, isNfs = false }: TaskOptions & { isNfs?: boolean },
+): Promise<Amount> {
+  const total = { files: 0, bytes: 0 }
+  for (let walk = 0; walk < walks; walk++) {
+    const share = { fds: [parent.fd], names, base: '' }
+    const options = { signal, onProgress: onProgress && ((done: Amount) => onProgress(sum(total, done))) }
+    const news: News = await runTask({ kind: 'remove', isNfs }, share, options)
+    Object.assign(total, sum(total, news))
+    if (news.left === 0) return total
+  }
+  if (isNfs) return total
+  throw new NotEmpty('entries were made in a directory while it was removed')
+}
+
+/**
+ * Removes from a directory what its copy has; see `bulk/remove-copied.ts`. It is done to the end.
+ * @returns whether nothing is left in it
+ */
+export async function removeCopied(source: Directory, copy: Directory): Promise<boolean> {
+  const { signal } = new AbortController()
+  let left = Number.POSITIVE_INFINITY
+  for (let walk = 0; walk < walks; walk++) {
+    const news = await runTask({ kind: 'remove-copied' }, { fds: [source.fd, copy.fd], base: '' }, { signal })
+    // Threads leave each other the directories that they share.
+    if (news.left === 0 || (news.files === 0 && news.left >= left)) return news.left === 0
+    left = news.left
+  }
+  return false
 }
 
 export async function syncDirectory(path: string): Promise<void> {

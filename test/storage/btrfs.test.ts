@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
-import { mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
 import { mountImage, run } from '../loop-image.ts'
 import { startInVain } from '../postgres/service.ts'
-import { ended, Files, type Server, startServer, temporaryDirectory } from '../server.ts'
+import { ended, eventually, Files, formOf, type Server, startServer, temporaryDirectory } from '../server.ts'
 import { chunkType, signTus, tus } from '../tus.ts'
 
 const MiB = 1024 * 1024
@@ -22,7 +22,8 @@ t.test('a volume on Btrfs', async (t) => {
   const image = await mountImage(t, ['mkfs.btrfs', '-q'], 16 * 1024)
   run('btrfs', 'quota', 'enable', image)
   const root = join(image, 'volume')
-  const env = { VOLUMES: JSON.stringify({ default: { backend: 'btrfs', root } }) }
+  const plain = { backend: 'posix', root: await temporaryDirectory(t) }
+  const env = { VOLUMES: JSON.stringify({ default: { backend: 'btrfs', root }, plain }) }
   const server = await startServer(t, { env })
   const filesOf = async (body: object) => {
     const folder = await server.createFolder(body)
@@ -89,6 +90,60 @@ t.test('a volume on Btrfs', async (t) => {
     t.match(copied[1].detail, /a limit of the storage/)
     t.same(await target.ndjson('recursive=true'), [])
     t.same(readdirSync(join(target.mount, '../staging')), [])
+  })
+
+  await t.test('so does a clone that comes file by file', async (t) => {
+    const source = await filesOf({ volume: 'plain' })
+    for (let index = 0; index < 2000; index++) writeFileSync(join(source.mount, `${index}`.padStart(200, '-')), '')
+    await server.ask('PUT', '/quota-scopes/cloner', { files: 3000 })
+    const clone = { volume: 'default', quota: { bytes: MiB / 2 }, quotaScope: 'cloner' }
+    const { job, folder } = await server.ask('POST', `/folders/${source.folder}/clone`, clone)
+    t.match(await ended(server, job.id), { state: 'failed', error: { code: 'quota_exceeded' } })
+    await eventually(async () => (await server.manager('GET', `/folders/${folder.id}`)).status === 404)
+    await server.ask('PUT', '/quota-scopes/cloner', { files: 0 })
+    const other = await server.createFolder({ quotaScope: 'cloner' })
+    const form = await server.manager('POST', `/folders/upload?folder=${other}`, formOf({ file: 'content' }))
+    t.match(await form.json(), { ...refused, limit: 'quotaScope', usage: 0, reserved: 0 }, 'its room is given back')
+    t.same(readdirSync(join(root, 'trash')), [])
+  })
+
+  await t.test('a vfolder that is full can be emptied', async (t) => {
+    const files = await filesOf({ quota: { bytes: 8 * MiB } })
+    await files.upload({ 'é/a/b': 'content', 'é/c': 'content' })
+    const fill = () => {
+      for (let index = 0; ; index++) writeFileSync(join(files.mount, 'é', `${index}`), randomBytes(8 * 1024))
+    }
+    t.throws(fill, /error -122/)
+    t.match(await files.post('mkdir', { path: 'one-more' }), [507, refused])
+    t.match(await files.post('delete', { paths: ['é'], recursive: true }), [200, { deleted: ['é'], missing: [] }])
+    t.notOk(readdirSync(files.mount).includes('é'))
+    run('sync', '-f', files.mount)
+    await files.upload({ small: 'content' })
+  })
+
+  await t.test('what is stored in a directory while it is moved away is not lost', async (t) => {
+    const [from, to] = [await filesOf({}), await filesOf({})]
+    await from.upload({ 'dir/0': 'content' })
+    for (let index = 0; index < 1500; index++) writeFileSync(join(from.mount, 'dir', `file-${index}`), 'old')
+    let isMoved = false
+    const moving = from.post('move', { from: 'dir', to: 'dir', toFolder: to.folder }).finally(() => {
+      isMoved = true
+    })
+    const stored: string[] = []
+    for (let index = 0; !isMoved; index++) {
+      const path = `dir/${index % 2 === 0 ? 'new' : 'file'}-${index}`
+      await from.upload({ [path]: `new ${index}` })
+      stored.push(path)
+    }
+    t.match(await moving, [200, { path: 'dir' }])
+    const found = (path: string) =>
+      [from, to].some(({ mount }) => existsSync(join(mount, path)) && readFileSync(join(mount, path), 'utf8') !== 'old')
+    t.same(
+      stored.filter((path) => !found(path)),
+      [],
+    )
+    t.ok(existsSync(join(to.mount, 'dir/file-1499')))
+    t.notOk(existsSync(join(from.mount, 'dir/file-1499')))
   })
 
   await t.test('what was removed through a mount makes room at once', async (t) => {

@@ -6,6 +6,7 @@ export type Work =
   /** `root` is the directory of the vfolder. */
   | { kind: 'usage'; root: string; isNfs: boolean }
   | { kind: 'remove'; isNfs: boolean }
+  | { kind: 'remove-copied' }
   | { kind: 'clone'; durable: Durable; isNfs: boolean }
   | { kind: 'compare'; isNfs: boolean }
 
@@ -19,7 +20,7 @@ export interface Durable {
 
 /** A part of a tree for one thread, which closes the descriptors. */
 export interface Share {
-  /** A directory; for a clone also its copy. */
+  /** A directory; for what works with a copy also that. */
   fds: number[]
   /** The subdirectories to work through, in `encoding`; absent: the directory itself and all below it. */
   names?: string[]
@@ -38,7 +39,7 @@ export type ToThread = { work: Work; share: Share; state: Int32Array }
 export interface News extends Amount {
   changed: string[]
   changedCount: number
-  /** Directories that could not be removed since something was left in them. */
+  /** What could not be removed: directories since something was left in them. */
   left: number
 }
 

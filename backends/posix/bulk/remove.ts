@@ -59,7 +59,7 @@ export function remove(run: Run, { isNfs }: { isNfs: boolean }): Operation {
 }
 
 /** An owner may have taken the permission to write in a directory from all, and so from this process too. */
-function withWriteAccess(fd: number, operation: () => void): void {
+export function withWriteAccess(fd: number, operation: () => void): void {
   try {
     operation()
   } catch (error) {

@@ -6,6 +6,7 @@ import { clone } from './clone.ts'
 import { compare } from './compare.ts'
 import type { ToThread, Work } from './messages.ts'
 import { remove } from './remove.ts'
+import { removeCopied } from './remove-copied.ts'
 import { Run } from './run.ts'
 import { countUsage } from './usage.ts'
 import { type Operation, walk } from './walk.ts'
@@ -31,6 +32,8 @@ function createOperation(work: Work, run: Run): Operation {
       return countUsage(run, work)
     case 'remove':
       return remove(run, work)
+    case 'remove-copied':
+      return removeCopied(run)
     case 'clone':
       return clone(run, work)
     case 'compare':
