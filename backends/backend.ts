@@ -391,7 +391,10 @@ export interface Cloned {
 
 export interface RemoveOptions extends Call {
   recursive?: boolean
-  /** Called with how much is gone so far, where others see a directory go bit by bit. It counts when the call fails. */
+  /**
+   * Called with how much is gone so far of a directory. It counts when the call fails, beside what an `Unconfirmed` then
+   * says.
+   */
   onProgress?: OnProgress | undefined
 }
 

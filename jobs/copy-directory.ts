@@ -8,7 +8,7 @@ import { type EntryPath, parsePath } from '../backends/path.ts'
 import { requireCapability, type Volume } from '../plugins/storage/volumes.ts'
 import { CopyPayload } from '../plugins/vfolders/copies.ts'
 import { findEntry } from '../plugins/vfolders/find-entry.ts'
-import { forget, vfolderNotFound } from '../plugins/vfolders/rows.ts'
+import { forget } from '../plugins/vfolders/rows.ts'
 import { countEntries, countFiles } from '../plugins/vfolders/usage.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
 import { appear } from './appear.ts'
@@ -40,7 +40,8 @@ export default fp(
 
         async run(attempt) {
           const { payload, checkpoint, signal, commit } = attempt
-          const { volume, id } = await targetOf(app, attempt)
+          const { id, volume: name } = await app.vfolders.readySince(attempt.folder ?? '', payload.createdAt)
+          const volume = app.volumes.get(name)
           const earlier = isStaged.Check(checkpoint) ? checkpoint.staged : undefined
           const staged = earlier ?? (await stage(app, attempt, volume))
           if (earlier === undefined) await commit({ staged })
@@ -70,16 +71,6 @@ export default fp(
   },
   { name: 'copy-directory', dependencies: ['job-queue', 'vfolders', 'copies', 'volumes', 'quotas', 'database'] },
 )
-
-/** @throws {Problem} `vfolder_not_found` also when there is a later vfolder of that ID */
-async function targetOf(
-  app: FastifyInstance,
-  { folder, payload }: CopyAttempt,
-): Promise<{ id: string; volume: Volume }> {
-  const { id, volume, createdAt } = await app.vfolders.readyNow(folder ?? '')
-  if (createdAt !== payload.createdAt) throw vfolderNotFound(id)
-  return { id, volume: app.volumes.get(volume) }
-}
 
 async function stage(app: FastifyInstance, attempt: CopyAttempt, volume: Volume): Promise<typeof Staged.static> {
   const { id, payload, signal, checkpoint, progress, save } = attempt

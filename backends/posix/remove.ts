@@ -24,7 +24,7 @@ export async function removeEntry(
   layout: Layout,
   root: string,
   names: string[],
-  { recursive, signal }: RemoveOptions,
+  { recursive, signal, onProgress }: RemoveOptions,
 ): Promise<Amount> {
   const path = names.join('/')
   const parent = await openDirectory(root, names.slice(0, -1))
@@ -33,7 +33,7 @@ export async function removeEntry(
     return await translateErrors(path, async () => {
       const removed = await layout.inTurn([{ root, names }], { signal }, () => unlinkFile(target))
       if (removed === undefined && (recursive || (layout.isNfs && (await hasOnlySilly(target)))))
-        return await removeDirectory({ layout, root }, parent, target, path, signal)
+        return await removeDirectory({ layout, root }, parent, target, path, { signal, onProgress })
       if (removed === undefined) await rmdir(target)
       await afterChange(path, difference(nothing, removed ?? nothing), () => parent.sync())
       return removed ?? nothing
@@ -49,29 +49,26 @@ async function removeDirectory(
   parent: Directory,
   target: string,
   path: string,
-  signal: AbortSignal,
+  { signal, onProgress = () => {} }: Pick<RemoveOptions, 'signal' | 'onProgress'>,
 ): Promise<Amount> {
   await refuseMounts(parent.locationOf(basename(target)), path)
   signal.throwIfAborted()
   const place = stagingOf(root)
   const staging = layout.newStaging(place)
   const isAside = await rename(target, staging).then(() => true, unlessFull)
-  if (!isAside) return removeInPlace(parent, basename(target), path, layout.isNfs)
-  let gone = nothing
-  const onProgress = (done: Amount) => {
-    gone = done
-  }
+  if (!isAside) return removeInPlace(parent, basename(target), path, { onProgress, isNfs: layout.isNfs })
   try {
     // An old directory must not be taken for a dead writer's while it is being removed.
     await lutimes(staging, new Date(), new Date())
     const syncing = parent.sync()
     syncing.catch(() => {}) // Awaited in its turn.
     const signal = new AbortController().signal
-    await removeTrees(place, [basename(staging)], { signal, onProgress, isNfs: layout.isNfs })
+    const gone = await removeTrees(place, [basename(staging)], { signal, onProgress, isNfs: layout.isNfs })
     await syncing
     return gone
   } catch (cause) {
-    throw new Unconfirmed(path, difference(nothing, gone), { cause })
+    // What was told of the progress counts.
+    throw new Unconfirmed(path, nothing, { cause })
   }
 }
 
@@ -82,18 +79,19 @@ function unlessFull(error: unknown): boolean {
 }
 
 /** The way for a storage that is full: a removal is what makes room again. */
-async function removeInPlace(parent: Directory, name: string, path: string, isNfs: boolean): Promise<Amount> {
+async function removeInPlace(
+  parent: Directory,
+  name: string,
+  path: string,
+  { onProgress, isNfs }: { onProgress: (done: Amount) => void; isNfs: boolean },
+): Promise<Amount> {
   const { signal } = new AbortController()
-  let gone = nothing
-  const onProgress = (done: Amount) => {
-    gone = done
-  }
   try {
-    await removeFrom(parent, [Buffer.from(name).toString(encoding)], { signal, onProgress, isNfs })
+    const gone = await removeFrom(parent, [Buffer.from(name).toString(encoding)], { signal, onProgress, isNfs })
     await parent.sync()
     return gone
   } catch (cause) {
-    throw new Unconfirmed(path, difference(nothing, gone), { cause })
+    throw new Unconfirmed(path, nothing, { cause })
   }
 }
 

@@ -1,10 +1,19 @@
-import { add, amountOf, atLeastNothing, growthOf, nothing, subtract } from '../../backends/amount.ts'
-import type { Amount, Entry, ListOptions, MountPoint, OpenFile, PresignOptions } from '../../backends/backend.ts'
+import { add, amountOf, atLeastNothing, difference, growthOf, nothing, subtract } from '../../backends/amount.ts'
+import type {
+  Amount,
+  Entry,
+  ListOptions,
+  MountPoint,
+  OnProgress,
+  OpenFile,
+  PresignOptions,
+} from '../../backends/backend.ts'
 import { hasCapability } from '../../backends/capabilities.ts'
 import {
   AccessDenied,
   AlreadyExists,
   BackendError,
+  IsADirectory,
   NotFound,
   SourceChanged,
   Unavailable,
@@ -38,6 +47,11 @@ export interface TargetOptions {
   /** The vfolder that `to` is in, when it is another one. */
   target?: OpenVfolder | undefined
   signal: AbortSignal
+}
+
+interface MoveOptions extends TargetOptions {
+  /** As that of a backend. */
+  onProgress?: OnProgress
 }
 
 /** The entries of one vfolder. */
@@ -111,7 +125,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     move: typeof backend.move,
     from: EntryPath,
     to: EntryPath,
-    { overwrite, target, signal }: Required<TargetOptions>,
+    { overwrite, target, signal, onProgress: tell }: MoveOptions & { target: OpenVfolder },
   ): Promise<void> {
     requireSameVolume(target)
     const moved = await amountIn(from, await backend.stat(id, from, { signal }), signal)
@@ -121,6 +135,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     let gone: Amount | undefined
     const onProgress = (done: Amount) => {
       gone = done
+      tell?.(done)
     }
     const moveIn = async (arrived: Amount) => {
       try {
@@ -211,14 +226,37 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       return { entry, created }
     },
 
-    async move(from: EntryPath, to: EntryPath, { overwrite, target = vfolder, signal }: TargetOptions): Promise<Entry> {
+    async move(
+      from: EntryPath,
+      to: EntryPath,
+      { overwrite, target = vfolder, signal, onProgress }: MoveOptions,
+    ): Promise<Entry> {
+      const options = { overwrite, signal, ...(onProgress && { onProgress }) }
       await runRecounted(target, async (move) => {
-        if (target !== vfolder) await moveAcross(move, from, to, { overwrite, target, signal })
-        else {
-          await runCounted(nothing, async (done) => subtract(done, await move(id, from, to, { overwrite, signal })))
-        }
+        if (target !== vfolder) await moveAcross(move, from, to, { ...options, target })
+        else await runCounted(nothing, async (done) => subtract(done, await move(id, from, to, options)))
       })
       return backend.stat(target.id, to, { signal })
+    },
+
+    /**
+     * Refuses what would be moved in vain.
+     * @throws {NotFound}, {AlreadyExists}, {IsADirectory} and {Problem} `invalid_operation`
+     */
+    async checkMove(
+      from: EntryPath,
+      to: EntryPath,
+      { overwrite, target = vfolder, signal }: TargetOptions,
+    ): Promise<void> {
+      requireSameVolume(target)
+      if (target === vfolder && `${to}/`.startsWith(`${from}/`)) {
+        throw new Problem('invalid_operation', `${from} cannot be moved into itself.`)
+      }
+      const source = await backend.stat(id, from, { signal })
+      const there = await find(target.id, to, signal)
+      if (there === undefined) return
+      if (!overwrite || source.type === 'directory') throw new AlreadyExists(`${to} exists already`)
+      if (there.type === 'directory') throw new IsADirectory(`${to} is a directory`)
     },
 
     /**
@@ -262,17 +300,21 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
      * Removes entries; a path that does not exist is no error. The first error ends the removal, and has `deleted` and
      * `missing` with what was done before.
      */
-    async remove(paths: EntryPath[], options: { recursive: boolean; signal: AbortSignal }) {
+    async remove(
+      paths: EntryPath[],
+      { recursive, signal, onProgress: tell }: { recursive: boolean; signal: AbortSignal; onProgress?: OnProgress },
+    ) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
       await runCounted(nothing, async (done) => {
         for (const path of paths) {
-          options.signal.throwIfAborted()
+          signal.throwIfAborted()
           let removed = nothing
           const onProgress = (gone: Amount) => {
             removed = gone
+            tell?.(difference(gone, done))
           }
           try {
-            removed = await backend.remove(id, path, { ...options, onProgress })
+            onProgress(await backend.remove(id, path, { recursive, signal, onProgress }))
             result.deleted.push(path)
           } catch (error) {
             if (error instanceof Unconfirmed) result.deleted.push(path)

@@ -1,4 +1,5 @@
 import fp from 'fastify-plugin'
+import background from './background.ts'
 import copies from './copies.ts'
 import orphans from './orphans.ts'
 import quotas from './quotas/index.ts'
@@ -15,6 +16,7 @@ export default fp(
     await app.register(uploads)
     await app.register(orphans)
     await app.register(trash)
+    await app.register(background)
   },
   { name: 'vfolders-chapter', dependencies: ['storage', 'work'] },
 )

@@ -62,6 +62,12 @@ function createVfolders(app: FastifyInstance) {
     return vfolder
   }
 
+  async function readySince(id: string, createdAt: string): Promise<Vfolder> {
+    const vfolder = await readyNow(id)
+    if (vfolder.createdAt !== createdAt) throw vfolderNotFound(id)
+    return vfolder
+  }
+
   async function open(id: string): Promise<OpenVfolder> {
     const vfolder = await ready(id)
     return {
@@ -261,6 +267,9 @@ function createVfolders(app: FastifyInstance) {
 
     /** The same, as it is this moment: another process may have deleted it. */
     readyNow,
+
+    /** The same, and not a later one of that ID. */
+    readySince,
 
     /** The entries of a vfolder. @throws {Problem} `vfolder_not_found` or `vfolder_cloning` */
     files: async (id: string) => createVfolderFiles(await open(id)),

@@ -3,18 +3,19 @@ import { Type } from '@sinclair/typebox'
 import { Job } from '../../plugins/work/job-queue/job.ts'
 import { Entry, FolderParams, Path, problemResponses, ref, Uuid } from '../schemas.ts'
 
-const Target = Type.Object(
-  {
-    from: Path,
-    to: Path,
-    toFolder: Type.Optional({
-      ...Uuid,
-      description: 'the vfolder that `to` is in, on the same volume; default: this one',
-    }),
-    overwrite: Type.Boolean({ default: false, description: 'replace a file of that name' }),
-  },
-  { additionalProperties: false },
-)
+const target = {
+  from: Path,
+  to: Path,
+  toFolder: Type.Optional({
+    ...Uuid,
+    description: 'the vfolder that `to` is in, on the same volume; default: this one',
+  }),
+  overwrite: Type.Boolean({ default: false, description: 'replace a file of that name' }),
+}
+
+const Background = Type.Boolean({ default: false, description: 'by a job, which is answered at once' })
+
+const jobQueued = Type.Object({ job: ref(Job) }, { description: 'with `background`: the job that does it' })
 
 /** Routes that change entries, and one that describes an entry. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
@@ -61,13 +62,19 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['files'],
         operationId: 'moveEntry',
         summary: 'Rename an entry',
-        description: 'An existing directory is never replaced, a file only with `overwrite`.',
+        description:
+          'An existing directory is never replaced, a file only with `overwrite`. With `background` a job moves it, and the ' +
+          'same call gets the same job until that has ended.',
         params: FolderParams,
-        body: Target,
-        response: { 200: ref(Entry), ...problemResponses },
+        body: Type.Object({ ...target, background: Background }, { additionalProperties: false }),
+        response: { 200: ref(Entry), 202: jobQueued, ...problemResponses },
       },
     },
-    async ({ params, body: { from, to, toFolder = params.id, overwrite }, abortSignal: signal }) => {
+    async ({ params, body: { from, to, toFolder = params.id, overwrite, background }, abortSignal: signal }, reply) => {
+      if (background) {
+        const job = await app.background.move(params.id, { from, to, toFolder, overwrite, signal })
+        return reply.code(202).header('location', `/jobs/${job.id}`).send({ job })
+      }
       const files = await app.vfolders.files(params.id)
       return files.move(from, to, { overwrite, signal, target: await openOther(params.id, toFolder) })
     },
@@ -85,7 +92,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           'on any other volume is copied by a job: 202. Nothing of it is seen before all of it is copied; the same ' +
           'call gets the same job until that has ended.',
         params: FolderParams,
-        body: Target,
+        body: Type.Object(target, { additionalProperties: false }),
         response: {
           201: ref(Entry, { description: 'the copy' }),
           202: Type.Object({ job: ref(Job) }, { description: 'the job that makes the copy' }),
@@ -112,13 +119,14 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         description:
           'In order; what is not there is told as `missing` and is no error. The first error ends it, and its problem ' +
           'has `deleted` and `missing` with what was done before. With `TRASH_RETENTION_SECONDS` the entries can be ' +
-          'restored for so long.',
+          'restored for so long. With `background` a job deletes them.',
         params: FolderParams,
         body: Type.Object(
           {
             paths: Type.Array(Path, { minItems: 1, maxItems: 10_000 }),
             recursive: Type.Boolean({ default: false, description: 'delete directories with what is in them' }),
             permanent: Type.Boolean({ default: false, description: 'not into the trash' }),
+            background: Background,
           },
           { additionalProperties: false },
         ),
@@ -127,14 +135,20 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
             { deleted: Type.Array(Type.String()), missing: Type.Array(Type.String()) },
             { examples: [{ deleted: ['data/train.csv'], missing: [] }] },
           ),
+          202: jobQueued,
           ...problemResponses,
         },
       },
     },
-    async ({ params, body: { paths, recursive, permanent }, abortSignal: signal }) =>
-      app.trash.isOn && !permanent
+    async ({ params, body: { paths, recursive, permanent, background }, abortSignal: signal }, reply) => {
+      if (background) {
+        const job = await app.background.delete(params.id, { paths, recursive, permanent })
+        return reply.code(202).header('location', `/jobs/${job.id}`).send({ job })
+      }
+      return app.trash.isOn && !permanent
         ? app.trash.put(params.id, paths, { recursive, signal })
-        : (await app.vfolders.files(params.id)).remove(paths, { recursive, signal }),
+        : (await app.vfolders.files(params.id)).remove(paths, { recursive, signal })
+    },
   )
 }
 

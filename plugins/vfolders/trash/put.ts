@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { add, difference, nothing } from '../../../backends/amount.ts'
-import type { Amount, Entry } from '../../../backends/backend.ts'
+import type { Amount, Entry, OnProgress } from '../../../backends/backend.ts'
 import type { Capable } from '../../../backends/capabilities.ts'
 import { NotEmpty, NotFound, Unconfirmed } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
@@ -20,6 +20,8 @@ const atOnce = 100
 export interface PutOptions {
   recursive: boolean
   signal: AbortSignal
+  /** Called with how much is in the trash so far. */
+  onProgress?: OnProgress
 }
 
 interface Leaving {
@@ -47,6 +49,7 @@ class Putting {
   readonly #backend: Capable<'trash'>
   readonly #place: string
   readonly #options: PutOptions
+  readonly #arrived = { ...nothing }
 
   constructor(app: FastifyInstance, vfolder: OpenVfolder, options: PutOptions) {
     this.#app = app
@@ -120,6 +123,8 @@ class Putting {
         const amount = await this.#putOne(leaving)
         if (amount === undefined) continue
         kept.push({ row, amount })
+        add(this.#arrived, amount)
+        this.#options.onProgress?.({ ...this.#arrived })
         if (row.counts === 0) add(left, amount)
       }
     } finally {

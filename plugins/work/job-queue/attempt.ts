@@ -147,6 +147,7 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
 
   const attempt: Attempt = {
     ...job,
+    number: row.attempts,
     checkpoint: row.checkpoint === null ? undefined : JSON.parse(row.checkpoint),
     signal: controller.signal,
     log,

@@ -122,6 +122,8 @@ export interface Attempt<Payload = unknown> {
   readonly id: string
   readonly folder: string | null
   readonly payload: Payload
+  /** 1 for the first attempt. */
+  readonly number: number
   /** What an earlier attempt saved last; undefined for the first. */
   readonly checkpoint: unknown
   /** Aborts when the job is cancelled, when the service closes, and when another process took the job over. */
