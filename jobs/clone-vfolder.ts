@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Amount, Backend, Cloned } from '../backends/backend.ts'
+import { cloneAgain } from '../plugins/vfolders/clone-again.ts'
 import { finishClone, type Vfolder } from '../plugins/vfolders/rows.ts'
 import { applyQuota } from '../plugins/vfolders/storage-quota.ts'
 import { countFiles } from '../plugins/vfolders/usage.ts'
@@ -39,6 +40,8 @@ export default fp(
             await app.vfolders.startDeletion(folder, db)
           }
         },
+
+        prepareRetry: (job, db) => cloneAgain(app, job, db),
       }),
     )
   },

@@ -66,6 +66,8 @@ export default fp(
             await app.vfolders.startDeletion(id, db)
           }
         },
+
+        prepareRetry: (job, db) => app.copies.stageAgain(job, db),
       }),
     )
   },

@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { withRequestId } from '../lib/context.ts'
+import { Problem } from '../lib/problems.ts'
 import type { Database } from '../plugins/storage/database/tables.ts'
 import { transact } from '../plugins/storage/database/transact.ts'
 import { beginDeletion, find, forget, listCreating, listDeleting } from '../plugins/vfolders/rows.ts'
@@ -52,6 +53,14 @@ export default fp(
           if (!(await forget(db, folder))) return
           await app.trash.forget(db, folder)
           await app.quotas.forget(db, folder)
+        },
+
+        async prepareRetry({ id, folder }, db) {
+          // Locks the vfolder, as whoever starts its deletion does.
+          const isLeft = folder !== null && (await beginDeletion(db, folder, 'deleting')) !== undefined
+          if (!isLeft) throw new Problem('job_not_retryable', 'Nothing of the vfolder is left to delete.')
+          const last = await app.jobs.latest('delete-vfolder', { folder }, db)
+          if (last?.id !== id) throw new Problem('job_not_retryable', `The job ${last?.id} deletes the vfolder by now.`)
         },
       }),
     )

@@ -61,6 +61,8 @@ const kinds = {
   vfolder_orphaned: { status: 409, title: 'There are files of an earlier vfolder of that ID' },
   vfolder_cloning: { status: 409, title: 'The vfolder is not whole yet' },
   job_ended: { status: 409, title: 'The job has ended already' },
+  job_not_ended: { status: 409, title: 'The job has not ended yet' },
+  job_not_retryable: { status: 409, title: 'The job cannot be tried once more' },
   job_not_cancellable: { status: 409, title: 'A job of this kind cannot be cancelled' },
   trashed_entry_busy: { status: 409, title: 'The entry in the trash is being restored or removed' },
   entry_exists: { status: 409, title: 'The entry exists already' },

@@ -5,11 +5,12 @@ import fp from 'fastify-plugin'
 import type { Entry } from '../../backends/backend.ts'
 import { hasCapability } from '../../backends/capabilities.ts'
 import { AlreadyExists } from '../../backends/errors.ts'
-import type { EntryPath } from '../../backends/path.ts'
+import { type EntryPath, parsePath } from '../../backends/path.ts'
+import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
 import { transact } from '../storage/database/transact.ts'
 import type { Volume } from '../storage/volumes.ts'
-import type { Job } from '../work/job-queue/job.ts'
+import type { EndedJob, Job } from '../work/job-queue/job.ts'
 import * as rows from './rows.ts'
 
 declare module 'fastify' {
@@ -27,6 +28,9 @@ export const CopyPayload = Type.Object({
   createdAt: Type.String(),
 })
 const isPayload = TypeCompiler.Compile(CopyPayload)
+
+/** As the vfolder of a job is in which it stages a copy. */
+const unlimited = { quota: { bytes: null, files: null }, quotaScope: null, metadata: {} }
 
 interface Place {
   folder: string
@@ -53,7 +57,6 @@ function createCopies(app: FastifyInstance) {
   async function start(from: Place, to: Place, volume: Volume): Promise<Job> {
     const { createdAt } = await app.vfolders.get(to.folder)
     const payload = { source: from.folder, from: from.path, to: to.path, createdAt }
-    const unlimited = { quota: { bytes: null, files: null }, quotaScope: null, metadata: {} }
     return transact(db, async (trx) => {
       const running = await findJob(from, to, trx)
       if (running !== undefined) return running
@@ -66,7 +69,24 @@ function createCopies(app: FastifyInstance) {
     })
   }
 
+  /** Makes the place once more in which a copy is staged, whose job is to begin anew. */
+  async function stageAgain(
+    { id, folder, payload }: EndedJob<typeof CopyPayload.static>,
+    trx: Database,
+  ): Promise<void> {
+    const target = await rows.find(trx, folder ?? '')
+    if (target?.state !== 'ready' || target.createdAt !== payload.createdAt) throw rows.vfolderNotFound(folder ?? '')
+    const from = { folder: payload.source, path: parsePath(payload.from) }
+    const same = await findJob(from, { folder: target.id, path: parsePath(payload.to) }, trx)
+    if (same !== undefined) throw new Problem('job_not_retryable', `The job ${same.id} makes that copy by now.`)
+    const staging = { id, volume: app.volumes.get(target.volume), ...unlimited }
+    if (await rows.create(trx, staging, db.now(), 'deleting')) return
+    throw new Problem('job_not_retryable', 'What it had copied is still being removed; retry it when that has ended.')
+  }
+
   return {
+    stageAgain,
+
     /**
      * Copies a file, or a directory with all that is in it. Where the storage has no step by which a directory appears,
      * a job does it; the same call gets the same job for as long as that has not ended.
@@ -94,5 +114,5 @@ export default fp(
   async (app) => {
     app.decorate('copies', createCopies(app))
   },
-  { name: 'copies', dependencies: ['database', 'job-queue', 'vfolders'] },
+  { name: 'copies', dependencies: ['database', 'job-queue', 'volumes', 'vfolders'] },
 )

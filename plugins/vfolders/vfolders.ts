@@ -24,8 +24,20 @@ declare module 'fastify' {
   }
 }
 
-/** What a clone job is given. */
-export const ClonePayload = Type.Object({ source: Type.String() })
+const Limit = Type.Union([Type.Integer(), Type.Null()])
+
+/** What a clone job is given; with the vfolder to make, so that it can be made once more. */
+export const ClonePayload = Type.Object({
+  source: Type.String(),
+  target: Type.Optional(
+    Type.Object({
+      quota: Type.Object({ bytes: Limit, files: Limit }),
+      quotaScope: Type.Union([Type.String(), Type.Null()]),
+      metadata: Type.Record(Type.String(), Type.Unknown()),
+      volume: Type.String(),
+    }),
+  ),
+})
 const isPayload = TypeCompiler.Compile(ClonePayload)
 
 /** How long another process's change may go unseen by reads; changes of this process are seen at once. */
@@ -253,8 +265,9 @@ function createVfolders(app: FastifyInstance) {
         if (!(await rows.create(trx, input, db.now(), 'cloning'))) return undefined
         await app.quotas.setAside(trx, id, wanted)
         const volumes = { volume: input.volume.name, sourceVolume: source.volume }
-        const clone = { kind: 'clone-vfolder', folder: id, ...volumes, payload: { source: source.id } }
-        const job = await app.jobs.enqueue(clone, trx)
+        const { quota, quotaScope, metadata } = input
+        const payload = { source: source.id, target: { quota, quotaScope, metadata, volume: input.volume.name } }
+        const job = await app.jobs.enqueue({ kind: 'clone-vfolder', folder: id, ...volumes, payload }, trx)
         await rows.rememberMaker(trx, id, job.id)
         return job
       })

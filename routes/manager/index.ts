@@ -1,4 +1,5 @@
 import type { FastifyInstance } from 'fastify'
+import { JobDetails } from '../../plugins/work/job-queue/attempts.ts'
 import { Job } from '../../plugins/work/job-queue/job.ts'
 import { Entry } from '../schemas.ts'
 import clone from './clone.ts'
@@ -20,7 +21,7 @@ import volumes from './volumes.ts'
 
 /** The manager API: every route of this scope, and only of this one, needs a manager token. */
 export default async function manager(app: FastifyInstance): Promise<void> {
-  for (const schema of [Entry, Folder, Job]) app.addSchema(schema)
+  for (const schema of [Entry, Folder, Job, JobDetails]) app.addSchema(schema)
   app.addHook('onRequest', app.requireManagerListener)
   app.addHook('onRequest', app.requireManager)
   app.addHook('onRoute', (route) => {

@@ -1,6 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { JobDetails } from '../../plugins/work/job-queue/attempts.ts'
 import { Job } from '../../plugins/work/job-queue/job.ts'
+import { JobsOfKind } from '../../plugins/work/job-queue/summary.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { Limit, problemResponses, ref, Uuid } from '../schemas.ts'
 
@@ -38,6 +40,20 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   )
 
   app.get(
+    '/jobs/summary',
+    {
+      schema: {
+        tags: ['jobs'],
+        operationId: 'summarizeJobs',
+        summary: 'Count the jobs of each kind by their state',
+        description: 'Those that ended are counted for as long as they can be asked about.',
+        response: { 200: Type.Object({ kinds: Type.Array(JobsOfKind) }), ...problemResponses },
+      },
+    },
+    async () => ({ kinds: await app.jobs.summarize() }),
+  )
+
+  app.get(
     '/jobs/:id',
     {
       schema: {
@@ -45,10 +61,30 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'getJob',
         summary: 'Describe a job',
         params: Params,
-        response: { 200: ref(Job), ...problemResponses },
+        response: { 200: ref(JobDetails), ...problemResponses },
       },
     },
-    async ({ params }) => app.jobs.get(params.id),
+    async ({ params }) => app.jobs.describe(params.id),
+  )
+
+  app.post(
+    '/jobs/:id/retry',
+    {
+      schema: {
+        tags: ['jobs'],
+        operationId: 'retryJob',
+        summary: 'Queue a job once more that has failed or was cancelled',
+        description:
+          'It keeps its ID and its request ID, and goes on from where it was; a clone or a copy begins anew, once what it had ' +
+          'made is removed. Any other job is 409: `job_not_ended`, `job_ended` or `job_not_retryable`.',
+        params: Params,
+        response: { 202: ref(Job), ...problemResponses },
+      },
+    },
+    async ({ params }, reply) => {
+      const job = await app.jobs.retry(params.id)
+      return reply.code(202).header('location', `/jobs/${job.id}`).send(job)
+    },
   )
 
   app.delete(
@@ -58,7 +94,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['jobs'],
         operationId: 'cancelJob',
         summary: 'Cancel a job',
-        description: 'A running one ends within a second. What it has half done, it undoes.',
+        description:
+          'A running one ends within a second. What it has half done, it undoes; what a deletion has deleted stays deleted.',
         params: Params,
         response: { 202: ref(Job), ...problemResponses },
       },

@@ -97,7 +97,13 @@ t.test('one process goes on with what another one has begun', async (t) => {
   await eventually(async () => (await jobOf(job.id)).progress.filesDone > 0)
   await runner.end('SIGKILL')
   if (runner === server) server = other
-  t.match(await ended(server, job.id), { state: 'succeeded', attempts: 2, progress: { filesDone: Number } })
+  const { state, history } = await ended(server, job.id)
+  t.equal(state, 'succeeded')
+  t.match(history, [
+    { number: 1, outcome: 'lost', startedAt: String, endedAt: history[1].startedAt },
+    { number: 2, outcome: 'succeeded', endedAt: String },
+  ])
+  t.not(history[0].process, history[1].process)
   t.match(
     server.linesOf('delete-2').filter(({ job_id }) => job_id === job.id),
     [{ msg: 'job started' }, { msg: 'job succeeded' }],

@@ -138,7 +138,12 @@ t.test('a graceful end puts a job back, and the next process goes on at once', a
   await eventually(async () => (await first.ask('GET', `/jobs/${job.id}`)).state === 'running')
   t.equal(await first.end(), 0)
   const second = await startServer(t, { dataDir })
-  t.match(await ended(second, job.id), { state: 'succeeded' })
+  const { state, history } = await ended(second, job.id)
+  t.equal(state, 'succeeded')
+  t.match(
+    history.map(({ outcome }: Answer) => outcome),
+    ['interrupted', 'succeeded'],
+  )
 })
 
 t.test('of two processes on one database each job has one', async (t) => {

@@ -14,6 +14,7 @@ const owners: Record<string, string> = {
   reservations: 'plugins/vfolders/quotas/',
   uploads: 'plugins/vfolders/uploads/',
   jobs: 'plugins/work/job-queue/',
+  job_attempts: 'plugins/work/job-queue/attempts.ts',
   processes: 'plugins/work/processes.ts',
   generated_secrets: 'plugins/work/shared-secrets.ts',
   task_leases: 'plugins/work/scheduler.ts',

@@ -302,4 +302,21 @@ export const migrations: Record<string, Migration> = {
       await sql`insert into last_folder_number (number) values (0)`.execute(db)
     },
   },
+  '016-job-attempts': {
+    async up(db) {
+      await db.schema
+        .createTable('job_attempts')
+        .addColumn('job', 'text', (column) => column.notNull())
+        .addColumn('number', 'integer', (column) => column.notNull())
+        .addColumn('process', 'text', (column) => column.notNull())
+        .addColumn('started_at', 'text', (column) => column.notNull())
+        .addColumn('ended_at', 'text')
+        .addColumn('outcome', 'text')
+        .addColumn('error', 'text')
+        .addPrimaryKeyConstraint('job_attempts_key', ['job', 'number'])
+        .execute()
+      await db.schema.alterTable('jobs').addColumn('queued_again_at', 'text').execute()
+      await db.schema.createIndex('jobs_counted').on('jobs').columns(['kind', 'state']).execute()
+    },
+  },
 }

@@ -10,6 +10,9 @@ export const trashStates = ['leaving', 'kept', 'returning', 'emptying'] as const
 /** In order: waiting; under way; ended. */
 export const jobStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
 
+/** How an attempt of a job ended. */
+export const attemptOutcomes = ['succeeded', 'failed', 'cancelled', 'repeated', 'interrupted', 'lost'] as const
+
 /** A transaction or, for a statement of its own, the database. */
 export type Database = Kysely<Tables>
 
@@ -167,8 +170,22 @@ export interface Tables {
     /** Counts the changes that a watcher sees. */
     version: Generated<number>
     created_at: string
+    /** When it was queued once more; null: never. */
+    queued_again_at: string | null
     started_at: string | null
     finished_at: string | null
+  }
+  /** What became of the runs of each job. */
+  job_attempts: {
+    job: string
+    /** 1 for the first. */
+    number: number
+    process: string
+    started_at: string
+    /** Null: it runs, or its process died and nobody has gone on with the job. */
+    ended_at: string | null
+    outcome: (typeof attemptOutcomes)[number] | null
+    error: string | null
   }
   /** One row: tells this database from others. */
   database_identity: {

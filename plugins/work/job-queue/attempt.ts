@@ -5,6 +5,7 @@ import { Problem, problems, toProblem } from '../../../lib/problems.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
+import * as attempts from './attempts.ts'
 import { type Attempt, atOnce, channels, type JobEnd, type JobKind, type JobRow } from './job.ts'
 import { type AttemptEnd, attemptEnded } from './notices.ts'
 
@@ -17,6 +18,14 @@ const maxFailures = 5
 /** Before the second attempt, doubled before each further one, up to the longest. */
 const firstDelayMilliseconds = 1000
 const longestDelayMilliseconds = 30_000
+
+/** What its end changes in the row of a job. */
+interface Ending {
+  error?: string | null
+  failures?: number
+  due_at?: number
+  result?: string
+}
 
 /** Why an attempt was stopped from outside; `cut off`: this process may count as dead, and another one may go on. */
 type Stop = 'cancelled' | 'closing' | 'lost' | 'cut off'
@@ -99,28 +108,36 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
     if (Object.keys(unsaved).length > 0) await saveAndLook()
   }
 
+  async function writeDown(trx: Database, outcome: AttemptEnd, ended_at: string, { error = null }: Ending) {
+    await attempts.end(trx, { job: row.id, number: row.attempts }, { outcome, ended_at, error })
+  }
+
   /**
    * Ends the attempt, and makes the changes that belong to its end. What was done need not be done again: it is kept
    * until the database takes it, or another process has the job.
    */
-  async function end(state: JobEnd, set: object, result?: Record<string, unknown>): Promise<void> {
+  async function end(state: JobEnd, set: Ending, result?: Record<string, unknown>): Promise<void> {
     const ending = () =>
       transact(db, async (trx) => {
-        const finished = { ...unsaved, ...set, state, process: null, finished_at: new Date(db.now()).toISOString() }
-        const held = await changeHeld(trx, finished)
-        if (held !== undefined) await kind.ended?.({ ...job, result }, state, trx)
+        const finished_at = new Date(db.now()).toISOString()
+        const held = await changeHeld(trx, { ...unsaved, ...set, state, process: null, finished_at })
+        if (held === undefined) return
+        await writeDown(trx, state, finished_at, set)
+        await kind.ended?.({ ...job, result }, state, trx)
       })
     await db.insist(ending, closing.signal)
   }
 
   /** @returns whether this attempt still held the job */
-  async function putBack(set: object): Promise<boolean> {
+  async function putBack(outcome: 'repeated' | 'interrupted', set: Ending): Promise<boolean> {
     const back = { ...unsaved, ...set, state: 'queued', process: null }
     const putting = () =>
       transact(db, async (trx) => {
         const held = await changeHeld(trx, back)
-        if (held !== undefined) await db.notify(trx, channels.queued, row.kind)
-        return held !== undefined
+        if (held === undefined) return false
+        await writeDown(trx, outcome, new Date(db.now()).toISOString(), set)
+        await db.notify(trx, channels.queued, row.kind)
+        return true
       })
     return db.insist(putting, closing.signal)
   }
@@ -139,7 +156,7 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
       return 'failed'
     }
     const delay = Math.min(firstDelayMilliseconds * 2 ** row.failures, longestDelayMilliseconds)
-    await putBack({ error: text, failures, due_at: db.now() + delay })
+    await putBack('repeated', { error: text, failures, due_at: db.now() + delay })
     retryMilliseconds = delay
     log.warn({ ...details, delay_ms: delay }, 'attempt failed and will be repeated')
     return 'repeated'
@@ -214,11 +231,11 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
       return 'cancelled'
     }
     if (stopped === 'closing') {
-      await putBack({ due_at: atOnce })
+      await putBack('interrupted', { due_at: atOnce })
       log.info(duration, 'job interrupted, since the service closes')
       return 'interrupted'
     }
-    if (stopped === 'cut off' && (await putBack({ due_at: atOnce }))) {
+    if (stopped === 'cut off' && (await putBack('interrupted', { due_at: atOnce }))) {
       log.warn(duration, 'job interrupted, since the database was away for longer than a lease')
       return 'interrupted'
     }

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { type ExpressionBuilder, sql } from 'kysely'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
+import { begin } from './attempts.ts'
 import { channels, type JobRow } from './job.ts'
 import { takenOver } from './notices.ts'
 
@@ -75,6 +76,9 @@ export async function claimJobs(
       )
       .returningAll()
       .execute()
+    const started_at = new Date(now).toISOString()
+    const begun = claimed.map(({ id, attempts }) => ({ job: id, number: attempts, process: processes.id, started_at }))
+    await begin(trx, begun)
     for (const { id } of claimed) await db.notify(trx, channels.changed, id)
     const ordered = claimed.toSorted((a, b) => a.sequence - b.sequence)
     return { claimed: ordered, leftBehind: due.filter(({ state }) => state === 'running').length }

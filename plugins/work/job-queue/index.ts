@@ -7,9 +7,12 @@ import { currentContext } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { type Database, jobStates } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
-import { atOnce, channels, hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
+import { forgetAttempts, type JobDetails, listAttempts } from './attempts.ts'
+import { atOnce, channels, hasEnded, type Job, type JobKind, queuedAt, shownColumns, toJob } from './job.ts'
+import { createRetry } from './retry.ts'
 import { createRunner } from './runner.ts'
 import { createStranded } from './stranded.ts'
+import { summarize } from './summary.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -64,12 +67,9 @@ function createJobQueue(app: FastifyInstance) {
     return toJob(row)
   }
 
-  async function findRow(id: string): Promise<JobRow | undefined> {
-    return db.selectFrom('jobs').selectAll().where('id', '=', id).executeTakeFirst()
-  }
-
-  async function getRow(id: string): Promise<JobRow> {
-    const row = await findRow(id)
+  async function getShown(id: string) {
+    const query = db.selectFrom('jobs').select(shownColumns).select('version').where('id', '=', id)
+    const row = await query.executeTakeFirst()
     if (row === undefined) throw new Problem('job_not_found', `There is no job ${id}.`)
     return row
   }
@@ -88,12 +88,9 @@ function createJobQueue(app: FastifyInstance) {
     enqueue: (job: NewJob, trx?: Database): Promise<Job> =>
       trx === undefined ? transact(db, (trx) => insert(job, trx)) : insert(job, trx),
 
-    /** @throws {Problem} `job_not_found` */
-    get: async (id: string): Promise<Job> => toJob(await getRow(id)),
-
     /** A job with what it was given. */
     async find(id: string): Promise<{ job: Job; payload: unknown } | undefined> {
-      const row = await findRow(id)
+      const row = await db.selectFrom('jobs').selectAll().where('id', '=', id).executeTakeFirst()
       return row && { job: toJob(row), payload: JSON.parse(row.payload) }
     },
 
@@ -129,7 +126,7 @@ function createJobQueue(app: FastifyInstance) {
 
     /** A job with the count of its changes so far. @throws {Problem} `job_not_found` */
     async watch(id: string): Promise<{ job: Job; version: number }> {
-      const row = await getRow(id)
+      const row = await getShown(id)
       return { job: toJob(row), version: row.version }
     },
 
@@ -142,7 +139,7 @@ function createJobQueue(app: FastifyInstance) {
       state?: Job['state']
     }): Promise<Job[]> {
       const { before, folder, kind, state } = options
-      let query = db.selectFrom('jobs').selectAll()
+      let query = db.selectFrom('jobs').select(shownColumns)
       if (folder !== undefined) query = query.where('vfolder', '=', folder)
       if (kind !== undefined) query = query.where('kind', '=', kind)
       if (state !== undefined) query = query.where('state', '=', state)
@@ -205,12 +202,25 @@ function createJobQueue(app: FastifyInstance) {
       return toJob(cancelled)
     },
 
+    /** Queues a job once more that has failed or was cancelled. */
+    retry: createRetry(app, kinds),
+
+    /** A job with the history of its attempts. @throws {Problem} `job_not_found` */
+    async describe(id: string): Promise<JobDetails> {
+      const job = toJob(await getShown(id))
+      const attempts = await listAttempts(db, [id])
+      return { ...job, history: attempts.map(({ job: _, ...attempt }) => attempt) }
+    },
+
+    /** How many there are of each kind, by their state. */
+    summarize: () => summarize(db, [...kinds.keys()], db.now()),
+
     /** How many have not ended, and when the oldest queued one was queued, in milliseconds since 1970. */
     async countUnended(): Promise<{ kind: string; state: Job['state']; jobs: number; since: number }[]> {
       const rows = await db
         .selectFrom('jobs')
         .select(['kind', 'state'])
-        .select(({ fn }) => [fn.countAll<number>().as('jobs'), fn.min('created_at').as('since')])
+        .select(({ fn }) => [fn.countAll<number>().as('jobs'), fn.min(queuedAt).as('since')])
         .where('finished_at', 'is', null)
         .groupBy(['kind', 'state'])
         .execute()
@@ -224,7 +234,11 @@ function createJobQueue(app: FastifyInstance) {
 
     async deleteOld(): Promise<void> {
       const oldest = new Date(db.now() - config.jobRetentionSeconds * 1000).toISOString()
-      await db.deleteFrom('jobs').where('state', 'in', endStates).where('finished_at', '<', oldest).execute()
+      await transact(db, async (trx) => {
+        const old = trx.deleteFrom('jobs').where('state', 'in', endStates).where('finished_at', '<', oldest)
+        const ids = (await old.returning('id').execute()).map(({ id }) => id)
+        await forgetAttempts(trx, ids)
+      })
     },
 
     open: runner.open,

@@ -1,12 +1,14 @@
 import { type Static, type TSchema, Type } from '@sinclair/typebox'
 import type { FastifyBaseLogger } from 'fastify'
-import type { Selectable } from 'kysely'
+import { type Selectable, sql } from 'kysely'
 import type { Amount } from '../../../backends/backend.ts'
 import { type Database, jobStates, type Tables } from '../../storage/database/tables.ts'
 
 const Count = Type.Integer({ minimum: 0 })
 const Total = Type.Union([Count, Type.Null()], { description: 'null as long as it is not known' })
-const MaybeTime = Type.Union([Type.String({ format: 'date-time' }), Type.Null()])
+export const MaybeTime = Type.Union([Type.String({ format: 'date-time' }), Type.Null()])
+
+export const JobError = Type.Object({ code: Type.String(), detail: Type.String() })
 
 /** A job as the API shows it. */
 export const Job = Type.Object(
@@ -21,12 +23,7 @@ export const Job = Type.Object(
     result: Type.Optional(
       Type.Record(Type.String(), Type.Unknown(), { description: 'what its kind has to say at the end' }),
     ),
-    error: Type.Optional(
-      Type.Object(
-        { code: Type.String(), detail: Type.String() },
-        { description: 'why it failed, or why the last attempt did' },
-      ),
-    ),
+    error: Type.Optional({ ...JobError, description: 'why it failed, or why the last attempt did' }),
     createdAt: Type.String({ format: 'date-time' }),
     startedAt: MaybeTime,
     finishedAt: MaybeTime,
@@ -53,7 +50,26 @@ export const Job = Type.Object(
 export type Job = Static<typeof Job>
 export type JobRow = Selectable<Tables['jobs']>
 
-export function toJob(row: JobRow): Job {
+/** What the API shows of a row: what a job was given may be large. */
+export const shownColumns = [
+  'id',
+  'kind',
+  'vfolder',
+  'state',
+  'files_done',
+  'files_total',
+  'bytes_done',
+  'bytes_total',
+  'request_id',
+  'attempts',
+  'result',
+  'error',
+  'created_at',
+  'started_at',
+  'finished_at',
+] as const
+
+export function toJob(row: Pick<JobRow, (typeof shownColumns)[number]>): Job {
   return {
     id: row.id,
     kind: row.kind,
@@ -79,6 +95,9 @@ export function hasEnded({ state }: Pick<Job, 'state'>): boolean {
   return state !== 'queued' && state !== 'running'
 }
 
+/** Since when a job that is queued waits. */
+export const queuedAt = sql<string>`coalesce(queued_again_at, created_at)`
+
 /** What processes tell each other: that a job of a kind is due, and of a job, by its ID, that it is to end or has changed. */
 export const channels = { queued: 'job-queued', cancelled: 'job-cancelled', changed: 'job-changed' }
 
@@ -102,6 +121,12 @@ export interface JobKind<Payload extends TSchema = TSchema> {
   run(attempt: Attempt<Static<Payload>>): Promise<Record<string, unknown> | undefined>
   /** Makes the changes that belong to the job's end, in the same transaction. */
   ended?(job: EndedJob<Static<Payload>>, end: JobEnd, db: Database): Promise<void>
+  /**
+   * Makes what the job needs to begin anew, in the transaction that queues it once more; `ended` has undone it. Absent: it
+   * goes on from its last checkpoint.
+   * @throws {Problem} `job_not_retryable` when that cannot be
+   */
+  prepareRetry?(job: EndedJob<Static<Payload>>, db: Database): Promise<void>
 }
 
 export interface EndedJob<Payload = unknown> {

@@ -1,7 +1,8 @@
 import { Notice } from '../../../lib/notice.ts'
+import type { attemptOutcomes } from '../../storage/database/tables.ts'
 
 /** `repeated`: it failed, and is tried again; `interrupted`: the process closes, or was cut off; `lost`: another has it. */
-export type AttemptEnd = 'succeeded' | 'failed' | 'cancelled' | 'repeated' | 'interrupted' | 'lost'
+export type AttemptEnd = (typeof attemptOutcomes)[number]
 
 /** An attempt of this process has ended. */
 export const attemptEnded = new Notice<[kind: string, end: AttemptEnd, seconds: number]>()
