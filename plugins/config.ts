@@ -73,6 +73,12 @@ const Environment = Type.Object({
     default: 'true',
     description: 'whether what can be restored still takes room in quotas',
   }),
+  EVENTS: Type.Optional(Type.String({ enum: ['on', 'off'] })),
+  EVENT_RETENTION_SECONDS: Seconds(604_800, 'how long an event can be asked for, or sent again'),
+  WEBHOOK_TIMEOUT_SECONDS: Seconds(15, 'that an endpoint may take to answer'),
+  WEBHOOK_RETRY_SECONDS: Seconds(259_200, 'how long the delivery of an event is tried'),
+  WEBHOOK_PRIVATE_NETWORKS: Type.String({ default: '' }),
+  QUOTA_WARNING_PERCENT: Type.Optional(Type.Integer({ minimum: 1, maximum: 100 })),
   IDLE_TIMEOUT_SECONDS: Seconds(120, 'a connection on which no byte moves for so long is closed'),
   HEADERS_TIMEOUT_SECONDS: Seconds(30, 'a request whose headers take longer is answered 408'),
   SHUTDOWN_TIMEOUT_SECONDS: Seconds(30, 'how long running transfers may go on after SIGTERM'),
@@ -150,6 +156,17 @@ export interface Config {
   /** 0: what is deleted is gone. */
   trashRetentionSeconds: number
   trashCountsTowardsQuota: boolean
+  /** Whether what happens is written down as events, for the feed and those who are told. */
+  events: boolean
+  eventRetentionSeconds: number
+  webhookUrls: Setting | undefined
+  webhookSecrets: Setting | undefined
+  webhookTimeoutSeconds: number
+  webhookRetrySeconds: number
+  /** Which private addresses webhooks may be sent to. */
+  webhookPrivateNetworks: string
+  /** Undefined: nobody is told how full a quota is. */
+  quotaWarningPercent: number | undefined
   idleTimeoutSeconds: number
   headersTimeoutSeconds: number
   shutdownTimeoutSeconds: number
@@ -230,6 +247,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     leaseSeconds: values.LEASE_SECONDS,
     trashRetentionSeconds: values.TRASH_RETENTION_SECONDS,
     trashCountsTowardsQuota: values.TRASH_COUNTS_TOWARDS_QUOTA === 'true',
+    ...eventSettingsOf(env, values),
     idleTimeoutSeconds: values.IDLE_TIMEOUT_SECONDS,
     headersTimeoutSeconds: values.HEADERS_TIMEOUT_SECONDS,
     shutdownTimeoutSeconds: values.SHUTDOWN_TIMEOUT_SECONDS,
@@ -302,6 +320,25 @@ function managerListenerOf(values: Static<typeof Environment>): Config['managerL
     throw new ConfigError('MANAGER_PORT must differ from PORT, unless their hosts are different addresses')
   }
   return { host, port }
+}
+
+function eventSettingsOf(env: NodeJS.ProcessEnv, values: Static<typeof Environment>) {
+  const webhookUrls = settingOf(readVariable(env, 'WEBHOOK_URLS'))
+  const isOn = values.EVENTS === undefined ? webhookUrls !== undefined : values.EVENTS === 'on'
+  if (!isOn && webhookUrls !== undefined) throw new ConfigError('EVENTS must not be off where WEBHOOK_URLS is set')
+  if (values.WEBHOOK_RETRY_SECONDS > values.EVENT_RETENTION_SECONDS) {
+    throw new ConfigError('WEBHOOK_RETRY_SECONDS must not be more than EVENT_RETENTION_SECONDS')
+  }
+  return {
+    events: isOn,
+    eventRetentionSeconds: values.EVENT_RETENTION_SECONDS,
+    webhookUrls,
+    webhookSecrets: settingOf(readVariable(env, 'WEBHOOK_SECRETS')),
+    webhookTimeoutSeconds: values.WEBHOOK_TIMEOUT_SECONDS,
+    webhookRetrySeconds: values.WEBHOOK_RETRY_SECONDS,
+    webhookPrivateNetworks: values.WEBHOOK_PRIVATE_NETWORKS,
+    quotaWarningPercent: values.QUOTA_WARNING_PERCENT,
+  }
 }
 
 function parseWorkers(text: string): number {

@@ -109,13 +109,15 @@ export async function create(
   return numInsertedOrUpdatedRows === 1n
 }
 
-export async function finishCreation(on: Database, id: string): Promise<void> {
-  await on
+/** @returns whether it was not finished before */
+export async function finishCreation(on: Database, id: string): Promise<boolean> {
+  const { numUpdatedRows } = await on
     .updateTable('vfolders')
     .set({ state: 'ready' })
     .where('id', '=', id)
     .where('state', '=', 'creating')
-    .execute()
+    .executeTakeFirstOrThrow()
+  return numUpdatedRows > 0n
 }
 
 export async function change(

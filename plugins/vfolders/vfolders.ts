@@ -16,6 +16,7 @@ import * as rows from './rows.ts'
 import { type NewVfolder, type Vfolder, vfolderNotFound, vfolderTrashed } from './rows.ts'
 import { requireSpace } from './space.ts'
 import { applyQuota } from './storage-quota.ts'
+import { vfolderCreated, vfolderDeleted } from './told.ts'
 import { countedTrash } from './trash/rows.ts'
 
 declare module 'fastify' {
@@ -120,7 +121,9 @@ function createVfolders(app: FastifyInstance) {
       if ((await rows.find(db, input.id))?.state === 'creating') throw error
     })
     await applyQuota(app, { id: input.id, volume: input.volume.name }, { signal })
-    await rows.finishCreation(db, input.id)
+    await app.events.within(async (on) => {
+      if (await rows.finishCreation(on, input.id)) await app.events.add(on, vfolderCreated(input))
+    })
   }
 
   /** The directory of a vfolder that is deleted while it is made would belong to nobody. */
@@ -137,8 +140,12 @@ function createVfolders(app: FastifyInstance) {
    * @returns undefined when there is no such vfolder
    */
   async function startDeletion(id: string, trx: Database): Promise<Job | undefined> {
+    const before = app.events.isOn ? (await rows.findCounters(trx, id, true))?.state : undefined
     const volume = await rows.beginDeletion(trx, id)
     if (volume === undefined) return undefined
+    // What was never whole, nobody was told of.
+    if (before === 'ready' || before === 'trashed')
+      await app.events.add(trx, vfolderDeleted(id, { volume, restorable: false }))
     const last = await app.jobs.latest('delete-vfolder', { folder: id }, trx)
     if (last !== undefined && !hasEnded(last)) return last
     return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload: {} }, trx)
@@ -219,7 +226,11 @@ function createVfolders(app: FastifyInstance) {
       const kept = { requestId: currentRequestId() ?? randomUUID(), counts: app.config.trashCountsTowardsQuota }
       const { isNew, job } = await transact(db, async (trx) => {
         const state = (await rows.findCounters(trx, id, true))?.state
-        if (state === 'ready') return { isNew: await rows.putIntoTrash(trx, id, { now: db.now(), ...kept }) }
+        if (state === 'ready') {
+          const isNew = await rows.putIntoTrash(trx, id, { now: db.now(), ...kept })
+          if (isNew) await app.events.add(trx, vfolderDeleted(id, { restorable: true }))
+          return { isNew }
+        }
         return { isNew: false, job: state === 'trashed' ? undefined : await removeIn(trx, id, state) }
       })
       cache.delete(id)
@@ -235,6 +246,7 @@ function createVfolders(app: FastifyInstance) {
       const isRestored = await transact(db, async (trx) => {
         const counted = await rows.takeOutOfTrash(trx, id)
         if (counted === false) await app.quotas.admitToScope(trx, id)
+        if (counted !== undefined) await app.events.add(trx, { type: 'vfolder.restored', folder: id, data: {} })
         return counted !== undefined
       })
       if (isRestored) app.log.info({ folder: id }, 'vfolder restored')
@@ -325,5 +337,5 @@ export default fp(
   async (app) => {
     app.decorate('vfolders', createVfolders(app))
   },
-  { name: 'vfolders', dependencies: ['config', 'database', 'volumes', 'quotas', 'job-queue'] },
+  { name: 'vfolders', dependencies: ['config', 'database', 'volumes', 'quotas', 'job-queue', 'events'] },
 )

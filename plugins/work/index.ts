@@ -1,4 +1,6 @@
 import fp from 'fastify-plugin'
+import events from './events/index.ts'
+import webhooks from './events/webhooks.ts'
 import jobQueue from './job-queue/index.ts'
 import processes from './processes.ts'
 import scheduler from './scheduler.ts'
@@ -10,6 +12,8 @@ export default fp(
     await app.register(processes)
     await app.register(sharedSecrets)
     await app.register(scheduler)
+    await app.register(events)
+    await app.register(webhooks)
     await app.register(jobQueue)
   },
   { name: 'work', dependencies: ['storage'] },

@@ -319,4 +319,53 @@ export const migrations: Record<string, Migration> = {
       await db.schema.createIndex('jobs_counted').on('jobs').columns(['kind', 'state']).execute()
     },
   },
+  '017-events': {
+    async up(db) {
+      const isPostgres = db.getExecutor().adapter instanceof PostgresAdapter
+      await db.schema
+        .createTable('events')
+        .addColumn('number', isPostgres ? 'bigserial' : 'integer', (column) => column.primaryKey())
+        .addColumn('position', 'bigint')
+        .addColumn('id', 'text', (column) => column.notNull())
+        .addColumn('type', 'text', (column) => column.notNull())
+        .addColumn('vfolder', 'text')
+        .addColumn('volume', 'text')
+        .addColumn('request_id', 'text', (column) => column.notNull())
+        .addColumn('time', 'bigint', (column) => column.notNull())
+        .addColumn('data', 'text', (column) => column.notNull())
+        .execute()
+      await db.schema.createIndex('events_position').on('events').columns(['position']).unique().execute()
+      // Few rows of many.
+      await sql`create index events_unplaced on events (number) where position is null`.execute(db)
+      await db.schema
+        .createTable('event_positions')
+        .addColumn('last', 'bigint', (column) => column.notNull())
+        .addColumn('forgotten', 'bigint', (column) => column.notNull())
+        .execute()
+      await sql`insert into event_positions (last, forgotten) values (0, 0)`.execute(db)
+      await db.schema
+        .createTable('event_targets')
+        .addColumn('name', 'text', (column) => column.primaryKey())
+        .addColumn('position', 'bigint', (column) => column.notNull())
+        .addColumn('process', 'text')
+        .addColumn('failures', 'integer', (column) => column.notNull().defaultTo(0))
+        .addColumn('due_at', 'bigint', (column) => column.notNull().defaultTo(0))
+        .addColumn('failing_since', 'bigint')
+        .addColumn('error', 'text')
+        .execute()
+      await db.schema
+        .createTable('event_letters')
+        .addColumn('target', 'text', (column) => column.notNull())
+        .addColumn('position', 'bigint', (column) => column.notNull())
+        .addColumn('lane', 'text', (column) => column.notNull())
+        .addColumn('state', 'text', (column) => column.notNull())
+        .addColumn('attempts', 'integer', (column) => column.notNull())
+        .addColumn('due_at', 'bigint', (column) => column.notNull())
+        .addColumn('error', 'text')
+        .addPrimaryKeyConstraint('event_letters_key', ['target', 'position'])
+        .execute()
+      const letters = db.schema.createIndex('event_letters_lanes').on('event_letters')
+      await letters.columns(['target', 'state', 'lane', 'position']).execute()
+    },
+  },
 }

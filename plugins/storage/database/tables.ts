@@ -12,6 +12,8 @@ export const jobStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled
 
 /** How an attempt of a job ended. */
 export const attemptOutcomes = ['succeeded', 'failed', 'cancelled', 'repeated', 'interrupted', 'lost'] as const
+/** An event that a target did not take in its turn: is tried again, or behind such a one; or was given up. */
+export const letterStates = ['waiting', 'dead'] as const
 
 /** A transaction or, for a statement of its own, the database. */
 export type Database = Kysely<Tables>
@@ -239,5 +241,51 @@ export interface Tables {
   task_leases: {
     task: string
     process: string
+  }
+  /** What happened, to be told. */
+  events: {
+    number: Generated<number>
+    /** Its place in the order in which all are told, without gaps; null: it has none yet. */
+    position: number | null
+    id: string
+    type: string
+    vfolder: string | null
+    volume: string | null
+    request_id: string
+    /** Milliseconds since 1970. */
+    time: number
+    data: string
+  }
+  /** One row. */
+  event_positions: {
+    /** The last one that was given. */
+    last: number
+    /** The last one whose event is not kept any more. */
+    forgotten: number
+  }
+  /** Who is told of events, and how far. */
+  event_targets: {
+    name: string
+    /** All up to it were taken, or are letters. */
+    position: number
+    /** The process that tells it. */
+    process: string | null
+    /** Rounds in a row in which it took nothing. */
+    failures: Generated<number>
+    /** When it is tried again, in milliseconds since 1970; 0: at once. */
+    due_at: Generated<number>
+    failing_since: number | null
+    /** Why it took nothing, the last time. */
+    error: string | null
+  }
+  event_letters: {
+    target: string
+    position: number
+    /** Those of one lane are told in their order. */
+    lane: string
+    state: (typeof letterStates)[number]
+    attempts: number
+    due_at: number
+    error: string | null
   }
 }

@@ -6,6 +6,7 @@ import { isPassing } from '../../storage/database/failures.ts'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import * as attempts from './attempts.ts'
+import { tellEnd } from './ended.ts'
 import { type Attempt, atOnce, channels, type JobEnd, type JobKind, type JobRow } from './job.ts'
 import { type AttemptEnd, attemptEnded } from './notices.ts'
 
@@ -49,7 +50,8 @@ export function startAttempt(app: FastifyInstance, kind: JobKind, row: JobRow): 
   return { ...attempt, look: () => inContext(context, attempt.look) }
 }
 
-function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
+function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
+  const { database: db, processes, log } = app
   const controller = new AbortController()
   const closing = new AbortController()
   const job = { id: row.id, folder: row.vfolder, payload: JSON.parse(row.payload) }
@@ -124,6 +126,7 @@ function run({ database: db, processes, log }: FastifyInstance, kind: JobKind, r
         if (held === undefined) return
         await writeDown(trx, state, finished_at, set)
         await kind.ended?.({ ...job, result }, state, trx)
+        await tellEnd(app, trx, row.id)
       })
     await db.insist(ending, closing.signal)
   }

@@ -8,6 +8,7 @@ import { Problem } from '../../../lib/problems.ts'
 import { type Database, jobStates } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { forgetAttempts, type JobDetails, listAttempts } from './attempts.ts'
+import { tellEnd } from './ended.ts'
 import { atOnce, channels, hasEnded, type Job, type JobKind, queuedAt, shownColumns, toJob } from './job.ts'
 import { createRetry } from './retry.ts'
 import { createRunner } from './runner.ts'
@@ -196,6 +197,7 @@ function createJobQueue(app: FastifyInstance) {
         const finished = { state: 'cancelled', finished_at: new Date(db.now()).toISOString() } as const
         await trx.updateTable('jobs').set(finished).where('id', '=', id).execute()
         await kind.ended?.({ id, folder: row.vfolder, payload: JSON.parse(row.payload) }, 'cancelled', trx)
+        await tellEnd(app, trx, id)
         return { ...row, ...finished }
       })
       app.log.info({ job_id: id, state: cancelled.state }, 'job cancellation requested')
@@ -260,5 +262,5 @@ export default fp(
     // Not in onClose: by then, what the jobs use may be closed.
     app.addHook('preClose', () => jobs.close())
   },
-  { name: 'job-queue', dependencies: ['config', 'database', 'volumes', 'processes', 'scheduler'] },
+  { name: 'job-queue', dependencies: ['config', 'database', 'volumes', 'processes', 'scheduler', 'events'] },
 )

@@ -1,0 +1,6 @@
+import { Notice } from '../../../lib/notice.ts'
+
+export type DeliveryEnd = 'taken' | 'failed'
+
+/** A target was told some events, and has taken them or not. */
+export const deliveryEnded = new Notice<[target: string, end: DeliveryEnd, events: number, seconds: number]>()

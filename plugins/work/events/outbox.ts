@@ -1,0 +1,94 @@
+import { sql } from 'kysely'
+import type { Database } from '../../storage/database/tables.ts'
+import type { EventRow } from './event.ts'
+
+/** How many are given their positions in one transaction. */
+const atOnce = 1000
+
+const columns = ['position', 'id', 'type', 'vfolder', 'volume', 'request_id', 'time', 'data'] as const
+
+/**
+ * Gives positions to events that have none, in the order in which they were written. Transactions that write events commit
+ * in any order, so a number that is given while they are written would let a reader pass by one that commits late. A
+ * position is given to what was committed, by one transaction at a time.
+ * @returns the last position, and whether there may be more; undefined when there was none
+ */
+export async function place(trx: Database): Promise<{ last: number; more: boolean } | undefined> {
+  const { last } = await trx.selectFrom('event_positions').select('last').forUpdate().executeTakeFirstOrThrow()
+  const { numUpdatedRows } = await trx
+    .with('placed', (query) =>
+      query
+        .selectFrom('events')
+        .select(['number', sql<number>`row_number() over (order by number)`.as('rank')])
+        .where('position', 'is', null)
+        .orderBy('number')
+        .limit(atOnce),
+    )
+    .updateTable('events')
+    .from('placed')
+    .set({ position: sql<number>`${sql.lit(last)} + placed.rank` })
+    .whereRef('events.number', '=', 'placed.number')
+    .executeTakeFirstOrThrow()
+  const placed = Number(numUpdatedRows)
+  if (placed === 0) return undefined
+  await trx
+    .updateTable('event_positions')
+    .set({ last: last + placed })
+    .execute()
+  return { last: last + placed, more: placed === atOnce }
+}
+
+/** Whether events wait for their positions. */
+export async function hasUnplaced(on: Database): Promise<boolean> {
+  const query = on.selectFrom('events').select('number').where('position', 'is', null).limit(1)
+  return (await query.executeTakeFirst()) !== undefined
+}
+
+/** In their order, after a position. */
+export async function readAfter(on: Database, position: number, limit: number): Promise<EventRow[]> {
+  const query = on.selectFrom('events').select(columns).where('position', '>', position)
+  const rows = await query.orderBy('position').limit(limit).execute()
+  return rows.flatMap((row) => (row.position === null ? [] : [{ ...row, position: row.position }]))
+}
+
+export async function readAt(on: Database, positions: number[]): Promise<EventRow[]> {
+  if (positions.length === 0) return []
+  const query = on.selectFrom('events').select(columns).where('position', 'in', positions)
+  const rows = await query.orderBy('position').execute()
+  return rows.flatMap((row) => (row.position === null ? [] : [{ ...row, position: row.position }]))
+}
+
+/** The last position that was given, and the last whose event is not kept any more. */
+export async function positions(on: Database): Promise<{ last: number; forgotten: number }> {
+  return on.selectFrom('event_positions').select(['last', 'forgotten']).executeTakeFirstOrThrow()
+}
+
+/** When the oldest event after a position, or one without any, happened. */
+export async function oldestAfter(on: Database, position: number): Promise<number | undefined> {
+  const placed = on.selectFrom('events').select('time').where('position', '>', position).orderBy('position').limit(1)
+  const unplaced = on.selectFrom('events').select('time').where('position', 'is', null).orderBy('number').limit(1)
+  return ((await placed.executeTakeFirst()) ?? (await unplaced.executeTakeFirst()))?.time
+}
+
+/**
+ * Removes events from before `time`, up to a position, at most `limit` of them.
+ * @returns the last one that was removed; undefined when there is none to remove
+ */
+export async function forgetBefore(
+  trx: Database,
+  { time, upTo, limit }: { time: number; upTo: number; limit: number },
+): Promise<number | undefined> {
+  const oldest = await trx
+    .selectFrom('events')
+    .select(['position', 'time'])
+    .where('position', '<=', upTo)
+    .orderBy('position')
+    .limit(limit)
+    .execute()
+  const young = oldest.findIndex((row) => row.time >= time)
+  const last = (young === -1 ? oldest : oldest.slice(0, young)).at(-1)?.position
+  if (last === undefined || last === null) return undefined
+  await trx.deleteFrom('events').where('position', '<=', last).execute()
+  await trx.updateTable('event_positions').set({ forgotten: last }).where('forgotten', '<', last).execute()
+  return last
+}

@@ -1,0 +1,18 @@
+import fp from 'fastify-plugin'
+
+/** Tells the endpoints of `WEBHOOK_URLS`. */
+export default fp(
+  async (app) => {
+    if (app.config.webhookUrls === undefined) return
+    const [{ createWebhook }, { parseWebhooks }] = await Promise.all([
+      import('./webhook.ts'),
+      import('./webhook-settings.ts'),
+    ])
+    const { endpoints, secrets, networks } = parseWebhooks(app.config)
+    const { webhookTimeoutSeconds: timeoutSeconds } = app.config
+    for (const endpoint of endpoints) {
+      app.events.tell(createWebhook({ ...endpoint, secrets, networks, timeoutSeconds, log: app.log }))
+    }
+  },
+  { name: 'webhooks', dependencies: ['config', 'events'] },
+)
