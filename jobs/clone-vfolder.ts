@@ -4,6 +4,7 @@ import type { Amount, Backend, Cloned } from '../backends/backend.ts'
 import { cloneAgain } from '../plugins/vfolders/clone-again.ts'
 import { finishClone, type Vfolder } from '../plugins/vfolders/rows.ts'
 import { applyQuota } from '../plugins/vfolders/storage-quota.ts'
+import { vfolderCloned } from '../plugins/vfolders/told.ts'
 import { countFiles } from '../plugins/vfolders/usage.ts'
 import { ClonePayload } from '../plugins/vfolders/vfolders.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
@@ -32,10 +33,12 @@ export default fp(
           return { source: source.id, files, bytes, changed, changedCount }
         },
 
-        async ended({ folder, result }, end, db) {
+        async ended({ folder, payload, result }, end, db) {
           if (folder === null) return
           if (end === 'succeeded') {
-            await finishClone(db, folder, { files: Number(result?.files), bytes: Number(result?.bytes) })
+            const cloned = { files: Number(result?.files), bytes: Number(result?.bytes) }
+            await finishClone(db, folder, cloned)
+            await app.events.add(db, vfolderCloned(folder, payload.source, cloned))
           } else {
             await app.vfolders.startDeletion(folder, db)
           }
@@ -45,7 +48,7 @@ export default fp(
       }),
     )
   },
-  { name: 'clone-vfolder', dependencies: ['job-queue', 'vfolders', 'volumes', 'quotas', 'database'] },
+  { name: 'clone-vfolder', dependencies: ['job-queue', 'vfolders', 'volumes', 'quotas', 'database', 'events'] },
 )
 
 async function clone(

@@ -1,14 +1,17 @@
+import { randomUUID } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import type { Entry } from '../backends/backend.ts'
+import type { Amount, Entry } from '../backends/backend.ts'
 import { AlreadyExists, IsADirectory, NotADirectory, NotFound } from '../backends/errors.ts'
 import { type EntryPath, parsePath } from '../backends/path.ts'
+import { currentRequestId } from '../lib/context.ts'
 import { requireCapability, type Volume } from '../plugins/storage/volumes.ts'
 import { CopyPayload } from '../plugins/vfolders/copies.ts'
 import { findEntry } from '../plugins/vfolders/find-entry.ts'
 import { forget } from '../plugins/vfolders/rows.ts'
+import { filesStored } from '../plugins/vfolders/told.ts'
 import { countEntries, countFiles } from '../plugins/vfolders/usage.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
 import { appear } from './appear.ts'
@@ -25,6 +28,12 @@ const Staged = Type.Object({
   changedCount: Type.Integer(),
 })
 const isStaged = TypeCompiler.Compile(Type.Object({ staged: Staged }))
+
+function directoryCopied(folder: string, { source, from, to }: typeof CopyPayload.static, { files, bytes }: Amount) {
+  const copy = { path: to, type: 'directory', size: bytes, files, replaced: false } as const
+  const requestId = currentRequestId() ?? randomUUID()
+  return filesStored(folder, [{ ...copy, source: { folder: source, path: from }, requestId }])
+}
 
 type CopyAttempt = Attempt<typeof CopyPayload.static>
 
@@ -56,11 +65,13 @@ export default fp(
           return { source, from, to, ...staged }
         },
 
-        async ended({ id, folder, result }, end, db) {
+        async ended({ id, folder, payload, result }, end, db) {
           if (folder === null) return
           if (end === 'succeeded') {
-            await app.quotas.endOfJob(db, folder, id, { files: Number(result?.files), bytes: Number(result?.bytes) })
+            const copied = { files: Number(result?.files), bytes: Number(result?.bytes) }
+            await app.quotas.endOfJob(db, folder, id, copied)
             await forget(db, id)
+            await app.events.add(db, ...directoryCopied(folder, payload, copied))
           } else {
             await app.quotas.endOfJob(db, folder, id)
             await app.vfolders.startDeletion(id, db)
@@ -71,7 +82,10 @@ export default fp(
       }),
     )
   },
-  { name: 'copy-directory', dependencies: ['job-queue', 'vfolders', 'copies', 'volumes', 'quotas', 'database'] },
+  {
+    name: 'copy-directory',
+    dependencies: ['job-queue', 'vfolders', 'copies', 'volumes', 'quotas', 'database', 'events'],
+  },
 )
 
 async function stage(app: FastifyInstance, attempt: CopyAttempt, volume: Volume): Promise<typeof Staged.static> {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { add, amountOf, atLeastNothing, difference, growthOf, nothing, subtract } from '../../backends/amount.ts'
 import type {
   Amount,
@@ -20,13 +21,16 @@ import {
   Unconfirmed,
 } from '../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../backends/path.ts'
+import { currentRequestId } from '../../lib/context.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
+import type { NewEvent } from '../work/events/event.ts'
 import { listMany } from './list.ts'
 import { bytesReceived, type UploadKind } from './notices.ts'
 import type { ReserveOptions } from './quotas/index.ts'
 import type { Reservation } from './quotas/reservation.ts'
 import { requireSpace } from './space.ts'
+import { fileMoved, filesDeleted, filesStored, type Stored } from './told.ts'
 import { countEntries } from './usage.ts'
 import { type Announced, amountAt, createUpload, type Upload } from './write.ts'
 
@@ -59,22 +63,23 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   const { id, volume, reserve } = vfolder
   const { backend } = volume
 
-  /** Runs a `change` of the usage of this vfolder, and counts what it has done even if it fails half way. */
+  /** Runs a `change` of the usage of this vfolder, and counts and tells what it has done even if it fails half way. */
   async function runCounted<T>(
     wanted: Amount,
-    change: (done: Amount, reservation: Reservation) => Promise<T>,
+    change: (done: Amount, events: NewEvent[], reservation: Reservation) => Promise<T>,
     on = vfolder,
     options?: ReserveOptions,
   ): Promise<T> {
     const reservation = await on.reserve(wanted, options)
     const done = { ...nothing }
+    const events: NewEvent[] = []
     try {
-      return await change(done, reservation)
+      return await change(done, events, reservation)
     } catch (error) {
       if (error instanceof Unconfirmed) add(done, error.change)
       throw error
     } finally {
-      await reservation.end(done)
+      await reservation.end(done, events)
     }
   }
 
@@ -137,10 +142,12 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       gone = done
       tell?.(done)
     }
-    const moveIn = async (arrived: Amount) => {
+    const told = (folder: string) => fileMoved(folder, { folder: id, path: from }, { folder: target.id, path: to })
+    const moveIn = async (arrived: Amount, events: NewEvent[]) => {
       try {
         subtract(arrived, await move(id, from, to, { overwrite, signal, toFolder: target.id, onProgress }))
         gone ??= moved
+        events.push(told(target.id))
       } catch (error) {
         if (error instanceof Unconfirmed) gone ??= moved
         throw error
@@ -148,9 +155,10 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
         add(arrived, gone ?? nothing)
       }
     }
-    await runCounted(nothing, async (left) => {
+    await runCounted(nothing, async (left, events) => {
       try {
         await runCounted(atLeastNothing(wanted), moveIn, target, { from: id })
+        events.push(told(id))
       } catch (error) {
         // What it says is of the other vfolder.
         throw error instanceof Unconfirmed ? toProblem(error) : error
@@ -234,7 +242,12 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       const options = { overwrite, signal, ...(onProgress && { onProgress }) }
       await runRecounted(target, async (move) => {
         if (target !== vfolder) await moveAcross(move, from, to, { ...options, target })
-        else await runCounted(nothing, async (done) => subtract(done, await move(id, from, to, options)))
+        else {
+          await runCounted(nothing, async (done, events) => {
+            subtract(done, await move(id, from, to, options))
+            events.push(fileMoved(id, { folder: id, path: from }, { folder: id, path: to }))
+          })
+        }
       })
       return backend.stat(target.id, to, { signal })
     },
@@ -280,14 +293,29 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
         if (!hasCapability(backend, 'copyTree')) return undefined
       }
       const options = { signal, ifAbsent: !overwrite, toFolder: target.id }
-      const copyAll = async (done: Amount, reservation: Reservation) => {
+      const told = (stored: Pick<Stored, 'size' | 'files' | 'etag' | 'replaced'>) =>
+        filesStored(target.id, [
+          {
+            path: to,
+            type: source.type,
+            ...stored,
+            source: { folder: id, path: from },
+            requestId: currentRequestId() ?? randomUUID(),
+          },
+        ])
+      const copyAll = async (done: Amount, events: NewEvent[], reservation: Reservation) => {
         if (source.type !== 'directory') {
-          add(done, growthOf(await copying.copy(id, from, to, options)))
+          const copied = await copying.copy(id, from, to, options)
+          add(done, growthOf(copied))
+          const { size, etag } = copied.entry
+          events.push(...told({ size, etag, replaced: copied.replaced !== undefined }))
         } else {
           // Others may have added to the directory since it was counted.
           const admit = (copied: Amount) => reservation.cover(copied)
           const trees = requireCapability(volume, 'copyTree')
-          add(done, await trees.copyTree(id, from, to, { signal, toFolder: target.id, admit }))
+          const { files, bytes } = await trees.copyTree(id, from, to, { signal, toFolder: target.id, admit })
+          add(done, { files, bytes })
+          events.push(...told({ size: bytes, files, replaced: false }))
         }
       }
       const wanted = await amountIn(from, source, signal)
@@ -305,7 +333,18 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       { recursive, signal, onProgress: tell }: { recursive: boolean; signal: AbortSignal; onProgress?: OnProgress },
     ) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
-      await runCounted(nothing, async (done) => {
+      await runCounted(nothing, async (done, events) => {
+        try {
+          await removeAll(done)
+        } finally {
+          events.push(...filesDeleted(id, result.deleted, false))
+        }
+      }).catch((error) => {
+        throw withMembers(toProblem(error), result)
+      })
+      return result
+
+      async function removeAll(done: Amount): Promise<void> {
         for (const path of paths) {
           signal.throwIfAborted()
           let removed = nothing
@@ -324,10 +363,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
             subtract(done, removed)
           }
         }
-      }).catch((error) => {
-        throw withMembers(toProblem(error), result)
-      })
-      return result
+      }
     },
 
     /** A URL by which a client reads a file from the storage itself. */

@@ -9,6 +9,7 @@ import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Job } from '../work/job-queue/job.ts'
 import * as rows from './rows.ts'
 import { type Vfolder, vfolderNotFound } from './rows.ts'
+import { vfolderCreated } from './told.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -66,7 +67,10 @@ function createOrphans(app: FastifyInstance) {
     const unlimited = { quota: { bytes: null, files: null }, quotaScope: null, metadata: {} }
     if (!(await rows.create(trx, { id, volume, ...unlimited }, db.now(), state))) return undefined
     const job = await app.jobs.enqueue({ kind: kinds[state], folder: id, volume: volume.name, payload: {} }, trx)
-    if (state === 'ready') await rows.rememberMaker(trx, id, job.id)
+    if (state === 'ready') {
+      await rows.rememberMaker(trx, id, job.id)
+      await app.events.add(trx, vfolderCreated({ id, volume }, true))
+    }
     return job
   }
 
@@ -134,5 +138,5 @@ export default fp(
   async (app) => {
     app.decorate('orphans', createOrphans(app))
   },
-  { name: 'orphans', dependencies: ['database', 'volumes', 'vfolders', 'job-queue'] },
+  { name: 'orphans', dependencies: ['database', 'volumes', 'vfolders', 'job-queue', 'events'] },
 )

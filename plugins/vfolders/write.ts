@@ -1,7 +1,9 @@
+import { randomUUID } from 'node:crypto'
 import { amountOf, growthOf, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, WriteOptions, Written } from '../../backends/backend.ts'
 import { BackendError, IsADirectory, Unavailable, Unconfirmed } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
+import { currentRequestId } from '../../lib/context.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem, toProblem } from '../../lib/problems.ts'
 import { findEntry } from './find-entry.ts'
@@ -9,6 +11,7 @@ import type { ReserveOptions } from './quotas/index.ts'
 import type { Reservation } from './quotas/reservation.ts'
 import { roomFor } from './quotas/room.ts'
 import { requireSpace } from './space.ts'
+import type { Stored } from './told.ts'
 
 /** From this size on the storage is asked whether it has so many bytes left. */
 const largeBytes = 64 * 1024 * 1024
@@ -94,14 +97,23 @@ export function createUpload(
         await room.confirm()
       }
 
-      const counter = createCounter(room)
+      const requestId = currentRequestId() ?? randomUUID()
+      const counter = createCounter(room, ({ entry, replaced }) => ({
+        path,
+        type: 'file',
+        size: entry.size,
+        sha256: verified.sha256,
+        etag: entry.etag,
+        replaced: replaced !== undefined,
+        requestId,
+      }))
       try {
         const options = { ...writing, onAppeared: counter.appeared }
         const written = await backend.write(folder, path, metered(), options).catch(async (error) => {
-          if (error instanceof Unconfirmed) await counter.count(error.change)
+          if (error instanceof Unconfirmed) await counter.changed(error.change)
           throw error
         })
-        await counter.count(growthOf(written))
+        await counter.stored(written)
         return { path, size: written.entry.size, ...verified, ...written }
       } finally {
         hash.end()
@@ -116,15 +128,19 @@ export function createUpload(
 }
 
 /** Counts what a write has changed, once, and as soon as others see it: they may replace the file before it is durable. */
-function createCounter(room: Reservation) {
+function createCounter(room: Reservation, describe: (written: Written) => Stored) {
   let counting: Promise<void> | undefined
-  const count = (change: Amount): Promise<void> => {
-    counting ??= room.settle(change)
+  const stored = (written: Written): Promise<void> => {
+    counting ??= room.settle(growthOf(written), describe(written))
     return counting
   }
   return {
-    count,
-    appeared: (written: Written) => void count(growthOf(written)).catch(() => {}), // Told to the next one who counts.
+    stored,
+    changed(change: Amount): Promise<void> {
+      counting ??= room.settle(change)
+      return counting
+    },
+    appeared: (written: Written) => void stored(written).catch(() => {}), // Told to the next one who counts.
     /** What comes later, of a write that was given up, counts nothing. */
     async end(): Promise<void> {
       counting ??= Promise.resolve()

@@ -1,7 +1,9 @@
+import { createHash } from 'node:crypto'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { startReceiver } from '../receiver.ts'
-import { type Answer, ended, startServer } from '../server.ts'
+import { type Answer, ended, eventually, startServer } from '../server.ts'
+import { create, patch, signTus } from '../tus.ts'
 
 const receiver = await startReceiver(t)
 const server = await startServer(t, { env: receiver.env })
@@ -29,4 +31,70 @@ t.test('a vfolder that is created and deleted, and the job that ends', async (t)
     ['vfolder.created', 'vfolder.deleted', 'job.ended'],
   )
   t.equal(new Set(receiver.events().map(({ cursor }) => cursor)).size, receiver.events().length)
+})
+
+t.test('files', async (t) => {
+  const files = await server.files()
+  const { folder } = files
+  const put = await fetch(await server.sign(folder, 'put.txt', { operation: 'upload' }), {
+    method: 'PUT',
+    body: 'twelve bytes',
+  })
+  t.equal(put.status, 201)
+  await files.upload({ 'one.txt': 'one', 'two.txt': 'two', 'large.bin': new Uint8Array(100_000) })
+  await files.upload({ 'one.txt': 'again' })
+  const upload = await create(await signTus(files, 'tus.bin'), 10)
+  t.equal((await patch(upload, 0, '0123456789')).status, 204)
+  await files.post('move', { from: 'put.txt', to: 'sub/moved.txt' })
+  await files.post('copy', { from: 'sub', to: 'copy' })
+  const other = await server.createFolder()
+  await files.post('move', { from: 'two.txt', to: 'two.txt', toFolder: other })
+  await files.post('delete', { paths: ['one.txt', 'missing', 'tus.bin'] })
+  await receiver.told((event) => event.type === 'file.deleted' && event.folder === folder)
+  await receiver.told((event) => event.type === 'file.moved' && event.folder === other)
+
+  const told = receiver.of(folder)
+  const stored = told.filter(({ type }) => type === 'file.stored').flatMap(({ data }) => data.files)
+  const of = (path: string) => stored.filter((file) => file.path === path)
+  const sha256 = createHash('sha256').update('twelve bytes').digest('hex')
+  t.match(of('put.txt'), [
+    { size: 12, sha256, replaced: false, etag: /./, requestId: put.headers.get(requestIdHeader) },
+  ])
+  t.match(of('one.txt'), [
+    { size: 3, replaced: false },
+    { size: 5, replaced: true },
+  ])
+  t.match(of('large.bin'), [{ size: 100_000 }])
+  t.match(of('tus.bin'), [{ size: 10, sha256: createHash('sha256').update('0123456789').digest('hex') }])
+  t.match(of('copy'), [{ type: 'directory', files: 1, size: 12, source: { folder, path: 'sub' } }])
+  const [moved, left] = told.filter(({ type }) => type === 'file.moved')
+  t.same(moved.data, { from: { folder, path: 'put.txt' }, to: { folder, path: 'sub/moved.txt' } })
+  t.same(left.data, { from: { folder, path: 'two.txt' }, to: { folder: other, path: 'two.txt' } })
+  t.same(receiver.of(other).find(({ type }) => type === 'file.moved').data, left.data)
+  t.same(told.at(-1).data, { paths: ['one.txt', 'tus.bin'], restorable: false })
+  t.ok(receiver.deliveries.every(({ isSigned }) => isSigned))
+})
+
+t.test('small files that are stored at once are told in few events', async (t) => {
+  const { folder } = await server.files()
+  const paths = Array.from({ length: 100 }, (_, index) => `file-${index}`)
+  const urls = await Promise.all(paths.map((path) => server.sign(folder, path, { operation: 'upload' })))
+  await Promise.all(urls.map((url) => fetch(url, { method: 'PUT', body: 'small' })))
+  const filesOf = () => receiver.of(folder).flatMap(({ data }) => data.files ?? [])
+  await eventually(() => filesOf().length === paths.length)
+  t.same(
+    filesOf()
+      .map(({ path }) => path)
+      .toSorted(),
+    paths.toSorted(),
+  )
+  t.ok(receiver.of(folder).length < 60, `${receiver.of(folder).length} events`)
+})
+
+t.test('a clone', async (t) => {
+  const files = await server.files()
+  await files.upload({ 'one.txt': 'one' })
+  const { folder: clone } = await server.ask('POST', `/folders/${files.folder}/clone`)
+  const event = await receiver.told((event) => event.type === 'vfolder.cloned' && event.folder === clone.id)
+  t.same(event.data, { source: files.folder, files: 1, bytes: 3 })
 })

@@ -20,11 +20,11 @@ export interface Engine {
   /** The same, but a power cut may take back what was committed. It ends with the other one. */
   unflushed: Dialect
   /**
-   * Runs changes as one unflushed transaction in one trip, where there is one writer at a time: so what a statement finds
+   * Runs changes as one transaction in one trip, unflushed unless told otherwise, where there is one writer at a time: so what a statement finds
    * out in its conditions still holds when it is committed.
    * @returns whether each has changed one row; else nothing is changed
    */
-  changeAll?(queries: CompiledQuery[]): Promise<boolean>
+  changeAll?(queries: CompiledQuery[], flushes?: boolean): Promise<boolean>
   /** Whether processes on several machines, each with a DATA_DIR of its own, use the same database. */
   isShared: boolean
   /** A number that is larger than that of every earlier job; an expression, for one statement. */

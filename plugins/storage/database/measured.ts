@@ -18,10 +18,10 @@ export function measured(engine: Engine): Engine {
     dialect: withCommits(engine.dialect, true),
     unflushed: withCommits(engine.unflushed, false),
     ...(changeAll && {
-      async changeAll(queries) {
+      async changeAll(queries, flushes = false) {
         const begun = performance.now()
-        const changed = await changeAll(queries)
-        if (changed) tellCommit(false, begun)
+        const changed = await changeAll(queries, flushes)
+        if (changed) tellCommit(flushes, begun)
         return changed
       },
     }),

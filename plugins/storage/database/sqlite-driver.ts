@@ -78,8 +78,8 @@ export class SqliteDriver implements Driver {
   }
 
   /** Runs all as one transaction in which each must change one row, in one trip to the thread. */
-  changeAll(queries: CompiledQuery[]): Promise<boolean> {
-    return this.#inLine(() => this.#thread.changeAll(queries))
+  changeAll(queries: CompiledQuery[], flushes = false): Promise<boolean> {
+    return this.#inLine(() => this.#thread.changeAll(queries, flushes))
   }
 
   async #begin(owner: DatabaseConnection, flushes: boolean): Promise<void> {

@@ -15,8 +15,8 @@ export type ToThread =
       /** Whether what is committed from here on survives a power cut; a transaction keeps what it began with. */
       flushes?: boolean
     })
-  /** A transaction whose statements must change one row each, or nothing is changed; a power cut may take it back. */
-  | { kind: 'all'; statements: Statement[] }
+  /** A transaction whose statements must change one row each, or nothing is changed. */
+  | { kind: 'all'; statements: Statement[]; flushes: boolean }
 
 export type FromThread =
   | { kind: 'rows'; rows: object[] }

@@ -61,8 +61,8 @@ export class SqliteThread {
   }
 
   /** Runs all as one transaction in which each must change one row. @returns whether that is so; else nothing is changed */
-  async changeAll(queries: CompiledQuery[]): Promise<boolean> {
-    const answer = await this.#ask({ kind: 'all', statements: queries.map(toStatement) })
+  async changeAll(queries: CompiledQuery[], flushes: boolean): Promise<boolean> {
+    const answer = await this.#ask({ kind: 'all', statements: queries.map(toStatement), flushes })
     return answer.kind === 'changed' && answer.rows === 1
   }
 

@@ -21,7 +21,8 @@ parentPort?.on('message', (question: ToThread | 'close') => {
 
 function answer(question: ToThread): FromThread {
   try {
-    if (question.kind === 'all') return { kind: 'changed', rows: changeAll(question.statements) ? 1 : 0 }
+    if (question.kind === 'all')
+      return { kind: 'changed', rows: changeAll(question.statements, question.flushes) ? 1 : 0 }
     const { connection, flushes, ...statement } = question
     const open = connections.get(connection) ?? connect(connection)
     if (flushes !== undefined) prepareChange(open, flushes)
@@ -39,9 +40,9 @@ function execute(open: Open, { sql, parameters }: Statement): FromThread {
   return { kind: 'changed', rows: Number(statement.run(...parameters).changes) }
 }
 
-function changeAll(statements: Statement[]): boolean {
+function changeAll(statements: Statement[], flushes: boolean): boolean {
   const open = connections.get('writer') ?? connect('writer')
-  prepareChange(open, false)
+  prepareChange(open, flushes)
   const end = (sql: string) => execute(open, { sql, parameters: [] })
   end('begin immediate')
   try {

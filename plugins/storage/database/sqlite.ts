@@ -35,7 +35,7 @@ export function openSqlite(file: string): Engine {
   return {
     dialect: createDialect(driver),
     unflushed: createDialect(driver.unflushed()),
-    changeAll: (queries) => driver.changeAll(queries),
+    changeAll: (queries, flushes) => driver.changeAll(queries, flushes),
     isShared: false,
     nextSequence: sql<number>`(select coalesce(max(sequence), 0) + 1 from jobs)`,
     clock: undefined,

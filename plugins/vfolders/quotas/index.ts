@@ -208,5 +208,5 @@ export default fp(
     // A database that is away by then finds the rows to be those of a dead process.
     app.addHook('onClose', () => quotas.rest().catch((err) => app.log.info({ err }, 'room was not given back')))
   },
-  { name: 'quotas', dependencies: ['database', 'volumes', 'processes', 'job-queue'] },
+  { name: 'quotas', dependencies: ['database', 'volumes', 'processes', 'job-queue', 'events'] },
 )

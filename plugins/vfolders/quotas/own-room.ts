@@ -6,7 +6,9 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { NewEvent } from '../../work/events/event.ts'
 import { count, giveBack, vfolderNotFound } from '../rows.ts'
+import { filesStored, type Stored } from '../told.ts'
 import { findAvailable, setAside, units } from './limits.ts'
 import type { Reservation } from './reservation.ts'
 import { covers, missingAhead } from './room.ts'
@@ -25,7 +27,7 @@ export interface OwnRoomOptions {
  * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
  */
 export async function ownRoom(
-  { database: db, processes }: Pick<FastifyInstance, 'database' | 'processes'>,
+  { database: db, processes, events }: Pick<FastifyInstance, 'database' | 'processes' | 'events'>,
   vfolder: string,
   wanted: Amount,
   { partly = false, from }: OwnRoomOptions,
@@ -33,6 +35,7 @@ export async function ownRoom(
   const id = randomUUID()
   const held = { ...wanted }
   let unsettled = nothing
+  let untold: NewEvent[] = []
   const createdAt = await transact(db.unflushed, async (trx) => {
     if (partly) {
       const room = await findAvailable(trx, vfolder)
@@ -61,6 +64,9 @@ export async function ownRoom(
       .execute()
     return aside.createdAt
   }
+
+  /** What is told is promised; counters are not. */
+  const durably = (told: NewEvent[]) => (told.length > 0 ? db : db.unflushed)
 
   /** As `confirm` says. */
   async function insertAgain(trx: Database, amount: Amount): Promise<void> {
@@ -96,10 +102,11 @@ export async function ownRoom(
       if (row === undefined) await transact(db.unflushed, (trx) => insertAgain(trx, held))
     },
 
-    async settle(by: Amount): Promise<void> {
+    async settle(by: Amount, stored?: Stored): Promise<void> {
+      const told = events.isOn && stored !== undefined ? filesStored(vfolder, [stored]) : []
       const used = { bytes: 0, files: 0 }
       for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
-      const settling = transact(db.unflushed, async (trx) => {
+      const settling = transact(durably(told), async (trx) => {
         // The row is gone when this process was taken for dead; the room has been given back then.
         const { numUpdatedRows } = await trx
           .updateTable('reservations')
@@ -108,6 +115,7 @@ export async function ownRoom(
           .executeTakeFirstOrThrow()
         if (numUpdatedRows > 0n) await giveBack(trx, vfolder, used)
         await count(trx, vfolder, by)
+        await events.add(trx, ...told)
       })
       const isSettled = await settling.then(
         () => true,
@@ -116,16 +124,22 @@ export async function ownRoom(
           throw error
         },
       )
-      if (isSettled) for (const unit of units) held[unit] -= used[unit]
-      else unsettled = sum(unsettled, by)
+      if (isSettled) {
+        for (const unit of units) held[unit] -= used[unit]
+      } else {
+        unsettled = sum(unsettled, by)
+        untold = [...untold, ...told]
+      }
     },
 
-    async end(by: Amount = nothing): Promise<void> {
+    async end(by: Amount = nothing, more: NewEvent[] = []): Promise<void> {
       const changed = sum(unsettled, by)
+      const told = [...untold, ...more]
       await db.writeLater(() =>
-        transact(db.unflushed, async (trx) => {
+        transact(durably(told), async (trx) => {
           await endReservation(trx, { id, vfolder })
           if (!isNothing(changed)) await count(trx, vfolder, changed)
+          await events.add(trx, ...told)
         }),
       )
     },

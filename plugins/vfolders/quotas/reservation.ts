@@ -1,4 +1,6 @@
 import type { Amount } from '../../../backends/backend.ts'
+import type { NewEvent } from '../../work/events/event.ts'
+import type { Stored } from '../told.ts'
 
 /** Room in a vfolder that is set aside for one piece of work, which must `end` it. */
 export interface Reservation {
@@ -14,10 +16,10 @@ export interface Reservation {
 
   /**
    * Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. When the
-   * database is away it is counted later: the change has been made.
+   * database is away it is counted later: the change has been made. What was stored by it is told.
    */
-  settle(by: Amount): Promise<void>
+  settle(by: Amount, stored?: Stored): Promise<void>
 
-  /** Counts what has changed since, and gives back what was not used; when the database is away, later. */
-  end(by?: Amount): Promise<void>
+  /** Counts what has changed since, tells it, and gives back what was not used; when the database is away, later. */
+  end(by?: Amount, events?: NewEvent[]): Promise<void>
 }

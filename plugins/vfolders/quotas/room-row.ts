@@ -6,11 +6,12 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { NewEvent } from '../../work/events/event.ts'
 import { giveBack, reserveUnlimited, reserveWithin, vfolderNotFound } from '../rows.ts'
 import { setAside, units } from './limits.ts'
 import { hasRoomInScope } from './scopes.ts'
 
-export type Services = Pick<FastifyInstance, 'database' | 'processes' | 'log'>
+export type Services = Pick<FastifyInstance, 'database' | 'processes' | 'log' | 'events'>
 
 export interface RowChange {
   /** What is set aside already, of what the row says. */
@@ -20,6 +21,8 @@ export interface RowChange {
   spare: Amount
   /** What has changed on the storage. */
   by: Amount
+  /** What is told of it. */
+  events: NewEvent[]
   /** Whether the row, once it was removed, may come again. */
   mayReturn: boolean
 }
@@ -82,9 +85,11 @@ export class RoomRow {
   }
 
   async #putByTransaction(change: RowChange): Promise<string> {
-    const { kept, wanted, spare, by, mayReturn } = change
+    const { kept, wanted, spare, by, events, mayReturn } = change
     const target = targetOf(change)
-    return transact(this.#app.database.unflushed, async (trx) => {
+    const { database } = this.#app
+    // What is told is promised; counters are not.
+    return transact(events.length > 0 ? database : database.unflushed, async (trx) => {
       // Its row first, as everywhere, and only then the vfolder's.
       const before = this.#createdAt === undefined ? undefined : await this.#change(trx, target)
       const isGone = before === undefined && this.#createdAt !== undefined
@@ -95,6 +100,7 @@ export class RoomRow {
       if (this.#createdAt !== undefined && aside.createdAt !== this.#createdAt) throw vfolderNotFound(this.#vfolder)
       if (aside.isLimited && !isNothing(spare)) throw new Limited()
       if (before === undefined) await this.#insert(trx, target)
+      await this.#app.events.add(trx, ...events)
       this.isLimited = aside.isLimited
       return aside.createdAt
     })
@@ -102,8 +108,8 @@ export class RoomRow {
 
   /** The same in one trip, where the row is there and all get room; @returns whether it was done */
   async #putAtOnce(change: RowChange): Promise<boolean> {
-    const { wanted, spare, by: changed } = change
-    const { database } = this.#app
+    const { wanted, spare, by: changed, events } = change
+    const { database, events: outbox } = this.#app
     if (database.changeAll === undefined || this.#createdAt === undefined || this.#held === undefined) return false
     const target = targetOf(change)
     const vfolder = { id: this.#vfolder, createdAt: this.#createdAt }
@@ -112,7 +118,10 @@ export class RoomRow {
     const room = isNothing(spare)
       ? reserveWithin(database, vfolder, amounts, hasRoomInScope)
       : reserveUnlimited(database, vfolder, amounts)
-    return database.changeAll([row.compile(), room.compile()])
+    const queries = [row.compile(), room.compile(), ...outbox.toStatements(events)]
+    const isChanged = await database.changeAll(queries, events.length > 0)
+    if (isChanged && events.length > 0) outbox.added()
+    return isChanged
   }
 
   /** @returns what the row said before; undefined when it was removed: this process was taken for dead */

@@ -4,7 +4,9 @@ import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { NewEvent } from '../../work/events/event.ts'
 import { count } from '../rows.ts'
+import { filesStored, type Stored } from '../told.ts'
 import { units } from './limits.ts'
 import type { Reservation } from './reservation.ts'
 import { covers, missing } from './room.ts'
@@ -28,11 +30,19 @@ interface Want {
   refused(error: unknown): void
 }
 
+interface Told {
+  stored?: Stored[]
+  events?: NewEvent[]
+}
+
 interface Change {
   /** Undefined: it only asks whether the room is still there. */
   by: Amount | undefined
   /** What it has no need of any more. */
   freed: Amount
+  /** What is told of it. */
+  stored: Stored[]
+  events: NewEvent[]
   done(): void
   failed(error: unknown): void
 }
@@ -94,15 +104,15 @@ export class SharedRoom {
       confirm: async () => {
         if (!this.#isSure()) await this.#change(undefined)
       },
-      settle: async (by) => {
+      settle: async (by, stored) => {
         const used = { ...nothing }
         for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
         subtract(held, used)
-        await this.#change(by, used)
+        await this.#change(by, used, stored === undefined ? {} : { stored: [stored] })
       },
-      end: async (by = nothing) => {
+      end: async (by = nothing, events = []) => {
         try {
-          if (!isNothing(held) || !isNothing(by)) await this.#change(by, held)
+          if (!isNothing(held) || !isNothing(by) || events.length > 0) await this.#change(by, held, { events })
         } finally {
           this.#leave()
         }
@@ -164,9 +174,9 @@ export class SharedRoom {
     })
   }
 
-  #change(by: Amount | undefined, freed = nothing): Promise<void> {
+  #change(by: Amount | undefined, freed = nothing, { stored = [], events = [] }: Told = {}): Promise<void> {
     return new Promise((done, failed) => {
-      this.#changes.push({ by, freed, done, failed })
+      this.#changes.push({ by, freed, stored, events, done, failed })
       this.#wake()
     })
   }
@@ -189,13 +199,14 @@ export class SharedRoom {
     const freed = sumOf(changes.map((change) => change.freed))
     const spare = this.#row.isLimited ? nothing : sparePart
     const revision = this.#revision
+    const events = this.#toEvents(changes)
     // Those who come meanwhile may use what is set aside before and after.
     this.#spare = least(this.#spare, spare)
     try {
       if (this.#lost !== undefined) throw wants.some(({ isNew }) => isNew) ? new Superseded() : this.#lost.error
       const kept = difference(this.#used, freed)
       const begun = performance.now()
-      await this.#row.put({ kept, wanted, spare, by, mayReturn: !wants.some(({ isNew }) => isNew) })
+      await this.#row.put({ kept, wanted, spare, by, events, mayReturn: !wants.some(({ isNew }) => isNew) })
       this.#checkedAt = begun
     } catch (error) {
       if (!isNothing(spare) && (error instanceof Limited || error instanceof Problem)) {
@@ -210,7 +221,7 @@ export class SharedRoom {
       }
       for (const { refused } of wants) refused(error)
       subtract(this.#used, freed)
-      if (changes.length > 0) await this.#countAlone(error, changes, by)
+      if (changes.length > 0) await this.#countAlone(error, changes, by, events)
       return
     }
     subtract(this.#used, freed)
@@ -221,10 +232,17 @@ export class SharedRoom {
     for (const { done } of changes) done()
   }
 
+  /** What many have stored at once is one event. */
+  #toEvents(changes: Change[]): NewEvent[] {
+    if (!this.#app.events.isOn) return []
+    const stored = changes.flatMap((change) => change.stored)
+    return [...filesStored(this.#vfolder, stored), ...changes.flatMap(({ events }) => events)]
+  }
+
   /** What has changed on the storage counts, whatever becomes of the room. */
-  async #countAlone(error: unknown, changes: Change[], by: Amount): Promise<void> {
+  async #countAlone(error: unknown, changes: Change[], by: Amount, events: NewEvent[]): Promise<void> {
     if (error instanceof Problem) this.#lost ??= { error }
-    const counted = await this.#countLater(error, by).then(
+    const counted = await this.#countLater(error, by, events).then(
       () => undefined,
       (failure: unknown) => ({ failure }),
     )
@@ -235,11 +253,16 @@ export class SharedRoom {
     }
   }
 
-  async #countLater(error: unknown, by: Amount): Promise<void> {
+  async #countLater(error: unknown, by: Amount, events: NewEvent[]): Promise<void> {
     if (!(error instanceof Problem) && !isPassing(error)) throw error
-    if (isNothing(by)) return
-    const { database } = this.#app
-    await database.writeLater(() => transact(database.unflushed, (trx) => count(trx, this.#vfolder, by)))
+    if (isNothing(by) && events.length === 0) return
+    const { database, events: outbox } = this.#app
+    await database.writeLater(() =>
+      transact(events.length > 0 ? database : database.unflushed, async (trx) => {
+        if (!isNothing(by)) await count(trx, this.#vfolder, by)
+        await outbox.add(trx, ...events)
+      }),
+    )
   }
 }
 

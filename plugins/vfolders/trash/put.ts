@@ -10,6 +10,7 @@ import { toProblem, withMembers } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { mayBePartial, type OpenVfolder } from '../files.ts'
 import { findEntry } from '../find-entry.ts'
+import { filesDeleted } from '../told.ts'
 import { amountInTrash } from './amount.ts'
 import { requireTrash } from './places.ts'
 import { abandon, forget, insert, keep, type TrashRow } from './rows.ts'
@@ -131,7 +132,8 @@ class Putting {
       try {
         await this.#writeDown(kept, [...rest])
       } finally {
-        await reservation.end(difference(nothing, left))
+        const gone = kept.map(({ row }) => row.path)
+        await reservation.end(difference(nothing, left), filesDeleted(this.#vfolder.id, gone, true))
       }
     }
   }

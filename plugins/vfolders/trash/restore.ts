@@ -6,7 +6,9 @@ import { AlreadyExists, IsADirectory } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { NewEvent } from '../../work/events/event.ts'
 import { mayBePartial } from '../files.ts'
+import { fileRestored } from '../told.ts'
 import { finishReturn, requireTrash, restoredName } from './places.ts'
 import { putEntries } from './put.ts'
 import { abandon, beginReturn, changeTarget, find, forget, keep, type TrashRow, takeOver } from './rows.ts'
@@ -48,16 +50,18 @@ export async function restoreEntry(
   try {
     const reservation = await vfolder.reserve(amount)
     let returned = nothing
+    const events: NewEvent[] = []
     try {
       const path = await (fresh === undefined
         ? finishReturn(backend, row, signal)
         : moveBack(app, backend, row, onConflict, signal))
       await transact(database, (trx) => forget(trx, id))
       returned = amount
+      events.push(fileRestored(folder, path, row.path))
       app.log.info({ folder, path, origin_request_id: row.request_id }, 'entry restored')
       return await backend.stat(folder, path, { signal })
     } finally {
-      await reservation.end(returned)
+      await reservation.end(returned, events)
     }
   } catch (error) {
     await endAttempt(app, row, error)

@@ -3,9 +3,11 @@ import { growthOf, nothing } from '../../../backends/amount.ts'
 import type { Amount, Backend } from '../../../backends/backend.ts'
 import { UploadNotFound } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
+import { currentRequestId } from '../../../lib/context.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { uploadPassed } from '../notices.ts'
 import { roomFor } from '../quotas/room.ts'
+import { filesStored } from '../told.ts'
 import { amountAt } from '../write.ts'
 import type { createHashes } from './hashes.ts'
 import { coverRoom } from './room.ts'
@@ -50,6 +52,16 @@ export async function completeUpload(
         .executeTakeFirst()
       if (done === undefined) throw uploadTaken()
       await quotas.settleAside(trx, vfolder, { bytes: row.reserved_bytes, files: row.reserved_files }, by)
+      const { sha256 } = done
+      const stored = {
+        path,
+        type: 'file',
+        size,
+        etag: written?.entry.etag,
+        ...(sha256 !== null && { sha256 }),
+      } as const
+      const replaced = row.replaced_files > 0
+      await app.events.add(trx, ...filesStored(vfolder, [{ ...stored, replaced, requestId: currentRequestId() ?? id }]))
       return done
     })
     hashes.forget(id)

@@ -2,9 +2,11 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { invalidHeader, Problem } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { NewEvent } from '../../work/events/event.ts'
 import { uploadPassed } from '../notices.ts'
 import { find as findVfolder } from '../rows.ts'
 import { requireSpace } from '../space.ts'
+import { uploadExpired } from '../told.ts'
 import { type Append, appendBytes, tooLarge } from './append.ts'
 import { createBeginning } from './begin.ts'
 import { completeUpload } from './complete.ts'
@@ -62,14 +64,14 @@ function createUploads(app: FastifyInstance) {
   }
 
   /** Ends an upload and its parts. Bytes go first: a row without bytes is found again, bytes without a row are not. */
-  async function drop(row: UploadRow): Promise<void> {
+  async function drop(row: UploadRow, event?: NewEvent): Promise<void> {
     // Bytes that another process has gone on with must stay.
     await transact(db, (trx) => holdUpload(trx, row.id, processes.id))
-    await forget(row)
+    await forget(row, event)
   }
 
   /** The same, whoever has it. */
-  async function forget(row: UploadRow): Promise<void> {
+  async function forget(row: UploadRow, event?: NewEvent): Promise<void> {
     const vfolder = await findVfolder(db, row.vfolder)
     const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
     const parts = await db.selectFrom('uploads').selectAll().where('final', '=', row.id).execute()
@@ -86,6 +88,7 @@ function createUploads(app: FastifyInstance) {
       for (const { vfolder, reserved_bytes: bytes, reserved_files: files } of gone) {
         await quotas.settleAside(trx, vfolder, { bytes, files })
       }
+      if (event !== undefined) await app.events.add(trx, event)
     })
     for (const { id } of [row, ...parts]) hashes.forget(id)
   }
@@ -249,7 +252,7 @@ function createUploads(app: FastifyInstance) {
       if (completed !== undefined || !expired) return
     }
     if (!expired && (await findVfolder(db, row.vfolder)) !== undefined) return freeParts(row)
-    await drop(row)
+    await drop(row, expired && row.state !== 'finished' ? uploadExpired(row) : undefined)
     const fields = { upload_id: id, folder: row.vfolder, path: row.path, origin_request_id: row.origin_request_id }
     if (row.state === 'finished') log.debug(fields, 'upload forgotten')
     else {
@@ -269,5 +272,5 @@ export default fp(
   async (app) => {
     app.decorate('uploads', createUploads(app))
   },
-  { name: 'uploads', dependencies: ['config', 'database', 'processes', 'volumes', 'quotas', 'vfolders'] },
+  { name: 'uploads', dependencies: ['config', 'database', 'processes', 'volumes', 'quotas', 'vfolders', 'events'] },
 )
