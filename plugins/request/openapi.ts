@@ -34,6 +34,7 @@ export default fp(
           { name: 'trash', description: 'What was deleted and can be restored' },
           { name: 'quota scopes', description: 'Limits over all vfolders of one owner' },
           { name: 'jobs', description: 'Work that goes on after the answer' },
+          { name: 'events', description: 'What has happened, and who is told of it' },
           { name: 'client', description: 'For clients that hold a signed URL instead of a manager token' },
           { name: 'operations', description: 'For people who run the service' },
         ],

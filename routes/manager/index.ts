@@ -1,10 +1,13 @@
 import type { FastifyInstance } from 'fastify'
+import { Event } from '../../plugins/work/events/event.ts'
 import { JobDetails } from '../../plugins/work/job-queue/attempts.ts'
 import { Job } from '../../plugins/work/job-queue/job.ts'
 import { Entry } from '../schemas.ts'
 import clone from './clone.ts'
 import content from './content.ts'
 import directUploads from './direct-uploads.ts'
+import eventTargets from './event-targets.ts'
+import events from './events.ts'
 import files from './files.ts'
 import { Folder } from './folder-schemas.ts'
 import folders from './folders.ts'
@@ -21,7 +24,7 @@ import volumes from './volumes.ts'
 
 /** The manager API: every route of this scope, and only of this one, needs a manager token. */
 export default async function manager(app: FastifyInstance): Promise<void> {
-  for (const schema of [Entry, Folder, Job, JobDetails]) app.addSchema(schema)
+  for (const schema of [Entry, Event, Folder, Job, JobDetails]) app.addSchema(schema)
   app.addHook('onRequest', app.requireManagerListener)
   app.addHook('onRequest', app.requireManager)
   app.addHook('onRoute', (route) => {
@@ -41,5 +44,6 @@ export default async function manager(app: FastifyInstance): Promise<void> {
     directUploads,
     signedUrls,
   ]
-  for (const routes of [volumes, orphans, ...ofFolders, jobs, jobEvents]) await app.register(routes)
+  for (const routes of [volumes, orphans, ...ofFolders, jobs, jobEvents, events, eventTargets])
+    await app.register(routes)
 }

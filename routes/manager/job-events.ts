@@ -1,24 +1,12 @@
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import type { FastifyReply } from 'fastify'
-import { Problem } from '../../lib/problems.ts'
 import { hasEnded, type Job } from '../../plugins/work/job-queue/job.ts'
 import { problemResponses, Uuid } from '../schemas.ts'
-
-/** In this process: each asks the database at each change of its job. */
-const mostFollowers = 256
-const retryAfterSeconds = 5
-
-/** The longest pause between comments, which keep proxies from taking the connection for dead. */
-const mostCommentMilliseconds = 15_000
+import { createFollowers } from './followers.ts'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
-  // Half of our own idle timeout at most, so that it does not end the connection either.
-  const commentMilliseconds = Math.min(mostCommentMilliseconds, app.config.idleTimeoutSeconds * 500)
-  const closing = new AbortController()
-  let followers = 0
-  app.addHook('preClose', async () => closing.abort())
+  const followers = createFollowers(app, 'jobs')
 
   app.get(
     '/jobs/:id/events',
@@ -43,27 +31,14 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const last = headers['last-event-id']
       const { job, version } = await app.jobs.watch(params.id)
       if (hasEnded(job) && last === String(version)) return reply.code(204).send(null)
-      reply.headers({ 'content-type': 'text/event-stream', 'cache-control': 'no-store', 'x-accel-buffering': 'no' })
+      reply.headers(followers.headers)
       // Its events would be made until the job ends, though nobody reads them.
       if (method === 'HEAD') return reply.send()
-      beginToFollow(reply)
-      const signal = AbortSignal.any([abortSignal, closing.signal])
+      followers.add(reply)
+      const signal = AbortSignal.any([abortSignal, followers.closing])
       return reply.send(Readable.from(watchJob(params.id, last, signal), { objectMode: false }))
     },
   )
-
-  /** @throws {Problem} `too_many_followers` */
-  function beginToFollow({ raw }: FastifyReply): void {
-    if (raw.destroyed) return
-    if (followers >= mostFollowers) {
-      throw new Problem('too_many_followers', `This process has ${followers} followers of jobs, as many as it may.`, {
-        members: { mostFollowers },
-        headers: { 'retry-after': String(retryAfterSeconds) },
-      })
-    }
-    followers++
-    raw.once('close', () => followers--)
-  }
 
   async function* watchJob(id: string, last: string | undefined, signal: AbortSignal): AsyncGenerator<string> {
     let told = last
@@ -76,12 +51,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           yield toEvent(job, version)
           told = String(version)
           toldAt = performance.now()
-        } else if (performance.now() - toldAt >= commentMilliseconds) {
+        } else if (performance.now() - toldAt >= followers.commentMilliseconds) {
           yield ': the job goes on\n\n'
           toldAt = performance.now()
         }
         if (hasEnded(job)) return
-        await change.next(Math.max(0, toldAt + commentMilliseconds - performance.now()))
+        await change.next(Math.max(0, toldAt + followers.commentMilliseconds - performance.now()))
       }
     } finally {
       change.end()

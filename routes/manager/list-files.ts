@@ -5,10 +5,9 @@ import type { Entry as BackendEntry, ListOptions } from '../../backends/backend.
 import { orderKey } from '../../backends/order.ts'
 import { Pattern as EntryPattern } from '../../backends/pattern.ts'
 import { Problem } from '../../lib/problems.ts'
+import { ndjson, prefers } from '../accept.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { Entry, FolderParams, Limit, Path, Pattern, problemResponses, ref } from '../schemas.ts'
-
-const ndjson = 'application/x-ndjson'
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
@@ -56,7 +55,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         ...(cursor !== undefined && { after: fromCursor(cursor) }),
         ...(pattern !== undefined && { pattern }),
       }
-      if (prefersNdjson(headers.accept)) {
+      if (prefers(ndjson, headers.accept)) {
         const listing = await awaitFirst(files.listMany(options))
         return reply
           .type(ndjson)
@@ -69,19 +68,6 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 }
 
 export default routes
-
-/** Whether a client names NDJSON, and likes it no less than JSON (RFC 9110, section 12.5.1). */
-function prefersNdjson(accept = ''): boolean {
-  const qualities = new Map<string, number>()
-  for (const range of accept.toLowerCase().split(',')) {
-    const [type = '', ...parameters] = range.split(';').map((text) => text.trim())
-    const quality = parameters.find((parameter) => parameter.startsWith('q='))
-    qualities.set(type, quality === undefined ? 1 : Number(quality.slice(2)))
-  }
-  const named = qualities.get(ndjson) ?? 0
-  const other = ['application/json', 'application/*', '*/*'].find((type) => qualities.has(type)) ?? ''
-  return named > 0 && named >= (qualities.get(other) ?? 0)
-}
 
 /** @throws {Problem} `validation_failed` where a pattern of paths could only match names */
 function toPattern(text: string | undefined, recursive: boolean): EntryPattern | undefined {

@@ -3,6 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { transact } from '../../storage/database/transact.ts'
 import { channels, keepTelling } from './delivery.ts'
 import { type Event, toEvent } from './event.ts'
+import { createInspection } from './inspection.ts'
 import * as letters from './letters.ts'
 import * as outbox from './outbox.ts'
 import type { Target } from './target.ts'
@@ -108,6 +109,9 @@ export function createTelling(app: FastifyInstance) {
 
     /** Where the feed begins and ends: before the oldest event that is kept, and at the last. */
     positions: () => outbox.positions(db),
+
+    /** How those who are told get on. */
+    inspection: createInspection(db),
 
     /** Waits for further events; to be made before the look that shows whether there is anything to wait for. */
     expectMore: (signal: AbortSignal) => db.expect([channels.placed], () => true, signal),
