@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
 import { tar, zip } from './rows/archive.ts'
+import { besideAHang } from './rows/beside-a-hang.ts'
 import { nativeUsage, snapshotClone } from './rows/btrfs.ts'
 import { clone } from './rows/clone.ts'
 import { copyTree } from './rows/copy-tree.ts'
@@ -28,6 +29,7 @@ import { s3List } from './rows/s3-list.ts'
 import { s3Memory } from './rows/s3-memory.ts'
 import { s3Upload } from './rows/s3-upload.ts'
 import { download4kPostgres, workers } from './rows/several.ts'
+import { trash } from './rows/trash.ts'
 import { tus } from './rows/tus.ts'
 import { usage } from './rows/usage.ts'
 import { usageLoad } from './rows/usage-load.ts'
@@ -51,6 +53,7 @@ const rows: Row[] = [
   form4k,
   tus4k,
   downloadBesidePuts,
+  besideAHang,
   tus,
   usage,
   usageLoad,
@@ -64,6 +67,7 @@ const rows: Row[] = [
   snapshotClone,
   copyTree,
   deletion,
+  trash,
   zip,
   tar,
   memoryArchive,
