@@ -88,7 +88,7 @@ const kinds = {
   storage_tool_failed: { status: 503, title: 'The tool of the storage fails', passing: true },
   entry_busy: { status: 503, title: 'Another writer of the entry does not come to its end', passing: true },
   storage_unavailable: { status: 503, title: 'The storage is not available', passing: true },
-  volume_unavailable: { status: 503, title: 'The volume is not the one that was used before', passing: true },
+  volume_unavailable: { status: 503, title: 'The volume cannot be used', passing: true },
   no_space: { status: 507, title: 'The volume is full, or too full for this' },
   quota_exceeded: { status: 507, title: 'A quota leaves too little room' },
 } satisfies Record<BackendErrorCode, Kind> & Record<string, Kind>

@@ -5,7 +5,7 @@ import { gather } from '../gather.ts'
 import { openDirectory } from './directory.ts'
 import { etagOf } from './entry.ts'
 import { errnoOf, translate, translateErrors } from './errno.ts'
-import { close, copyFile, fstat, lstat, open, readlink, removeFile, symlink, unlink } from './files.ts'
+import { close, copyFile, fchown, fstat, lstat, open, readlink, removeFile, symlink, unlink } from './files.ts'
 import { pathOf } from './inside.ts'
 import type { Place } from './layout.ts'
 import { stagingOf } from './places.ts'
@@ -111,7 +111,8 @@ async function copyContents(place: Place, { location, path }: Source, options: P
     const modeOfNew = (await fstat(fd)).mode & permissions
     return await stage(place, { ...options, modeOfNew }, async (staging) => {
       await copyAtRest(fd, path, staging)
-      return open(staging, O_RDONLY)
+      const copy = await open(staging, O_RDONLY)
+      return own(copy)
     })
   } finally {
     close(fd)
@@ -129,6 +130,19 @@ async function copyAtRest(fd: number, path: string, staging: string): Promise<vo
     await unlink(staging)
   }
   throw new SourceChanged(`${path} changed each time it was copied`)
+}
+
+/** A copy is a new file, but Node gives it the owner of its source, where it may. */
+async function own(fd: number): Promise<number> {
+  const [uid, gid] = [process.geteuid?.() ?? -1, process.getegid?.() ?? -1]
+  try {
+    const stats = await fstat(fd)
+    if (stats.uid !== uid || stats.gid !== gid) await fchown(fd, uid, gid)
+    return fd
+  } catch (error) {
+    close(fd)
+    throw error
+  }
 }
 
 async function copySymlink(place: Place, { location, path }: Source, options: PublishOptions): Promise<Written> {

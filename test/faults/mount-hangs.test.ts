@@ -7,7 +7,12 @@ import { createFuseMount } from '../fuse-mount.ts'
 import { type Answer, eventually, type Server, startServer } from '../server.ts'
 
 const chunk = randomBytes(1024 * 1024)
-const refused = { status: 503, code: 'volume_unavailable', detail: /the mount of the volume does not answer/ }
+const refused = {
+  status: 503,
+  code: 'volume_unavailable',
+  title: 'The volume cannot be used',
+  detail: /the mount of the volume does not answer/,
+}
 
 async function readiness(server: Server): Promise<Answer> {
   const response = await fetch(`${server.managerUrl}/readyz`)
