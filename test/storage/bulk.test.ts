@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { parsePath } from '../../backends/path.ts'
+import { mostNames } from '../../backends/posix/bulk/subdirectories.ts'
 import { call, startPosix } from '../posix.ts'
 
 const outsideContent = 'not to be touched'
@@ -53,6 +54,23 @@ t.test('a tree that is deeper than a path can be', async (t) => {
   })
   await posix.backend.removeFolder(to.id, call)
   t.same(fs.readdirSync(posix.layout.trash), [])
+  t.same(fs.readdirSync(posix.layout.staging), [])
+  t.same(await posix.openFiles(), [])
+})
+
+t.test('more subdirectories than have their names in memory', async (t) => {
+  const posix = await startPosix(t)
+  const [from, to] = [await posix.createFolder(), await posix.createFolder()]
+  const directories = mostNames + 500
+  for (let index = 0; index < directories; index++)
+    fs.mkdirSync(join(from.path, 'many', `é-${index}`), { recursive: true })
+  for (let index = 0; index < directories; index += 100)
+    fs.writeFileSync(join(from.path, 'many', `é-${index}`, 'f'), 'x')
+  const files = directories / 100
+  t.same(await posix.backend.count(from.id, call), { files, bytes: files })
+  t.match((await posix.clone(from.id, to.id)).cloned, { files, bytes: files, changedCount: 0 })
+  t.equal(fs.readdirSync(join(to.path, 'many')).length, directories)
+  t.same(await posix.backend.remove(to.id, parsePath('many'), { ...call, recursive: true }), { files, bytes: files })
   t.same(fs.readdirSync(posix.layout.staging), [])
   t.same(await posix.openFiles(), [])
 })

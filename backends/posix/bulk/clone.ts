@@ -6,6 +6,7 @@ import { at, entriesOf, isEmpty, lstat, openDirectory } from './directories.ts'
 import type { Durable } from './messages.ts'
 import { remove } from './remove.ts'
 import { Restless, type Run, withPath } from './run.ts'
+import { Subdirectories } from './subdirectories.ts'
 import { isSameTime } from './times.ts'
 import { type Level, type Operation, walk } from './walk.ts'
 
@@ -26,11 +27,16 @@ export function clone(run: Run, { durable, isNfs }: { durable: Durable; isNfs: b
         return undefined
       }
       try {
-        return [source, openDirectory(parent.copy, name)]
+        const copy = ignoreErrors(['ENOENT'], () => openDirectory(parent.copy, name))
+        if (copy !== undefined) return [source, copy]
       } catch (error) {
         fs.closeSync(source)
         throw error
       }
+      // It came after its directory was copied.
+      fs.closeSync(source)
+      run.tellChanged(parent.path(name))
+      return undefined
     },
 
     enter(level) {
@@ -74,13 +80,13 @@ class Cloning {
     this.#copier = new Copier(onChunk, { isNfs })
   }
 
-  entries(level: Level): string[] {
+  entries(level: Level): Iterable<string> {
     const isNew = isEmpty(level.copy)
     if (!isNew) {
       fs.fchmodSync(level.copy, ownerAll)
       this.#removeStrays(level)
     }
-    const subdirectories: string[] = []
+    const subdirectories = new Subdirectories()
     for (const entry of entriesOf(level.fd, { isNfs: this.#isNfs })) {
       const { name } = entry
       this.#run.check()
@@ -88,14 +94,14 @@ class Cloning {
       try {
         if (entry.isDirectory()) {
           this.#makeDirectory(level, name)
-          subdirectories.push(name)
+          subdirectories.add(name)
         } else if (entry.isFile()) this.#copyFile(level, name, isNew)
         else if (entry.isSymbolicLink()) this.#copySymlink(level, name, isNew)
       } catch (error) {
         throw withPath(error, level.path(name))
       }
     }
-    return subdirectories
+    return subdirectories.in(level.fd, { isNfs: this.#isNfs })
   }
 
   #makeDirectory({ copy }: Level, name: string): void {

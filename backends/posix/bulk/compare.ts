@@ -3,6 +3,7 @@ import { gone, ignoreErrors } from '../errno.ts'
 import { isSilly } from '../silly.ts'
 import { entriesOf, lstat, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
+import { Subdirectories } from './subdirectories.ts'
 import { isSameTime } from './times.ts'
 import type { Operation } from './walk.ts'
 
@@ -29,16 +30,16 @@ export function compare(run: Run, { isNfs }: { isNfs: boolean }): Operation {
       if (!isSameTime(fs.fstatSync(fd).mtimeMs, fs.fstatSync(copy).mtimeMs)) {
         run.tellChanged(level.prefix.slice(0, -1) || '.')
       }
-      const subdirectories: string[] = []
+      const subdirectories = new Subdirectories()
       for (const entry of entriesOf(fd, { isNfs })) {
         run.check()
         if (isNfs && isSilly(entry.name)) continue
-        if (entry.isDirectory()) subdirectories.push(entry.name)
+        if (entry.isDirectory()) subdirectories.add(entry.name)
         else if (entry.isFile() && differ(lstat(fd, entry.name), lstat(copy, entry.name))) {
           run.tellChanged(level.path(entry.name))
         }
       }
-      return subdirectories
+      return subdirectories.in(fd, { isNfs })
     },
   }
 }

@@ -4,6 +4,7 @@ import { errnoOf, gone, ignoreErrors } from '../errno.ts'
 import { at, entriesOf, lstat, openDirectory } from './directories.ts'
 import { withWriteAccess } from './remove.ts'
 import type { Run } from './run.ts'
+import { Subdirectories } from './subdirectories.ts'
 import { isSameTime } from './times.ts'
 import type { Level, Operation } from './walk.ts'
 
@@ -38,13 +39,13 @@ export function removeCopied(run: Run): Operation {
     },
 
     enter(level) {
-      const subdirectories: string[] = []
+      const subdirectories = new Subdirectories()
       for (const entry of entriesOf(level.fd)) {
         run.check()
-        if (entry.isDirectory()) subdirectories.push(entry.name)
+        if (entry.isDirectory()) subdirectories.add(entry.name)
         else removeFile(level, entry.name)
       }
-      return subdirectories
+      return subdirectories.in(level.fd)
     },
 
     leave({ name }, parent) {

@@ -4,6 +4,7 @@ import { errnoOf, ignoreErrors } from '../errno.ts'
 import { isSilly } from '../silly.ts'
 import { at, entriesOf, lstat, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
+import { Subdirectories } from './subdirectories.ts'
 import type { Level, Operation } from './walk.ts'
 
 /**
@@ -38,13 +39,13 @@ export function remove(run: Run, { isNfs }: { isNfs: boolean }): Operation {
     },
 
     enter({ fd }) {
-      const subdirectories: string[] = []
+      const subdirectories = new Subdirectories()
       for (const entry of entriesOf(fd, { isNfs })) {
         run.check()
-        if (entry.isDirectory()) subdirectories.push(entry.name)
+        if (entry.isDirectory()) subdirectories.add(entry.name)
         else unlink(fd, entry.name)
       }
-      return subdirectories
+      return subdirectories.in(fd, { isNfs })
     },
 
     leave({ name }: Level, parent) {

@@ -5,6 +5,7 @@ import { isSilly } from '../silly.ts'
 import { at, entriesOf, openDirectory } from './directories.ts'
 import type { Run } from './run.ts'
 import { Shortcut } from './shortcut.ts'
+import { Subdirectories } from './subdirectories.ts'
 import type { Operation } from './walk.ts'
 
 /** For so many files of a directory a shortcut costs more than it saves. */
@@ -16,7 +17,7 @@ const orUndefined = { throwIfNoEntry: false } as const
 export function countUsage(run: Run, { root, isNfs }: { root: string; isNfs: boolean }): Operation {
   const countEntries = (fd: number, mayShorten: boolean) => {
     const amount: Amount = { files: 0, bytes: 0 }
-    const subdirectories: string[] = []
+    const subdirectories = new Subdirectories()
     let looked = 0
     let shortcut: Shortcut | undefined
     for (const entry of entriesOf(fd, { isNfs })) {
@@ -29,7 +30,7 @@ export function countUsage(run: Run, { root, isNfs }: { root: string; isNfs: boo
         if (!stats?.isFile()) continue
         amount.files++
         amount.bytes += stats.size
-      } else if (entry.isDirectory()) subdirectories.push(entry.name)
+      } else if (entry.isDirectory()) subdirectories.add(entry.name)
       else if (entry.isSymbolicLink()) amount.files++
     }
     return !shortcut?.isUsable || shortcut.hasHeld() ? { amount, subdirectories } : undefined
@@ -45,7 +46,7 @@ export function countUsage(run: Run, { root, isNfs }: { root: string; isNfs: boo
       const counted = countEntries(fd, true) ?? countEntries(fd, false)
       if (counted === undefined) return []
       run.count(counted.amount.files, counted.amount.bytes)
-      return counted.subdirectories
+      return counted.subdirectories.in(fd, { isNfs })
     },
   }
 }

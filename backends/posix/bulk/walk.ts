@@ -3,6 +3,7 @@ import { pathOf } from '../inside.ts'
 import { toReadable } from './directories.ts'
 import type { Share } from './messages.ts'
 import { Restless, type Run, withPath } from './run.ts'
+import { mostNames } from './subdirectories.ts'
 
 const { O_DIRECTORY, O_RDONLY } = fs.constants
 
@@ -14,7 +15,7 @@ export interface Operation {
   /** Opens a subdirectory, or gives undefined when there is nothing to do in it. */
   open(parent: Level, name: string): number[] | undefined
   /** Works through the entries of a directory and gives the names of the subdirectories to walk through. */
-  enter(level: Level): string[]
+  enter(level: Level): Iterable<string>
   /** Told after all below a directory is done, but for what another thread has taken over. */
   leave?(level: Level, parent: Level | undefined): void
 }
@@ -26,7 +27,9 @@ export class Level {
   readonly #base: string
   #fds: number[]
   #identities: string[] | undefined
+  /** Those to walk through, and which there are beyond them. */
   names: string[] = []
+  #more: Iterator<string> | undefined
   /** Whether its subdirectories may be given to another thread. */
   mayShare = true
 
@@ -35,6 +38,25 @@ export class Level {
     this.name = name
     this.parent = from instanceof Level ? from : undefined
     this.#base = from instanceof Level ? '' : from
+  }
+
+  /** To be called while the directory is open. */
+  take(names: Iterable<string>): void {
+    this.#more = names[Symbol.iterator]()
+    this.#refill()
+  }
+
+  next(): string | undefined {
+    if (this.names.length === 0) this.#refill()
+    return this.names.pop()
+  }
+
+  #refill(): void {
+    while (this.#more !== undefined && this.names.length < mostNames) {
+      const { done, value } = this.#more.next()
+      if (done) this.#more = undefined
+      else this.names.push(value)
+    }
   }
 
   get fds(): number[] {
@@ -77,7 +99,7 @@ export class Level {
   suspend(): void {
     if (!this.isOpen) return
     this.#identities = this.#fds.map(identityOf)
-    this.close()
+    this.#closeAll()
   }
 
   /** Opens the directory again, as the one that `child` is in, which is only right where nobody moved the child. */
@@ -89,6 +111,11 @@ export class Level {
   }
 
   close(): void {
+    this.#more?.return?.()
+    this.#closeAll()
+  }
+
+  #closeAll(): void {
     for (const fd of this.#fds) fs.closeSync(fd)
     this.#fds = []
   }
@@ -104,11 +131,12 @@ export function walk(operation: Operation, share: Share, run: Run): void {
   const root = new Level(share.fds, '', share.base)
   const levels = [root]
   try {
-    root.names = share.names ?? enter(operation, root)
+    if (share.names === undefined) root.take(enter(operation, root))
+    else root.names = share.names
     for (let level = levels.at(-1); level !== undefined; level = levels.at(-1)) {
       run.check()
       if (run.anotherWaits()) shareWork(levels, run)
-      const name = level.names.pop()
+      const name = level.next()
       if (name !== undefined) {
         descend(operation, levels, level, name)
         continue
@@ -135,10 +163,10 @@ function descend(operation: Operation, levels: Level[], parent: Level, name: str
   }
   levels.push(child)
   levels.at(-1 - openLevels)?.suspend()
-  child.names = enter(operation, child)
+  child.take(enter(operation, child))
 }
 
-function enter(operation: Operation, level: Level): string[] {
+function enter(operation: Operation, level: Level): Iterable<string> {
   try {
     return operation.enter(level)
   } catch (error) {
