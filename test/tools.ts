@@ -120,6 +120,7 @@ export const needsOfFiles: Record<string, readonly Need[]> = {
   'cephfs-conformance': cephfsMounts,
   cluster: ['initdb', 'nginx', 'postgres'],
   'copy-directory': anyS3Server,
+  dashboards: ['promtool'],
   'example-opendal': anyS3Server,
   'extended-attributes': ['getfattr', 'setfattr'],
   nfs: ['bindfs', 'fusermount3', 'python3-fusepy', 'FUSE'],

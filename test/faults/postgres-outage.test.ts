@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import t from 'tap'
+import { scrape } from '../metrics.ts'
 import { Cluster } from '../postgres/cluster.ts'
 import { startProxy } from '../postgres/proxy.ts'
 import { startCluster, startSharing } from '../postgres/service.ts'
@@ -71,6 +72,8 @@ t.test('the database goes away under load, and comes back', async (t) => {
     return answer.status === 503 && answer
   })
   t.match(away.checks[0], { name: 'database', healthy: false, reason: /server/ })
+  const isUp = async () => (await scrape(one)).sum('storage_proxy_database_up')
+  t.equal(await isUp(), 0)
   const refused = await one.manager('POST', '/folders', {})
   t.match([refused.status, await refused.json()], [503, { code: 'database_unavailable', detail: /server/ }])
   t.match(refused.headers.get('retry-after'), /^\d+$/)
@@ -86,6 +89,7 @@ t.test('the database goes away under load, and comes back', async (t) => {
 
   await eventually(async () => (await readiness(one)).status === 200 && (await readiness(two)).status === 200)
   await sleep(500)
+  t.equal(await isUp(), 1)
   loading = false
   await Promise.all(load)
   t.ok(refusals.length > 0 && acknowledged.length > 0, `${acknowledged.length} done, ${refusals.length} refused`)

@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
+import { scrape } from '../metrics.ts'
 import {
   type Answer,
   ended,
@@ -122,6 +123,8 @@ t.test('a clone survives kill -9, and nothing is done twice', async (t) => {
 
   const second = await startServer(t, { dataDir, env })
   t.match(await ended(second, job.id), { state: 'succeeded', attempts: 2, requestId: 'survivor' })
+  const kind = 'clone-vfolder'
+  t.equal((await scrape(second)).sum('storage_proxy_job_takeovers_total', { kind }), 1)
   await run('diff', ['-r', '--no-dereference', source.mount, await second.mountOf(folder.id)])
   const after = second.lines().filter((line) => line.job_id === job.id)
   t.ok(after.some(({ msg }) => msg === 'job succeeded'))

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import t from 'tap'
 import { changeDatabase } from '../database.ts'
+import { scrape } from '../metrics.ts'
 import { type Answer, eventually, Files, startServer } from '../server.ts'
 import {
   assertNothingLeft,
@@ -324,6 +325,8 @@ t.test('expiry', async (t) => {
   t.ok(seen.has(200))
   const id = new URL(location).pathname.split('/').at(-1)
   t.match(await server.logged((line) => line.msg === 'expired upload removed'), { upload_id: id, bytes: 5 })
+  const expired = { event: 'expired', kind: 'tus' }
+  t.equal((await scrape(server)).sum('storage_proxy_uploads_total', expired), 1)
   await assertNothingLeft(t, server, files.folder)
 
   const late = await create(url, 10)

@@ -132,7 +132,7 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
   }
 
   /** @returns whether this attempt still held the job */
-  async function putBack(outcome: 'repeated' | 'interrupted', set: Ending): Promise<boolean> {
+  async function putBack(set: Ending, outcome: 'repeated' | 'interrupted'): Promise<boolean> {
     const back = { ...unsaved, ...set, state: 'queued', process: null }
     const putting = () =>
       transact(db, async (trx) => {
@@ -159,7 +159,7 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
       return 'failed'
     }
     const delay = Math.min(firstDelayMilliseconds * 2 ** row.failures, longestDelayMilliseconds)
-    await putBack('repeated', { error: text, failures, due_at: db.now() + delay })
+    await putBack({ error: text, failures, due_at: db.now() + delay }, 'repeated')
     retryMilliseconds = delay
     log.warn({ ...details, delay_ms: delay }, 'attempt failed and will be repeated')
     return 'repeated'
@@ -234,11 +234,11 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
       return 'cancelled'
     }
     if (stopped === 'closing') {
-      await putBack('interrupted', { due_at: atOnce })
+      await putBack({ due_at: atOnce }, 'interrupted')
       log.info(duration, 'job interrupted, since the service closes')
       return 'interrupted'
     }
-    if (stopped === 'cut off' && (await putBack('interrupted', { due_at: atOnce }))) {
+    if (stopped === 'cut off' && (await putBack({ due_at: atOnce }, 'interrupted'))) {
       log.warn(duration, 'job interrupted, since the database was away for longer than a lease')
       return 'interrupted'
     }
