@@ -161,6 +161,38 @@ t.test('promtool has nothing to say', async (t) => {
   t.match(check(['rules', rules]), { status: 0, stdout: /SUCCESS: \d+ rules found/ })
 })
 
+t.test('an alert that looks for what is new sees the first', async (t) => {
+  const labels = 'end="failed",kind="clone-vfolder",code="no_space",volume="v"'
+  const series = ['job_attempt_duration_seconds_count', 'backend_call_failures_total'].map((name) => ({
+    series: `storage_proxy_${name}{${labels}}`,
+    values: '_x5 1x40',
+  }))
+  const fires = (alertname: string, label: string, summary: string, description?: string) => [
+    {
+      eval_time: '8m',
+      alertname,
+      exp_alerts: [
+        {
+          exp_labels: { severity: 'warning', [label]: label === 'kind' ? 'clone-vfolder' : 'v' },
+          exp_annotations: { summary, ...(description && { description }) },
+        },
+      ],
+    },
+    { eval_time: '30m', alertname, exp_alerts: [] },
+  ]
+  const hint = 'GET /jobs?state=failed lists them with their request IDs.'
+  const alert_rule_test = [
+    ...fires('StorageProxyJobsFail', 'kind', 'Jobs of kind clone-vfolder fail', hint),
+    ...fires('StorageProxyVolumeFull', 'volume', 'Volume v is full'),
+  ]
+  const tests = [{ interval: '1m', input_series: series, alert_rule_test }]
+  const path = join(await temporaryDirectory(t), 'tests.json')
+  const rule_files = [fileURLToPath(new URL('../../deploy/prometheus/rules.yml', import.meta.url))]
+  await writeFile(path, JSON.stringify({ rule_files, evaluation_interval: '1m', tests }))
+  const tested = spawnSync('promtool', ['test', 'rules', path], { encoding: 'utf8', env: { PATH: searchPath } })
+  t.equal(tested.status, 0, tested.stdout + tested.stderr)
+})
+
 t.test('each metric is in the docs, and each name of the rules is a metric', async (t) => {
   const read = (path: string) => readFile(fileURLToPath(new URL(`../../${path}`, import.meta.url)), 'utf8')
   const { text } = await scrape(server)

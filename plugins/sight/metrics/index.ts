@@ -22,7 +22,7 @@ async function createMetrics(app: FastifyInstance) {
   const meters = new Meters()
   countRequests(meters, app)
   countStorage(meters, app)
-  countWork(meters)
+  countWork(meters, app)
   countRuntime(meters)
   const node = watchNode()
   const collect = async () => [...meters.collect(), ...(await node())]

@@ -12,7 +12,7 @@ const bounds = [0.01, 0.05, 0.25, 1, 5, 15, 60, 300, 900, 3600, 14_400]
 const patienceSeconds = 1
 
 /** What this process does in the background. */
-export function countWork(meters: Meters): void {
+export function countWork(meters: Meters, app: FastifyInstance): void {
   const attempts = meters.add(
     new Histogram({
       name: 'storage_proxy_job_attempt_duration_seconds',
@@ -26,6 +26,10 @@ export function countWork(meters: Meters): void {
       name: 'storage_proxy_job_takeovers_total',
       help: 'Jobs that a process has gone on with after another one had died, or had let go of them.',
       labels: ['kind'],
+      // The first one is seen to have come only where there was none before.
+      look: () => {
+        for (const kind of app.jobs.kinds()) takeOvers.of(kind)
+      },
     }),
   )
   meters.until(attemptEnded.take((kind, end, seconds) => attempts.of(kind, end).observe(seconds)))
