@@ -13,7 +13,7 @@ import { handleClientError } from './plugins/request/client-errors.ts'
 import { handleFrameworkError } from './plugins/request/errors.ts'
 import request from './plugins/request/index.ts'
 import type { Loggers } from './plugins/request/logging.ts'
-import { requestIdOf } from './plugins/request/request-id.ts'
+import { requestIdAlsoBy, requestIdOf } from './plugins/request/request-id.ts'
 import { schemaController } from './plugins/request/serialization.ts'
 import sight from './plugins/sight/index.ts'
 import storage from './plugins/storage/index.ts'
@@ -24,9 +24,10 @@ import routes from './routes/index.ts'
 
 /** The whole service, chapter by chapter: a chapter may use those above it. */
 export async function buildApp(settings: Config, loggers: Loggers): Promise<FastifyInstance> {
+  const { backendAi } = settings
   const app = Fastify({
     ...loggers,
-    genReqId: requestIdOf,
+    genReqId: backendAi === undefined ? requestIdOf : requestIdAlsoBy(backendAi.requestId),
     frameworkErrors: handleFrameworkError,
     clientErrorHandler: handleClientError,
     schemaController,

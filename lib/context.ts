@@ -8,6 +8,8 @@ export interface LogContext {
   readonly trace_id?: string
   /** The request that signed the URL which this request opens. */
   origin_request_id?: string
+  /** The caller's other request ID, where Backend.AI's header has one beside ours. */
+  backend_ai_request_id?: string
   /** The job that the work is an attempt of. */
   readonly job_id?: string
 }

@@ -82,6 +82,15 @@ const Environment = Type.Object({
   IDLE_TIMEOUT_SECONDS: Seconds(120, 'a connection on which no byte moves for so long is closed'),
   HEADERS_TIMEOUT_SECONDS: Seconds(30, 'a request whose headers take longer is answered 408'),
   SHUTDOWN_TIMEOUT_SECONDS: Seconds(30, 'how long running transfers may go on after SIGTERM'),
+  BACKEND_AI_MANAGER_HOST: Type.Optional(Type.String()),
+  BACKEND_AI_MANAGER_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
+  BACKEND_AI_CLIENT_HOST: Type.Optional(Type.String()),
+  BACKEND_AI_CLIENT_PORT: Type.Optional(Type.Integer({ minimum: 0, maximum: 65535 })),
+  BACKEND_AI_PREFIX: Type.String({
+    pattern: '^(/[A-Za-z0-9._~-]+)+$',
+    default: '/backend-ai',
+    description: 'below which Backend.AI is spoken where it has no port of its own',
+  }),
 })
 
 const handOverHeaders = ['X-Accel-Redirect', 'X-Sendfile'] as const
@@ -115,11 +124,28 @@ const VolumesShape = Type.Record(
 /** A volume's backend type, what the service does with it, and the options of that backend. */
 export type VolumeConfig = Static<typeof VolumesShape>[string] & Record<string, unknown>
 
-export interface Config {
+export interface Listener {
   host: string
   port: number
+}
+
+/** How the wire of Backend.AI is spoken. */
+export interface BackendAi {
+  /** What its manager sends; all are accepted. */
+  managerSecrets: string[]
+  /** The first one signs its tokens, all verify. Undefined: the signing keys do. */
+  tokenSecrets: string[] | undefined
+  /** What its paths begin with inside the service, and outside where it has no listener of its own. */
+  prefix: string
+  /** What it calls the header of the request ID. */
+  requestId: { name: string; prefix: string }
+  managerListener: Listener | undefined
+  clientListener: Listener | undefined
+}
+
+export interface Config extends Listener {
   /** Set when the manager API listens on an address of its own. */
-  managerListener: { host: string; port: number } | undefined
+  managerListener: Listener | undefined
   publicUrl: string | undefined
   /** Processes on the same addresses. */
   workers: number
@@ -170,6 +196,8 @@ export interface Config {
   idleTimeoutSeconds: number
   headersTimeoutSeconds: number
   shutdownTimeoutSeconds: number
+  /** Undefined: its wire is not spoken. */
+  backendAi: BackendAi | undefined
 }
 
 /** A value of the environment does not fit; the message names the variable and the rule. */
@@ -251,6 +279,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     idleTimeoutSeconds: values.IDLE_TIMEOUT_SECONDS,
     headersTimeoutSeconds: values.HEADERS_TIMEOUT_SECONDS,
     shutdownTimeoutSeconds: values.SHUTDOWN_TIMEOUT_SECONDS,
+    backendAi: backendAiOf(values, env),
   }
 }
 
@@ -314,11 +343,7 @@ function managerListenerOf(values: Static<typeof Environment>): Config['managerL
     return undefined
   }
   const { HOST, PORT, MANAGER_HOST: host = HOST, MANAGER_PORT: port } = values
-  // An address such as 0.0.0.0 is that of every interface.
-  const overlap = host === HOST || [host, HOST].some((one) => /^[0.:]+$/.test(one))
-  if (port === PORT && port !== 0 && overlap) {
-    throw new ConfigError('MANAGER_PORT must differ from PORT, unless their hosts are different addresses')
-  }
+  requireApart('MANAGER_PORT', { host, port }, 'PORT', { host: HOST, port: PORT })
   return { host, port }
 }
 
@@ -338,6 +363,51 @@ function eventSettingsOf(env: NodeJS.ProcessEnv, values: Static<typeof Environme
     webhookRetrySeconds: values.WEBHOOK_RETRY_SECONDS,
     webhookPrivateNetworks: values.WEBHOOK_PRIVATE_NETWORKS,
     quotaWarningPercent: values.QUOTA_WARNING_PERCENT,
+  }
+}
+
+function requireApart(name: string, one: Listener, otherName: string, other: Listener): void {
+  // An address such as 0.0.0.0 is that of every interface.
+  const overlap = one.host === other.host || [one, other].some(({ host }) => /^[0.:]+$/.test(host))
+  if (one.port === other.port && one.port !== 0 && overlap) {
+    throw new ConfigError(`${name} must differ from ${otherName}, unless their hosts are different addresses`)
+  }
+}
+
+function backendAiOf(values: Static<typeof Environment>, env: NodeJS.ProcessEnv): BackendAi | undefined {
+  const managerSecrets = parseSecrets(readVariable(env, 'BACKEND_AI_MANAGER_SECRET'), 16)
+  const tokenSecrets = parseSecrets(readVariable(env, 'BACKEND_AI_TOKEN_SECRET'), 16)
+  if (managerSecrets === undefined) {
+    const idle = Object.keys(env).find((name) => name.startsWith('BACKEND_AI_') && env[name])
+    if (idle === undefined) return undefined
+    throw new ConfigError(`${idle} must be set together with BACKEND_AI_MANAGER_SECRET`)
+  }
+  const listeners = [
+    { name: 'PORT', host: values.HOST, port: values.PORT },
+    { name: 'MANAGER_PORT', host: values.MANAGER_HOST ?? values.HOST, port: values.MANAGER_PORT },
+  ]
+  const listenerOf = (face: 'MANAGER' | 'CLIENT'): Listener | undefined => {
+    const name = `BACKEND_AI_${face}_PORT`
+    const { [`BACKEND_AI_${face}_HOST` as const]: given, [`BACKEND_AI_${face}_PORT` as const]: port } = values
+    if (port === undefined) {
+      if (given !== undefined) throw new ConfigError(`BACKEND_AI_${face}_HOST must be set together with ${name}`)
+      return undefined
+    }
+    const host = given ?? values.HOST
+    for (const { name: otherName, host: other, port: taken } of listeners) {
+      if (taken !== undefined) requireApart(name, { host, port }, otherName, { host: other, port: taken })
+    }
+    listeners.push({ name, host, port })
+    return { host, port }
+  }
+  const prefix = values.BACKEND_AI_PREFIX
+  return {
+    managerSecrets,
+    tokenSecrets,
+    prefix,
+    requestId: { name: 'x-backendai-requestid', prefix },
+    managerListener: listenerOf('MANAGER'),
+    clientListener: listenerOf('CLIENT'),
   }
 }
 

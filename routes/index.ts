@@ -10,5 +10,10 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   await app.register(metrics)
   await app.register(manager)
   await app.register(client)
+  const { backendAi: settings } = app.config
+  if (settings !== undefined) {
+    const { default: backendAi } = await import('./backend-ai/index.ts')
+    await app.register(backendAi, { prefix: settings.prefix, settings })
+  }
   app.answerOtherMethods()
 }

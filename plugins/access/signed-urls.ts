@@ -83,10 +83,14 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
     keyIds: keys.map(({ id }) => id),
 
     sign(permission: Permission): string {
-      const payload = encode(permission).toString('base64url')
-      const signed = `${signingKey.id}.${payload}`
-      return `${signed}.${computeMac(signingKey, signed).toString('base64url')}`
+      return seal(signingKey, '', permission)
     },
+
+    /** A token in the same form for anything else than a signed URL; those of one purpose count for no other. */
+    seal: (purpose: string, claims: object): string => seal(signingKey, `${purpose}:`, claims),
+
+    /** What such a token says; undefined when it was not made here for that purpose. */
+    unseal: (purpose: string, token: string): unknown => unseal(keys, `${purpose}:`, token),
 
     /**
      * Checks that `token` permits this, now.
@@ -103,7 +107,7 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
     /** What `token` permits, for a caller that learns the vfolder and the path from it. @throws as `verify` does */
     permission(token: string | undefined, operation: Permission['operation']): Permission {
       if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
-      const permission = verified.get(token) ?? verifyMac(keys, token)
+      const permission = verified.get(token) ?? openPermission(keys, token)
       if (permission === undefined) {
         throw new Problem('token_invalid', 'The token was not signed here, or was altered, or its key is retired.')
       }
@@ -120,7 +124,7 @@ export function createSignedUrls(secrets: string[], now = () => Date.now()) {
   }
 }
 
-function encode(permission: Permission): Buffer {
+function encode(permission: object): Buffer {
   const json = Buffer.from(JSON.stringify(permission))
   return json.length <= maxPlainBytes ? json : deflateSync(json, { level: 9 })
 }
@@ -135,16 +139,26 @@ function computeMac(key: Key, signed: string): Buffer {
   return createHmac('sha256', key.secret).update(signed).digest()
 }
 
-function verifyMac(keys: Key[], token: string): Permission | undefined {
+/** Its ID has no colon, so no purpose can be taken for a part of it. */
+function seal(key: Key, purpose: string, content: object): string {
+  const signed = `${key.id}.${encode(content).toString('base64url')}`
+  return `${signed}.${computeMac(key, purpose + signed).toString('base64url')}`
+}
+
+function openPermission(keys: Key[], token: string): Permission | undefined {
+  const permission = unseal(keys, '', token)
+  return isPermission.Check(permission) ? permission : undefined
+}
+
+function unseal(keys: Key[], purpose: string, token: string): unknown {
   const [id, payload, given, ...rest] = token.split('.')
   const key = keys.find((candidate) => candidate.id === id)
   if (key === undefined || payload === undefined || given === undefined || rest.length > 0) return undefined
   // Compared as text: several texts in base64url stand for the same bytes, and only one of them was given out.
-  const expected = Buffer.from(computeMac(key, `${id}.${payload}`).toString('base64url'))
+  const expected = Buffer.from(computeMac(key, `${purpose}${id}.${payload}`).toString('base64url'))
   const received = Buffer.from(given)
   if (received.length !== expected.length || !timingSafeEqual(received, expected)) return undefined
-  const permission = decode(Buffer.from(payload, 'base64url'))
-  return isPermission.Check(permission) ? permission : undefined
+  return decode(Buffer.from(payload, 'base64url'))
 }
 
 /** Signs and verifies the tokens of signed URLs. */

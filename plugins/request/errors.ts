@@ -131,8 +131,11 @@ function allowedValuesOf({ validation: [first, ...others] = [] }: FastifyError):
   return [first, ...alike].map(({ params }) => params.allowedValue)
 }
 
-export function routeNotFound({ method, url = '' }: Pick<IncomingMessage, 'method' | 'url'>): Problem {
-  return new Problem('route_not_found', `There is nothing at ${method} ${withoutToken(url.split('?')[0] ?? '')}.`)
+/** By the URL that was asked for, should another one stand for it. */
+export function routeNotFound(request: Pick<IncomingMessage, 'method' | 'url'> & { originalUrl?: string }): Problem {
+  const { method, url = '', originalUrl = url } = request
+  const path = withoutToken(originalUrl.split('?')[0] ?? '')
+  return new Problem('route_not_found', `There is nothing at ${method} ${path}.`)
 }
 
 /** Codes that are no failure of the service, though their status says so. */
@@ -149,15 +152,25 @@ export function handleNotFound(request: FastifyRequest): never {
   throw routeNotFound(request)
 }
 
-function handleError(error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const problem = toRequestProblem(error, request)
-  const { status } = problems[problem.code]
-  const log = { err: problem.cause ?? problem, code: problem.code }
-  // "request aborted" says it all: an error that follows from the abort is no failure of its own.
-  if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
-  else if (status >= 500 && !refusals.includes(problem.code)) request.log.error(log, problem.message)
-  else logRefusal(problem, request.log)
-  return sendProblem(problem, request, reply)
+type SendProblem = (problem: Problem, request: FastifyRequest, reply: FastifyReply) => FastifyReply
+
+/** Logs what a step throws, and answers it by `send`: a scope whose clients know another form of errors has its own. */
+export function createErrorHandler(send: SendProblem) {
+  return (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
+    const problem = toRequestProblem(error, request)
+    const { status } = problems[problem.code]
+    const log = { err: problem.cause ?? problem, code: problem.code }
+    // "request aborted" says it all: an error that follows from the abort is no failure of its own.
+    if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
+    else if (status >= 500 && !refusals.includes(problem.code)) request.log.error(log, problem.message)
+    else logRefusal(problem, request.log)
+    // The headers of the answer that failed would describe this one wrongly.
+    for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
+      reply.removeHeader(name)
+    }
+    const retry = status === 503 && problems[problem.code].passing && retryAfter
+    return send(problem, request, reply.headers({ ...retry, ...problem.headers }))
+  }
 }
 
 export function logRefusal(problem: Problem, log: FastifyBaseLogger): void {
@@ -169,18 +182,9 @@ export function logRefusal(problem: Problem, log: FastifyBaseLogger): void {
 const retryAfter = { 'retry-after': '5' }
 
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
-  const { status, passing } = problems[problem.code]
+  const { status } = problems[problem.code]
   if (isForPages(request.url)) reply.headers(headersForPages(request.server.config, request.headers.origin))
-  // The headers of the answer that failed would describe this one wrongly.
-  for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {
-    reply.removeHeader(name)
-  }
-  return reply
-    .code(status)
-    .headers({ ...(status === 503 && passing && retryAfter), ...problem.headers })
-    .type(problemMediaType)
-    .serializer(JSON.stringify)
-    .send(toDocument(problem, request.id))
+  return reply.code(status).type(problemMediaType).serializer(JSON.stringify).send(toDocument(problem, request.id))
 }
 
 /** Fastify's `frameworkErrors`: a request that no route could be looked up for; it runs no hooks but `onSend`. */
@@ -199,14 +203,14 @@ export function handleFrameworkError(error: FastifyError, request: FastifyReques
   warnIfReplaced(request.raw, request.id, request.log)
   logRefusal(problem, request.log)
   reply.header(requestIdHeader, request.id)
-  sendProblem(problem, request, reply)
+  sendProblem(problem, request, reply.headers(problem.headers))
 }
 
 /** Answers every error, and every request without a route, with a problem document. */
 export default fp(
   async (app) => {
     app.addSchema(ProblemDocument)
-    app.setErrorHandler(handleError)
+    app.setErrorHandler(createErrorHandler(sendProblem))
     app.setNotFoundHandler(handleNotFound)
     // Before its body is looked at: a client with a wrong URL must not be told about something else.
     app.addHook('preParsing', (request, _reply, payload, done) => {

@@ -65,8 +65,8 @@ class RequestLines extends LogController {
   }
 }
 
-function req({ method, url, ip }: FastifyRequest) {
-  return { method, url: withoutToken(url), remoteAddress: ip }
+function req({ method, originalUrl, ip }: FastifyRequest) {
+  return { method, url: withoutToken(originalUrl), remoteAddress: ip }
 }
 
 function res({ statusCode }: FastifyReply) {

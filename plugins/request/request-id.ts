@@ -20,8 +20,27 @@ const valid = /^[A-Za-z0-9._:-]{1,128}$/
  * "incoming request" line has it too. The caller's ID where it fits the rule, else a new one.
  */
 export function requestIdOf(request: IncomingMessage): string {
-  const given = request.headers[requestIdHeader]
-  return typeof given === 'string' && valid.test(given) ? given : randomUUID()
+  return fittingId(request.headers[requestIdHeader]) ?? randomUUID()
+}
+
+/** The name that clients of another service give the header, on the paths below a prefix. */
+export interface OtherHeader {
+  name: string
+  prefix: string
+}
+
+/** The same, where ours is absent also by another name. Its scope warns of a value that does not fit, and echoes it. */
+export function requestIdAlsoBy({ name, prefix }: OtherHeader): (request: IncomingMessage) => string {
+  return (request) => {
+    const { headers, url } = request
+    const isOurs = headers[requestIdHeader] !== undefined || !url?.startsWith(prefix)
+    return (isOurs ? undefined : fittingId(headers[name])) ?? requestIdOf(request)
+  }
+}
+
+/** What fits the rule of request IDs. */
+export function fittingId(given: unknown): string | undefined {
+  return typeof given === 'string' && valid.test(given) ? given : undefined
 }
 
 /** Version 00 ends with the flags, later ones may go on (W3C Trace Context, section 3.2); two lines, joined, do neither. */
@@ -49,6 +68,13 @@ export function setOriginRequestId(request: FastifyRequest, id: string): void {
   const context = currentContext()
   if (context?.request_id === request.id) context.origin_request_id = id
   request.log.setBindings({ origin_request_id: id })
+}
+
+/** Adds the ID that the caller gave by another name of the header, beside ours. To be called from the request's own work. */
+export function setOtherRequestId(request: FastifyRequest, id: string): void {
+  const context = currentContext()
+  if (context?.request_id === request.id) context.backend_ai_request_id = id
+  request.log.setBindings({ backend_ai_request_id: id })
 }
 
 /** Takes, carries and returns the request ID: docs/request-id.md. */
