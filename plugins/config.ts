@@ -91,6 +91,7 @@ const Environment = Type.Object({
     default: '/backend-ai',
     description: 'below which Backend.AI is spoken where it has no port of its own',
   }),
+  BACKEND_AI_TOKEN_SECONDS: Seconds(86_400, 'how long a token of Backend.AI can be used'),
 })
 
 const handOverHeaders = ['X-Accel-Redirect', 'X-Sendfile'] as const
@@ -135,6 +136,7 @@ export interface BackendAi {
   managerSecrets: string[]
   /** The first one signs its tokens, all verify. Undefined: the signing keys do. */
   tokenSecrets: string[] | undefined
+  tokenSeconds: number
   /** What its paths begin with inside the service, and outside where it has no listener of its own. */
   prefix: string
   /** What it calls the header of the request ID. */
@@ -404,6 +406,7 @@ function backendAiOf(values: Static<typeof Environment>, env: NodeJS.ProcessEnv)
   return {
     managerSecrets,
     tokenSecrets,
+    tokenSeconds: values.BACKEND_AI_TOKEN_SECONDS,
     prefix,
     requestId: { name: 'x-backendai-requestid', prefix },
     managerListener: listenerOf('MANAGER'),

@@ -25,6 +25,6 @@ export default async function backendAi(app: FastifyInstance, { settings }: { se
 
   const tokens = createTokens(app)
   await app.register(status)
-  await app.register(manager, { secrets: settings.managerSecrets, tokens })
+  await app.register(manager, { settings, tokens })
   await app.register(client, { tokens })
 }

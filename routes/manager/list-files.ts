@@ -6,6 +6,7 @@ import { orderKey } from '../../backends/order.ts'
 import { Pattern as EntryPattern } from '../../backends/pattern.ts'
 import { Problem } from '../../lib/problems.ts'
 import { ndjson, prefers } from '../accept.ts'
+import { awaitFirst } from '../await-first.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { Entry, FolderParams, Limit, Path, Pattern, problemResponses, ref } from '../schemas.ts'
 
@@ -89,22 +90,6 @@ async function readPage(listing: AsyncIterable<BackendEntry[]>, limit: number) {
     }
   }
   return { entries, nextCursor: null }
-}
-
-/** Waits for the first entry, so that a directory that cannot be listed is still answered with a problem. */
-async function awaitFirst<T>(listing: AsyncIterable<T>): Promise<AsyncIterable<T>> {
-  const iterator = listing[Symbol.asyncIterator]()
-  let next: IteratorResult<T> | undefined = await iterator.next()
-  return {
-    [Symbol.asyncIterator]: () => ({
-      next: async () => {
-        const result = next ?? (await iterator.next())
-        next = undefined
-        return result
-      },
-      return: async () => (await iterator.return?.()) ?? { done: true, value: undefined },
-    }),
-  }
 }
 
 /** Gives many lines at once: a chunk for each entry would cost more than the entry itself. */

@@ -1,16 +1,24 @@
 import type { FastifyInstance } from 'fastify'
+import type { BackendAi } from '../../../plugins/config.ts'
 import type { Tokens } from '../token.ts'
 import { requireSecret } from './auth.ts'
+import entries from './entries.ts'
+import fetch from './fetch.ts'
+import folders from './folders.ts'
+import list from './list.ts'
+import quotaScopes from './quota-scopes.ts'
+import sessions from './sessions.ts'
 import volumes from './volumes.ts'
 
 export interface ManagerOptions {
-  secrets: string[]
+  settings: BackendAi
   tokens: Tokens
 }
 
 /** What the manager of Backend.AI asks: every route of this scope needs its secret. */
-export default async function manager(app: FastifyInstance, { secrets }: ManagerOptions): Promise<void> {
+export default async function manager(app: FastifyInstance, { settings, tokens }: ManagerOptions): Promise<void> {
   app.addHook('onRequest', app.requireBackendAiManagerListener)
-  app.addHook('onRequest', requireSecret(secrets))
-  for (const routes of [volumes]) await app.register(routes)
+  app.addHook('onRequest', requireSecret(settings.managerSecrets))
+  for (const routes of [volumes, quotaScopes, folders, list, entries, fetch]) await app.register(routes)
+  await app.register(sessions, { tokens, seconds: settings.tokenSeconds })
 }

@@ -1,0 +1,47 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import { parseQuotaScope } from '../../../lib/vfid.ts'
+import { Refusal } from '../refusal.ts'
+import { Limits, readLimit } from '../schemas.ts'
+
+const OfScope = Type.Object({ volume: Type.String(), qsid: Type.String() })
+const WithLimits = Type.Object({ ...OfScope.properties, options: Type.Optional(Type.Union([Limits, Type.Null()])) })
+
+/** Limits over all vfolders of a user or a project, on whatever volume they are. */
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  const { scopes } = app.quotas
+
+  /** @throws {Problem} `volume_not_found` or `validation_failed` */
+  function scopeOf({ volume, qsid }: { volume: string; qsid: string }): string {
+    app.volumes.get(volume)
+    return parseQuotaScope(qsid, 'qsid')
+  }
+
+  app.post('/quota-scope', { schema: { body: WithLimits } }, async ({ body }, reply) => {
+    const bytes = readLimit(body.options?.limit_bytes, 'options.limit_bytes')
+    if (!(await scopes.add(scopeOf(body), { bytes, files: null }))) {
+      const msg = 'The quota scope exists already.'
+      throw new Refusal('invalid_operation', msg, { status: 409, body: { msg }, mediaType: 'application/json' })
+    }
+    return reply.code(204).send()
+  })
+
+  app.get('/quota-scope', { exposeHeadRoute: false, schema: { body: OfScope } }, async ({ body }) => {
+    const { usage, quota } = await scopes.get(scopeOf(body))
+    return { used_bytes: usage.bytes, limit_bytes: quota.bytes }
+  })
+
+  app.patch('/quota-scope', { schema: { body: WithLimits } }, async ({ body }, reply) => {
+    const bytes = readLimit(body.options?.limit_bytes, 'options.limit_bytes')
+    const scope = scopeOf(body)
+    if (!(await scopes.add(scope, { bytes, files: null }))) await scopes.change(scope, { bytes })
+    return reply.code(204).send()
+  })
+
+  app.delete('/quota-scope/quota', { schema: { body: OfScope } }, async ({ body }, reply) => {
+    await scopes.change(scopeOf(body), { bytes: null })
+    return reply.code(204).send()
+  })
+}
+
+export default routes
