@@ -10,6 +10,7 @@ import { currentRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
 import { transact } from '../storage/database/transact.ts'
+import type { Volume } from '../storage/volumes.ts'
 import { hasEnded, type Job } from '../work/job-queue/job.ts'
 import { createVfolderFiles, type OpenVfolder } from './files.ts'
 import * as rows from './rows.ts'
@@ -40,6 +41,11 @@ export const ClonePayload = Type.Object({
   ),
 })
 const isPayload = TypeCompiler.Compile(ClonePayload)
+
+const MaybeScope = Type.Union([Type.String(), Type.Null()])
+
+/** What the job is given that frees the bytes of a vfolder: a scope only where somebody is to be told of its end. */
+export const DeletionPayload = Type.Object({ quotaScope: Type.Optional(MaybeScope) })
 
 /** How long another process's change may go unseen by reads; changes of this process are seen at once. */
 const cacheMilliseconds = 1000
@@ -254,6 +260,17 @@ function createVfolders(app: FastifyInstance) {
     },
 
     remove,
+
+    /**
+     * The same for a caller who waits for the end of a job, whatever there is: where there is no such vfolder on the
+     * volume the job has nothing to do.
+     */
+    async removeIfPresent(id: string, volume: Volume | undefined, quotaScope: string | null): Promise<Job> {
+      const found = await rows.find(db, id)
+      if (found !== undefined && found.volume === volume?.name && found.quotaScope === quotaScope) return remove(id)
+      const on = volume === undefined ? {} : { volume: volume.name }
+      return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, ...on, payload: { quotaScope } })
+    },
 
     /** The part of `remove` that must happen as one. */
     startDeletion,

@@ -161,7 +161,11 @@ async function isDirectory(files: VfolderFiles, path: EntryPath, signal: AbortSi
 }
 
 /** Without `recursive` Backend.AI passes over directories, empty ones too, and what is not there. */
-async function withoutDirectories(files: VfolderFiles, paths: EntryPath[], signal: AbortSignal): Promise<EntryPath[]> {
+export async function withoutDirectories(
+  files: VfolderFiles,
+  paths: EntryPath[],
+  signal: AbortSignal,
+): Promise<EntryPath[]> {
   const kept: EntryPath[] = []
   for (const path of paths) {
     const entry = await files.stat(path, signal).catch((error: unknown) => {

@@ -2,10 +2,12 @@ import type { FastifyInstance } from 'fastify'
 import type { BackendAi } from '../../../plugins/config.ts'
 import type { Tokens } from '../token.ts'
 import { requireSecret } from './auth.ts'
+import background from './background.ts'
 import entries from './entries.ts'
 import fetch from './fetch.ts'
 import folders from './folders.ts'
 import list from './list.ts'
+import { answerForNoop } from './noop.ts'
 import quotaScopes from './quota-scopes.ts'
 import sessions from './sessions.ts'
 import volumes from './volumes.ts'
@@ -19,6 +21,7 @@ export interface ManagerOptions {
 export default async function manager(app: FastifyInstance, { settings, tokens }: ManagerOptions): Promise<void> {
   app.addHook('onRequest', app.requireBackendAiManagerListener)
   app.addHook('onRequest', requireSecret(settings.managerSecrets))
-  for (const routes of [volumes, quotaScopes, folders, list, entries, fetch]) await app.register(routes)
+  answerForNoop(app)
+  for (const routes of [volumes, quotaScopes, folders, list, entries, background, fetch]) await app.register(routes)
   await app.register(sessions, { tokens, seconds: settings.tokenSeconds })
 }

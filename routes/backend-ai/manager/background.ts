@@ -1,0 +1,56 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Type } from '@sinclair/typebox'
+import { parseVfid } from '../../../lib/vfid.ts'
+import { parseEntryPath } from '../relpath.ts'
+import { Flag, ofVfolder, readFlag } from '../schemas.ts'
+import { findVfolder } from '../target.ts'
+import { withoutDirectories } from './entries.ts'
+import { isNoop } from './noop.ts'
+
+const Clone = Type.Object({
+  src_volume: Type.String(),
+  src_vfid: Type.String(),
+  dst_volume: Type.Optional(Type.Union([Type.String(), Type.Null()])),
+  dst_vfid: Type.String(),
+})
+
+/** What a job does. The ID of the job is what the manager knows as `bgtask_id`. */
+const routes: FastifyPluginAsyncTypebox = async (app) => {
+  app.post('/folder/delete', { schema: { body: ofVfolder({}) } }, async ({ body }, reply) => {
+    const { folder, quotaScope } = parseVfid(body.vfid)
+    // The manager waits for the event at the end of the job, also where there is nothing to delete.
+    const volume = isNoop(body.volume, app) ? undefined : app.volumes.get(body.volume)
+    const job = await app.vfolders.removeIfPresent(folder, volume, quotaScope)
+    return reply.code(202).send({ bgtask_id: job.id })
+  })
+
+  app.post('/folder/clone', { schema: { body: Clone } }, async ({ body, abortSignal }) => {
+    const source = await findVfolder(app, body.src_volume, parseVfid(body.src_vfid, 'src_vfid'))
+    const volume = app.volumes.get(body.dst_volume ?? body.src_volume)
+    const { folder, quotaScope } = parseVfid(body.dst_vfid, 'dst_vfid')
+    const quota = { bytes: null, files: null }
+    if (quotaScope !== null) await app.quotas.scopes.add(quotaScope, quota)
+    const target = { id: folder, volume, quota, quotaScope, metadata: {} }
+    // With its usage of now, which decides whether there is room.
+    const { job } = await app.vfolders.clone(await app.vfolders.readyNow(source.id), target, abortSignal)
+    return { bgtask_id: job.id }
+  })
+
+  app.post(
+    '/folder/file/delete-async',
+    {
+      bodyLimit: 16 * 1024 * 1024,
+      schema: { body: ofVfolder({ relpaths: Type.Array(Type.String()), recursive: Flag(false) }) },
+    },
+    async ({ body, abortSignal: signal }, reply) => {
+      const recursive = readFlag(body.recursive, 'recursive')
+      const named = [...new Set(body.relpaths.map(parseEntryPath))]
+      const { id } = await findVfolder(app, body.volume, body.vfid)
+      const paths = recursive ? named : await withoutDirectories(await app.vfolders.files(id), named, signal)
+      const job = await app.background.delete(id, { paths, recursive, permanent: false })
+      return reply.code(202).send({ bgtask_id: job.id })
+    },
+  )
+}
+
+export default routes
