@@ -103,6 +103,12 @@ function parsed(text: string): Answer {
   }
 }
 
+/** Also of a text that was recorded up to its first hundreds of characters. */
+function parsedBeginning(text: string): Answer {
+  const beginning = text.replace(/[\\,]+$/, '')
+  return ['', '"}', ']}'].map((end) => parsed(beginning + end)).find((json) => json !== undefined)
+}
+
 /** The keys and types of a value: of a list those of its first element. */
 export function shapeOf(value: unknown): unknown {
   if (value === null) return 'null'
@@ -118,7 +124,8 @@ export function differenceOf({ status, type, text }: Recorded, answer: Reply): s
   const ours = mediaType(answer.headers['content-type'])
   // An empty body has no type that anybody goes by.
   if (text !== '' && ours !== type) found.push(`type ${ours}`)
-  const json = type?.endsWith('json') ? parsed(text) : undefined
+  if (text === '' && answer.text !== '') found.push('a body')
+  const json = type?.endsWith('json') ? parsedBeginning(text) : undefined
   if (json !== undefined && found.length === 0) {
     const [theirs, shape] = [JSON.stringify(sorted(shapeOf(json))), JSON.stringify(sorted(shapeOf(answer.json)))]
     if (theirs !== shape) found.push(`shape ${shape} instead of ${theirs}`)

@@ -28,6 +28,13 @@ const vfolderNotFound = {
   code: 'vfolder_read_not-found',
 }
 
+const invalidSubpath = {
+  status: 400,
+  type: 'subpath/invalid',
+  title: 'Invalid Subpath',
+  code: 'vfolder_access_invalid-parameters',
+}
+
 /** Those whose name there is another one than ours; all others are told as `vfolder_access_` and our code. */
 const kinds: Partial<Record<ProblemCode, Kind>> = {
   vfolder_not_found: vfolderNotFound,
@@ -44,17 +51,13 @@ const kinds: Partial<Record<ProblemCode, Kind>> = {
     title: 'Invalid Volume',
     code: 'vfolder_access_invalid-parameters',
   },
-  invalid_path: {
+  invalid_path: invalidSubpath,
+  outside_vfolder: invalidSubpath,
+  invalid_operation: {
     status: 400,
-    type: 'subpath/invalid',
-    title: 'Invalid Subpath',
-    code: 'vfolder_access_invalid-parameters',
-  },
-  outside_vfolder: {
-    status: 400,
-    type: 'subpath/invalid',
-    title: 'Invalid Subpath',
-    code: 'vfolder_access_invalid-parameters',
+    type: 'vfolder/invalid-operation',
+    title: 'Invalid operation',
+    code: 'vfolder_access_invalid-operation',
   },
   capability_missing: {
     status: 400,

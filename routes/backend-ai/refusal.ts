@@ -22,3 +22,9 @@ export class Refusal extends Problem {
     this.mediaType = mediaType
   }
 }
+
+/** A file that is to be read and is not there: 404, though a system error is 400. */
+export function fileNotFound(path: string): Refusal {
+  const body = { type: 'https://api.backend.ai/probs/storage/file-not-found', title: 'File not found' }
+  return new Refusal('entry_not_found', `${path} does not exist`, { status: 404, body })
+}

@@ -1,6 +1,8 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
+import { NotFound } from '../../../backends/errors.ts'
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
+import { fileNotFound } from '../refusal.ts'
 import { parseEntryPath } from '../relpath.ts'
 import { ofVfolder } from '../schemas.ts'
 import { openVfolder } from '../target.ts'
@@ -19,7 +21,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         filename: filenameOf(path),
         contentType: 'application/octet-stream',
       } as const
-      return reply.sendFile(await files.read(path, abortSignal), { sent, ...presentation })
+      const file = await files.read(path, abortSignal).catch((error: unknown) => {
+        throw error instanceof NotFound ? fileNotFound(path) : error
+      })
+      return reply.sendFile(file, { sent, ...presentation })
     },
   )
 }
