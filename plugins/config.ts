@@ -376,11 +376,21 @@ function requireApart(name: string, one: Listener, otherName: string, other: Lis
   }
 }
 
+/** They say nothing where its wire is not spoken. */
+const backendAiOnly = [
+  'BACKEND_AI_TOKEN_SECRET',
+  'BACKEND_AI_TOKEN_SECRET_FILE',
+  'BACKEND_AI_MANAGER_HOST',
+  'BACKEND_AI_MANAGER_PORT',
+  'BACKEND_AI_CLIENT_HOST',
+  'BACKEND_AI_CLIENT_PORT',
+]
+
 function backendAiOf(values: Static<typeof Environment>, env: NodeJS.ProcessEnv): BackendAi | undefined {
   const managerSecrets = parseSecrets(readVariable(env, 'BACKEND_AI_MANAGER_SECRET'), 16)
   const tokenSecrets = parseSecrets(readVariable(env, 'BACKEND_AI_TOKEN_SECRET'), 16)
   if (managerSecrets === undefined) {
-    const idle = Object.keys(env).find((name) => name.startsWith('BACKEND_AI_') && env[name])
+    const idle = backendAiOnly.find((name) => env[name])
     if (idle === undefined) return undefined
     throw new ConfigError(`${idle} must be set together with BACKEND_AI_MANAGER_SECRET`)
   }

@@ -98,6 +98,25 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ IDLE_TIMEOUT_SECONDS: '0' }, /^IDLE_TIMEOUT_SECONDS must be >= 1$/],
     [{ HEADERS_TIMEOUT_SECONDS: '9999999' }, /^HEADERS_TIMEOUT_SECONDS must be <= 2147483$/],
     [{ SHUTDOWN_TIMEOUT_SECONDS: 'Infinity' }, /^SHUTDOWN_TIMEOUT_SECONDS must be integer$/],
+    [{ BACKEND_AI_MANAGER_SECRET: 'too-short' }, /^BACKEND_AI_MANAGER_SECRET must have at least 16 characters in each/],
+    [{ BACKEND_AI_MANAGER_SECRET_FILE: missing }, /^BACKEND_AI_MANAGER_SECRET_FILE must name a file that can be read/],
+    [
+      { BACKEND_AI_TOKEN_SECRET: signingKey },
+      /^BACKEND_AI_TOKEN_SECRET must be set together with BACKEND_AI_MANAGER_SE/,
+    ],
+    [{ BACKEND_AI_TOKEN_SECRET_FILE: missing }, /^BACKEND_AI_TOKEN_SECRET_FILE must name a file that can be read/],
+    [{ BACKEND_AI_MANAGER_HOST: '::1' }, /^BACKEND_AI_MANAGER_HOST must be set together with BACKEND_AI_MANAGER_SE/],
+    [{ BACKEND_AI_MANAGER_PORT: '6022.5' }, /^BACKEND_AI_MANAGER_PORT must be integer$/],
+    [
+      { BACKEND_AI_MANAGER_SECRET: signingKey, BACKEND_AI_CLIENT_HOST: '::1' },
+      /^BACKEND_AI_CLIENT_HOST must be set together with BACKEND_AI_CLIENT_PORT$/,
+    ],
+    [
+      { BACKEND_AI_MANAGER_SECRET: signingKey, BACKEND_AI_MANAGER_PORT: '9', BACKEND_AI_CLIENT_PORT: '9' },
+      /^BACKEND_AI_CLIENT_PORT must differ from BACKEND_AI_MANAGER_PORT, unless/,
+    ],
+    [{ BACKEND_AI_PREFIX: 'backend-ai' }, /^BACKEND_AI_PREFIX must match pattern/],
+    [{ BACKEND_AI_TOKEN_SECONDS: '0' }, /^BACKEND_AI_TOKEN_SECONDS must be >= 1$/],
   ]
   const check = async ([env, sentence]: Case, index: number) => {
     const { code, stderr } = await start(join(directory, `data-${index}`), env)
