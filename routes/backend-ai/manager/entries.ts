@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { AlreadyExists, BackendError, NotADirectory, NotFound } from '../../../backends/errors.ts'
-import { type EntryPath, parsePath } from '../../../backends/path.ts'
+import { brokenRule, type EntryPath, parsePath } from '../../../backends/path.ts'
 import { invalid, problems, toProblem, withMembers } from '../../../lib/problems.ts'
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import type { VfolderFiles } from '../../../plugins/vfolders/files.ts'
@@ -46,7 +46,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     { schema: { body: ofVfolder({ relpath: Type.String(), new_name: Type.String() }) } },
     async ({ body: { volume, vfid, relpath, new_name: name }, abortSignal: signal }, reply) => {
       const from = parseEntryPath(relpath)
-      if (name.includes('/') || parseRelpath(name) !== name || name === '') {
+      if (name.includes('/') || brokenRule(name) !== undefined) {
         throw invalid('body', 'new_name', 'must be a name without a slash')
       }
       const files = await openVfolder(app, volume, vfid)
