@@ -31,6 +31,7 @@ export const packages = {
   postgres: 'postgresql',
   promtool: 'prometheus',
   python3: 'python3',
+  'python3-aiohttp': 'python3-aiohttp',
   'python3-fusepy': 'python3-fusepy',
   radosgw: 'radosgw',
   'radosgw-admin': 'ceph-common',
@@ -192,7 +193,10 @@ function isAllowed([command = '', ...args]: readonly string[]): boolean {
 }
 
 /** What is no program, with a command that needs it. */
-const modules: Record<string, readonly string[]> = { 'python3-fusepy': ['/usr/bin/python3', '-c', 'import fusepy'] }
+const modules: Record<string, readonly string[]> = {
+  'python3-aiohttp': ['/usr/bin/python3', '-c', 'import aiohttp'],
+  'python3-fusepy': ['/usr/bin/python3', '-c', 'import fusepy'],
+}
 
 function isInstalled(program: string): boolean {
   const trial = modules[program]

@@ -1,4 +1,7 @@
+import { execFile } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import t from 'tap'
 import {
   asBackendAi,
@@ -12,6 +15,10 @@ import {
   startBackendAi,
 } from '../backend-ai.ts'
 import { type Answer, ended } from '../server.ts'
+import { needing } from '../tools.ts'
+
+/** Debian's, which has Debian's modules. */
+const python = '/usr/bin/python3'
 
 const user = '00000000-0000-0000-0000-000000000007'
 const vfid = `user:${user}/f9bbd38b04fb4eb382da7902bd4eb8a0`
@@ -107,8 +114,7 @@ t.test("Backend.AI's manager", async (t) => {
     await like('upload session of 0 bytes', file('upload', { relpath: 'empty.txt', size: 0 }))
     await like('upload session of 3', file('upload', { relpath: 'over.txt', size: 3 }))
 
-    const ours = await idOf(vfid)
-    await server.upload(ours, { 'sub/a/hello.txt': 'hello world', 'empty.txt': '', 'over.txt': 'over1' })
+    await server.upload(toUuid(vfid), { 'sub/a/hello.txt': 'hello world', 'empty.txt': '', 'over.txt': 'over1' })
     await like('POST /folder/file/list (4)', file('list', { relpath: '' }))
     await like('POST /folder/file/download', file('download', { relpath: 'sub/a/hello.txt', archive: 'false' }))
     await like('POST /folder/file/download (2)', file('download', { relpath: 'nope.txt' }))
@@ -179,9 +185,40 @@ t.test("Backend.AI's manager", async (t) => {
     await like('POST /folder/file/list (6)', file('list', { relpath: '.' }, { ...folder, volume: 'noop' }))
   })
 
-  async function idOf(name: string): Promise<string> {
-    const hex = name.split('/')[1]!
-    const { folders } = await server.ask('GET', '/folders')
-    return folders.find((one: Answer) => one.id.replaceAll('-', '') === hex).id
-  }
+  await t.test("by its manager's own HTTP library", needing('python3-aiohttp'), async (t) => {
+    const scope = `project:${randomUUID()}`
+    const [one, clone] = [randomUUID(), randomUUID()].map((id) => `${scope}/${id.replaceAll('-', '')}`)
+    const script = fileURLToPath(new URL('../backend-ai-manager.py', import.meta.url))
+    const { stdout } = await promisify(execFile)(python, [script, base, backendAiSecret, 'volume1', one!, clone!])
+    const answers: Answer[] = stdout
+      .trimEnd()
+      .split('\n')
+      .map((line) => JSON.parse(line))
+    const failed = answers.filter(({ status }) => status >= 400).map(({ call, status }) => [call, status])
+    t.same(failed, [
+      ['GET volume/performance-metric', 400],
+      ['GET quota-scope', 404],
+      ['POST folder/file/fetch', 404],
+      ['GET volume/quota', 400],
+      ['PATCH volume/quota', 400],
+    ])
+    const of = (name: string) => answers.findLast(({ call }) => call === name)
+    t.match(of('GET quota-scope'), { json: { used_bytes: 0, limit_bytes: 2_097_152 } })
+    t.match(of('GET folder/mount').json.path, new RegExp(`^/.*/${toUuid(one!)}$`))
+    t.same(
+      of('POST folder/file/list').json.items.map((item: Answer) => [item.name, item.type]),
+      [
+        ['data', 'DIRECTORY'],
+        ['models', 'DIRECTORY'],
+      ],
+    )
+    for (const name of ['POST folder/file/delete-async', 'POST folder/clone', 'POST folder/delete']) {
+      t.equal((await ended(server, of(name).json.bgtask_id)).state, 'succeeded', name)
+    }
+    t.equal(answers.length, 26)
+  })
 })
+
+function toUuid(vfid: string): string {
+  return vfid.slice(-32).replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
+}
