@@ -21,7 +21,7 @@ export interface Backend {
    * Creates an empty vfolder, with the owner and the mode of the volume's options where the storage keeps them. Creating
    * one that exists finishes what an earlier call began, and leaves alone what is in it.
    */
-  createFolder(folder: string, call: Call): Promise<void>
+  createFolder(folder: string, options: CreateFolderOptions): Promise<void>
 
   /**
    * Makes the vfolder vanish, in one step where the storage has one, and then frees its bytes. A call that did not come
@@ -237,6 +237,11 @@ export interface Call {
   signal: AbortSignal
 }
 
+export interface CreateFolderOptions extends Call {
+  /** Of its directory, where the storage keeps it; absent: that of the volume's options. */
+  mode?: number | undefined
+}
+
 export interface Entry {
   /** As it is in the storage. Users may have made it longer than a path can be. */
   path: string
@@ -244,6 +249,8 @@ export interface Entry {
   /** Bytes of a file, 0 of a directory, bytes of a symlink's target. */
   size: number
   modifiedAt: Date
+  /** When its bytes, its owner, its mode or its name last changed, where the storage keeps that; nobody can set it. */
+  changedAt?: Date
   /** Permission bits of a file or directory, where the storage keeps them. */
   mode?: number
   /** The target of a symlink, as it is stored. */

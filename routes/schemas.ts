@@ -53,6 +53,10 @@ export const Entry = Type.Object(
     type: Type.Union([Type.Literal('file'), Type.Literal('directory'), Type.Literal('symlink')]),
     size: Bytes,
     modifiedAt: DateTime,
+    changedAt: Type.Optional({
+      ...DateTime,
+      description: 'when its bytes, owner, mode or name last changed, where the storage keeps that',
+    }),
     etag: Type.Optional(Type.String({ description: 'of files; changes with their bytes' })),
     mode: Type.Optional(Type.Integer({ description: 'permission bits, where the storage keeps them' })),
     target: Type.Optional(Type.String({ description: 'of symlinks: where it leads, as it is written in it' })),
@@ -66,6 +70,7 @@ export const Entry = Type.Object(
         type: 'file',
         size: 5,
         modifiedAt: '2026-01-02T03:04:05.678Z',
+        changedAt: '2026-01-02T03:04:05.678Z',
         etag: '1b9f-18f3a5c2d1e00000-5',
         mode: 0o644,
       },

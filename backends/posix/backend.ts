@@ -58,7 +58,8 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
       ...(usageDelaySeconds !== undefined && { usageDelaySeconds }),
     }),
 
-    createFolder: (folder, call) => createFolder(layout, folder, { ownership, homes }, call),
+    createFolder: (folder, { mode = ownership.directoryMode, ...call }) =>
+      createFolder(layout, folder, { ownership: { ...ownership, directoryMode: mode }, homes }, call),
 
     removeFolder: (folder, options) => removeFolder(layout, folder, homes, options),
 

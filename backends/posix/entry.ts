@@ -13,13 +13,14 @@ export function toEntry(path: string, attributes: Attributes): Entry | undefined
   const { size } = attributes
   const mode = attributes.mode & permissions
   const modifiedAt = new Date(Math.round(attributes.mtimeMs))
+  const changedAt = new Date(Math.round(attributes.ctimeMs))
   switch (attributes.mode & S_IFMT) {
     case S_IFREG:
-      return { path, type: 'file', size, modifiedAt, mode, etag: etagOf(attributes) }
+      return { path, type: 'file', size, modifiedAt, changedAt, mode, etag: etagOf(attributes) }
     case S_IFDIR:
-      return { path, type: 'directory', size: 0, modifiedAt, mode }
+      return { path, type: 'directory', size: 0, modifiedAt, changedAt, mode }
     case S_IFLNK:
-      return { path, type: 'symlink', size, modifiedAt }
+      return { path, type: 'symlink', size, modifiedAt, changedAt }
   }
 }
 

@@ -31,6 +31,8 @@ export interface Vfolder {
 
 export interface NewVfolder extends Pick<Vfolder, 'id' | 'quota' | 'quotaScope' | 'metadata'> {
   volume: Volume
+  /** Of its directory; absent: that of the volume's options. */
+  mode?: number | undefined
 }
 
 export function vfolderNotFound(id: string): Problem {

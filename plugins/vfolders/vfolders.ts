@@ -122,7 +122,7 @@ function createVfolders(app: FastifyInstance) {
   async function make(input: NewVfolder, signal: AbortSignal): Promise<void> {
     // Not so when another call has made it ready meanwhile.
     if ((await hasEntries(input, signal)) && (await rows.undoCreation(db, input.id))) throw orphaned(input)
-    await input.volume.backend.createFolder(input.id, { signal }).catch(async (error) => {
+    await input.volume.backend.createFolder(input.id, { signal, mode: input.mode }).catch(async (error) => {
       // A deletion may remove the vfolder while it is made.
       if ((await rows.find(db, input.id))?.state === 'creating') throw error
     })

@@ -21,6 +21,14 @@ export const Metadata = Type.Record(Type.String(), Type.Unknown(), {
   examples: [{ name: 'experiments' }],
 })
 
+/** A directory that its owner cannot enter is of no use to the service either. */
+export const Mode = Type.Integer({
+  minimum: 0o700,
+  maximum: 0o777,
+  description: "permission bits of the vfolder's directory, such as 509 for 0775, where the storage keeps them",
+  examples: [509],
+})
+
 export const Folder = Type.Object(
   {
     id: Type.String(),

@@ -5,7 +5,7 @@ import { responseHeaders } from '../../plugins/request/openapi-headers.ts'
 import { Job } from '../../plugins/work/job-queue/job.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { FolderParams, Limit, problemResponses, ref, Uuid } from '../schemas.ts'
-import { Folder, Metadata, QuotaChange, QuotaScope } from './folder-schemas.ts'
+import { Folder, Metadata, Mode, QuotaChange, QuotaScope } from './folder-schemas.ts'
 
 /** Of one that is being deleted nobody is told. */
 const listedStates = ['creating', 'cloning', 'ready', 'trashed'] as const
@@ -28,6 +28,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
             quota: Type.Optional(QuotaChange),
             quotaScope: Type.Optional(QuotaScope),
             metadata: Type.Optional(Metadata),
+            mode: Type.Optional(Mode),
           },
           { additionalProperties: false },
         ),
@@ -36,7 +37,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (request, reply) => {
-      const { id = randomUUID(), volume, quota, quotaScope = null, metadata = {} } = request.body
+      const { id = randomUUID(), volume, quota, quotaScope = null, metadata = {}, mode } = request.body
       const { vfolder, created } = await app.vfolders.create(
         {
           id,
@@ -44,6 +45,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           quota: { bytes: quota?.bytes ?? null, files: quota?.files ?? null },
           quotaScope,
           metadata,
+          mode,
         },
         request.abortSignal,
       )

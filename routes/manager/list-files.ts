@@ -107,10 +107,11 @@ async function* toLines(listing: AsyncIterable<BackendEntry[]>): AsyncGenerator<
 }
 
 /** The same as `JSON.stringify`, in a third of the time. */
-function toLine({ path, type, size, modifiedAt, etag, mode, target }: BackendEntry): string {
+function toLine({ path, type, size, modifiedAt, changedAt, etag, mode, target }: BackendEntry): string {
   const always = `{"path":${JSON.stringify(path)},"type":"${type}","size":${size},"modifiedAt":"${modifiedAt.toISOString()}"`
+  const ofChanges = changedAt === undefined ? '' : `,"changedAt":"${changedAt.toISOString()}"`
   const ofFiles = etag === undefined ? '' : `,"etag":${JSON.stringify(etag)}`
   const ofModes = mode === undefined ? '' : `,"mode":${mode}`
   const ofSymlinks = target === undefined ? '' : `,"target":${JSON.stringify(target)}`
-  return `${always}${ofFiles}${ofModes}${ofSymlinks}}\n`
+  return `${always}${ofChanges}${ofFiles}${ofModes}${ofSymlinks}}\n`
 }

@@ -155,6 +155,8 @@ t.test("what Backend.AI's manager may send", async (t) => {
     await symlink('dir', join(mount, 'to-dir'))
     await symlink('gone', join(mount, 'dangling'))
     const items = (await file('list', { relpath: '.' })).json.items
+    const changed = (await lstat(join(mount, 'target'))).ctime.toISOString().replace('Z', '000+00:00')
+    t.equal(items.find((item: Answer) => item.name === 'target').stat.created, changed)
     t.match(
       items.find((item: Answer) => item.name === 'link'),
       { type: 'SYMLINK', symlink_target: 'target', stat: { mode: 0o120777, size: 6 } },
@@ -176,6 +178,17 @@ t.test("what Backend.AI's manager may send", async (t) => {
     t.equal(status, 202)
     t.match(await ended(server, json.bgtask_id), { kind: 'delete-entries', state: 'succeeded' })
     t.same(await names(), ['b.txt', 'target'])
+  })
+
+  await t.test('the mode of a new vfolder', async (t) => {
+    const made = { ...folder, vfid: `${scope}/${'1'.repeat(32)}` }
+    t.equal((await call('POST', '/folder/create', { ...made, mode: 0o775 })).status, 204)
+    const { path } = (await call('GET', '/folder/mount', made)).json
+    t.equal((await lstat(path)).mode, 0o040775)
+    t.equal((await lstat(mount)).mode, 0o040755)
+    for (const mode of [0o675, 0o1775, '0775', 1.5]) {
+      t.equal((await call('POST', '/folder/create', { ...made, mode })).status, 400, `${mode}`)
+    }
   })
 
   await t.test('the volume noop', async (t) => {

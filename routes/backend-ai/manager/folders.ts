@@ -2,6 +2,7 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { Problem } from '../../../lib/problems.ts'
 import { parseVfid } from '../../../lib/vfid.ts'
+import { Mode } from '../../manager/folder-schemas.ts'
 import { Refusal } from '../refusal.ts'
 import { parseRelpath } from '../relpath.ts'
 import { ofVfolder, readLimit, Size } from '../schemas.ts'
@@ -15,7 +16,14 @@ const Options = Type.Object({
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folder/create',
-    { schema: { body: ofVfolder({ options: Type.Optional(Type.Union([Options, Type.Null()])) }) } },
+    {
+      schema: {
+        body: ofVfolder({
+          options: Type.Optional(Type.Union([Options, Type.Null()])),
+          mode: Type.Optional(Type.Union([Mode, Type.Null()])),
+        }),
+      },
+    },
     async ({ body, abortSignal }, reply) => {
       const volume = app.volumes.get(body.volume)
       const { folder, quotaScope } = parseVfid(body.vfid)
@@ -25,7 +33,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       // One that is there keeps its limit.
       await app.quotas.scopes.add(quotaScope, { bytes, files: null })
       const quota = { bytes: null, files: null }
-      const input = { id: folder, volume, quota, quotaScope, metadata: {} }
+      const input = { id: folder, volume, quota, quotaScope, metadata: {}, mode: body.mode ?? undefined }
       const { vfolder } = await app.vfolders.create(input, abortSignal)
       if (vfolder.quotaScope !== quotaScope) {
         throw new Problem('vfolder_exists', `The vfolder ${folder} exists in the scope ${vfolder.quotaScope}.`)

@@ -43,7 +43,7 @@ async function* toJson(listing: AsyncIterable<Entry[]>): AsyncGenerator<string> 
   yield before === ',' ? ']}' : `${before}]}`
 }
 
-function toItem({ path, type, size, mode, modifiedAt, target = '' }: Entry) {
+function toItem({ path, type, size, mode, modifiedAt, changedAt = modifiedAt, target = '' }: Entry) {
   const kind = kinds[type]
   return {
     name: path.slice(path.lastIndexOf('/') + 1),
@@ -51,7 +51,7 @@ function toItem({ path, type, size, mode, modifiedAt, target = '' }: Entry) {
     stat: {
       mode: kind.bits | (mode ?? kind.usual),
       size: type === 'directory' ? directorySize : size,
-      created: toTime(modifiedAt),
+      created: toTime(changedAt),
       modified: toTime(modifiedAt),
     },
     symlink_target: target,
