@@ -1,7 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { within } from '../lib/within.ts'
-import type { Health } from '../plugins/storage/volumes.ts'
+import { checkAll } from './checks.ts'
 import { problemResponses } from './schemas.ts'
 
 const Check = Type.Object({
@@ -59,11 +59,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       },
     },
     async (_request, reply) => {
-      const volumes = app.volumes.all().map(async (volume) => ({
-        name: `volume:${volume.name}`,
-        ...(await app.volumes.health(volume)),
-      }))
-      const checks = [{ name: 'database', ...(await checkDatabase()) }, ...(await Promise.all(volumes))]
+      const checks = await checkAll(app)
       const ready = checks.every(({ healthy }) => healthy)
       const notices = await findNotices()
       return reply.code(ready ? 200 : 503).send({
@@ -78,13 +74,6 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   async function findNotices(): Promise<string[]> {
     const stranded = await within(noticeSeconds, app.jobs.stranded.volumes()).catch(() => [])
     return stranded.map((volume) => `jobs wait for a process that has the volume ${volume}`)
-  }
-
-  async function checkDatabase(): Promise<Health> {
-    return app.database.health().then(
-      () => ({ healthy: true }),
-      (error: Error) => ({ healthy: false, reason: error.message }),
-    )
   }
 }
 

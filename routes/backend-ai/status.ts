@@ -1,7 +1,8 @@
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import manifest from '../../package.json' with { type: 'json' }
+import { checkAll } from '../checks.ts'
 
-/** Who answers. Anybody may ask, at each address. */
+/** Who answers, and how the service is. Anybody may ask. */
 export default async function status(app: FastifyInstance): Promise<void> {
   const isForClients = (request: FastifyRequest) => {
     const face = app.faceOf(request)
@@ -13,5 +14,35 @@ export default async function status(app: FastifyInstance): Promise<void> {
       type: isForClients(request) ? 'client-facing' : 'manager-facing',
       'storage-proxy': manifest.version,
     }))
+  }
+
+  for (const url of ['/health', '/livez', '/readyz']) {
+    app.get(url, { onRequest: app.requireBackendAiManagerListener }, async (_request, reply) => {
+      const health = await describeHealth(app)
+      const isReady = health.connectivity.overall_healthy || url !== '/readyz'
+      return reply.code(isReady ? 200 : 503).send(health)
+    })
+  }
+}
+
+/** In Backend.AI's words. */
+async function describeHealth(app: FastifyInstance) {
+  const now = new Date().toISOString()
+  const checks = (await checkAll(app)).map((check) => {
+    const [group = '', id = group] = check.name.split(':')
+    return {
+      service_group: group,
+      component_id: id,
+      is_healthy: check.healthy,
+      last_checked_at: now,
+      error_message: check.healthy ? (check.warning ?? null) : check.reason,
+    }
+  })
+  const isHealthy = checks.every((check) => check.is_healthy)
+  return {
+    status: isHealthy ? 'ok' : 'degraded',
+    version: manifest.version,
+    component: 'storage-proxy',
+    connectivity: { overall_healthy: isHealthy, connectivity_checks: checks, timestamp: now },
   }
 }

@@ -30,7 +30,16 @@ t.test("Backend.AI's wire at addresses of its own", async (t) => {
     t.match((await call('GET', '/volumes')).json, {
       volumes: [{ name: 'volume1', fsprefix: '.' }, { name: 'volume2' }],
     })
-    for (const path of ['/livez', '/folders', '/metrics', '/openapi.json', '/backend-ai/volumes', '//folders']) {
+    for (const path of ['/health', '/livez', '/readyz']) {
+      const { status, json } = await send('GET', manager + path)
+      t.match(
+        [status, json],
+        [200, { status: 'ok', component: 'storage-proxy', connectivity: { overall_healthy: true } }],
+      )
+      t.match(json.connectivity.connectivity_checks[1], { service_group: 'volume', component_id: 'volume1' })
+      t.equal((await send('GET', clients + path)).status, 404)
+    }
+    for (const path of ['/folders', '/metrics', '/openapi.json', '/backend-ai/volumes', '//folders']) {
       const { status, headers } = await send('GET', manager + path, undefined, {
         ...auth,
         authorization: `Bearer ${managerToken}`,
