@@ -40,7 +40,7 @@ async def told(method, path, response):
 async def whole(session, vfid):
     for _ in range(300):
         body = {"volume": volume, "vfid": vfid}
-        async with session.get(f"{manager_api}/folder/usage", json=body) as response:
+        async with session.get(f"{manager_api}/folder/mount", json=body) as response:
             if response.status == 200:
                 return
         await asyncio.sleep(0.1)

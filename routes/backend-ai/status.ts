@@ -4,9 +4,11 @@ import { checkAll } from '../checks.ts'
 
 /** Who answers, and how the service is. Anybody may ask. */
 export default async function status(app: FastifyInstance): Promise<void> {
+  const { managerListener, backendAi } = app.config
+  const isForClientsAlone = (backendAi?.managerListener ?? managerListener) !== undefined
   const isForClients = (request: FastifyRequest) => {
     const face = app.faceOf(request)
-    return face === 'backendAiClient' || (face === 'public' && app.config.managerListener !== undefined)
+    return face === 'backendAiClient' || (face === 'public' && isForClientsAlone)
   }
   for (const url of ['/', '/status']) {
     app.get(url, async (request) => ({

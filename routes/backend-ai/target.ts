@@ -8,9 +8,23 @@ import type { Vfolder } from '../../plugins/vfolders/rows.ts'
  * @throws {Problem} `volume_not_found`, `vfolder_not_found` or `vfolder_cloning`
  */
 export async function findVfolder(app: FastifyInstance, volume: string, vfid: string | Vfid): Promise<Vfolder> {
+  return find(app, volume, vfid, app.vfolders.ready)
+}
+
+/** As it is this moment, also while a clone fills it. @throws {Problem} `volume_not_found` or `vfolder_not_found` */
+export async function describeVfolder(app: FastifyInstance, volume: string, vfid: string): Promise<Vfolder> {
+  return find(app, volume, vfid, app.vfolders.get)
+}
+
+async function find(
+  app: FastifyInstance,
+  volume: string,
+  vfid: string | Vfid,
+  look: (id: string) => Promise<Vfolder>,
+): Promise<Vfolder> {
   const { name } = app.volumes.get(volume)
   const named = typeof vfid === 'string' ? parseVfid(vfid) : vfid
-  const vfolder = await app.vfolders.ready(named.folder).catch((error: unknown) => {
+  const vfolder = await look(named.folder).catch((error: unknown) => {
     throw error instanceof Problem && error.code === 'vfolder_not_found' ? vfolderNotFound(named) : error
   })
   if (vfolder.volume !== name || vfolder.quotaScope !== named.quotaScope) throw vfolderNotFound(named)

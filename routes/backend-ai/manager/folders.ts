@@ -6,7 +6,7 @@ import { Mode } from '../../manager/folder-schemas.ts'
 import { Refusal } from '../refusal.ts'
 import { parseRelpath } from '../relpath.ts'
 import { ofVfolder, readLimit, Size } from '../schemas.ts'
-import { findVfolder } from '../target.ts'
+import { describeVfolder, findVfolder } from '../target.ts'
 
 const Options = Type.Object({
   initial_max_size_for_quota_scope: Type.Optional(Type.Union([Size, Type.Null()])),
@@ -61,12 +61,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   )
 
   app.get('/folder/usage', { exposeHeadRoute: false, schema: { body: ofVfolder({}) } }, async ({ body }) => {
-    const { usage } = await look(body)
+    const { usage } = await describeVfolder(app, body.volume, body.vfid)
     return { file_count: usage.files, used_bytes: usage.bytes }
   })
 
   app.get('/folder/used-bytes', { exposeHeadRoute: false, schema: { body: ofVfolder({}) } }, async ({ body }) => {
-    const { usage } = await look(body)
+    const { usage } = await describeVfolder(app, body.volume, body.vfid)
     return { used_bytes: usage.bytes }
   })
 
@@ -82,11 +82,6 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         return { status: 'ok' }
       },
     })
-  }
-
-  /** Its counters as they are now. */
-  async function look({ volume, vfid }: { volume: string; vfid: string }) {
-    return app.vfolders.get((await findVfolder(app, volume, vfid)).id)
   }
 }
 
