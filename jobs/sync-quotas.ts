@@ -106,6 +106,7 @@ export default fp(
       'volumes',
       'database',
       'trash',
+      'quota-warnings',
     ],
   },
 )
@@ -142,6 +143,7 @@ async function syncVfolder(
   const { counted, drift, exact } = await putUsageRight(app, id, measure, signal)
   usagePutRight.give(vfolder.volume, drift)
   if (drift.files !== 0 || drift.bytes !== 0) {
+    await app.quotaWarnings.look(id)
     const fields = { folder: id, volume: vfolder.volume, drift_bytes: drift.bytes, drift_files: drift.files }
     app.log.info({ ...fields, usage_bytes: counted.bytes, usage_files: counted.files, exact }, 'usage had drifted')
   }

@@ -28,6 +28,7 @@ export const packages = {
   mount: 'mount',
   nginx: 'nginx-light',
   nsenter: 'util-linux',
+  openssl: 'openssl',
   postgres: 'postgresql',
   promtool: 'prometheus',
   python3: 'python3',

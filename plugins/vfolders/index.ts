@@ -3,6 +3,7 @@ import background from './background.ts'
 import copies from './copies.ts'
 import orphans from './orphans.ts'
 import quotas from './quotas/index.ts'
+import quotaWarnings from './quotas/warnings.ts'
 import trash from './trash/index.ts'
 import uploads from './uploads/index.ts'
 import vfolders from './vfolders.ts'
@@ -10,6 +11,7 @@ import vfolders from './vfolders.ts'
 /** What a vfolder is and does. */
 export default fp(
   async (app) => {
+    await app.register(quotaWarnings)
     await app.register(quotas)
     await app.register(vfolders)
     await app.register(copies)

@@ -217,7 +217,10 @@ function createVfolders(app: FastifyInstance) {
     /** Limits hold on the storage too, where it keeps some; when that fails, the same call or the next sync does it. */
     async update(id: string, change: Parameters<typeof rows.change>[2], signal: AbortSignal): Promise<Vfolder> {
       await rows.change(db, id, change)
-      if (change.quota !== undefined) await app.quotas.limitsChanged(id)
+      if (change.quota !== undefined) {
+        await app.quotas.limitsChanged(id)
+        await app.quotaWarnings.look(id)
+      }
       const vfolder = await get(id)
       if (change.quota !== undefined && vfolder.state === 'ready') await applyQuota(app, vfolder, { signal })
       return vfolder
@@ -354,5 +357,8 @@ export default fp(
   async (app) => {
     app.decorate('vfolders', createVfolders(app))
   },
-  { name: 'vfolders', dependencies: ['config', 'database', 'volumes', 'quotas', 'job-queue', 'events'] },
+  {
+    name: 'vfolders',
+    dependencies: ['config', 'database', 'volumes', 'quotas', 'job-queue', 'events', 'quota-warnings'],
+  },
 )

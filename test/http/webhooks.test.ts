@@ -1,4 +1,6 @@
 import { createHash } from 'node:crypto'
+import { rename } from 'node:fs/promises'
+import { join } from 'node:path'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { startReceiver } from '../receiver.ts'
@@ -6,7 +8,15 @@ import { type Answer, ended, eventually, startServer } from '../server.ts'
 import { create, patch, signTus } from '../tus.ts'
 
 const receiver = await startReceiver(t)
-const server = await startServer(t, { env: receiver.env })
+const server = await startServer(t, {
+  env: {
+    ...receiver.env,
+    QUOTA_WARNING_PERCENT: '80',
+    TRASH_RETENTION_SECONDS: '100',
+    UPLOAD_TTL_SECONDS: '1',
+    UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
+  },
+})
 
 t.test('a vfolder that is created and deleted, and the job that ends', async (t) => {
   const headers = { [requestIdHeader]: 'the-creation' }
@@ -21,7 +31,7 @@ t.test('a vfolder that is created and deleted, and the job that ends', async (t)
     'content-type': 'application/json',
   })
   await server.ask('POST', '/folders', { id: folder })
-  const deletion = await server.manager('DELETE', `/folders/${folder}`, undefined, headers)
+  const deletion = await server.manager('DELETE', `/folders/${folder}?permanent=true`, undefined, headers)
   const { job }: Answer = await deletion.json()
   await ended(server, job.id)
   const last = await receiver.told((event) => event.type === 'job.ended' && event.data.job.id === job.id)
@@ -49,7 +59,7 @@ t.test('files', async (t) => {
   await files.post('copy', { from: 'sub', to: 'copy' })
   const other = await server.createFolder()
   await files.post('move', { from: 'two.txt', to: 'two.txt', toFolder: other })
-  await files.post('delete', { paths: ['one.txt', 'missing', 'tus.bin'] })
+  await files.post('delete', { paths: ['one.txt', 'missing', 'tus.bin'], permanent: true })
   await receiver.told((event) => event.type === 'file.deleted' && event.folder === folder)
   await receiver.told((event) => event.type === 'file.moved' && event.folder === other)
 
@@ -97,4 +107,61 @@ t.test('a clone', async (t) => {
   const { folder: clone } = await server.ask('POST', `/folders/${files.folder}/clone`)
   const event = await receiver.told((event) => event.type === 'vfolder.cloned' && event.folder === clone.id)
   t.same(event.data, { source: files.folder, files: 1, bytes: 3 })
+})
+
+t.test('an upload that expires', async (t) => {
+  const files = await server.files()
+  const upload = await create(await signTus(files, 'never.bin'), 10)
+  t.equal((await patch(upload, 0, '12345')).status, 204)
+  const event = await receiver.told((event) => event.type === 'upload.expired' && event.folder === files.folder)
+  t.match(event.data, { path: 'never.bin', offset: 5, size: 10 })
+})
+
+t.test('the trash', async (t) => {
+  const files = await server.files()
+  const { folder } = files
+  await files.upload({ 'one.txt': 'one' })
+  await files.post('delete', { paths: ['one.txt'] })
+  const { entries } = await server.ask('GET', `/folders/${folder}/trash`)
+  await server.ask('POST', `/folders/${folder}/trash/${entries[0].id}/restore`, { to: 'back.txt' })
+  await server.ask('DELETE', `/folders/${folder}`)
+  await server.ask('POST', `/folders/${folder}/restore`)
+  await receiver.told((event) => event.type === 'vfolder.restored' && event.folder === folder)
+  t.match(
+    receiver.of(folder).map(({ type, data }) => [type, data]),
+    [
+      ['vfolder.created', {}],
+      ['file.stored', { files: [{ path: 'one.txt' }] }],
+      ['file.deleted', { paths: ['one.txt'], restorable: true }],
+      ['file.restored', { path: 'back.txt', from: 'one.txt' }],
+      ['vfolder.deleted', { restorable: true }],
+      ['vfolder.restored', {}],
+    ],
+  )
+})
+
+t.test('a quota that is nearly used up, of a vfolder and of a scope', async (t) => {
+  const scope = 'project-x'
+  await server.ask('PUT', `/quota-scopes/${scope}`, { files: 5 })
+  const { id: folder } = await server.ask('POST', '/folders', { quotaScope: scope, quota: { bytes: 100 } })
+  await server.upload(folder, { one: 'x'.repeat(79) })
+  await server.upload(folder, { two: 'x' })
+  const crossed = (above: boolean) => (event: Answer) =>
+    event.type === 'quota.crossed' && event.folder === folder && event.data.above === above
+  const { data } = await receiver.told(crossed(true))
+  t.same(data, { limit: 'vfolder', name: folder, unit: 'bytes', above: true, percent: 80, usage: 80, quota: 100 })
+  await server.ask('PATCH', `/folders/${folder}`, { quota: { bytes: 200 } })
+  t.match((await receiver.told(crossed(false))).data, { usage: 80, quota: 200 })
+  await server.upload(folder, { three: 'x', four: 'x' })
+  const ofScope = await receiver.told((event) => event.type === 'quota.crossed' && event.data.name === scope)
+  t.match(ofScope, { folder: null, data: { limit: 'quotaScope', unit: 'files', above: true, usage: 4, quota: 5 } })
+})
+
+t.test('a volume that is away, and back', async (t) => {
+  const root = join(server.dataDir, 'volumes/default')
+  await rename(root, `${root}-away`)
+  const unwell = await receiver.told((event) => event.type === 'volume.unwell', 30_000)
+  t.match(unwell, { volume: 'default', folder: null, data: { reason: /./ } })
+  await rename(`${root}-away`, root)
+  await receiver.told((event) => event.type === 'volume.well', 30_000)
 })

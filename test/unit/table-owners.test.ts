@@ -21,6 +21,8 @@ const owners: Record<string, string> = {
   events: 'plugins/work/events/',
   event_positions: 'plugins/work/events/outbox.ts',
   event_targets: 'plugins/work/events/targets.ts',
+  unwell_volumes: 'plugins/work/events/volume-health.ts',
+  quota_warnings: 'plugins/vfolders/quotas/warnings.ts',
   event_letters: 'plugins/work/events/letters.ts',
   database_identity: 'plugins/storage/identity-rows.ts',
   volumes: 'plugins/storage/identity-rows.ts',

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
+import { countDeliveries } from './events.ts'
 import { Meters } from './meters.ts'
 import { createProcesses } from './processes.ts'
 import { countRequests } from './requests.ts'
@@ -23,6 +24,7 @@ async function createMetrics(app: FastifyInstance) {
   countRequests(meters, app)
   countStorage(meters, app)
   countWork(meters, app)
+  countDeliveries(meters)
   countRuntime(meters)
   const node = watchNode()
   const collect = async () => [...meters.collect(), ...(await node())]
@@ -51,5 +53,5 @@ export default fp(
     app.decorate('metrics', metrics)
     app.addHook('onClose', async () => metrics?.end())
   },
-  { name: 'metrics', dependencies: ['config', 'volumes', 'database', 'job-queue', 'transfers'] },
+  { name: 'metrics', dependencies: ['config', 'volumes', 'database', 'job-queue', 'transfers', 'events'] },
 )

@@ -3,6 +3,7 @@ import type { Family } from '../../../lib/metric-families.ts'
 import { within } from '../../../lib/within.ts'
 import { usagePutRight } from '../../vfolders/notices.ts'
 import { attemptEnded, takenOver } from '../../work/job-queue/notices.ts'
+import { lookAtEvents } from './events.ts'
 import { Counter, Gauge, Histogram } from './instruments.ts'
 import { Meters } from './meters.ts'
 
@@ -86,5 +87,6 @@ export async function lookAtQueue(app: FastifyInstance): Promise<Family[]> {
     jobs.of(row.kind, row.state).value = row.jobs
     if (row.state === 'queued') oldest.of(row.kind).value = Math.max(0, (app.database.now() - row.since) / 1000)
   }
+  await within(patienceSeconds, lookAtEvents(meters, app)).catch(() => {})
   return meters.collect()
 }

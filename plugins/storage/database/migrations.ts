@@ -366,6 +366,19 @@ export const migrations: Record<string, Migration> = {
         .execute()
       const letters = db.schema.createIndex('event_letters_lanes').on('event_letters')
       await letters.columns(['target', 'state', 'lane', 'position']).execute()
+      await db.schema
+        .createTable('unwell_volumes')
+        .addColumn('volume', 'text', (column) => column.notNull())
+        .addColumn('process', 'text', (column) => column.notNull())
+        .addPrimaryKeyConstraint('unwell_volumes_key', ['volume', 'process'])
+        .execute()
+      await db.schema
+        .createTable('quota_warnings')
+        .addColumn('subject', 'text', (column) => column.notNull())
+        .addColumn('name', 'text', (column) => column.notNull())
+        .addColumn('unit', 'text', (column) => column.notNull())
+        .addPrimaryKeyConstraint('quota_warnings_key', ['subject', 'name', 'unit'])
+        .execute()
     },
   },
 }

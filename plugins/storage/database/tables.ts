@@ -278,6 +278,17 @@ export interface Tables {
     /** Why it took nothing, the last time. */
     error: string | null
   }
+  /** The processes that a volume is unwell for, as events have told. */
+  unwell_volumes: {
+    volume: string
+    process: string
+  }
+  /** The quotas that have so much that an event has told of it. */
+  quota_warnings: {
+    subject: 'vfolder' | 'quotaScope'
+    name: string
+    unit: 'bytes' | 'files'
+  }
   event_letters: {
     target: string
     position: number

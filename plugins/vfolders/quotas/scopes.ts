@@ -10,8 +10,8 @@ export interface QuotaScope {
   usage: Amount
 }
 
-/** Owners whose limits span several vfolders. */
-export function createQuotaScopes(db: Database) {
+/** Owners whose limits span several vfolders. `onChanged` is called after their limits were. */
+export function createQuotaScopes(db: Database, onChanged: (scope: string) => Promise<void>) {
   /** @throws {Problem} `quota_scope_not_found` */
   async function get(scope: string): Promise<QuotaScope> {
     const found = await findScope(db, scope)
@@ -30,6 +30,7 @@ export function createQuotaScopes(db: Database) {
         .values({ scope, ...row })
         .onConflict((conflict) => conflict.column('scope').doUpdateSet(row))
         .execute()
+      await onChanged(scope)
       return get(scope)
     },
 
@@ -64,6 +65,7 @@ export function createQuotaScopes(db: Database) {
         .where('is_defined', '=', 1)
         .executeTakeFirstOrThrow()
       if (numUpdatedRows === 0n) throw notFound(scope)
+      await onChanged(scope)
     },
   }
 }

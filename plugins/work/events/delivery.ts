@@ -16,6 +16,16 @@ const laneLetters = 50
 const firstDelayMilliseconds = 1000
 const longestDelayMilliseconds = 60_000
 
+/** What a round was about, and what became of it. */
+interface Told {
+  window: EventRow[]
+  /** Those of the window that are letters. */
+  known: Set<number>
+  /** Those that wait behind a letter of their lane. */
+  parked: EventRow[]
+  ends: LaneEnd[]
+}
+
 interface Outcome {
   /** It has taken nothing of what it was told. */
   isAway: boolean
@@ -58,20 +68,20 @@ export class Delivery {
     if (row.due_at > now && row.due_at <= now + 2 * longestDelayMilliseconds) return row.due_at - now
     const window = await readAfter(db, row.position, windowEvents)
     const late = await this.#findLate(now)
-    const fresh = window.filter(({ position }) => !this.#taken.has(position))
-    const held = await letters.findHeldLanes(db, this.#target.name, [
-      ...new Set(fresh.map((event) => this.#laneOf(event))),
-    ])
+    const { name } = this.#target
+    const known = await letters.findBetween(db, name, row.position, window.at(-1)?.position ?? row.position)
+    const fresh = window.filter(({ position }) => !this.#taken.has(position) && !known.has(position))
+    const held = await letters.findHeldLanes(db, name, [...new Set(fresh.map((event) => this.#laneOf(event)))])
     const lanes = this.#toLanes(fresh.filter((event) => !held.has(this.#laneOf(event))))
     const parked = fresh.filter((event) => held.has(this.#laneOf(event)))
     if (late.length === 0 && fresh.length === 0) {
-      const due = await letters.nextDue(db, this.#target.name, now)
+      const due = await letters.nextDue(db, name, now)
       return due === undefined ? undefined : due - now
     }
     const ends = await runLanes(this.#target, [...late, ...lanes], { signal, failures: row.failures })
     // What was broken off is told again, by this process or another one.
     const counted = signal.aborted ? ends.map((end) => ({ ...end, error: undefined })) : ends
-    return this.#writeDown(row, { window, parked, ends: counted })
+    return this.#writeDown(row, { window, known, parked, ends: counted })
   }
 
   #laneOf(event: EventRow): string {
@@ -99,27 +109,25 @@ export class Delivery {
         db,
         due.map(({ position }) => position),
       )
-      lanes.push({ name, events, isLate: true, attempts: new Map(due.map((one) => [one.position, one.attempts])) })
+      if (events.length > 0)
+        lanes.push({ name, events, isLate: true, attempts: new Map(due.map((one) => [one.position, one.attempts])) })
     }
     return lanes
   }
 
-  async #writeDown(
-    row: TargetRow,
-    { window, parked, ends }: { window: EventRow[]; parked: EventRow[]; ends: LaneEnd[] },
-  ): Promise<number> {
+  async #writeDown(row: TargetRow, { window, known, parked, ends }: Told): Promise<number> {
     const { database: db, log } = this.#app
     const failed = ends.filter((end) => end.error !== undefined)
     const hasTaken = ends.some(({ taken }) => taken > 0)
     const isAway = failed.length > 0 && !hasTaken
     for (const { lane, taken } of ends) {
-      if (!lane.isLate) for (const { position } of lane.events.slice(0, taken)) this.#taken.add(position)
+      for (const { position } of lane.events.slice(0, taken)) this.#taken.add(position)
     }
     const fresh = [...parked.map((event) => this.#letterOf(event)), ...this.#newLetters(failed, isAway)]
     const late = ends.filter(({ lane }) => lane.isLate)
     const gone = late.flatMap(({ lane, taken }) => lane.events.slice(0, taken).map(({ position }) => position))
     const refused = late.flatMap((end) => this.#refusedAgain(end, isAway))
-    const settled = new Set([...this.#taken, ...fresh.map(({ position }) => position)])
+    const settled = new Set([...this.#taken, ...known, ...fresh.map(({ position }) => position)])
     const position = lastOf(row.position, window, settled)
     const delay = isAway ? delayOf(row.failures + 1) : 0
     await transact(db, async (trx) => {

@@ -38,6 +38,18 @@ export async function findHeldLanes(on: Database, target: string, lanes: string[
   return new Set(rows.map(({ lane }) => lane))
 }
 
+/** Which events behind a position, up to another one, are letters. */
+export async function findBetween(on: Database, target: string, after: number, upTo: number): Promise<Set<number>> {
+  const rows = await on
+    .selectFrom('event_letters')
+    .select('position')
+    .where('target', '=', target)
+    .where('position', '>', after)
+    .where('position', '<=', upTo)
+    .execute()
+  return new Set(rows.map(({ position }) => position))
+}
+
 /** The first ones that wait in a lane. */
 export async function readLane(on: Database, target: string, lane: string, limit: number): Promise<Letter[]> {
   return waiting(on, target).selectAll().where('lane', '=', lane).orderBy('position').limit(limit).execute()

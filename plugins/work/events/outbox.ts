@@ -7,15 +7,24 @@ const atOnce = 1000
 
 const columns = ['position', 'id', 'type', 'vfolder', 'volume', 'request_id', 'time', 'data'] as const
 
+export interface Placed {
+  /** The last position. */
+  last: number
+  /** Whether there may be more without a position. */
+  more: boolean
+  /** The vfolders that they are about. */
+  folders: string[]
+}
+
 /**
  * Gives positions to events that have none, in the order in which they were written. Transactions that write events commit
  * in any order, so a number that is given while they are written would let a reader pass by one that commits late. A
  * position is given to what was committed, by one transaction at a time.
- * @returns the last position, and whether there may be more; undefined when there was none
+ * @returns undefined when there was none without
  */
-export async function place(trx: Database): Promise<{ last: number; more: boolean } | undefined> {
+export async function place(trx: Database): Promise<Placed | undefined> {
   const { last } = await trx.selectFrom('event_positions').select('last').forUpdate().executeTakeFirstOrThrow()
-  const { numUpdatedRows } = await trx
+  const placed = await trx
     .with('placed', (query) =>
       query
         .selectFrom('events')
@@ -28,14 +37,18 @@ export async function place(trx: Database): Promise<{ last: number; more: boolea
     .from('placed')
     .set({ position: sql<number>`${sql.lit(last)} + placed.rank` })
     .whereRef('events.number', '=', 'placed.number')
-    .executeTakeFirstOrThrow()
-  const placed = Number(numUpdatedRows)
-  if (placed === 0) return undefined
-  await trx
-    .updateTable('event_positions')
-    .set({ last: last + placed })
+    .returning('vfolder')
     .execute()
-  return { last: last + placed, more: placed === atOnce }
+  if (placed.length === 0) return undefined
+  const end = last + placed.length
+  await trx.updateTable('event_positions').set({ last: end }).execute()
+  const folders = new Set(placed.flatMap(({ vfolder }) => vfolder ?? []))
+  return { last: end, more: placed.length === atOnce, folders: [...folders] }
+}
+
+/** Until the transaction ends, nobody else gives positions, or takes this lock. */
+export async function lock(trx: Database): Promise<void> {
+  await trx.selectFrom('event_positions').select('last').forUpdate().execute()
 }
 
 /** Whether events wait for their positions. */

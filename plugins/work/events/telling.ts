@@ -5,9 +5,11 @@ import { channels, keepTelling } from './delivery.ts'
 import { type Event, toEvent } from './event.ts'
 import { createInspection } from './inspection.ts'
 import * as letters from './letters.ts'
+import { placed as eventsPlaced } from './notices.ts'
 import * as outbox from './outbox.ts'
 import type { Target } from './target.ts'
 import * as rows from './targets.ts'
+import { watchVolumes } from './volume-health.ts'
 
 /** What happens within so long gets its positions in one transaction. */
 const gatherMilliseconds = 50
@@ -27,6 +29,7 @@ export function createTelling(app: FastifyInstance) {
   let placing: Promise<void> | undefined
   let isWanted = false
   let endLooks = () => {}
+  let watching: ReturnType<typeof watchVolumes> | undefined
 
   async function placeAll(): Promise<void> {
     if (!(await outbox.hasUnplaced(db))) return
@@ -36,6 +39,7 @@ export function createTelling(app: FastifyInstance) {
         if (placed !== undefined) await db.notify(trx, channels.placed, String(placed.last))
         return placed
       })
+      if (placed !== undefined) eventsPlaced.give(placed.folders)
       more = placed?.more ?? false
     }
   }
@@ -89,6 +93,7 @@ export function createTelling(app: FastifyInstance) {
         if (payload === undefined) wake()
       })
       wake()
+      watching = watchVolumes(app)
       running = targets.map((target) => keepTelling(app, target, closing.signal))
       app.schedule('forget-events', Math.min(config.eventRetentionSeconds, longestForgetSeconds), async () => {
         await forgetUnusedTargets()
@@ -99,6 +104,7 @@ export function createTelling(app: FastifyInstance) {
     async close(): Promise<void> {
       closing.abort()
       endLooks()
+      await watching?.end()
       await Promise.allSettled([placing, ...running])
       for (const target of targets) target.close?.()
     },
