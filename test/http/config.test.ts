@@ -23,6 +23,16 @@ function start(dataDir: string, env: Record<string, string>): Promise<{ code: un
   })
 }
 
+/** What is said of the values alone, before anything is tried with them. */
+function refusalOf(env: Record<string, string>): string | undefined {
+  try {
+    loadConfig(env)
+    return undefined
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}
+
 type Case = [env: Record<string, string>, sentence: RegExp]
 
 const volume = (options: object, name = 'v') => JSON.stringify({ [name]: { backend: 'posix', ...options } })
@@ -118,7 +128,11 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ BACKEND_AI_PREFIX: 'backend-ai' }, /^BACKEND_AI_PREFIX must match pattern/],
     [{ BACKEND_AI_TOKEN_SECONDS: '0' }, /^BACKEND_AI_TOKEN_SECONDS must be >= 1$/],
   ]
+  let started = 0
   const check = async ([env, sentence]: Case, index: number) => {
+    const refusal = refusalOf(env)
+    // How a process ends by what `loadConfig` throws, a few show for all.
+    if (refusal !== undefined && started++ >= 3) return t.match(refusal, sentence, JSON.stringify(env))
     const { code, stderr } = await start(join(directory, `data-${index}`), env)
     const what = JSON.stringify(env)
     t.equal(code, 1, `${what}: exit code`)
