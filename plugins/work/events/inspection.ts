@@ -3,7 +3,7 @@ import { transact } from '../../storage/database/transact.ts'
 import { channels } from './delivery.ts'
 import { type Event, toEvent } from './event.ts'
 import * as letters from './letters.ts'
-import { oldestAfter, positions, readAt } from './outbox.ts'
+import { countUnplaced, oldestAfter, positions, readAt } from './outbox.ts'
 import * as targets from './targets.ts'
 
 /** How somebody who is told of events gets on. */
@@ -43,6 +43,7 @@ export function createInspection(db: Notifying) {
   return {
     async states(): Promise<TargetState[]> {
       const counts = await letters.countAll(db)
+      const unplaced = await countUnplaced(db)
       const { last } = await positions(db)
       const states: TargetState[] = []
       for (const row of await targets.list(db)) {
@@ -51,7 +52,7 @@ export function createInspection(db: Notifying) {
         const oldestLetter = waiting === undefined ? [] : await readAt(db, [waiting.first])
         states.push({
           name: row.name,
-          undelivered: last - row.position + (waiting?.letters ?? 0),
+          undelivered: last + unplaced - row.position + (waiting?.letters ?? 0),
           oldestUndelivered: oldestLetter[0]?.time ?? (await oldestAfter(db, row.position)),
           waiting: waiting?.letters ?? 0,
           dead: of('dead')?.letters ?? 0,

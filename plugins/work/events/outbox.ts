@@ -57,6 +57,11 @@ export async function hasUnplaced(on: Database): Promise<boolean> {
   return (await query.executeTakeFirst()) !== undefined
 }
 
+export async function countUnplaced(on: Database): Promise<number> {
+  const count = on.selectFrom('events').select(({ fn }) => fn.countAll<number>().as('events'))
+  return (await count.where('position', 'is', null).executeTakeFirstOrThrow()).events
+}
+
 /** In their order, after a position. */
 export async function readAfter(on: Database, position: number, limit: number): Promise<EventRow[]> {
   const query = on.selectFrom('events').select(columns).where('position', '>', position)

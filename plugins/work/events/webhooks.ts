@@ -3,7 +3,8 @@ import fp from 'fastify-plugin'
 /** Tells the endpoints of `WEBHOOK_URLS`. */
 export default fp(
   async (app) => {
-    if (app.config.webhookUrls === undefined) return
+    const { webhookUrls, webhookPrivateNetworks } = app.config
+    if (webhookUrls === undefined && webhookPrivateNetworks === '') return
     const [{ createWebhook }, { parseWebhooks }] = await Promise.all([
       import('./webhook.ts'),
       import('./webhook-settings.ts'),
