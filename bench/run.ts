@@ -20,7 +20,7 @@ import { memoryPut } from './rows/memory-put.ts'
 import { memoryUpload } from './rows/memory-upload.ts'
 import { metrics } from './rows/metrics.ts'
 import { put, putNginx } from './rows/put.ts'
-import { downloadBesidePuts, form4k, put4k, put4kOne, put4kPostgres, tus4k } from './rows/put-4k.ts'
+import { downloadBesidePuts, form4k, put4k, put4kEvents, put4kOne, put4kPostgres, tus4k } from './rows/put-4k.ts'
 import { requestId } from './rows/request-id.ts'
 import { s3Clone } from './rows/s3-clone.ts'
 import { s3CopyTree } from './rows/s3-copy-tree.ts'
@@ -50,6 +50,7 @@ const rows: Row[] = [
   put4k,
   put4kPostgres,
   put4kOne,
+  put4kEvents,
   form4k,
   tus4k,
   downloadBesidePuts,

@@ -45,6 +45,7 @@ const longFiles = [
   'faults/background-crash',
   'faults/cluster',
   'faults/copy-directory',
+  'faults/event-processes',
   'faults/postgres-concurrency',
   'faults/postgres-outage',
   'faults/postgres-start',
@@ -58,10 +59,12 @@ const longFiles = [
 /** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */
 const databaseFiles = [
   'faults/crash',
+  'faults/event-processes',
   'faults/same-id',
   'faults/trash',
   'faults/tus-processes',
   'http/cleanup',
+  'http/events',
   'http/folders',
   'http/jobs',
   'http/quotas',

@@ -78,6 +78,18 @@ export const put4kOne: Row = {
   measure: (bench) => against(bench, 1, put(bench, 1)),
 }
 
+export const put4kEvents: Row = {
+  name: 'put-4k-events',
+  what: 'signed PUTs of 4 KiB, each a new file, over 32 connections with EVENTS=on, against the same without',
+  bound: { atLeast: 0.7 },
+  async measure(bench) {
+    const telling = await startService(bench, { EVENTS: 'on', DATA_DIR: join(bench.directory, 'telling') })
+    const silent = await startService(bench, { DATA_DIR: join(bench.directory, 'silent') })
+    const measure = put(bench, 32)
+    return alternately(5, 'files/s', { ours: () => measure(telling), peer: () => measure(silent) })
+  },
+}
+
 async function storeForm({ url, authorization, createFolder }: Service): Promise<number> {
   const form = new FormData()
   for (const name of newNames(formFiles)) form.append('file', new Blob([new Uint8Array(bytes)]), name)

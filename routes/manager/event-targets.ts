@@ -8,7 +8,7 @@ import { Limit, problemResponses, ref, Time } from '../schemas.ts'
 import { eventsOff } from './events.ts'
 
 const Name = Type.String({ description: 'of a target', examples: ['https://manager.example/events'] })
-const Count = Type.Integer({ minimum: 0 })
+const Count = Type.Integer({ minimum: 0, examples: [1] })
 
 const EventTarget = Type.Object(
   {
@@ -123,7 +123,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
               }),
             ),
           },
-          { additionalProperties: false },
+          { additionalProperties: false, examples: [{ target: 'https://manager.example/events', cursors: ['17'] }] },
         ),
         response: { 202: Type.Object({ letters: Count }), ...problemResponses },
       },

@@ -39,10 +39,13 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           200: {
             content: {
               'application/json': {
-                schema: Type.Object({
-                  events: Type.Array(ref(Event)),
-                  nextCursor: Type.String({ description: 'where to go on, also when there is nothing yet' }),
-                }),
+                schema: Type.Object(
+                  {
+                    events: Type.Array(ref(Event)),
+                    nextCursor: Type.String({ description: 'where to go on, also when there is nothing yet' }),
+                  },
+                  { examples: [{ events: Event.examples, nextCursor: '17' }] },
+                ),
               },
               [ndjson]: { schema: Type.Unknown({ description: 'an Event a line' }) },
               [eventStream]: { schema: Type.Unknown({ description: 'server-sent events' }) },
