@@ -78,6 +78,7 @@ const kinds = {
   internal_error: { status: 500, title: 'Something went wrong in the service', passing: true },
   job_abandoned: { status: 500, title: 'The job ended the process that ran it, again and again' },
   storage_access_denied: { status: 503, title: 'The storage refuses the service' },
+  method_unknown: { status: 501, title: 'The method is not known here' },
   transfer_coding_unsupported: { status: 501, title: 'The transfer coding of the body is not supported' },
   events_off: { status: 501, title: 'The service writes no events down' },
   capability_missing: { status: 501, title: 'The volume cannot do this' },

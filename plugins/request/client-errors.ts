@@ -15,6 +15,8 @@ import { contextOf, requestIdHeader, requestIdOf, warnIfReplaced } from './reque
 /** Where in a request the parser is when it fails. */
 type Place = 'head' | 'body'
 
+const unknownMethod = /^[A-Z][A-Z-]* \S+ HTTP\/1\.[01]\r\n/
+
 const limit = `over the limit of ${maxHeaderSize} bytes`
 
 /** Codes of llhttp and of Node; any other one of llhttp stands for bytes that cannot be parsed. */
@@ -75,9 +77,8 @@ interface ClientError extends Error {
 
 function refuse(app: FastifyInstance, error: ClientError, socket: Socket, broken: FastifyReply | undefined): void {
   const problem =
-    broken === undefined && isLongUrl(error)
-      ? new Problem('url_too_long', `The URL is ${limit}.`)
-      : toClientProblem(error.code ?? '', broken === undefined ? 'head' : 'body', !hasServed(socket))
+    (broken === undefined ? problemOfFirstLine(error) : undefined) ??
+    toClientProblem(error.code ?? '', broken === undefined ? 'head' : 'body', !hasServed(socket))
   const id = broken?.request.id ?? randomUUID()
   const log = broken?.request.log ?? app.log
   afterAnswers(socket, broken, () => {
@@ -92,6 +93,15 @@ function refuse(app: FastifyInstance, error: ClientError, socket: Socket, broken
     answer(socket, problem, id, originHeadersOf(app, error, broken))
     broken?.request.giveUp(error.code === 'HPE_INVALID_EOF_STATE' ? 'the client went away' : 'the request is not whole')
   })
+}
+
+function problemOfFirstLine(error: ClientError): Problem | undefined {
+  if (isLongUrl(error)) return new Problem('url_too_long', `The URL is ${limit}.`)
+  // Its head is well-formed, and the parser knows the methods that are registered.
+  if (error.code === 'HPE_INVALID_METHOD' && unknownMethod.test(textOf(error.rawPacket))) {
+    return new Problem('method_unknown', 'No path takes this method.')
+  }
+  return undefined
 }
 
 /** Whether the URL alone is too long, as far as it came with the beginning of its request. */

@@ -16,6 +16,12 @@ function isJson(text: string): boolean {
   }
 }
 
+/** JSON has no parameter `charset`, but many send one. */
+function isUtf8(contentType = ''): boolean {
+  const charsets = [...contentType.matchAll(/;[ \t]*charset[ \t]*=[ \t]*"?([^";\s]*)/gi)]
+  return charsets.every(([, charset]) => charset?.toLowerCase() === 'utf-8')
+}
+
 /** The problem of a body that is JSON but that Fastify's parser refuses. */
 function refusedMember(): Problem {
   return invalid('body', '__proto__', 'must be absent, and so must a constructor with a prototype')
@@ -29,6 +35,9 @@ export default fp(
     app.removeAllContentTypeParsers()
     app.addContentTypeParser<Buffer>('application/json', { parseAs: 'buffer' }, (request, bytes, done) => {
       if (bytes.length === 0) return done(null, undefined)
+      if (!isUtf8(request.headers['content-type'])) {
+        return done(new Problem('unsupported_media_type', 'JSON is UTF-8: charset must be absent, or utf-8.'))
+      }
       let text: string
       try {
         text = utf8.decode(bytes)

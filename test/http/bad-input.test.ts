@@ -228,6 +228,7 @@ t.test('requests that do not fit', async (t) => {
     [400, 'malformed_json', post('/folders', json, '{"metadata":{"__proto__":{"a":1}}'), /not valid JSON/],
     [415, 'unsupported_media_type', post('/folders', 'text/plain', '{}'), /must be application\/json/],
     [415, 'unsupported_media_type', post('/folders', 'application/xml', '<a/>'), /must be application\/json/],
+    [415, 'unsupported_media_type', post('/folders', `${json}; Charset="utf-16"`, '{}'), /charset must be absent/],
     [
       413,
       'body_too_large',

@@ -90,6 +90,13 @@ t.test('a path with another method', async (t) => {
     t.equal((await server.raw(head('OPTIONS', '/nothing', auth))).status, 404)
   })
 
+  await t.test('a method that nobody knows', async (t) => {
+    const answer = await server.raw('FROBNICATE /folders HTTP/1.1\r\nHost: x\r\n\r\n')
+    t.equal(answer.status, 501)
+    t.equal(JSON.parse(answer.body).code, 'method_unknown')
+    t.equal((await server.raw('FROBNICATE\r\n\r\n')).status, 400)
+  })
+
   await t.test('pages of other origins can read it', async (t) => {
     const headers = { origin: 'https://app.example' }
     const signed = await server.sign(folder, 'a.txt')
