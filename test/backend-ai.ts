@@ -22,6 +22,7 @@ export async function startBackendAi(t: Teardown, env: Record<string, string> = 
   const volumes = {
     volume1: { backend: 'posix', root: join(root, 'volume1') },
     volume2: { backend: 'posix', root: join(root, 'volume2') },
+    ...(env.BACKEND_PLUGINS && { remote: { backend: 'remote', root: join(root, 'remote') } }),
   }
   const own = { VOLUMES: JSON.stringify(volumes), BACKEND_AI_MANAGER_SECRET: backendAiSecret }
   return startServer(t, { env: { ...own, ...env } })

@@ -6,17 +6,19 @@ import { parsePath } from '../backends/path.ts'
 import { posix } from '../backends/posix/index.ts'
 
 /**
- * Posix backends by somebody else, without a way to copy a directory: one that moves it in a step, and one that moves it
- * entry by entry, and slowly.
+ * Posix backends by somebody else, without a way to copy a directory: one that moves it in a step, one that moves it
+ * entry by entry, and slowly, and one that no host can mount and that has no size.
  */
 export default async (app: FastifyInstance) => {
-  for (const type of ['plain', 'piecemeal']) {
+  for (const type of ['plain', 'piecemeal', 'remote']) {
     app.backends.register({
       ...posix,
       type,
       async create(context) {
         const { copyTree: _, clone: __, readMany: ___, ...plain } = await posix.create(context)
-        return type === 'plain' ? plain : { ...plain, move: movingPiecemeal(plain) }
+        if (type === 'piecemeal') return { ...plain, move: movingPiecemeal(plain) }
+        const { mount: ____, capacity: _____, ...remote } = plain
+        return type === 'remote' ? remote : plain
       },
     })
   }

@@ -1,16 +1,18 @@
 import { randomUUID } from 'node:crypto'
 import { lstat, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { asBackendAi, startBackendAi } from '../backend-ai.ts'
 import { type Answer, ended } from '../server.ts'
 
+const plugin = fileURLToPath(new URL('../plain-backend.ts', import.meta.url))
 const scope = `user:${randomUUID()}`
 const folder = { volume: 'volume1', vfid: `${scope}/${randomUUID().replaceAll('-', '')}` }
 const subpathRefused = [400, { error_code: 'vfolder_access_invalid-parameters', title: 'Invalid Subpath' }]
 
 t.test("what Backend.AI's manager may send", async (t) => {
-  const server = await startBackendAi(t)
+  const server = await startBackendAi(t, { BACKEND_PLUGINS: plugin, UPLOAD_MAX_BYTES: String(2 ** 20) })
   const call = (method: string, path: string, body?: unknown) => asBackendAi(server, method, path, body)
   const file = (operation: string, more: object) => call('POST', `/folder/file/${operation}`, { ...folder, ...more })
   const names = async (relpath = '.') => {
@@ -64,7 +66,22 @@ t.test("what Backend.AI's manager may send", async (t) => {
 
   await t.test('numbers and flags', async (t) => {
     for (const size of [0, '0', 5, '5', 2 ** 20]) t.equal((await file('upload', { relpath: 'x', size })).status, 200)
-    for (const size of [-1, '-1', 1.5, '1.5', '1e3', '', ' 5', '0x5', true, null, [5], 2 ** 60, '9'.repeat(17)]) {
+    for (const size of [
+      -1,
+      '-1',
+      1.5,
+      '1.5',
+      '1e3',
+      '',
+      ' 5',
+      '0x5',
+      true,
+      null,
+      [5],
+      2 ** 20 + 1,
+      2 ** 60,
+      '9'.repeat(17),
+    ]) {
       const { status, json } = await file('upload', { relpath: 'x', size })
       t.match([status, json.data], [400, { size: /^must/ }], `the size ${JSON.stringify(size)}`)
     }
@@ -189,6 +206,18 @@ t.test("what Backend.AI's manager may send", async (t) => {
     for (const mode of [0o675, 0o1775, '0775', 1.5]) {
       t.equal((await call('POST', '/folder/create', { ...made, mode })).status, 400, `${mode}`)
     }
+  })
+
+  await t.test('a volume that is no directory of a host', async (t) => {
+    const remote = { ...folder, volume: 'remote', vfid: `${scope}/${'2'.repeat(32)}` }
+    const { volumes } = (await call('GET', '/volumes')).json
+    const capabilities = ['vfolder', 'quota', 'fast-size', 'fast-scan']
+    t.match(volumes.at(-1), { name: 'remote', backend: 'remote', path: '', capabilities })
+    t.same((await call('GET', '/folder/fs-usage', remote)).json, { capacity_bytes: 0, used_bytes: 0 })
+    t.equal((await call('POST', '/folder/create', remote)).status, 204)
+    const { status, json } = await call('GET', '/folder/mount', remote)
+    t.match([status, json], [400, { type: /unsupported-operation$/, error_code: 'vfolder_access_unsupported' }])
+    t.equal((await call('GET', '/folder/usage', remote)).status, 200)
   })
 
   await t.test('the volume noop', async (t) => {
