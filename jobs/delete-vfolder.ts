@@ -6,7 +6,7 @@ import { Problem } from '../lib/problems.ts'
 import type { Database } from '../plugins/storage/database/tables.ts'
 import { transact } from '../plugins/storage/database/transact.ts'
 import { beginDeletion, find, forget, listCreating, listDeleting } from '../plugins/vfolders/rows.ts'
-import { DeletionPayload } from '../plugins/vfolders/vfolders.ts'
+import { RemovalPayload } from '../plugins/vfolders/vfolders.ts'
 import { defineJob } from '../plugins/work/job-queue/job.ts'
 
 /** What was removed so far. */
@@ -21,7 +21,7 @@ export default fp(
     app.jobs.define(
       defineJob({
         kind: 'delete-vfolder',
-        payload: DeletionPayload,
+        payload: RemovalPayload,
         concurrency: 4,
         // Half of a vfolder is of no use to anybody.
         cancellable: false,

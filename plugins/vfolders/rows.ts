@@ -165,18 +165,18 @@ export async function finishClone(trx: Database, id: string, usage: Amount): Pro
 
 /**
  * Makes a vfolder vanish, from any state or only `from` one, or one that is in the trash since then.
- * @returns its volume, if there is such a vfolder
+ * @returns where it was, if there is such a vfolder
  */
 export async function beginDeletion(
   trx: Database,
   id: string,
   from?: Row['state'],
   trashedBefore?: number,
-): Promise<string | undefined> {
+): Promise<Pick<Vfolder, 'volume' | 'quotaScope'> | undefined> {
   let update = trx.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id)
   if (from !== undefined) update = update.where('state', '=', from)
   if (trashedBefore !== undefined) update = update.where('trashed_at', '<=', trashedBefore)
-  return (await update.returning('volume').executeTakeFirst())?.volume
+  return update.returning(['volume', 'quota_scope as quotaScope']).executeTakeFirst()
 }
 
 /** Puts a vfolder into the trash, if it is ready. @returns whether it was */

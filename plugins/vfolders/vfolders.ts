@@ -42,10 +42,8 @@ export const ClonePayload = Type.Object({
 })
 const isPayload = TypeCompiler.Compile(ClonePayload)
 
-const MaybeScope = Type.Union([Type.String(), Type.Null()])
-
-/** What the job is given that frees the bytes of a vfolder: a scope only where somebody is to be told of its end. */
-export const DeletionPayload = Type.Object({ quotaScope: Type.Optional(MaybeScope) })
+/** What a deletion is given: the scope that the vfolder had, for whoever is told of its end. */
+export const RemovalPayload = Type.Object({ quotaScope: Type.Optional(Type.Union([Type.String(), Type.Null()])) })
 
 /** How long another process's change may go unseen by reads; changes of this process are seen at once. */
 const cacheMilliseconds = 1000
@@ -147,14 +145,15 @@ function createVfolders(app: FastifyInstance) {
    */
   async function startDeletion(id: string, trx: Database): Promise<Job | undefined> {
     const before = app.events.isOn ? (await rows.findCounters(trx, id, true))?.state : undefined
-    const volume = await rows.beginDeletion(trx, id)
-    if (volume === undefined) return undefined
+    const deleted = await rows.beginDeletion(trx, id)
+    if (deleted === undefined) return undefined
+    const { volume, quotaScope } = deleted
     // What was never whole, nobody was told of.
     if (before === 'ready' || before === 'trashed')
       await app.events.add(trx, vfolderDeleted(id, { volume, restorable: false }))
     const last = await app.jobs.latest('delete-vfolder', { folder: id }, trx)
     if (last !== undefined && !hasEnded(last)) return last
-    return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload: {} }, trx)
+    return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload: { quotaScope } }, trx)
   }
 
   /**
