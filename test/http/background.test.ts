@@ -89,6 +89,12 @@ t.test('a deletion that is cancelled leaves what it has not come to', async (t) 
   t.ok(left > 0 && left < 1000)
   t.equal(progress.filesDone, 1000 - left)
   t.same(await usageOf(folder), { files: left, bytes: 10 * left })
+
+  await server.ask('POST', `/jobs/${job.id}/retry`)
+  const { history, ...again } = await ended(server, job.id)
+  t.match(again, { state: 'succeeded', progress: { filesDone: 1000 }, result: { deletedCount: 1000, missingCount: 0 } })
+  t.match(history, [{ outcome: 'cancelled' }, { outcome: 'succeeded' }])
+  t.same(await usageOf(folder), { files: 0, bytes: 0 })
 })
 
 t.test('a move by a job', async (t) => {
