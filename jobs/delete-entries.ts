@@ -10,6 +10,9 @@ import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
 
 const reportedPaths = 100
 
+/** Far less than a lease. How far it is, is durable as often. */
+const confirmMilliseconds = 200
+
 const Checkpoint = Type.Object({
   /** The index of the path to go on with. */
   next: Type.Integer(),
@@ -53,9 +56,15 @@ async function deleteAll(app: FastifyInstance, attempt: DeletionAttempt): Promis
   const state = isCheckpoint.Check(checkpoint) ? structuredClone(checkpoint) : structuredClone(nothingYet)
   // Of an entry that was on its way into the trash the rest follows, before what is left of it counts as another one.
   if (attempt.number > 1 && !payload.permanent) await app.trash.settle(signal)
+  let confirmedAt = Number.NEGATIVE_INFINITY
   for (const path of payload.paths.slice(state.next).map(parsePath)) {
-    // Written down before it goes; and what has that name once another process has the job, may be another entry.
-    await confirm()
+    // What has that name once another process has the job may be another entry. A process that stood still for long
+    // enough to lose it is late here, too.
+    if (performance.now() - confirmedAt > confirmMilliseconds) {
+      await confirm()
+      await app.vfolders.readySince(attempt.folder ?? '', payload.createdAt)
+      confirmedAt = performance.now()
+    }
     const before = { files: state.files, bytes: state.bytes }
     const onProgress = (done: Amount) => {
       Object.assign(state, sum(before, done))
@@ -77,7 +86,7 @@ async function deleteOne(
   path: EntryPath,
   onProgress: (done: Amount) => void,
 ): Promise<{ missing: string[] }> {
-  const { id } = await app.vfolders.readySince(folder ?? '', payload.createdAt)
+  const id = folder ?? ''
   const options = { recursive: payload.recursive, signal, onProgress }
   if (!payload.permanent) return app.trash.put(id, [path], options)
   return (await app.vfolders.files(id)).remove([path], options)
