@@ -46,7 +46,7 @@ async function serve(config: Config): Promise<void> {
 
   process.off('uncaughtException', fail)
   // An error may come from anywhere, so the ID is given by hand.
-  const options = { delay: grace + 5000, logger, skip: cluster.isWorker ? [...supervisedSignals] : [] }
+  const options = { delay: grace + 5000, logger, skip: signalsOfOthers(config) }
   const { close: closeNow } = closeWithGrace(options, withRequestId(close, currentRequestId()))
   if (cluster.isWorker) obeySupervisor(closeNow, logger)
 
@@ -54,6 +54,12 @@ async function serve(config: Config): Promise<void> {
   // Node itself keeps it only where a process ends by itself; one that is killed would have the next start as slow.
   flushCompileCache()
   if (cluster.isWorker) reportListening()
+}
+
+/** Those that the supervisor answers, and the one after which the audit log goes on in a new file. */
+function signalsOfOthers({ auditLogFile }: Config): (typeof supervisedSignals)[number][] {
+  if (cluster.isWorker) return [...supervisedSignals]
+  return auditLogFile === undefined ? [] : ['SIGHUP']
 }
 
 /** A sentence for people on stderr, and the same in the log. */

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
 import { tar, zip } from './rows/archive.ts'
+import { audit, story } from './rows/audit.ts'
 import { besideAHang } from './rows/beside-a-hang.ts'
 import { nativeUsage, snapshotClone } from './rows/btrfs.ts'
 import { clone } from './rows/clone.ts'
@@ -42,6 +43,8 @@ const rows: Row[] = [
   download4kPostgres,
   requestId,
   metrics,
+  audit,
+  story,
   memoryDownloads,
   memoryUpload,
   memoryPut,

@@ -51,6 +51,18 @@ export function enterContext(context: LogContext): void {
   storage.enterWith(context)
 }
 
+/** Who the work is done for; no field of the log, whose lines a request ID joins with its beginning. */
+const actors = new WeakMap<LogContext, string>()
+
+/** Says who the calling code works for, or who `context` does. */
+export function setActor(actor: string, context = storage.getStore()): void {
+  if (context !== undefined) actors.set(context, actor)
+}
+
+export function actorOf(context: LogContext): string | undefined {
+  return actors.get(context)
+}
+
 const nothing = Object.freeze({})
 
 /**

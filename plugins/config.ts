@@ -15,6 +15,8 @@ declare module 'fastify' {
   }
 }
 
+const leastTokenLength = 16
+
 /** Timers take no more. */
 const maxSeconds = Math.floor(2 ** 31 / 1000)
 /** No timer waits for so long. */
@@ -45,6 +47,14 @@ const Environment = Type.Object({
   BACKEND_PLUGINS: Type.String({ default: '' }),
   CORS_ORIGINS: Type.String({ default: '*' }),
   LOG_LEVEL: Type.String({ enum: levels, default: 'info' }),
+  AUDIT: Type.String({ enum: ['on', 'off'], default: 'on' }),
+  AUDIT_RETENTION_DAYS: Type.Integer({
+    minimum: 1,
+    maximum: 36_600,
+    default: 90,
+    description: 'how long it is known who did what',
+  }),
+  AUDIT_LOG_FILE: Type.Optional(Type.String()),
   METRICS: Type.String({ enum: ['on', 'off'], default: 'on' }),
   UPLOAD_MAX_BYTES: Type.Optional(
     Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'per file; unset: no limit' }),
@@ -125,6 +135,12 @@ const VolumesShape = Type.Record(
 /** A volume's backend type, what the service does with it, and the options of that backend. */
 export type VolumeConfig = Static<typeof VolumesShape>[string] & Record<string, unknown>
 
+export interface ManagerToken {
+  /** Undefined: the audit trail names it by a part of its digest. */
+  name: string | undefined
+  token: string
+}
+
 export interface Listener {
   host: string
   port: number
@@ -166,12 +182,17 @@ export interface Config extends Listener {
   /** Modules that register further backends, in the order in which they are loaded. */
   backendPlugins: string[]
   /** Undefined: one is generated in the data directory. */
-  managerTokens: string[] | undefined
+  managerTokens: ManagerToken[] | undefined
   /** The first one signs, all verify. Undefined: one is generated in the data directory. */
   signingKeys: string[] | undefined
   /** `*`, or the origins whose pages may use signed URLs. */
   corsOrigins: '*' | string[]
   logLevel: string
+  /** Whether it is written down who does what. */
+  audit: boolean
+  auditRetentionDays: number
+  /** Where it is written to as JSON lines, too. */
+  auditLogFile: string | undefined
   /** Whether the service counts what it does, for `GET /metrics`. */
   metrics: boolean
   uploadMaxBytes: number
@@ -267,6 +288,9 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     signingKeys: parseSecrets(readVariable(env, 'SIGNING_KEYS'), 32),
     corsOrigins: parseCorsOrigins(values.CORS_ORIGINS),
     logLevel: values.LOG_LEVEL,
+    audit: values.AUDIT === 'on',
+    auditRetentionDays: values.AUDIT_RETENTION_DAYS,
+    auditLogFile: auditLogFileOf(values),
     metrics: values.METRICS === 'on',
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
     maxTransfers: values.MAX_TRANSFERS ?? Number.POSITIVE_INFINITY,
@@ -329,14 +353,31 @@ function parseSecrets({ name, text, file }: Variable, minLength: number): string
   return items
 }
 
-function parseManagerTokens(setting: Variable): string[] | undefined {
-  const tokens = parseSecrets(setting, 16)
+function parseManagerTokens(setting: Variable): ManagerToken[] | undefined {
+  const values = parseSecrets(setting, leastTokenLength)
   // Any other character cannot be sent in an Authorization header, or splits it.
-  if (tokens?.every((token) => /^[!-~]+$/.test(token)) === false) {
+  if (values?.every((value) => /^[!-~]+$/.test(value)) === false) {
     const rule = 'must have visible ASCII characters only, and commas between its values'
     throw new ConfigError(`${setting.name} ${rule}`, setting)
   }
+  const tokens = values?.map(toManagerToken)
+  const short = tokens?.find(({ token }) => token.length < leastTokenLength)
+  if (short !== undefined) {
+    const rule = `must have at least ${leastTokenLength} characters in each of its tokens; that of ${short.name} has fewer`
+    throw new ConfigError(`${setting.name} ${rule}`, setting)
+  }
   return tokens
+}
+
+/** `name=token`. What a token in base64 ends with does not make a name of the rest. */
+function toManagerToken(value: string): ManagerToken {
+  const [, name, token] = /^([A-Za-z0-9._-]{1,64})=([^=].*)$/.exec(value) ?? []
+  return token === undefined ? { name: undefined, token: value } : { name, token }
+}
+
+function auditLogFileOf({ AUDIT, AUDIT_LOG_FILE: file }: Static<typeof Environment>): string | undefined {
+  if (file !== undefined && AUDIT === 'off') throw new ConfigError('AUDIT_LOG_FILE must not be set when AUDIT is off')
+  return file
 }
 
 function managerListenerOf(values: Static<typeof Environment>): Config['managerListener'] {

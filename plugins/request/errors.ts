@@ -12,6 +12,13 @@ import { withoutToken } from './logging.ts'
 import { requestIdHeader, warnIfReplaced } from './request-id.ts'
 import { pathKeyword } from './validation.ts'
 
+declare module 'fastify' {
+  interface FastifyReply {
+    /** Of the problem that it tells, if it is one. */
+    problemCode: ProblemCode | null
+  }
+}
+
 export const problemMediaType = 'application/problem+json'
 
 /** The body of every error (RFC 9457). */
@@ -139,7 +146,7 @@ export function routeNotFound(request: Pick<IncomingMessage, 'method' | 'url'> &
 }
 
 /** Codes that are no failure of the service, though their status says so. */
-const refusals: ProblemCode[] = [
+export const refusals: ProblemCode[] = [
   'quota_exceeded',
   'capability_missing',
   'too_many_transfers',
@@ -183,6 +190,7 @@ const retryAfter = { 'retry-after': '5' }
 
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { status } = problems[problem.code]
+  reply.problemCode = problem.code
   if (isForPages(request.url)) reply.headers(headersForPages(request.server.config, request.headers.origin))
   return reply.code(status).type(problemMediaType).serializer(JSON.stringify).send(toDocument(problem, request.id))
 }
@@ -210,6 +218,7 @@ export function handleFrameworkError(error: FastifyError, request: FastifyReques
 export default fp(
   async (app) => {
     app.addSchema(ProblemDocument)
+    app.decorateReply('problemCode', null)
     app.setErrorHandler(createErrorHandler(sendProblem))
     app.setNotFoundHandler(handleNotFound)
     // Before its body is looked at: a client with a wrong URL must not be told about something else.

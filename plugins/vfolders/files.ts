@@ -1,5 +1,14 @@
 import { randomUUID } from 'node:crypto'
-import { add, amountOf, atLeastNothing, difference, growthOf, nothing, subtract } from '../../backends/amount.ts'
+import {
+  add,
+  amountOf,
+  atLeastNothing,
+  difference,
+  growthOf,
+  isNothing,
+  nothing,
+  subtract,
+} from '../../backends/amount.ts'
 import type {
   Amount,
   Entry,
@@ -21,9 +30,11 @@ import {
   Unconfirmed,
 } from '../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../backends/path.ts'
-import { currentRequestId } from '../../lib/context.ts'
+import { currentContext, currentRequestId, type LogContext } from '../../lib/context.ts'
 import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
+import type { Facts } from '../work/audit/facts.ts'
+import type { AuditRow } from '../work/audit/rows.ts'
 import type { NewEvent } from '../work/events/event.ts'
 import { listMany } from './list.ts'
 import { bytesReceived, type UploadKind } from './notices.ts'
@@ -44,6 +55,13 @@ export interface OpenVfolder {
   requireRoom(bytes: number): Promise<void>
   /** Lets a job count its usage, of which nobody can tell how it has changed. */
   recount(): Promise<void>
+  /** What the audit trail says of what is done in it. */
+  audited(facts: Facts, context?: LogContext): AuditRow[]
+}
+
+/** What is done, and what becomes of it. */
+interface Audited extends Pick<Facts, 'action' | 'path' | 'subject'> {
+  count?: () => number
 }
 
 export interface TargetOptions {
@@ -67,19 +85,23 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   async function runCounted<T>(
     wanted: Amount,
     change: (done: Amount, events: NewEvent[], reservation: Reservation) => Promise<T>,
-    on = vfolder,
-    options?: ReserveOptions,
+    { on = vfolder, options, audited }: { on?: OpenVfolder; options?: ReserveOptions; audited?: Audited } = {},
   ): Promise<T> {
     const reservation = await on.reserve(wanted, options)
     const done = { ...nothing }
     const events: NewEvent[] = []
+    let outcome: Pick<Facts, 'outcome' | 'code'> = {}
     try {
       return await change(done, events, reservation)
     } catch (error) {
+      outcome = { outcome: 'failed', code: toProblem(error).code }
       if (error instanceof Unconfirmed) add(done, error.change)
       throw error
     } finally {
-      await reservation.end(done, events)
+      // What has changed nothing is told when the request ends.
+      const isAudited = audited !== undefined && (outcome.outcome === undefined || !isNothing(done))
+      const facts = isAudited && { ...audited, ...outcome, count: audited.count?.(), bytes: Math.abs(done.bytes) }
+      await reservation.end(done, events, facts ? on.audited(facts) : [])
     }
   }
 
@@ -157,7 +179,11 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     }
     await runCounted(nothing, async (left, events) => {
       try {
-        await runCounted(atLeastNothing(wanted), moveIn, target, { from: id })
+        await runCounted(atLeastNothing(wanted), moveIn, {
+          on: target,
+          options: { from: id },
+          audited: { action: 'entry.move', path: to, subject: `${id}/${from}` },
+        })
         events.push(told(id))
       } catch (error) {
         // What it says is of the other vfolder.
@@ -217,7 +243,10 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     /** Begins to store files. */
     upload(announced: Announced, kind: UploadKind): Upload {
       const onReceived = (bytes: number) => bytesReceived.give(kind, volume.name, bytes)
-      return createUpload(id, backend, reserve, announced, onReceived)
+      // The storage tells that a file has appeared in the context of whatever else it does.
+      const context = currentContext()
+      const audited = (path: string, bytes: number) => vfolder.audited({ action: 'file.store', path, bytes }, context)
+      return createUpload(id, backend, reserve, announced, { onReceived, audited })
     },
 
     /** A directory that is there already is as good as a new one. */
@@ -243,9 +272,12 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       await runRecounted(target, async (move) => {
         if (target !== vfolder) await moveAcross(move, from, to, { ...options, target })
         else {
-          await runCounted(nothing, async (done, events) => {
+          const moveHere = async (done: Amount, events: NewEvent[]) => {
             subtract(done, await move(id, from, to, options))
             events.push(fileMoved(id, { folder: id, path: from }, { folder: id, path: to }))
+          }
+          await runCounted(nothing, moveHere, {
+            audited: { action: 'entry.move', path: to, subject: `${id}/${from}` },
           })
         }
       })
@@ -320,7 +352,8 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       }
       const wanted = await amountIn(from, source, signal)
       if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
-      await runCounted(atLeastNothing(wanted), copyAll, target, { ask: true })
+      const audited = { action: 'entry.copy', path: to, subject: `${id}/${from}` } as const
+      await runCounted(atLeastNothing(wanted), copyAll, { on: target, options: { ask: true }, audited })
       return backend.stat(target.id, to, { signal })
     },
 
@@ -333,13 +366,16 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       { recursive, signal, onProgress: tell }: { recursive: boolean; signal: AbortSignal; onProgress?: OnProgress },
     ) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
-      await runCounted(nothing, async (done, events) => {
+      const [path] = paths
+      const one = paths.length === 1 ? { path } : { count: () => result.deleted.length }
+      const removeAndTell = async (done: Amount, events: NewEvent[]) => {
         try {
           await removeAll(done)
         } finally {
           events.push(...filesDeleted(id, result.deleted, false))
         }
-      }).catch((error) => {
+      }
+      await runCounted(nothing, removeAndTell, { audited: { action: 'entry.delete', ...one } }).catch((error) => {
         throw withMembers(toProblem(error), result)
       })
       return result

@@ -27,6 +27,8 @@ const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 /** The job that something begins with in each state: what is adopted is counted. */
 const kinds = { ready: 'sync-quotas', deleting: 'delete-vfolder' } as const
 
+const takings = { ready: 'folder.adopt', deleting: 'folder.remove-orphan' } as const
+
 interface Taking {
   volume: Volume
   id: string
@@ -71,6 +73,7 @@ function createOrphans(app: FastifyInstance) {
       await rows.rememberMaker(trx, id, job.id)
       await app.events.add(trx, vfolderCreated({ id, volume }, true))
     }
+    app.audit.write(trx, { action: takings[state], folder: id, volume: volume.name, subject: job.id })
     return job
   }
 
@@ -138,5 +141,5 @@ export default fp(
   async (app) => {
     app.decorate('orphans', createOrphans(app))
   },
-  { name: 'orphans', dependencies: ['database', 'volumes', 'vfolders', 'job-queue', 'events'] },
+  { name: 'orphans', dependencies: ['database', 'volumes', 'vfolders', 'job-queue', 'events', 'audit'] },
 )

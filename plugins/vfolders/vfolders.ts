@@ -93,6 +93,7 @@ function createVfolders(app: FastifyInstance) {
       reserve: (wanted, options) => app.quotas.reserve(id, wanted, options),
       requireRoom: (bytes) => app.quotas.requireRoom(id, bytes),
       recount: () => recount(id),
+      audited: (facts, context) => app.audit.rows({ ...facts, folder: id, volume: vfolder.volume }, context),
     }
   }
 
@@ -125,8 +126,9 @@ function createVfolders(app: FastifyInstance) {
       if ((await rows.find(db, input.id))?.state === 'creating') throw error
     })
     await applyQuota(app, { id: input.id, volume: input.volume.name }, { signal })
-    await app.events.within(async (on) => {
-      if (await rows.finishCreation(on, input.id)) await app.events.add(on, vfolderCreated(input))
+    await transact(db, async (trx) => {
+      if (await rows.finishCreation(trx, input.id)) await app.events.add(trx, vfolderCreated(input))
+      app.audit.write(trx, { action: 'folder.create', folder: input.id, volume: input.volume.name })
     })
   }
 
@@ -172,6 +174,7 @@ function createVfolders(app: FastifyInstance) {
     if (state === 'cloning') throw vfolderCloning(id)
     const job = await startDeletion(id, trx)
     if (job === undefined) throw vfolderNotFound(id)
+    app.audit.write(trx, { action: 'folder.delete', folder: id, subject: job.id })
     return job
   }
 
@@ -215,7 +218,10 @@ function createVfolders(app: FastifyInstance) {
 
     /** Limits hold on the storage too, where it keeps some; when that fails, the same call or the next sync does it. */
     async update(id: string, change: Parameters<typeof rows.change>[2], signal: AbortSignal): Promise<Vfolder> {
-      await rows.change(db, id, change)
+      await transact(db, async (trx) => {
+        await rows.change(trx, id, change)
+        app.audit.write(trx, { action: 'folder.update', folder: id })
+      })
       if (change.quota !== undefined) {
         await app.quotas.limitsChanged(id)
         await app.quotaWarnings.look(id)
@@ -237,6 +243,7 @@ function createVfolders(app: FastifyInstance) {
         if (state === 'ready') {
           const isNew = await rows.putIntoTrash(trx, id, { now: db.now(), ...kept })
           if (isNew) await app.events.add(trx, vfolderDeleted(id, { restorable: true }))
+          app.audit.write(trx, { action: 'folder.delete', folder: id })
           return { isNew }
         }
         return { isNew: false, job: state === 'trashed' ? undefined : await removeIn(trx, id, state) }
@@ -255,6 +262,7 @@ function createVfolders(app: FastifyInstance) {
         const counted = await rows.takeOutOfTrash(trx, id)
         if (counted === false) await app.quotas.admitToScope(trx, id)
         if (counted !== undefined) await app.events.add(trx, { type: 'vfolder.restored', folder: id, data: {} })
+        if (counted !== undefined) app.audit.write(trx, { action: 'folder.restore', folder: id })
         return counted !== undefined
       })
       if (isRestored) app.log.info({ folder: id }, 'vfolder restored')
@@ -300,6 +308,7 @@ function createVfolders(app: FastifyInstance) {
         const payload = { source: source.id, target: { quota, quotaScope, metadata, volume: input.volume.name } }
         const job = await app.jobs.enqueue({ kind: 'clone-vfolder', folder: id, ...volumes, payload }, trx)
         await rows.rememberMaker(trx, id, job.id)
+        app.audit.write(trx, { action: 'folder.clone', folder: id, volume: input.volume.name, subject: source.id })
         return job
       })
       const vfolder = await get(id)
@@ -358,6 +367,6 @@ export default fp(
   },
   {
     name: 'vfolders',
-    dependencies: ['config', 'database', 'volumes', 'quotas', 'job-queue', 'events', 'quota-warnings'],
+    dependencies: ['config', 'database', 'volumes', 'quotas', 'job-queue', 'events', 'audit', 'quota-warnings'],
   },
 )

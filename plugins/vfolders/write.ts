@@ -6,6 +6,7 @@ import type { EntryPath } from '../../backends/path.ts'
 import { currentRequestId } from '../../lib/context.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem, toProblem } from '../../lib/problems.ts'
+import type { AuditRow } from '../work/audit/rows.ts'
 import { findEntry } from './find-entry.ts'
 import type { ReserveOptions } from './quotas/index.ts'
 import type { Reservation } from './quotas/reservation.ts'
@@ -40,13 +41,20 @@ export interface Announced {
 
 export type Upload = ReturnType<typeof createUpload>
 
+/** Who uses the vfolder, besides. */
+interface Watchers {
+  onReceived(bytes: number): void
+  /** What the audit trail says of a stored file. */
+  audited(path: string, bytes: number): AuditRow[]
+}
+
 /** Stores one or more files in a vfolder, in room that is reserved before the first byte. The caller must `end` it. */
 export function createUpload(
   folder: string,
   backend: Backend,
   reserve: (wanted: Amount, options: ReserveOptions) => Promise<Reservation>,
   announced: Announced,
-  onReceived: (bytes: number) => void,
+  { onReceived, audited }: Watchers,
 ) {
   let reservation: Reservation | undefined
 
@@ -98,7 +106,7 @@ export function createUpload(
       }
 
       const requestId = currentRequestId() ?? randomUUID()
-      const counter = createCounter(room, ({ entry, replaced }) => ({
+      const describe = ({ entry, replaced }: Written): Stored => ({
         path,
         type: 'file',
         size: entry.size,
@@ -106,7 +114,8 @@ export function createUpload(
         etag: entry.etag,
         replaced: replaced !== undefined,
         requestId,
-      }))
+      })
+      const counter = createCounter(room, describe, (bytes) => audited(path, bytes))
       try {
         const options = { ...writing, onAppeared: counter.appeared }
         const written = await backend.write(folder, path, metered(), options).catch(async (error) => {
@@ -128,16 +137,20 @@ export function createUpload(
 }
 
 /** Counts what a write has changed, once, and as soon as others see it: they may replace the file before it is durable. */
-function createCounter(room: Reservation, describe: (written: Written) => Stored) {
+function createCounter(
+  room: Reservation,
+  describe: (written: Written) => Stored,
+  audited: (bytes: number) => AuditRow[],
+) {
   let counting: Promise<void> | undefined
   const stored = (written: Written): Promise<void> => {
-    counting ??= room.settle(growthOf(written), describe(written))
+    counting ??= room.settle(growthOf(written), describe(written), audited(written.entry.size))
     return counting
   }
   return {
     stored,
     changed(change: Amount): Promise<void> {
-      counting ??= room.settle(change)
+      counting ??= room.settle(change, undefined, audited(change.bytes))
       return counting
     },
     appeared: (written: Written) => void stored(written).catch(() => {}), // Told to the next one who counts.

@@ -1,4 +1,5 @@
 import fp from 'fastify-plugin'
+import audit from './audit/index.ts'
 import events from './events/index.ts'
 import webhooks from './events/webhooks.ts'
 import jobQueue from './job-queue/index.ts'
@@ -12,6 +13,7 @@ export default fp(
     await app.register(processes)
     await app.register(sharedSecrets)
     await app.register(scheduler)
+    await app.register(audit)
     await app.register(events)
     await app.register(webhooks)
     await app.register(jobQueue)

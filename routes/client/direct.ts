@@ -12,6 +12,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     url,
     {
+      config: { audit: 'file.store' },
       schema: {
         ...schema,
         operationId: 'completeDirectUpload',
@@ -32,6 +33,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(
     url,
     {
+      config: { audit: 'upload.end' },
       schema: {
         ...schema,
         operationId: 'giveUpDirectUpload',

@@ -23,6 +23,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.route({
     method: ['GET', 'HEAD'],
     url: '/:folder/*',
+    config: { audit: 'file.read' },
     schema: {
       tags: ['client'],
       operationId: 'download',

@@ -20,7 +20,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/:folder/*',
     {
-      config: { readsBody: true },
+      config: { readsBody: true, audit: 'file.store' },
       schema: {
         tags: ['client'],
         operationId: 'postForm',

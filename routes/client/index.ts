@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import cors, { clientPrefixes } from '../../plugins/request/cors.ts'
 import { handleNotFound } from '../../plugins/request/errors.ts'
+import { auditRequests } from '../audit.ts'
 import direct from './direct.ts'
 import download from './download.ts'
 import form from './form.ts'
@@ -16,6 +17,7 @@ export default async function client(app: FastifyInstance): Promise<void> {
   const routesBelow = { '/download/': [download], '/upload/': [put, form, direct, tus] }
   app.addHook('onRequest', app.requirePublicListener)
   requireGuards(app, open)
+  auditRequests(app)
   for (const prefix of clientPrefixes) {
     await app.register(
       async (app) => {

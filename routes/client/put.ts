@@ -28,7 +28,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.put(
     '/:folder/*',
     {
-      config: { readsBody: true },
+      config: { readsBody: true, audit: 'file.store' },
       schema: {
         tags: ['client'],
         operationId: 'putFile',

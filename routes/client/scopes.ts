@@ -1,5 +1,6 @@
 import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest, RouteGenericInterface } from 'fastify'
+import { setActor } from '../../lib/context.ts'
 import type { Permission } from '../../plugins/access/signed-urls.ts'
 import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import type { Named, UploadRow } from '../../plugins/vfolders/uploads/rows.ts'
@@ -55,7 +56,8 @@ export function guardDownloads(app: FastifyInstance): void {
     const { folder, '*': path } = request.params
     const { token, archive } = request.query
     const operation = archive === undefined ? 'download' : 'archive'
-    permit(request, app.signedUrls.verify(token, { operation, folder, path }))
+    permit(request, token, app.signedUrls.verify(token, { operation, folder, path }))
+    if (operation === 'archive') request.auditFacts = { action: 'archive.read' }
   })
 }
 
@@ -63,14 +65,18 @@ export function guardDownloads(app: FastifyInstance): void {
 export function guardUploads(app: FastifyInstance): void {
   guard<AtPath>(app, async (request) => {
     const { folder, '*': path } = request.params
-    permit(request, app.signedUrls.verify(request.query.token, { operation: 'upload', folder, path }))
+    const { token } = request.query
+    permit(request, token, app.signedUrls.verify(token, { operation: 'upload', folder, path }))
   })
 }
 
 /** Signed uploads to a path that stands only in the token. */
 export function guardCreation(app: FastifyInstance): void {
   guard<WithToken>(app, async (request) => {
-    permit(request, app.signedUrls.permission(request.query.token, 'upload'))
+    const { token } = request.query
+    const permission = app.signedUrls.permission(token, 'upload')
+    permit(request, token, permission)
+    request.auditFacts = { folder: permission.folder, path: permission.path }
   })
 }
 
@@ -82,12 +88,16 @@ export function guardBegunUploads(app: FastifyInstance): void {
     const row = await app.countAsHandler(app.uploads.get(named))
     request.upload = { ...named, row }
     setOriginRequestId(request, row.origin_request_id)
+    setActor(`upload:${row.id}`)
+    request.auditFacts = { folder: row.vfolder, path: row.path }
   })
 }
 
-function permit(request: FastifyRequest, permission: Permission): void {
+function permit(request: FastifyRequest, token: string | undefined, permission: Permission): void {
   request.permission = permission
   setOriginRequestId(request, permission.requestId)
+  // Who has the URL is not known; the key that signed it is named in front of its token.
+  setActor(`signed-url:${token?.split('.', 1)[0]}`)
 }
 
 /** Runs after the check of the schema, so that a wrong URL is refused whatever its token. */

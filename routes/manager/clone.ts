@@ -9,6 +9,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/clone',
     {
+      config: { audit: 'folder.clone' },
       schema: {
         tags: ['folders'],
         operationId: 'cloneFolder',

@@ -8,6 +8,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.route({
     method: ['GET', 'HEAD'],
     url: '/folders/:id/content/*',
+    config: { audit: 'file.read' },
     schema: {
       tags: ['files'],
       operationId: 'readFile',

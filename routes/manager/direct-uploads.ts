@@ -32,6 +32,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/direct-uploads',
     {
+      config: { audit: 'upload.begin' },
       schema: {
         tags: ['files'],
         operationId: 'beginDirectUpload',

@@ -39,6 +39,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/files/mkdir',
     {
+      config: { audit: 'directory.create' },
       schema: {
         tags: ['files'],
         operationId: 'createDirectory',
@@ -58,6 +59,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/files/move',
     {
+      config: { audit: 'entry.move' },
       schema: {
         tags: ['files'],
         operationId: 'moveEntry',
@@ -83,6 +85,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/files/copy',
     {
+      config: { audit: 'entry.copy' },
       schema: {
         tags: ['files'],
         operationId: 'copyEntry',
@@ -112,6 +115,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     '/folders/:id/files/delete',
     {
       bodyLimit: 16 * 1024 * 1024,
+      config: { audit: 'entry.delete' },
       schema: {
         tags: ['files'],
         operationId: 'deleteEntries',

@@ -14,6 +14,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders',
     {
+      config: { audit: 'folder.create' },
       schema: {
         tags: ['folders'],
         operationId: 'createFolder',
@@ -114,6 +115,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.patch(
     '/folders/:id',
     {
+      config: { audit: 'folder.update' },
       schema: {
         tags: ['folders'],
         operationId: 'updateFolder',
@@ -136,6 +138,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(
     '/folders/:id',
     {
+      config: { audit: 'folder.delete' },
       schema: {
         tags: ['folders'],
         operationId: 'deleteFolder',
@@ -165,6 +168,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/restore',
     {
+      config: { audit: 'folder.restore' },
       schema: {
         tags: ['trash'],
         operationId: 'restoreFolder',
@@ -180,6 +184,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/sync',
     {
+      config: { audit: 'folder.sync' },
       schema: {
         tags: ['folders'],
         operationId: 'syncFolder',

@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { Event } from '../../plugins/work/events/event.ts'
 import { JobDetails } from '../../plugins/work/job-queue/attempts.ts'
 import { Job } from '../../plugins/work/job-queue/job.ts'
+import { auditRequests } from '../audit.ts'
 import { Entry } from '../schemas.ts'
 import clone from './clone.ts'
 import content from './content.ts'
@@ -27,6 +28,7 @@ export default async function manager(app: FastifyInstance): Promise<void> {
   for (const schema of [Entry, Event, Folder, Job, JobDetails]) app.addSchema(schema)
   app.addHook('onRequest', app.requireManagerListener)
   app.addHook('onRequest', app.requireManager)
+  auditRequests(app)
   app.addHook('onRoute', (route) => {
     if (route.schema) route.schema.security = [{ manager: [] }]
   })

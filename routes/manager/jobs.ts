@@ -70,6 +70,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/jobs/:id/retry',
     {
+      config: { audit: 'job.retry' },
       schema: {
         tags: ['jobs'],
         operationId: 'retryJob',
@@ -90,6 +91,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(
     '/jobs/:id',
     {
+      config: { audit: 'job.cancel' },
       schema: {
         tags: ['jobs'],
         operationId: 'cancelJob',

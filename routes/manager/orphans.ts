@@ -39,6 +39,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/volumes/:volume/orphans/:id/adopt',
     {
+      config: { audit: 'folder.adopt' },
       schema: {
         tags: ['volumes'],
         operationId: 'adoptOrphan',
@@ -57,6 +58,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(
     '/volumes/:volume/orphans/:id',
     {
+      config: { audit: 'folder.remove-orphan' },
       schema: {
         tags: ['volumes'],
         operationId: 'removeOrphan',

@@ -24,6 +24,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.put(
     '/quota-scopes/:scope',
     {
+      config: { audit: 'quota-scope.set' },
       schema: {
         tags: ['quota scopes'],
         operationId: 'putQuotaScope',
@@ -55,6 +56,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(
     '/quota-scopes/:scope',
     {
+      config: { audit: 'quota-scope.delete' },
       schema: {
         tags: ['quota scopes'],
         operationId: 'deleteQuotaScope',

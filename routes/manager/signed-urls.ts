@@ -57,6 +57,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/signed-urls',
     {
+      config: { audit: 'url.sign' },
       schema: {
         tags: ['files'],
         operationId: 'signUrls',

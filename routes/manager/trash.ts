@@ -66,6 +66,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/:id/trash/:item/restore',
     {
+      config: { audit: 'entry.restore' },
       schema: {
         tags: ['trash'],
         operationId: 'restoreEntry',
@@ -93,6 +94,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(
     '/folders/:id/trash/:item',
     {
+      config: { audit: 'trash.empty' },
       schema: {
         tags: ['trash'],
         operationId: 'emptyTrashedEntry',
@@ -110,6 +112,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(
     '/folders/:id/trash',
     {
+      config: { audit: 'trash.empty' },
       schema: {
         tags: ['trash'],
         operationId: 'emptyTrash',

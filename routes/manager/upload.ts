@@ -15,7 +15,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folders/upload',
     {
-      config: { readsBody: true },
+      config: { readsBody: true, audit: 'file.store' },
       schema: {
         tags: ['files'],
         operationId: 'uploadForm',

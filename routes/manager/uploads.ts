@@ -67,6 +67,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.delete(
     '/folders/:id/uploads/:upload',
     {
+      config: { audit: 'upload.end' },
       schema: {
         tags: ['files'],
         operationId: 'endUpload',

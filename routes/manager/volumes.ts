@@ -97,6 +97,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/volumes/:volume/accept',
     {
+      config: { audit: 'volume.accept' },
       schema: {
         tags: ['volumes'],
         operationId: 'acceptVolume',

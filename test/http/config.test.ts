@@ -92,6 +92,12 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ WORKERS: '0' }, /^WORKERS must be auto, or a whole number from 1 to 1024$/],
     [{ CORS_ORIGINS: 'https://app.example/' }, /^CORS_ORIGINS must be \* or origins/],
     [{ LOG_LEVEL: 'loud' }, /^LOG_LEVEL must be .* fatal, error, warn, info, debug, trace, silent$/],
+    [{ AUDIT: 'no' }, /^AUDIT must be .* on, off$/],
+    [{ AUDIT_RETENTION_DAYS: '0' }, /^AUDIT_RETENTION_DAYS must be >= 1$/],
+    [
+      { AUDIT_LOG_FILE: '/dev/null/audit' },
+      /^AUDIT_LOG_FILE must name a file that can be written to, not \/dev\/null\/audit: /,
+    ],
     [{ METRICS: 'yes' }, /^METRICS must be .* on, off$/],
     [{ UPLOAD_MAX_BYTES: '10MB' }, /^UPLOAD_MAX_BYTES must be integer$/],
     [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
@@ -165,6 +171,11 @@ t.test('further rules', async (t) => {
   await writeFile(plain, 'not a secret')
   const cases: Case[] = [
     [{ PORT: 'http' }, /^PORT must be integer$/],
+    [{ AUDIT: 'off', AUDIT_LOG_FILE: plain }, /^AUDIT_LOG_FILE must not be set when AUDIT is off$/],
+    [
+      { MANAGER_TOKENS: 'control=too-short-one' },
+      /^MANAGER_TOKENS .* in each of its tokens; that of control has fewer$/,
+    ],
     [{ PORT: '80.5' }, /^PORT must be integer$/],
     [{ PORT: '-1' }, /^PORT must be >= 0$/],
     [{ PORT: '65536' }, /^PORT must be <= 65535$/],

@@ -13,6 +13,7 @@ const owners: Record<string, string> = {
   trashed_entries: 'plugins/vfolders/trash/rows.ts',
   reservations: 'plugins/vfolders/quotas/',
   uploads: 'plugins/vfolders/uploads/',
+  audit: 'plugins/work/audit/rows.ts',
   jobs: 'plugins/work/job-queue/',
   job_attempts: 'plugins/work/job-queue/attempts.ts',
   processes: 'plugins/work/processes.ts',

@@ -2,7 +2,7 @@ import type { Collected, ForeignLine } from './collect.ts'
 import type { LogLine } from './lines.ts'
 
 /** A request, a job, or what was done under the ID otherwise. */
-export interface Chapter {
+export interface Heading {
   kind: 'request' | 'opened' | 'job' | 'other'
   /** The request ID of one that opened a signed URL, or the ID of a job. */
   id?: string
@@ -12,6 +12,9 @@ export interface Chapter {
   /** Names of processes, `host/pid`, in the order of their work on it. */
   processes: string[]
   outcome?: string
+}
+
+export interface Chapter extends Heading {
   lines: LogLine[]
 }
 

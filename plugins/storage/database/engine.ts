@@ -1,4 +1,5 @@
 import type { CompiledQuery, Dialect, Kysely, RawBuilder } from 'kysely'
+import type { DatabaseUnavailable } from './failures.ts'
 import type { Database, Tables } from './tables.ts'
 
 export interface Listener {
@@ -14,6 +15,11 @@ export interface Listening {
   close(): Promise<void>
 }
 
+export type ColumnType = 'bigint' | 'text'
+
+/** A statement that adds these rows. */
+export type InsertAll = (rows: unknown[][]) => CompiledQuery
+
 /** What each kind of database does in its own way. */
 export interface Engine {
   dialect: Dialect
@@ -22,9 +28,13 @@ export interface Engine {
   /**
    * Runs changes as one transaction in one trip, unflushed unless told otherwise, where there is one writer at a time: so what a statement finds
    * out in its conditions still holds when it is committed.
-   * @returns whether each has changed one row; else nothing is changed
+   * @returns whether each has changed a row; else nothing is changed
    */
   changeAll?(queries: CompiledQuery[], flushes?: boolean): Promise<boolean>
+  /** Adds many rows by one statement, which is compiled once. @param into begins it: `insert into …`, with the columns */
+  insertAll(db: Database, into: RawBuilder<unknown>, columns: ColumnType[]): InsertAll
+  /** Since when it cannot be written to, as far as is known: the last failure of that kind that is not known to be over. */
+  failure(): DatabaseUnavailable | undefined
   /** Whether processes on several machines, each with a DATA_DIR of its own, use the same database. */
   isShared: boolean
   /** A number that is larger than that of every earlier job; an expression, for one statement. */

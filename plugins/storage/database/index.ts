@@ -2,10 +2,10 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
-import { Kysely, type LogEvent, sql } from 'kysely'
+import { Kysely, type LogEvent, type RawBuilder, sql } from 'kysely'
 import { type Config, inFile } from '../../config.ts'
 import { createClock } from './clock.ts'
-import type { Engine } from './engine.ts'
+import type { ColumnType, Engine } from './engine.ts'
 import { createLater } from './later.ts'
 import { measured, tellStatement } from './measured.ts'
 import { createNotifications } from './notifications.ts'
@@ -69,6 +69,12 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger, metrics: boolean
     /** Runs changes in one trip, where the database can; see `Engine`. */
     changeAll: engine.changeAll,
 
+    /** Adds many rows by one statement. */
+    insertAll: (into: RawBuilder<unknown>, columns: ColumnType[]) => engine.insertAll(db, into, columns),
+
+    /** What it failed with, as a disk that is full, as long as that is not known to be over. */
+    failure: engine.failure,
+
     /** Whether processes on several machines, each with a DATA_DIR of its own, may use it. */
     isShared: engine.isShared,
 
@@ -99,6 +105,9 @@ function createDatabase(engine: Engine, log: FastifyBaseLogger, metrics: boolean
       await clock.start()
       notifications.start()
     },
+
+    /** Tries what has failed. @throws {DatabaseUnavailable} when it still does */
+    requireOver: () => engine.check(db),
 
     /**
      * Rejects when the database does not answer, cannot be written to, has lost a table, is not the one any more that it

@@ -381,4 +381,33 @@ export const migrations: Record<string, Migration> = {
         .execute()
     },
   },
+  '018-audit': {
+    async up(db) {
+      const isPostgres = db.getExecutor().adapter instanceof PostgresAdapter
+      await db.schema
+        .createTable('audit')
+        .addColumn('sequence', isPostgres ? 'bigserial' : 'integer', (column) => column.primaryKey())
+        .addColumn('time', 'bigint', (column) => column.notNull())
+        .addColumn('request_id', 'text', (column) => column.notNull())
+        .addColumn('origin_request_id', 'text')
+        .addColumn('act', 'text')
+        .addColumn('actor', 'text', (column) => column.notNull())
+        .addColumn('action', 'text', (column) => column.notNull())
+        .addColumn('volume', 'text')
+        .addColumn('vfolder', 'text')
+        .addColumn('path', 'text')
+        .addColumn('count', 'bigint')
+        .addColumn('bytes', 'bigint')
+        .addColumn('outcome', 'text', (column) => column.notNull())
+        .addColumn('code', 'text')
+        .addColumn('subject', 'text')
+        .addColumn('process', 'text')
+        .execute()
+      await db.schema.createIndex('audit_time').on('audit').columns(['time']).execute()
+      await db.schema.createIndex('audit_request').on('audit').columns(['request_id', 'time', 'sequence']).execute()
+      const hasOrigin = sql`where origin_request_id is not null`
+      await sql`create index audit_origin on audit (origin_request_id, time, sequence) ${hasOrigin}`.execute(db)
+      await db.schema.createIndex('jobs_request').on('jobs').columns(['request_id']).execute()
+    },
+  },
 }

@@ -1,6 +1,7 @@
 import { CompiledQuery, type DatabaseConnection, type Driver, type QueryResult } from 'kysely'
-import type pg from 'pg'
+import pg from 'pg'
 import { DatabaseUnavailable } from './failures.ts'
+import { takeLast } from './last-statement.ts'
 import { translate } from './postgres-errors.ts'
 
 /** Lets Kysely use a pool of connections, of which those that were lost are thrown away. */
@@ -20,11 +21,12 @@ export class PostgresDriver implements Driver {
   }
 
   async beginTransaction(connection: PostgresConnection): Promise<void> {
-    await connection.begin('begin')
+    await connection.run('begin')
   }
 
   async commitTransaction(connection: PostgresConnection): Promise<void> {
-    await connection.executeQuery(CompiledQuery.raw('commit'))
+    const last = takeLast(connection)
+    await connection.run(last === undefined ? 'commit' : `${inlined(last)}; commit`)
   }
 
   async rollbackTransaction(connection: PostgresConnection): Promise<void> {
@@ -46,7 +48,7 @@ export class PostgresDriver implements Driver {
 /** For transactions whose commits a power cut may take back (runtime-config-wal). It ends with the other driver of the pool. */
 export class UnflushedPostgresDriver extends PostgresDriver {
   override async beginTransaction(connection: PostgresConnection): Promise<void> {
-    await connection.begin('begin; set local synchronous_commit to off')
+    await connection.run('begin; set local synchronous_commit to off')
   }
 
   override async destroy(): Promise<void> {}
@@ -73,7 +75,7 @@ class PostgresConnection implements DatabaseConnection {
   }
 
   /** One trip also for several commands, since they have no parameters. */
-  async begin(commands: string): Promise<void> {
+  async run(commands: string): Promise<void> {
     await this.#noting(this.#client.query(commands))
   }
 
@@ -94,6 +96,11 @@ class PostgresConnection implements DatabaseConnection {
   release(): void {
     this.#client.release(this.#isLost)
   }
+}
+
+/** A statement with its parameters, which are texts, as literals in it. */
+function inlined({ sql, parameters }: CompiledQuery): string {
+  return sql.replaceAll(/\$(\d+)/g, (_, number) => pg.escapeLiteral(String(parameters[Number(number) - 1])))
 }
 
 /** @throws {DatabaseBusy}, {DatabaseConflict} and {DatabaseUnavailable} in the place of the driver's own errors */

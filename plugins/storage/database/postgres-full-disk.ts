@@ -10,6 +10,10 @@ import type { Tables } from './tables.ts'
 export class FullDisk {
   #failure: DatabaseUnavailable | undefined
 
+  get failure(): DatabaseUnavailable | undefined {
+    return this.#failure
+  }
+
   note(error: unknown): void {
     if (isFullDisk(error)) this.#failure = error
   }

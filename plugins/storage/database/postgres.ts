@@ -1,5 +1,6 @@
 import {
   ColumnDefinitionNode,
+  CompiledQuery,
   type DataTypeNode,
   type Dialect,
   type Driver,
@@ -53,6 +54,8 @@ export function openPostgres(options: PostgresOptions): Engine {
   return {
     dialect: createDialect(new PostgresDriver(pool, note)),
     unflushed: createDialect(new UnflushedPostgresDriver(pool, note)),
+    insertAll,
+    failure: () => fullDisk.failure,
     isShared: true,
     nextSequence: sql<number>`nextval('job_order')`,
     clock: sql<number>`cast(extract(epoch from clock_timestamp()) * 1000 as bigint)`,
@@ -88,6 +91,17 @@ export function openPostgres(options: PostgresOptions): Engine {
       await fullDisk.requireOver(db)
     },
   }
+}
+
+/** By one parameter, so that the statement is the same for any number of rows. */
+const insertAll: Engine['insertAll'] = (db, into, columns) => {
+  const values = columns.map((type, index) => {
+    const value = sql`value ->> ${sql.lit(index)}`
+    return type === 'text' ? value : sql`cast(${value} as bigint)`
+  })
+  const rows = sql`jsonb_array_elements(${''}::jsonb) as rows (value)`
+  const { sql: text } = sql`${into} select ${sql.join(values)} from ${rows}`.compile(db)
+  return (rows) => CompiledQuery.raw(text, [JSON.stringify(rows)])
 }
 
 function createDialect(driver: Driver): Dialect {

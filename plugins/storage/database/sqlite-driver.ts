@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { CompiledQuery, type DatabaseConnection, type Driver, type QueryResult, SelectQueryNode } from 'kysely'
 import { DatabaseBusy, DatabaseUnavailable } from './failures.ts'
+import { takeLast } from './last-statement.ts'
 import type { SqliteThread } from './sqlite-thread.ts'
 
 const firstPause = 1
@@ -43,8 +44,12 @@ export class SqliteDriver implements Driver {
     return this.#begin(owner, true)
   }
 
-  async commitTransaction(): Promise<void> {
-    await this.#within(this.#transaction, () => this.#thread.execute(commit))
+  async commitTransaction(connection: DatabaseConnection): Promise<void> {
+    const last = takeLast(connection)
+    await this.#within(this.#transaction, async () => {
+      if (last === undefined) await this.#thread.execute(commit)
+      else await this.#thread.commitWith(last)
+    })
   }
 
   async rollbackTransaction(): Promise<void> {
@@ -70,14 +75,14 @@ export class SqliteDriver implements Driver {
       init: async () => {},
       acquireConnection: async () => new SqliteConnection((asker, query) => this.#execute(asker, query, false)),
       beginTransaction: (owner) => this.#begin(owner, false),
-      commitTransaction: () => this.commitTransaction(),
+      commitTransaction: (connection) => this.commitTransaction(connection),
       rollbackTransaction: () => this.rollbackTransaction(),
       releaseConnection: (connection) => this.releaseConnection(connection),
       destroy: async () => {},
     }
   }
 
-  /** Runs all as one transaction in which each must change one row, in one trip to the thread. */
+  /** Runs all as one transaction in which each must change a row, in one trip to the thread. */
   changeAll(queries: CompiledQuery[], flushes = false): Promise<boolean> {
     return this.#inLine(() => this.#thread.changeAll(queries, flushes))
   }

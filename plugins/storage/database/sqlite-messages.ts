@@ -6,6 +6,8 @@ export type Connection = 'writer' | 'reader'
 export interface Statement {
   sql: string
   parameters: SQLInputValue[]
+  /** Of one that runs once for each of several rows of parameters: these, as JSON. */
+  rows?: string
 }
 
 export type ToThread =
@@ -15,7 +17,9 @@ export type ToThread =
       /** Whether what is committed from here on survives a power cut; a transaction keeps what it began with. */
       flushes?: boolean
     })
-  /** A transaction whose statements must change one row each, or nothing is changed. */
+  /** The last statement of the transaction under way, and its commit. */
+  | { kind: 'last'; statement: Statement }
+  /** A transaction whose statements must change rows each, or nothing is changed. */
   | { kind: 'all'; statements: Statement[]; flushes: boolean }
 
 export type FromThread =

@@ -20,6 +20,10 @@ export class Outage {
     this.#file = file
   }
 
+  get failure(): DatabaseUnavailable | undefined {
+    return this.#failure
+  }
+
   note(failure: DatabaseUnavailable): void {
     this.#failure = failure
   }

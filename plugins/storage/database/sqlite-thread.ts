@@ -6,6 +6,7 @@ import type { CompiledQuery, QueryResult } from 'kysely'
 import { DatabaseUnavailable } from './failures.ts'
 import { translate } from './sqlite-errors.ts'
 import type { Connection, FromThread, Statement, ToThread } from './sqlite-messages.ts'
+import { rowsOf } from './sqlite-rows.ts'
 
 interface Options {
   file: string
@@ -60,7 +61,11 @@ export class SqliteThread {
     return { rows: [], numAffectedRows: BigInt(answer.rows) }
   }
 
-  /** Runs all as one transaction in which each must change one row. @returns whether that is so; else nothing is changed */
+  async commitWith(last: CompiledQuery): Promise<void> {
+    await this.#ask({ kind: 'last', statement: toStatement(last) })
+  }
+
+  /** Runs all as one transaction in which each must change a row. @returns whether that is so; else nothing is changed */
   async changeAll(queries: CompiledQuery[], flushes: boolean): Promise<boolean> {
     const answer = await this.#ask({ kind: 'all', statements: queries.map(toStatement), flushes })
     return answer.kind === 'changed' && answer.rows === 1
@@ -97,8 +102,9 @@ export class SqliteThread {
   }
 }
 
-function toStatement({ sql, parameters }: CompiledQuery): Statement {
-  return { sql, parameters: parameters.map(toInput) }
+function toStatement(query: CompiledQuery): Statement {
+  const rows = rowsOf(query)
+  return { sql: query.sql, parameters: query.parameters.map(toInput), ...(rows !== undefined && { rows }) }
 }
 
 function toInput(value: unknown): SQLInputValue {

@@ -1,4 +1,4 @@
-import { DatabaseSync, type StatementSync } from 'node:sqlite'
+import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
 import { OpenFiles } from './sqlite-files.ts'
 import type { Connection, FromThread, Statement, ToThread } from './sqlite-messages.ts'
@@ -23,6 +23,7 @@ function answer(question: ToThread): FromThread {
   try {
     if (question.kind === 'all')
       return { kind: 'changed', rows: changeAll(question.statements, question.flushes) ? 1 : 0 }
+    if (question.kind === 'last') return commitWith(question.statement)
     const { connection, flushes, ...statement } = question
     const open = connections.get(connection) ?? connect(connection)
     if (flushes !== undefined) prepareChange(open, flushes)
@@ -34,10 +35,17 @@ function answer(question: ToThread): FromThread {
   }
 }
 
-function execute(open: Open, { sql, parameters }: Statement): FromThread {
+function execute(open: Open, { sql, parameters, rows }: Statement): FromThread {
   const { statement, givesRows } = open.prepared.get(sql) ?? prepare(open, sql)
+  if (rows !== undefined) return { kind: 'changed', rows: runForEach(statement, rows) }
   if (givesRows) return { kind: 'rows', rows: statement.all(...parameters) }
   return { kind: 'changed', rows: Number(statement.run(...parameters).changes) }
+}
+
+function runForEach(statement: StatementSync, text: string): number {
+  const rows: SQLInputValue[][] = JSON.parse(text)
+  for (const row of rows) statement.run(...row)
+  return rows.length
 }
 
 function changeAll(statements: Statement[], flushes: boolean): boolean {
@@ -48,7 +56,7 @@ function changeAll(statements: Statement[], flushes: boolean): boolean {
   try {
     for (const statement of statements) {
       const outcome = execute(open, statement)
-      if (outcome.kind === 'changed' && outcome.rows === 1) continue
+      if (outcome.kind === 'changed' && outcome.rows > 0) continue
       end('rollback')
       return false
     }
@@ -59,6 +67,12 @@ function changeAll(statements: Statement[], flushes: boolean): boolean {
     if (open.database.isTransaction) end('rollback')
     throw error
   }
+}
+
+function commitWith(statement: Statement): FromThread {
+  const open = connections.get('writer') ?? connect('writer')
+  execute(open, statement)
+  return execute(open, { sql: 'commit', parameters: [] })
 }
 
 function prepare({ database, prepared }: Open, sql: string) {

@@ -15,6 +15,7 @@ import { migrate } from './migrate.ts'
 import { SqliteDriver } from './sqlite-driver.ts'
 import { listen, notify } from './sqlite-notifications.ts'
 import { Outage } from './sqlite-outage.ts'
+import { insertAll } from './sqlite-rows.ts'
 import { SqliteThread } from './sqlite-thread.ts'
 
 /** How long to wait for a lock of another process. */
@@ -36,6 +37,8 @@ export function openSqlite(file: string): Engine {
     dialect: createDialect(driver),
     unflushed: createDialect(driver.unflushed()),
     changeAll: (queries, flushes) => driver.changeAll(queries, flushes),
+    insertAll,
+    failure: () => outage.failure,
     isShared: false,
     nextSequence: sql<number>`(select coalesce(max(sequence), 0) + 1 from jobs)`,
     clock: undefined,

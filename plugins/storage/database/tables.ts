@@ -189,6 +189,31 @@ export interface Tables {
     outcome: (typeof attemptOutcomes)[number] | null
     error: string | null
   }
+  /** Who did what, and how it ended; rows are added, and removed when they are old, and never changed. */
+  audit: {
+    sequence: Generated<number>
+    /** Milliseconds since 1970. */
+    time: number
+    request_id: string
+    /** The request that signed the URL, or that deleted what is restored. */
+    origin_request_id: string | null
+    /** Rows of one request among several under the same ID; null: it has no other row. */
+    act: string | null
+    actor: string
+    action: string
+    volume: string | null
+    vfolder: string | null
+    path: string | null
+    /** Of several entries or URLs. */
+    count: number | null
+    bytes: number | null
+    outcome: string
+    code: string | null
+    /** The job, upload, quota scope or entry of the trash that it is about. */
+    subject: string | null
+    /** Of an attempt of a job. */
+    process: string | null
+  }
   /** One row: tells this database from others. */
   database_identity: {
     id: string

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import type { CompiledQuery } from 'kysely'
 import { DatabaseConflict } from './failures.ts'
+import { setLast } from './last-statement.ts'
 import type { Database } from './tables.ts'
 
 const attempts = 10
@@ -9,6 +11,19 @@ const longestPauseMilliseconds = 200
 
 /** What is to follow the transactions under way. */
 const following = new WeakMap<Database, (() => void)[]>()
+
+/** What goes with the commit of the transactions under way. */
+const closing = new WeakMap<Database, () => CompiledQuery>()
+
+/**
+ * Has one statement go to the database together with the commit, so that it costs no trip of its own. It is asked for
+ * when all the rest is done. @returns false where `on` is no transaction, or has such a statement already
+ */
+export function withCommit(on: Database, statement: () => CompiledQuery): boolean {
+  if (!following.has(on) || closing.has(on)) return false
+  closing.set(on, statement)
+  return true
+}
 
 /** Runs `work` once others can see what the transaction has changed; at once where `on` is no transaction. */
 export function afterCommit(on: Database, work: () => void): void {
@@ -27,9 +42,12 @@ export async function transact<T>(db: Database, work: (trx: Database) => Promise
   for (let attempt = 1; ; attempt++) {
     const afterwards: (() => void)[] = []
     try {
-      const result = await db.transaction().execute((trx) => {
+      const result = await db.transaction().execute(async (trx) => {
         following.set(trx, afterwards)
-        return work(trx)
+        const result = await work(trx)
+        const last = closing.get(trx)
+        if (last !== undefined) await setLast(trx, last())
+        return result
       })
       for (const follow of afterwards) follow()
       return result

@@ -5,12 +5,13 @@ import type { Entry, OpenFile } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Rate } from '../../access/rates.ts'
 import type { HandOver } from '../../config.ts'
-import { bytesSent, type Sent } from '../notices.ts'
+import type { Sent } from '../notices.ts'
 import { applicableRange, evaluatePreconditions, validatorsOf } from './conditions.ts'
 import { asHeader } from './content-disposition.ts'
 import { handOver } from './hand-over.ts'
 import { type Presentation, presentationHeaders } from './presentation.ts'
 import { type ByteRange, contentRange, parseRange } from './ranges.ts'
+import { tellSent } from './sent.ts'
 import { stream } from './stream.ts'
 
 declare module 'fastify' {
@@ -151,14 +152,15 @@ async function sendBody(
   return stream(reply, reply.request.paced(body, rate), sent, 'the file could not be read to its end')
 }
 
-function sendWhole(reply: FastifyReply, body: Buffer, { kind, volume }: Sent): FastifyReply {
-  bytesSent.give(kind, volume, body.length)
+function sendWhole(reply: FastifyReply, body: Buffer, sent: Sent): FastifyReply {
+  tellSent(reply, sent, body.length)
   return reply.send(body)
 }
 
 /** Sends files over HTTP. */
 export default fp(
   async (app) => {
+    app.decorateReply('sentSoFar', null)
     app.decorateReply('sendFile', sendFile)
   },
   { name: 'downloads', dependencies: ['errors', 'connection-abort', 'pacing'] },

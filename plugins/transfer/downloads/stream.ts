@@ -1,7 +1,8 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply } from 'fastify'
 import { requestIdHeader } from '../../request/request-id.ts'
-import { bytesSent, type Sent } from '../notices.ts'
+import type { Sent } from '../notices.ts'
+import { tellSent } from './sent.ts'
 
 /**
  * Writes chunk after chunk to the connection, without a stream in between: a chunk's memory is used again as soon as
@@ -11,7 +12,7 @@ import { bytesSent, type Sent } from '../notices.ts'
 export async function stream(
   reply: FastifyReply,
   chunks: AsyncIterable<Buffer>,
-  { kind, volume }: Sent,
+  sent: Sent,
   brokenReason: string,
 ): Promise<FastifyReply> {
   const { raw, request } = reply
@@ -26,7 +27,7 @@ export async function stream(
     for (; !next.done; next = await iterator.next()) {
       const { length } = next.value
       await write(raw, next.value, request.abortSignal)
-      bytesSent.give(kind, volume, length)
+      tellSent(reply, sent, length)
     }
     raw.end()
   } catch (error) {

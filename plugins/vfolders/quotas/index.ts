@@ -100,7 +100,7 @@ function createQuotas(app: FastifyInstance) {
     /** Refuses a vfolder that its scope has no room for any more. @throws {Problem} `quota_exceeded` */
     admitToScope,
 
-    scopes: createQuotaScopes(db, app.quotaWarnings.lookAtScope),
+    scopes: createQuotaScopes(app, app.quotaWarnings.lookAtScope),
 
     /**
      * Ends what was set aside for an upload and counts the result, in one transaction with the other changes of `trx`.
@@ -208,5 +208,8 @@ export default fp(
     // A database that is away by then finds the rows to be those of a dead process.
     app.addHook('onClose', () => quotas.rest().catch((err) => app.log.info({ err }, 'room was not given back')))
   },
-  { name: 'quotas', dependencies: ['database', 'volumes', 'processes', 'job-queue', 'events', 'quota-warnings'] },
+  {
+    name: 'quotas',
+    dependencies: ['database', 'volumes', 'processes', 'audit', 'job-queue', 'events', 'quota-warnings'],
+  },
 )

@@ -6,6 +6,7 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { AuditRow } from '../../work/audit/rows.ts'
 import type { NewEvent } from '../../work/events/event.ts'
 import { count, giveBack, vfolderNotFound } from '../rows.ts'
 import { filesStored, type Stored } from '../told.ts'
@@ -27,7 +28,7 @@ export interface OwnRoomOptions {
  * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
  */
 export async function ownRoom(
-  { database: db, processes, events }: Pick<FastifyInstance, 'database' | 'processes' | 'events'>,
+  { database: db, processes, events, audit }: Pick<FastifyInstance, 'database' | 'processes' | 'events' | 'audit'>,
   vfolder: string,
   wanted: Amount,
   { partly = false, from }: OwnRoomOptions,
@@ -102,7 +103,7 @@ export async function ownRoom(
       if (row === undefined) await transact(db.unflushed, (trx) => insertAgain(trx, held))
     },
 
-    async settle(by: Amount, stored?: Stored): Promise<void> {
+    async settle(by: Amount, stored?: Stored, audited: AuditRow[] = []): Promise<void> {
       const told = events.isOn && stored !== undefined ? filesStored(vfolder, [stored]) : []
       const used = { bytes: 0, files: 0 }
       for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
@@ -116,10 +117,12 @@ export async function ownRoom(
         if (numUpdatedRows > 0n) await giveBack(trx, vfolder, used)
         await count(trx, vfolder, by)
         await events.add(trx, ...told)
+        audit.writeRows(trx, audited)
       })
       const isSettled = await settling.then(
         () => true,
         (error) => {
+          audit.keep(audited)
           if (isPassing(error)) return false
           throw error
         },
@@ -132,7 +135,7 @@ export async function ownRoom(
       }
     },
 
-    async end(by: Amount = nothing, more: NewEvent[] = []): Promise<void> {
+    async end(by: Amount = nothing, more: NewEvent[] = [], audited: AuditRow[] = []): Promise<void> {
       const changed = sum(unsettled, by)
       const told = [...untold, ...more]
       await db.writeLater(() =>
@@ -140,6 +143,7 @@ export async function ownRoom(
           await endReservation(trx, { id, vfolder })
           if (!isNothing(changed)) await count(trx, vfolder, changed)
           await events.add(trx, ...told)
+          audit.writeRows(trx, audited)
         }),
       )
     },

@@ -1,4 +1,5 @@
 import type { Amount } from '../../../backends/backend.ts'
+import type { AuditRow } from '../../work/audit/rows.ts'
 import type { NewEvent } from '../../work/events/event.ts'
 import type { Stored } from '../told.ts'
 
@@ -18,8 +19,11 @@ export interface Reservation {
    * Counts a change on the storage, and takes it out of the room that was set aside, as far as that goes. When the
    * database is away it is counted later: the change has been made. What was stored by it is told.
    */
-  settle(by: Amount, stored?: Stored): Promise<void>
+  settle(by: Amount, stored?: Stored, audited?: AuditRow[]): Promise<void>
 
-  /** Counts what has changed since, tells it, and gives back what was not used; when the database is away, later. */
-  end(by?: Amount, events?: NewEvent[]): Promise<void>
+  /**
+   * Counts what has changed since, tells it, and gives back what was not used; when the database is away, later. Rows for
+   * the audit trail, here as with `settle`, are written in the same transaction.
+   */
+  end(by?: Amount, events?: NewEvent[], audited?: AuditRow[]): Promise<void>
 }

@@ -6,12 +6,13 @@ import { currentRequestId } from '../../../lib/context.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { AuditRow } from '../../work/audit/rows.ts'
 import type { NewEvent } from '../../work/events/event.ts'
 import { giveBack, reserveUnlimited, reserveWithin, vfolderNotFound } from '../rows.ts'
 import { setAside, units } from './limits.ts'
 import { hasRoomInScope } from './scopes.ts'
 
-export type Services = Pick<FastifyInstance, 'database' | 'processes' | 'log' | 'events'>
+export type Services = Pick<FastifyInstance, 'database' | 'processes' | 'log' | 'events' | 'audit'>
 
 export interface RowChange {
   /** What is set aside already, of what the row says. */
@@ -23,6 +24,8 @@ export interface RowChange {
   by: Amount
   /** What is told of it. */
   events: NewEvent[]
+  /** What the audit trail says of that. */
+  audited: AuditRow[]
   /** Whether the row, once it was removed, may come again. */
   mayReturn: boolean
 }
@@ -102,14 +105,15 @@ export class RoomRow {
       if (before === undefined) await this.#insert(trx, target)
       await this.#app.events.add(trx, ...events)
       this.isLimited = aside.isLimited
+      this.#app.audit.writeRows(trx, change.audited)
       return aside.createdAt
     })
   }
 
   /** The same in one trip, where the row is there and all get room; @returns whether it was done */
   async #putAtOnce(change: RowChange): Promise<boolean> {
-    const { wanted, spare, by: changed, events } = change
-    const { database, events: outbox } = this.#app
+    const { wanted, spare, by: changed, events, audited } = change
+    const { database, events: outbox, audit } = this.#app
     if (database.changeAll === undefined || this.#createdAt === undefined || this.#held === undefined) return false
     const target = targetOf(change)
     const vfolder = { id: this.#vfolder, createdAt: this.#createdAt }
@@ -119,8 +123,10 @@ export class RoomRow {
       ? reserveWithin(database, vfolder, amounts, hasRoomInScope)
       : reserveUnlimited(database, vfolder, amounts)
     const queries = [row.compile(), room.compile(), ...outbox.toStatements(events)]
+    if (audited.length > 0) queries.push(audit.insertion(audited))
     const isChanged = await database.changeAll(queries, events.length > 0)
     if (isChanged && events.length > 0) outbox.added()
+    if (isChanged) audit.written(audited)
     return isChanged
   }
 

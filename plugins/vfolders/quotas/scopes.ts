@@ -1,7 +1,9 @@
+import type { FastifyInstance } from 'fastify'
 import { type Expression, type SqlBool, sql } from 'kysely'
 import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
+import { transact } from '../../storage/database/transact.ts'
 import { asDouble, type Quota } from '../rows.ts'
 
 export interface QuotaScope {
@@ -11,7 +13,10 @@ export interface QuotaScope {
 }
 
 /** Owners whose limits span several vfolders. `onChanged` is called after their limits were. */
-export function createQuotaScopes(db: Database, onChanged: (scope: string) => Promise<void>) {
+export function createQuotaScopes(
+  { database: db, audit }: Pick<FastifyInstance, 'database' | 'audit'>,
+  onChanged: (scope: string) => Promise<void>,
+) {
   /** @throws {Problem} `quota_scope_not_found` */
   async function get(scope: string): Promise<QuotaScope> {
     const found = await findScope(db, scope)
@@ -25,11 +30,14 @@ export function createQuotaScopes(db: Database, onChanged: (scope: string) => Pr
 
     async put(scope: string, quota: Quota): Promise<QuotaScope> {
       const row = { quota_bytes: quota.bytes, quota_files: quota.files, is_defined: 1 }
-      await db
-        .insertInto('quota_scopes')
-        .values({ scope, ...row })
-        .onConflict((conflict) => conflict.column('scope').doUpdateSet(row))
-        .execute()
+      await transact(db, async (trx) => {
+        await trx
+          .insertInto('quota_scopes')
+          .values({ scope, ...row })
+          .onConflict((conflict) => conflict.column('scope').doUpdateSet(row))
+          .execute()
+        audit.write(trx, { action: 'quota-scope.set', subject: scope })
+      })
       await onChanged(scope)
       return get(scope)
     },
@@ -58,13 +66,16 @@ export function createQuotaScopes(db: Database, onChanged: (scope: string) => Pr
 
     /** Takes the limits away; the vfolders stay. @throws {Problem} `quota_scope_not_found` */
     async delete(scope: string): Promise<void> {
-      const { numUpdatedRows } = await db
-        .updateTable('quota_scopes')
-        .set({ quota_bytes: null, quota_files: null, is_defined: 0 })
-        .where('scope', '=', scope)
-        .where('is_defined', '=', 1)
-        .executeTakeFirstOrThrow()
-      if (numUpdatedRows === 0n) throw notFound(scope)
+      await transact(db, async (trx) => {
+        const { numUpdatedRows } = await trx
+          .updateTable('quota_scopes')
+          .set({ quota_bytes: null, quota_files: null, is_defined: 0 })
+          .where('scope', '=', scope)
+          .where('is_defined', '=', 1)
+          .executeTakeFirstOrThrow()
+        if (numUpdatedRows === 0n) throw notFound(scope)
+        audit.write(trx, { action: 'quota-scope.delete', subject: scope })
+      })
       await onChanged(scope)
     },
   }

@@ -4,6 +4,7 @@ import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { AuditRow } from '../../work/audit/rows.ts'
 import type { NewEvent } from '../../work/events/event.ts'
 import { count } from '../rows.ts'
 import { filesStored, type Stored } from '../told.ts'
@@ -33,6 +34,7 @@ interface Want {
 interface Told {
   stored?: Stored[]
   events?: NewEvent[]
+  audited?: AuditRow[] | undefined
 }
 
 interface Change {
@@ -43,6 +45,7 @@ interface Change {
   /** What is told of it. */
   stored: Stored[]
   events: NewEvent[]
+  audited: AuditRow[]
   done(): void
   failed(error: unknown): void
 }
@@ -104,15 +107,17 @@ export class SharedRoom {
       confirm: async () => {
         if (!this.#isSure()) await this.#change(undefined)
       },
-      settle: async (by, stored) => {
+      settle: async (by, stored, audited) => {
         const used = { ...nothing }
         for (const unit of units) used[unit] = Math.max(0, Math.min(by[unit], held[unit]))
         subtract(held, used)
-        await this.#change(by, used, stored === undefined ? {} : { stored: [stored] })
+        await this.#change(by, used, { stored: stored === undefined ? [] : [stored], audited })
       },
-      end: async (by = nothing, events = []) => {
+      end: async (by = nothing, events = [], audited = []) => {
         try {
-          if (!isNothing(held) || !isNothing(by) || events.length > 0) await this.#change(by, held, { events })
+          if (!isNothing(held) || !isNothing(by) || events.length + audited.length > 0) {
+            await this.#change(by, held, { events, audited })
+          }
         } finally {
           this.#leave()
         }
@@ -174,9 +179,13 @@ export class SharedRoom {
     })
   }
 
-  #change(by: Amount | undefined, freed = nothing, { stored = [], events = [] }: Told = {}): Promise<void> {
+  #change(
+    by: Amount | undefined,
+    freed = nothing,
+    { stored = [], events = [], audited = [] }: Told = {},
+  ): Promise<void> {
     return new Promise((done, failed) => {
-      this.#changes.push({ by, freed, stored, events, done, failed })
+      this.#changes.push({ by, freed, stored, events, audited, done, failed })
       this.#wake()
     })
   }
@@ -206,7 +215,8 @@ export class SharedRoom {
       if (this.#lost !== undefined) throw wants.some(({ isNew }) => isNew) ? new Superseded() : this.#lost.error
       const kept = difference(this.#used, freed)
       const begun = performance.now()
-      await this.#row.put({ kept, wanted, spare, by, events, mayReturn: !wants.some(({ isNew }) => isNew) })
+      const audited = changes.flatMap((change) => change.audited)
+      await this.#row.put({ kept, wanted, spare, by, events, audited, mayReturn: !wants.some(({ isNew }) => isNew) })
       this.#checkedAt = begun
     } catch (error) {
       if (!isNothing(spare) && (error instanceof Limited || error instanceof Problem)) {
@@ -242,6 +252,7 @@ export class SharedRoom {
   /** What has changed on the storage counts, whatever becomes of the room. */
   async #countAlone(error: unknown, changes: Change[], by: Amount, events: NewEvent[]): Promise<void> {
     if (error instanceof Problem) this.#lost ??= { error }
+    this.#app.audit.keep(changes.flatMap(({ audited }) => audited))
     const counted = await this.#countLater(error, by, events).then(
       () => undefined,
       (failure: unknown) => ({ failure }),

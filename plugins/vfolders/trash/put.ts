@@ -8,6 +8,7 @@ import { type EntryPath, parsePath } from '../../../backends/path.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { toProblem, withMembers } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
+import type { Facts } from '../../work/audit/facts.ts'
 import { mayBePartial, type OpenVfolder } from '../files.ts'
 import { findEntry } from '../find-entry.ts'
 import { filesDeleted } from '../told.ts'
@@ -145,6 +146,7 @@ class Putting {
       transact(database.unflushed, async (trx) => {
         for (const { row, amount } of kept) await keep(trx, row, amount, database.now())
         for (const { id } of rest) await forget(trx, id)
+        if (kept.length > 0) this.#app.audit.writeRows(trx, this.#vfolder.audited(factsOf(kept)))
       }),
     )
   }
@@ -170,6 +172,13 @@ class Putting {
     this.result.deleted.push(path)
     return amountInTrash(this.#backend, row, entry, this.#app.log)
   }
+}
+
+function factsOf(kept: Kept[]): Facts {
+  const bytes = kept.reduce((sum, { amount }) => sum + amount.bytes, 0)
+  const [one] = kept
+  const what = kept.length === 1 && one ? { path: one.row.path, subject: one.row.id } : { count: kept.length }
+  return { action: 'entry.delete', bytes, ...what }
 }
 
 /**

@@ -55,7 +55,11 @@ export async function restoreEntry(
       const path = await (fresh === undefined
         ? finishReturn(backend, row, signal)
         : moveBack(app, backend, row, onConflict, signal))
-      await transact(database, (trx) => forget(trx, id))
+      await transact(database, async (trx) => {
+        await forget(trx, id)
+        const { bytes, request_id: origin } = row
+        app.audit.writeRows(trx, vfolder.audited({ action: 'entry.restore', path, bytes, subject: id, origin }))
+      })
       returned = amount
       events.push(fileRestored(folder, path, row.path))
       app.log.info({ folder, path, origin_request_id: row.request_id }, 'entry restored')

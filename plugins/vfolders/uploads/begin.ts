@@ -62,6 +62,15 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
           .executeTakeFirstOrThrow()
         if (numUpdatedRows !== BigInt(ownParts.length)) throw uploadTaken()
       }
+      const begun = {
+        action: 'upload.begin',
+        folder: vfolder,
+        volume: volume.name,
+        path,
+        bytes: size,
+        subject: id,
+      } as const
+      app.audit.write(trx, { ...begun, origin: permission.requestId })
       return trx
         .insertInto('uploads')
         .values({

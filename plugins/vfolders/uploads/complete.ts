@@ -62,6 +62,15 @@ export async function completeUpload(
       } as const
       const replaced = row.replaced_files > 0
       await app.events.add(trx, ...filesStored(vfolder, [{ ...stored, replaced, requestId: currentRequestId() ?? id }]))
+      const audited = {
+        action: 'file.store',
+        folder: vfolder,
+        volume: volume.name,
+        path,
+        bytes: size,
+        subject: id,
+      } as const
+      app.audit.write(trx, { ...audited, origin: row.origin_request_id })
       return done
     })
     hashes.forget(id)

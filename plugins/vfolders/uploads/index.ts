@@ -89,6 +89,10 @@ function createUploads(app: FastifyInstance) {
         await quotas.settleAside(trx, vfolder, { bytes, files })
       }
       if (event !== undefined) await app.events.add(trx, event)
+      if (row.state === 'finished') return
+      const { vfolder: folder, path, offset: bytes, id: subject, origin_request_id: origin } = row
+      const ended = { action: 'upload.end', folder, path, bytes, subject, origin } as const
+      app.audit.write(trx, { ...ended, volume: vfolder?.volume, ...(event && { outcome: 'expired' }) })
     })
     for (const { id } of [row, ...parts]) hashes.forget(id)
   }
@@ -272,5 +276,8 @@ export default fp(
   async (app) => {
     app.decorate('uploads', createUploads(app))
   },
-  { name: 'uploads', dependencies: ['config', 'database', 'processes', 'volumes', 'quotas', 'vfolders', 'events'] },
+  {
+    name: 'uploads',
+    dependencies: ['config', 'database', 'processes', 'volumes', 'quotas', 'vfolders', 'events', 'audit'],
+  },
 )

@@ -6,6 +6,7 @@ import { isPassing } from '../../storage/database/failures.ts'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import * as attempts from './attempts.ts'
+import { auditedOf, contextOf } from './audited.ts'
 import { tellEnd } from './ended.ts'
 import { type Attempt, atOnce, channels, type JobEnd, type JobKind, type JobRow } from './job.ts'
 import { type AttemptEnd, attemptEnded } from './notices.ts'
@@ -41,20 +42,18 @@ export interface RunningAttempt {
 
 /** Runs a job that this process has claimed, in the context of the request that started it. */
 export function startAttempt(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
-  const context = {
-    request_id: row.request_id,
-    job_id: row.id,
-    ...(row.trace_id !== null && { trace_id: row.trace_id }),
-  }
+  const context = contextOf(row)
   const attempt = inContext(context, () => run(app, kind, row))
   return { ...attempt, look: () => inContext(context, attempt.look) }
 }
 
 function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
-  const { database: db, processes, log } = app
+  const { database: db, processes, audit, log } = app
   const controller = new AbortController()
   const closing = new AbortController()
   const job = { id: row.id, folder: row.vfolder, payload: JSON.parse(row.payload) }
+  const audited = { ...auditedOf(row), process: processes.id }
+  let amount: { count?: number; bytes?: number } = {}
   let stopped: Stop | undefined
   let retryMilliseconds: number | undefined
   let unsaved: Partial<Tables['jobs']> = {}
@@ -118,13 +117,14 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
    * Ends the attempt, and makes the changes that belong to its end. What was done need not be done again: it is kept
    * until the database takes it, or another process has the job.
    */
-  async function end(state: JobEnd, set: Ending, result?: Record<string, unknown>): Promise<void> {
+  async function end(state: JobEnd, set: Ending, result?: Record<string, unknown>, code?: string): Promise<void> {
     const ending = () =>
       transact(db, async (trx) => {
         const finished_at = new Date(db.now()).toISOString()
         const held = await changeHeld(trx, { ...unsaved, ...set, state, process: null, finished_at })
         if (held === undefined) return
         await writeDown(trx, state, finished_at, set)
+        audit.write(trx, { action: 'job.end', outcome: state, code, ...amount, ...audited })
         await kind.ended?.({ ...job, result }, state, trx)
         await tellEnd(app, trx, row.id)
       })
@@ -132,13 +132,14 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
   }
 
   /** @returns whether this attempt still held the job */
-  async function putBack(set: Ending, outcome: 'repeated' | 'interrupted'): Promise<boolean> {
+  async function putBack(set: Ending, outcome: 'repeated' | 'interrupted', code?: string): Promise<boolean> {
     const back = { ...unsaved, ...set, state: 'queued', process: null }
     const putting = () =>
       transact(db, async (trx) => {
         const held = await changeHeld(trx, back)
         if (held === undefined) return false
         await writeDown(trx, outcome, new Date(db.now()).toISOString(), set)
+        audit.write(trx, { action: 'job.attempt', outcome, code, count: row.attempts, ...audited })
         await db.notify(trx, channels.queued, row.kind)
         return true
       })
@@ -154,12 +155,12 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
     const failures = row.failures + (isPassing(error) ? 0 : 1)
     const details = { code: problem.code, err: problem.cause ?? problem }
     if (!problems[problem.code].passing || isGivenUp(failures)) {
-      await end('failed', { error: text, failures })
+      await end('failed', { error: text, failures }, undefined, problem.code)
       log.error(details, 'job failed')
       return 'failed'
     }
     const delay = Math.min(firstDelayMilliseconds * 2 ** row.failures, longestDelayMilliseconds)
-    await putBack({ error: text, failures, due_at: db.now() + delay }, 'repeated')
+    await putBack({ error: text, failures, due_at: db.now() + delay }, 'repeated', problem.code)
     retryMilliseconds = delay
     log.warn({ ...details, delay_ms: delay }, 'attempt failed and will be repeated')
     return 'repeated'
@@ -172,6 +173,7 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
     signal: controller.signal,
     log,
     progress(done: Amount, total?: Amount) {
+      amount = { count: done.files, bytes: done.bytes }
       Object.assign(unsaved, { files_done: done.files, bytes_done: done.bytes })
       if (total !== undefined) Object.assign(unsaved, { files_total: total.files, bytes_total: total.bytes })
     },

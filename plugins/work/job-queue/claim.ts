@@ -3,6 +3,7 @@ import { type ExpressionBuilder, sql } from 'kysely'
 import type { Database, Tables } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { begin } from './attempts.ts'
+import { auditedOf, contextOf } from './audited.ts'
 import { channels, type JobRow } from './job.ts'
 import { takenOver } from './notices.ts'
 
@@ -25,7 +26,7 @@ export interface Claim {
  * on a volume that this process does not have is left to one that does.
  */
 export async function claimJobs(
-  { database: db, processes }: FastifyInstance,
+  { database: db, processes, audit }: FastifyInstance,
   { kind, running, volumes, limit }: Claim,
 ): Promise<JobRow[]> {
   const now = db.now()
@@ -79,7 +80,11 @@ export async function claimJobs(
     const started_at = new Date(now).toISOString()
     const begun = claimed.map(({ id, attempts }) => ({ job: id, number: attempts, process: processes.id, started_at }))
     await begin(trx, begun)
-    for (const { id } of claimed) await db.notify(trx, channels.changed, id)
+    for (const row of claimed) {
+      const attempt = { action: 'job.attempt', outcome: 'begun', count: row.attempts, process: processes.id } as const
+      audit.write(trx, { ...attempt, ...auditedOf(row) }, contextOf(row))
+      await db.notify(trx, channels.changed, row.id)
+    }
     const ordered = claimed.toSorted((a, b) => a.sequence - b.sequence)
     return { claimed: ordered, leftBehind: due.filter(({ state }) => state === 'running').length }
   })

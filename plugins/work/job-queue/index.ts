@@ -8,6 +8,7 @@ import { Problem } from '../../../lib/problems.ts'
 import { type Database, jobStates } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { forgetAttempts, type JobDetails, listAttempts } from './attempts.ts'
+import { auditedOf, contextOf } from './audited.ts'
 import { tellEnd } from './ended.ts'
 import { atOnce, channels, hasEnded, type Job, type JobKind, queuedAt, shownColumns, toJob } from './job.ts'
 import { createRetry } from './retry.ts'
@@ -64,6 +65,7 @@ function createJobQueue(app: FastifyInstance) {
       })
       .returningAll()
       .executeTakeFirstOrThrow()
+    app.audit.write(trx, { action: 'job.queue', ...auditedOf(row) })
     await db.notify(trx, channels.queued, kind)
     return toJob(row)
   }
@@ -119,6 +121,14 @@ function createJobQueue(app: FastifyInstance) {
         .where('state', 'in', ['queued', 'running'])
         .execute()
       return rows.map((row) => ({ job: toJob(row), payload: JSON.parse(row.payload) }))
+    },
+
+    /** Those with one of these IDs, and up to `limit` of a request. */
+    async listOf(requestId: string, { ids, limit }: { ids: string[]; limit: number }): Promise<Job[]> {
+      const named = ids.length === 0 ? [] : await db.selectFrom('jobs').selectAll().where('id', 'in', ids).execute()
+      const ofRequest = db.selectFrom('jobs').selectAll().where('request_id', '=', requestId)
+      const rows = limit === 0 ? [] : await ofRequest.orderBy('sequence').limit(limit).execute()
+      return [...named, ...rows.filter(({ id }) => !ids.includes(id))].map(toJob)
     },
 
     /** Waits for changes of a job; to be made before the look at it. */
@@ -189,6 +199,7 @@ function createJobQueue(app: FastifyInstance) {
         const kind = kinds.get(row.kind)
         if (!kind?.cancellable) throw new Problem('job_not_cancellable', `A ${row.kind} job cannot be cancelled.`)
         if (row.committed !== 0) throw new Problem('job_not_cancellable', 'The job is about to end, and is not undone.')
+        app.audit.write(trx, { action: 'job.cancel', ...auditedOf(row), origin: row.request_id })
         await db.notify(trx, channels.changed, id)
         if (row.state === 'running') {
           await db.notify(trx, channels.cancelled, id)
@@ -196,6 +207,7 @@ function createJobQueue(app: FastifyInstance) {
         }
         const finished = { state: 'cancelled', finished_at: new Date(db.now()).toISOString() } as const
         await trx.updateTable('jobs').set(finished).where('id', '=', id).execute()
+        app.audit.write(trx, { action: 'job.end', outcome: 'cancelled', ...auditedOf(row) }, contextOf(row))
         await kind.ended?.({ id, folder: row.vfolder, payload: JSON.parse(row.payload) }, 'cancelled', trx)
         await tellEnd(app, trx, id)
         return { ...row, ...finished }
@@ -262,5 +274,5 @@ export default fp(
     // Not in onClose: by then, what the jobs use may be closed.
     app.addHook('preClose', () => jobs.close())
   },
-  { name: 'job-queue', dependencies: ['config', 'database', 'volumes', 'processes', 'scheduler', 'events'] },
+  { name: 'job-queue', dependencies: ['config', 'database', 'volumes', 'processes', 'scheduler', 'events', 'audit'] },
 )

@@ -1,13 +1,14 @@
 import type { FastifyInstance } from 'fastify'
 import { Problem } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
+import { auditedOf } from './audited.ts'
 import { atOnce, channels, hasEnded, type Job, type JobKind, type JobRow, toJob } from './job.ts'
 
 /** As a job has it that has not begun. */
 const unbegun = { checkpoint: null, files_done: 0, files_total: null, bytes_done: 0, bytes_total: null }
 
 /** Queues a job once more that has failed or was cancelled. It keeps its ID, its request ID and the history of its attempts. */
-export function createRetry({ database: db, log }: FastifyInstance, kinds: Map<string, JobKind>) {
+export function createRetry({ database: db, audit, log }: FastifyInstance, kinds: Map<string, JobKind>) {
   /** @throws {Problem} `job_not_ended`, `job_ended` or `job_not_retryable` */
   function requireKind({ id, kind, state }: JobRow): JobKind {
     if (!hasEnded({ state })) throw new Problem('job_not_ended', `The job ${id} is ${state}.`)
@@ -40,6 +41,7 @@ export function createRetry({ database: db, log }: FastifyInstance, kinds: Map<s
         .where('id', '=', id)
         .returningAll()
         .executeTakeFirstOrThrow()
+      audit.write(trx, { action: 'job.retry', ...auditedOf(row), origin: row.request_id })
       await db.notify(trx, channels.changed, id)
       await db.notify(trx, channels.queued, row.kind)
       return again

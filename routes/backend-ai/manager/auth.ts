@@ -1,4 +1,5 @@
 import type { FastifyRequest } from 'fastify'
+import { setActor } from '../../../lib/context.ts'
 import { createSecretCheck } from '../../../plugins/access/secrets.ts'
 import { Refusal } from '../refusal.ts'
 
@@ -10,6 +11,7 @@ export function requireSecret(secrets: string[]) {
   return async ({ headers: { [header]: given } }: FastifyRequest): Promise<void> => {
     if (typeof given !== 'string') throw forbidden('token_required', 'missing')
     if (!isOurs(given)) throw forbidden('token_invalid', 'invalid')
+    setActor('manager:backend-ai')
   }
 }
 

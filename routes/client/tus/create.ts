@@ -26,7 +26,7 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   app.post(
     '/tus',
     {
-      config: { readsBody: true },
+      config: { readsBody: true, audit: 'upload.begin' },
       schema: {
         tags: ['client'],
         operationId: 'beginTusUpload',

@@ -41,6 +41,8 @@ export default async function routes(app: FastifyInstance): Promise<void> {
   app.post(uploadUrl, { config: uploadConfig, schema }, async (request, reply) => {
     const handler = handlerOf(request)
     if (handler !== patch) await refuseBody(request, reply)
+    if (handler === terminate) request.auditFacts = { ...request.auditFacts, action: 'upload.end' }
+    if (handler === head) request.audited = null
     return handler(request, reply)
   })
 }

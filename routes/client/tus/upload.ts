@@ -1,5 +1,5 @@
 import { Type } from '@sinclair/typebox'
-import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { FastifyContextConfig, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { bytesBody, requestBody } from '../../../plugins/request/openapi-document.ts'
 import { type HeaderName, requestHeaders, responseHeaders } from '../../../plugins/request/openapi-headers.ts'
 import { bodyOf } from '../../../plugins/transfer/body.ts'
@@ -11,7 +11,7 @@ import { appendHeaders, describedHeaders, progressHeaders, tusAnswers } from './
 import { checksumOf, declaredLengthOf, offsetOf, requireMediaType, uploadMediaType } from './headers.ts'
 
 export const uploadUrl = '/tus/:upload'
-export const uploadConfig = { readsBody: true, mayMissAnswer: true }
+export const uploadConfig: FastifyContextConfig = { readsBody: true, mayMissAnswer: true, audit: 'upload.append' }
 export const uploadSchema = {
   tags: ['client'],
   params: Type.Object({ upload: Uuid }),
@@ -43,7 +43,8 @@ export default async function routes(app: FastifyInstance): Promise<void> {
     [requestBody]: bytesBody(uploadMediaType, { required: true }),
   }
   app.patch(uploadUrl, { config: uploadConfig, schema: patched }, patch)
-  app.delete(uploadUrl, { schema: schema('endTusUpload', 'End a resumable upload', 204, []) }, terminate)
+  const ended = schema('endTusUpload', 'End a resumable upload', 204, [])
+  app.delete(uploadUrl, { config: { audit: 'upload.end' }, schema: ended }, terminate)
 }
 
 export async function head(request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {

@@ -1,0 +1,73 @@
+import { rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { requestIdHeader } from '../../plugins/request/request-id.ts'
+import { readDatabase } from '../database.ts'
+import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
+import { startOnSmallDataDir } from '../small-volume.ts'
+import { needing } from '../tools.ts'
+
+/** Under an ID, to a path that may be written again and again. */
+async function put(url: string, id: string): Promise<{ status: number; detail?: string }> {
+  const response = await fetch(url, { method: 'PUT', body: 'x'.repeat(100), headers: { [requestIdHeader]: id } })
+  const { detail }: Answer = await response.json()
+  return { status: response.status, detail }
+}
+
+async function signedFor(server: Server, folder: string, operation: string): Promise<string> {
+  const body = { operation, paths: ['a.txt'] }
+  return (await server.ask('POST', `/folders/${folder}/signed-urls`, body)).signedUrls[0].url
+}
+
+t.test('a full disk below the table', needing('mount', 'unshare', 'mounts of its own'), async (t) => {
+  const { server, dataDir } = await startOnSmallDataDir(t, 2)
+  const folder = await server.createFolder()
+  const upload = await signedFor(server, folder, 'upload')
+  const download = await signedFor(server, folder, 'download')
+  const statuses = [(await put(upload, 'put-0')).status]
+  const filler = join(dataDir, 'filler')
+  await writeFile(filler, Buffer.alloc(4 * 1024 * 1024)).catch(() => {})
+
+  const refused = await eventually(async () => {
+    const answer = await put(upload, `put-${statuses.length}`)
+    statuses.push(answer.status)
+    return answer.status === 503 && answer
+  })
+  t.match(refused.detail, /disk is full.*could not be written into the audit table, so it is not done/)
+  const read = await fetch(download, { headers: { [requestIdHeader]: 'read' } })
+  t.equal((await read.text()).length, 100, 'reading goes on')
+
+  await rm(filler)
+  await eventually(async () => {
+    statuses.push((await put(upload, `put-${statuses.length}`)).status)
+    return statuses.at(-1) !== 503
+  })
+  const outcomeOf = async (id: string) => (await server.ask('GET', `/requests/${id}`)).chapters[0].outcome
+  for (const [index, status] of statuses.entries()) {
+    const expected = status === 503 ? 'failed: database_unavailable' : 'succeeded'
+    t.equal(await outcomeOf(`put-${index}`), expected, `${index}: ${status}`)
+  }
+  t.equal(await outcomeOf('read'), 'succeeded')
+  t.equal(await server.end(), 0)
+})
+
+t.test('a process that is killed loses no row of what it has answered', async (t) => {
+  const dataDir = await temporaryDirectory(t)
+  const env = { LEASE_SECONDS: '1' }
+  const first = await startServer(t, { dataDir, env })
+  const folder = await first.createFolder()
+  const upload = await signedFor(first, folder, 'upload')
+  await Promise.all(Array.from({ length: 20 }, (_, index) => put(upload, `put-${index}`)))
+  const { job } = await first.ask('POST', `/folders/${folder}/clone`, {})
+  first.process.kill('SIGKILL')
+  const stored = await readDatabase(dataDir, `select distinct request_id from audit where action = 'file.store'`)
+  t.equal(stored.length, 20)
+
+  const second = await startServer(t, { dataDir, env })
+  await ended(second, job.id)
+  const { chapters } = await second.ask('GET', `/requests/${job.requestId}`)
+  const { events, outcome } = chapters.find(({ kind }: Answer) => kind === 'job')
+  t.equal(outcome, 'succeeded')
+  const attempts = events.filter(({ action }: Answer) => action === 'job.attempt')
+  t.equal(attempts.at(-1).count, attempts.length, 'each attempt is told of')
+})
