@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import type { Backend } from '../../../backends/backend.ts'
 import { parsePath } from '../../../backends/path.ts'
@@ -13,7 +12,7 @@ import { requireSpace } from '../space.ts'
 import { replaceableAt } from '../write.ts'
 import { tooLarge } from './append.ts'
 import { expiryOf } from './progress.ts'
-import { type NewUpload, newToken, requirePlace, type UploadRow, uploadTaken } from './rows.ts'
+import { hashOf, type NewUpload, newName, requirePlace, type UploadRow, uploadTaken } from './rows.ts'
 
 /** Begins uploads: their room first, their row, and then their place on the storage. */
 export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
@@ -28,7 +27,8 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
 
   /**
    * Begins an upload and sets room aside for it. A final upload takes over the room of its parts, which belong to it
-   * from now on.
+   * from now on. One that was named before has its place on the storage only with its first bytes, so that it can be
+   * begun again after a crash.
    * @throws {Problem} `file_too_large`, `quota_exceeded`, `too_many_uploads`; {BackendError} when there cannot be a file of that name
    */
   async function create(upload: NewUpload, ownParts: UploadRow[] = []) {
@@ -42,8 +42,7 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
     const target = await replaceableAt(volume.backend, vfolder, path, signal)
     const replaced = kind === 'partial' ? { bytes: 0, files: 1 } : target
     const room = roomFor(kind === 'final' ? 0 : (size ?? 0), replaced)
-    const { token, hash } = newToken()
-    const id = randomUUID()
+    const { id, token } = upload.named ?? newName()
     const expiresAt = expiryOf(app)
     const take = async (trx: Database) => {
       await quotas.setAside(trx, vfolder, room)
@@ -62,22 +61,13 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
           .executeTakeFirstOrThrow()
         if (numUpdatedRows !== BigInt(ownParts.length)) throw uploadTaken()
       }
-      const begun = {
-        action: 'upload.begin',
-        folder: vfolder,
-        volume: volume.name,
-        path,
-        bytes: size,
-        subject: id,
-      } as const
-      app.audit.write(trx, { ...begun, origin: permission.requestId })
-      return trx
+      const row = await trx
         .insertInto('uploads')
         .values({
           id,
           vfolder,
           path,
-          token_hash: hash,
+          token_hash: hashOf(token),
           state: 'open',
           kind,
           size: size ?? null,
@@ -94,11 +84,24 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
           expires_at: expiresAt,
           created_at: new Date(db.now()).toISOString(),
         })
+        .onConflict((conflict) => conflict.column('id').doNothing())
         .returningAll()
-        .executeTakeFirstOrThrow()
+        .executeTakeFirst()
+      if (row === undefined) throw uploadTaken()
+      const begun = {
+        action: 'upload.begin',
+        folder: vfolder,
+        volume: volume.name,
+        path,
+        bytes: size,
+        subject: id,
+      } as const
+      app.audit.write(trx, { ...begun, origin: permission.requestId })
+      return row
     }
     const row = await quotas.asking(vfolder, () => transact(db, take))
-    if (kind !== 'final') await beginOrFreeRoom(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
+    if (kind !== 'final' && upload.named === undefined)
+      await beginOrFreeRoom(app, row, () => volume.backend.beginUpload(vfolder, id, { signal }))
     uploadPassed.give('begun', kind === 'direct' ? 'direct' : 'tus')
     return { id, token, row }
   }

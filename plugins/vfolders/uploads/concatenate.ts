@@ -8,6 +8,7 @@ import type { createHashes } from './hashes.ts'
 import type { createLocks, Lock } from './locks.ts'
 import {
   changeHeld,
+  hashOf,
   holdUpload,
   isWhole,
   type Named,
@@ -154,8 +155,8 @@ export function createConcatenation({ app, hashes, locks, find, create }: Concat
         if (final.state !== 'finished') await makeFile(final, parts, lock)
         await freeParts(final)
         // The newest request is right, and the token of the one before is not known any more.
-        const { token, hash } = newToken()
-        await changeHeld(db, id, processes.id, { token_hash: hash })
+        const token = newToken()
+        await changeHeld(db, id, processes.id, { token_hash: hashOf(token) })
         return { id, token }
       } finally {
         await lock.release()

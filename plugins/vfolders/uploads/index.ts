@@ -12,6 +12,7 @@ import { createBeginning } from './begin.ts'
 import { completeUpload } from './complete.ts'
 import { createConcatenation } from './concatenate.ts'
 import { createFind } from './find.ts'
+import { createFirstUse } from './first-use.ts'
 import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
 import {
@@ -21,6 +22,7 @@ import {
   isWhole,
   listOpen,
   type Named,
+  offsetMismatch,
   readUpload,
   requireUpload,
   type UploadRow,
@@ -32,6 +34,13 @@ declare module 'fastify' {
   interface FastifyInstance {
     uploads: ReturnType<typeof createUploads>
   }
+}
+
+interface Appending {
+  /** What the client says now of how large the upload becomes. */
+  size: number | undefined
+  /** The storage may not know of the upload yet, and its client not that it is complete. */
+  isAnnounced?: true
 }
 
 function createUploads(app: FastifyInstance) {
@@ -101,6 +110,42 @@ function createUploads(app: FastifyInstance) {
 
   const { concatenate, freeParts } = createConcatenation({ app, hashes, locks, find, create })
 
+  /** The upload as it is when nobody writes to it; one that has all its bytes is completed. */
+  async function settled(named: Named): Promise<UploadRow> {
+    const row = await get(named)
+    if (row.process === null && (row.state === 'finished' || !isWhole(row))) return row
+    // Taking the lock would interrupt a running concatenation, which would start over.
+    if (row.kind === 'final' && row.state === 'open') return row
+    return withLock(named, async (row) => {
+      if (row.state === 'finished' || !isWhole(row)) return row
+      return completeUpload(app, hashes, row, signal)
+    })
+  }
+
+  /**
+   * Goes on with an upload, and completes it with its last byte.
+   * @throws {Problem} `upload_finished`, `upload_offset_mismatch`, `file_too_large`, `quota_exceeded`,
+   * `checksum_mismatch` or `upload_interrupted`
+   */
+  function append(named: Named, append: Append & Appending): Promise<UploadRow> {
+    return withLock(named, async (row, lock) => {
+      if (row.kind === 'final')
+        throw new Problem('upload_finished', 'It is put together from others; nothing can follow.')
+      if (row.state === 'finished') {
+        if (append.isAnnounced) throw offsetMismatch(row.offset)
+        throw new Problem('upload_finished', 'It is complete; nothing can follow.')
+      }
+      if (row.kind === 'direct') throw uploadNotFound()
+      if (append.offset !== row.offset) throw offsetMismatch(row.offset)
+      if (append.size !== undefined) await declareSize(row, append.size)
+      if (append.isAnnounced && row.offset === 0) await beginOnStorage(row)
+      if (append.bytes !== 0) await appendBytes(app, hashes, row, lock, append)
+      return isWhole(row) ? completeUpload(app, hashes, row, signal) : row
+    })
+  }
+
+  const { settledAnnounced, appendAnnounced } = createFirstUse({ app, find, create, settled, append })
+
   return {
     get,
 
@@ -111,38 +156,13 @@ function createUploads(app: FastifyInstance) {
 
     concatenate,
 
-    /** The upload as it is when nobody writes to it; one that has all its bytes is completed. */
-    async settled(named: Named): Promise<UploadRow> {
-      const row = await get(named)
-      if (row.process === null && (row.state === 'finished' || !isWhole(row))) return row
-      // Taking the lock would interrupt a running concatenation, which would start over.
-      if (row.kind === 'final' && row.state === 'open') return row
-      return withLock(named, async (row) => {
-        if (row.state === 'finished' || !isWhole(row)) return row
-        return completeUpload(app, hashes, row, signal)
-      })
-    },
+    settled,
 
-    /**
-     * Goes on with an upload, and completes it with its last byte.
-     * @throws {Problem} `upload_finished`, `upload_offset_mismatch`, `file_too_large`, `quota_exceeded`,
-     * `checksum_mismatch` or `upload_interrupted`
-     */
-    append(named: Named, append: Append & { size: number | undefined }): Promise<UploadRow> {
-      return withLock(named, async (row, lock) => {
-        if (row.kind === 'final')
-          throw new Problem('upload_finished', 'It is put together from others; nothing can follow.')
-        if (row.state === 'finished') throw new Problem('upload_finished', 'It is complete; nothing can follow.')
-        if (row.kind === 'direct') throw uploadNotFound()
-        if (append.offset !== row.offset) {
-          const members = { offset: row.offset }
-          throw new Problem('upload_offset_mismatch', `The upload goes on from ${row.offset}.`, { members })
-        }
-        if (append.size !== undefined) await declareSize(row, append.size)
-        if (append.bytes !== 0) await appendBytes(app, hashes, row, lock, append)
-        return isWhole(row) ? completeUpload(app, hashes, row, signal) : row
-      })
-    },
+    append,
+
+    settledAnnounced,
+
+    appendAnnounced,
 
     createDirect,
 
@@ -227,6 +247,12 @@ function createUploads(app: FastifyInstance) {
     }
     row.offset = entry.size
     await changeHeld(db, row.id, processes.id, { offset: row.offset })
+  }
+
+  /** An announced upload is begun there by whoever has its first bytes, again where that was broken off. */
+  async function beginOnStorage({ vfolder, id }: UploadRow): Promise<void> {
+    const { volume } = await app.vfolders.open(vfolder)
+    await volume.backend.beginUpload(vfolder, id, { signal })
   }
 
   async function declareSize(row: UploadRow, size: number): Promise<void> {

@@ -1,4 +1,4 @@
-import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { createHash, randomBytes, randomUUID, timingSafeEqual } from 'node:crypto'
 import type { Selectable, Updateable } from 'kysely'
 import { Problem } from '../../../lib/problems.ts'
 import type { Rate } from '../../access/rates.ts'
@@ -16,6 +16,8 @@ export interface NewUpload {
   size: number | undefined
   metadata: string | undefined
   parts?: string
+  /** The name that it was given before it was begun; absent: a new one. */
+  named?: Given
 }
 
 export interface Named {
@@ -23,13 +25,22 @@ export interface Named {
   token: string | undefined
 }
 
-/** What the URL of an upload carries: not guessable, and not to be read from the database. */
-export function newToken(): { token: string; hash: string } {
-  const token = randomBytes(32).toString('base64url')
-  return { token, hash: hashOf(token) }
+/** What an upload is named by. */
+export interface Given {
+  id: string
+  token: string
 }
 
-function hashOf(token: string): string {
+/** What the URL of an upload carries: not guessable, and not to be read from the database. */
+export function newToken(): string {
+  return randomBytes(32).toString('base64url')
+}
+
+export function newName(): Given {
+  return { id: randomUUID(), token: newToken() }
+}
+
+export function hashOf(token: string): string {
   return createHash('sha256').update(token).digest('hex')
 }
 
@@ -79,6 +90,10 @@ export async function requirePlace(trx: Database, permission: Permission, now: n
   if (open < maxUploads) return
   const detail = `This URL has ${open} uploads open, of ${maxUploads} allowed: finish or end one of them, or wait until it expires.`
   throw new Problem('too_many_uploads', detail, { members: { maxUploads, open } })
+}
+
+export function offsetMismatch(offset: number): Problem {
+  return new Problem('upload_offset_mismatch', `The upload goes on from ${offset}.`, { members: { offset } })
 }
 
 export function uploadTaken(): Problem {

@@ -1,11 +1,10 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import { parsePath } from '../../../backends/path.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { keyOf } from '../../access/signed-urls.ts'
 import { uploadPassed } from '../notices.ts'
 import { expiryOf } from './progress.ts'
-import { type NewUpload, newToken, type UploadRow } from './rows.ts'
+import { type Given, hashOf, type NewUpload, newName, type UploadRow } from './rows.ts'
 
 export interface SmallUpload extends Omit<NewUpload, 'kind' | 'parts'> {
   size: number
@@ -20,8 +19,8 @@ export interface SmallUpload extends Omit<NewUpload, 'kind' | 'parts'> {
  */
 export async function storeSmallUpload(
   app: FastifyInstance,
-  { permission, maxBytes, metadata, size, chunks, signal }: SmallUpload,
-): Promise<{ id: string; token: string; row: UploadRow }> {
+  { permission, maxBytes, metadata, size, chunks, signal, named = newName() }: SmallUpload,
+): Promise<Given & { row: UploadRow }> {
   const { database: db, log } = app
   const path = parsePath(permission.path)
   const files = await app.vfolders.files(permission.folder)
@@ -33,15 +32,14 @@ export async function storeSmallUpload(
   } finally {
     await upload.end()
   }
-  const id = randomUUID()
-  const { token, hash } = newToken()
+  const { id, token } = named
   const row = await db.unflushed
     .insertInto('uploads')
     .values({
       id,
       vfolder: permission.folder,
       path,
-      token_hash: hash,
+      token_hash: hashOf(token),
       state: 'finished',
       kind: 'whole',
       size,
@@ -58,6 +56,8 @@ export async function storeSmallUpload(
       expires_at: expiryOf(app),
       created_at: new Date(db.now()).toISOString(),
     })
+    // Of a name that was given before, another request may have been as quick.
+    .onConflict((conflict) => conflict.column('id').doUpdateSet({ expires_at: expiryOf(app) }))
     .returningAll()
     .executeTakeFirstOrThrow()
   uploadPassed.give('begun', 'tus')
