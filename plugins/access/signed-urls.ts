@@ -22,6 +22,8 @@ export const Permission = Type.Object({
   path: Type.String(),
   /** Of an archive of some of the entries in a directory: their paths in it. */
   names: Type.Optional(Type.Array(Type.String())),
+  /** Of an archive: the directory that the names in it are relative to; empty for the vfolder. */
+  base: Type.Optional(Type.String()),
   /** Seconds since 1970. */
   expiresAt: Type.Integer(),
   /** The request that signed. */

@@ -4,6 +4,7 @@ import { IsADirectory } from '../../backends/errors.ts'
 import { parsePath } from '../../backends/path.ts'
 import { Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
+import { archiveName } from '../../plugins/transfer/archives/index.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import { storageCanAnswer } from '../../plugins/transfer/downloads/redirect.ts'
@@ -77,7 +78,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         const members = { field: 'compression', rule: 'must be absent when archive is not zip', in: 'querystring' }
         throw new Problem('validation_failed', `querystring compression ${members.rule}`, { members })
       }
-      return reply.sendArchive(await app.vfolders.files(folder), { path, names }, { format, deflate, filename, rate })
+      const selection = { path, names, base: permission.base }
+      const name = archiveName(selection, format, filename)
+      return reply.sendArchive(await app.vfolders.files(folder), selection, { format, deflate, filename: name, rate })
     },
   })
 }

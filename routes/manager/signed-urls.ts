@@ -6,7 +6,7 @@ import { select } from '../../plugins/transfer/archives/selection.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
-import { ArchiveFormat, Bytes, FolderParams, Path, problemResponses, Time } from '../schemas.ts'
+import { ArchiveFormat, Bytes, FolderParams, Path, PathOrRoot, problemResponses, Time } from '../schemas.ts'
 
 /** As long as S3 lets a presigned URL live. */
 const maxSeconds = 7 * 24 * 60 * 60
@@ -31,6 +31,12 @@ const Body = Type.Object(
     ),
     disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
     archive: Type.Optional(ArchiveFormat),
+    base: Type.Optional({
+      ...PathOrRoot,
+      description:
+        'of an archive: the directory that the names in it are relative to, empty for the vfolder; the one that the paths ' +
+        'have in common when absent',
+    }),
     direct: Type.Optional(
       Type.Boolean({ description: 'for a download: a URL of the storage itself, where the volume can presign' }),
     ),
@@ -91,6 +97,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         paths,
         expiresIn,
         archive = 'zip',
+        base,
         filename,
         disposition,
         direct,
@@ -109,7 +116,11 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         ...(bytesPerSecond !== undefined && { bytesPerSecond }),
       }
 
-      const sign = (place: string, query: string, more: Pick<Permission, 'path' | 'names'> & Partial<Permission>) => {
+      const sign = (
+        place: string,
+        query: string,
+        more: Pick<Permission, 'path' | 'names' | 'base'> & Partial<Permission>,
+      ) => {
         const token = app.signedUrls.sign({ ...common, ...more })
         const location = more.path.split('/').map(encodeURIComponent).join('/')
         const url = `${app.publicUrl()}/${place}/${folder}/${location}?${query}token=${token}`
@@ -130,7 +141,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           return reply.code(201).send({ signedUrls: signed.map((each) => ({ ...each, method: 'GET' as const })) })
         }
         case 'archive': {
-          const signed = sign('download', `archive=${archive}&`, { ...select(paths), ...named })
+          const selection = { ...select(paths), ...(base !== undefined && { base }) }
+          const signed = sign('download', `archive=${archive}&`, { ...selection, ...named })
           return reply.code(201).send({ signedUrls: [{ ...signed, method: 'GET' as const }] })
         }
         case 'upload': {
@@ -173,7 +185,7 @@ function refuseTooLong(url: string): void {
 
 /** Refuses fields that contradict each other. */
 function refuseContradictions(body: Static<typeof Body>): void {
-  const { operation, paths, filename, disposition, archive, direct, maxBytes, maxUploads, bytesPerSecond } = body
+  const { operation, paths, filename, disposition, archive, base, direct, maxBytes, maxUploads, bytesPerSecond } = body
   const refuse = (field: string, rule: string) => {
     throw invalid('body', field, rule)
   }
@@ -185,7 +197,12 @@ function refuseContradictions(body: Static<typeof Body>): void {
   if (operation !== 'archive') {
     if (paths.length === 0) refuse('paths', 'must not be empty, but for an archive')
     if (archive !== undefined) refuse('archive', absent)
+    if (base !== undefined) refuse('base', absent)
   }
+  if (base && !paths.every((path) => path === base || path.startsWith(`${base}/`))) {
+    refuse('base', 'must be a directory above all paths')
+  }
+  if (base && paths.length === 0) refuse('base', 'must be empty when there are no paths')
   if (operation === 'archive' && disposition === 'inline') refuse('disposition', 'must not be inline for an archive')
   if (operation === 'upload' && disposition !== undefined) refuse('disposition', absent)
   if (operation === 'upload' && filename !== undefined) refuse('filename', absent)

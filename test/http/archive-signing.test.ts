@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
@@ -41,6 +42,30 @@ t.test('signing archives', async (t) => {
     const token = /token=(.*)/.exec(archive)![1]!
     t.match(await problem(archive.replace(token, `${token}A`)), { status: 401, code: 'token_invalid' })
     t.match(await problem(archive.replace(`&token=${token}`, '')), { status: 401, code: 'token_required' })
+  })
+
+  await t.test('what the names are relative to', async (t) => {
+    const namesOf = async (paths: string[], base?: string) => {
+      const url = await server.signArchive(folder, paths, { archive: 'tar', ...(base !== undefined && { base }) })
+      const bytes = Buffer.from(await (await fetch(url)).arrayBuffer())
+      const { stdout } = spawnSync('tar', ['-t'], { input: bytes })
+      return stdout.toString().split('\n').filter(Boolean)
+    }
+    t.same(await namesOf(['dir/c.txt']), ['c.txt'])
+    t.same(await namesOf(['dir/c.txt', 'dir/d.txt'], ''), ['dir/c.txt', 'dir/d.txt'])
+    t.same(await namesOf(['dir'], 'dir'), ['c.txt', 'd.txt'])
+    t.same(await namesOf([], ''), ['a.txt', 'b.txt', 'dir/', 'dir/c.txt', 'dir/d.txt'])
+    for (const body of [
+      { paths: ['a.txt', 'dir/c.txt'], base: 'dir' },
+      { paths: [], base: 'dir' },
+      { operation: 'download', paths: ['a.txt'], base: '' },
+    ]) {
+      t.match(await (await sign(body)).json(), { status: 400, field: 'base' }, JSON.stringify(body))
+    }
+    t.match(await problem(await server.signArchive(folder, ['a.txt'], { base: 'a.txt' })), {
+      status: 409,
+      code: 'not_a_directory',
+    })
   })
 
   await t.test('a query that is none', async (t) => {

@@ -27,8 +27,8 @@ export interface ArchiveOptions {
   format: ArchiveFormat
   /** Of a zip: deflates its files. */
   deflate: boolean
-  /** The name to save as; the format's extension is added. Absent: that of the selected directory. */
-  filename?: string | undefined
+  /** The name to save as. */
+  filename: string
   rate?: Rate | undefined
 }
 
@@ -76,7 +76,7 @@ async function sendArchive(
   this.headers({
     'accept-ranges': 'none',
     'cache-control': 'private, no-store',
-    'content-disposition': asHeader(contentDisposition('attachment', filenameOf(selection, options))),
+    'content-disposition': asHeader(contentDisposition('attachment', options.filename)),
     'content-type': type,
     'x-content-type-options': 'nosniff',
   })
@@ -90,7 +90,8 @@ async function sendArchive(
   return stream(this, this.request.paced(chunks, options.rate), sent, 'the archive could not be completed')
 }
 
-function filenameOf({ path }: Selection, { filename, format }: ArchiveOptions): string {
+/** The name of an archive with its format's extension; without a name, that of the selected directory. */
+export function archiveName({ path }: Selection, format: ArchiveFormat, filename?: string): string {
   const name = filename ?? (path.slice(path.lastIndexOf('/') + 1) || 'archive')
   return name.endsWith(`.${format}`) ? name : `${name}.${format}`
 }

@@ -1,8 +1,8 @@
 import type { Entry } from '../../../backends/backend.ts'
-import { NotFound, SourceChanged } from '../../../backends/errors.ts'
+import { NotADirectory, NotFound, SourceChanged } from '../../../backends/errors.ts'
 import { parsePath } from '../../../backends/path.ts'
 import type { VfolderFiles } from '../../vfolders/files.ts'
-import { commonLength, pathsOf, type Selection } from './selection.ts'
+import { baseLength, pathsOf, type Selection } from './selection.ts'
 
 /** An entry, and what it is called in the archive: a directory with a trailing `/`. */
 export interface Member {
@@ -10,9 +10,15 @@ export interface Member {
   name: string
 }
 
-/** @throws {NotFound} when one of the selected entries does not exist */
+/**
+ * @throws {NotFound} when one of the selected entries does not exist
+ * @throws {NotADirectory} when it is what the names are relative to, and is none
+ */
 export async function assertPresent(files: VfolderFiles, selection: Selection, signal: AbortSignal): Promise<void> {
-  for (const path of pathsOf(selection) ?? []) await files.stat(path, signal)
+  for (const path of pathsOf(selection) ?? []) {
+    const { type } = await files.stat(path, signal)
+    if (path === selection.base && type !== 'directory') throw new NotADirectory(`${path} is no directory`)
+  }
 }
 
 /** The selected entries and all that is in them, each directory before its contents. */
@@ -21,7 +27,7 @@ export async function* membersOf(
   selection: Selection,
   signal: AbortSignal,
 ): AsyncGenerator<Member> {
-  const start = commonLength(selection)
+  const start = baseLength(selection)
   const toMember = (entry: Entry) => ({ entry, name: nameOf(entry, start) })
   const paths = pathsOf(selection)
   if (paths === undefined) {
@@ -30,7 +36,7 @@ export async function* membersOf(
   }
   for (const path of paths) {
     const top = await files.stat(path, signal)
-    yield toMember(top)
+    if (path !== selection.base) yield toMember(top)
     if (top.type !== 'directory') continue
     for await (const entry of files.list({ path, recursive: true, signal })) yield toMember(entry)
   }

@@ -6,6 +6,11 @@ export interface Selection {
   path: string
   /** Paths relative to `path`; absent: all. */
   names?: string[] | undefined
+  /**
+   * The directory that the names in the archive are relative to, which has all of them and is no member itself; empty
+   * for the vfolder. Absent: the one above the selection.
+   */
+  base?: string | undefined
 }
 
 /** The selection of these paths, each once, under the directory that they have in common; of none, the vfolder. */
@@ -26,8 +31,9 @@ export function pathsOf({ path, names }: Selection): EntryPath[] | undefined {
   return path === '' ? undefined : [parsePath(path)]
 }
 
-/** The length of the part of a path that is not repeated in the archive: the directories above the selection. */
-export function commonLength({ path, names }: Selection): number {
+/** The length of the part of a path that is not repeated in the archive. */
+export function baseLength({ path, names, base }: Selection): number {
+  if (base !== undefined) return base === '' ? 0 : base.length + 1
   if (path === '') return 0
   return names === undefined ? path.lastIndexOf('/') + 1 : path.length + 1
 }
