@@ -40,7 +40,7 @@ export function formatVfid({ folder, quotaScope }: Vfid): string {
   return quotaScope === null ? id : `${quotaScope}/${id}`
 }
 
-function toUuid(text: string): string {
+export function toUuid(text: string): string {
   const digits = text.replaceAll('-', '').toLowerCase()
   return digits.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
 }

@@ -1,5 +1,5 @@
 import { type TProperties, Type } from '@sinclair/typebox'
-import { invalid } from '../../lib/problems.ts'
+import { invalid, type RequestPart } from '../../lib/problems.ts'
 
 /** Members that are not known are passed over: newer managers add some. */
 export const OfVolume = Type.Object({ volume: Type.String() })
@@ -15,12 +15,12 @@ const truths = new Set(['1', 't', 'true', 'y', 'yes', 'on'])
 const falsehoods = new Set(['0', 'f', 'false', 'n', 'no', 'off'])
 
 /** @throws {Problem} `validation_failed` */
-export function readFlag(value: boolean | string, field: string): boolean {
+export function readFlag(value: boolean | string, field: string, part: RequestPart = 'body'): boolean {
   if (typeof value === 'boolean') return value
   const text = value.toLowerCase()
   if (truths.has(text)) return true
   if (falsehoods.has(text)) return false
-  throw invalid('body', field, 'must be a boolean')
+  throw invalid(part, field, 'must be a boolean')
 }
 
 /** A number of bytes, or a text of its decimal digits. */

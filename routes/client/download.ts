@@ -1,22 +1,17 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { IsADirectory } from '../../backends/errors.ts'
 import { parsePath } from '../../backends/path.ts'
 import { Problem } from '../../lib/problems.ts'
 import { rateOf } from '../../plugins/access/rates.ts'
 import { archiveName } from '../../plugins/transfer/archives/index.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
-import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
-import { storageCanAnswer } from '../../plugins/transfer/downloads/redirect.ts'
+import { offerFile } from '../../plugins/transfer/downloads/offer.ts'
 import { ArchiveFormat, fileContent, fileHeaders, notModified, PathOrRoot, problemResponses, Uuid } from '../schemas.ts'
 import { guardDownloads, permissionOf, signedQuery } from './scopes.ts'
 
 const compressions = Type.Union([Type.Literal('store'), Type.Literal('deflate')], {
   description: 'of the files in a zip; `store` when absent',
 })
-
-/** A client follows a redirect at once; to go on later it comes here again. */
-const redirectSeconds = 60
 
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   guardDownloads(app)
@@ -54,24 +49,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const { names, filename, disposition = 'attachment' } = permission
       const rate = rateOf(permission)
       if (format === undefined) {
-        const files = await app.vfolders.files(folder)
-        const file = parsePath(path)
+        const { expiresAt } = permission
         const presentation = { filename: filename ?? filenameOf(path), disposition }
-        // A presigned URL is for one method, so a HEAD is answered here; and the storage would know of no rate.
-        if (files.volume.redirect && rate === undefined && request.method === 'GET') {
-          const { abortSignal: signal } = request
-          const entry = await files.stat(file, signal)
-          if (entry.type !== 'file') throw new IsADirectory(`${path} is a directory`)
-          if (storageCanAnswer(request.headers, entry)) {
-            const left = Math.max(1, permission.expiresAt - Math.floor(Date.now() / 1000))
-            const expiresInSeconds = Math.min(left, redirectSeconds)
-            const url = await files.presign(file, { ...presentationHeaders(presentation), expiresInSeconds, signal })
-            return reply.header('cache-control', 'no-store').redirect(url, 307)
-          }
-        }
-        const { name, handOver } = files.volume
-        const sent = { kind: 'download', volume: name } as const
-        return reply.sendFile(await files.read(file, request.abortSignal), { ...presentation, sent, rate, handOver })
+        const files = await app.vfolders.files(folder)
+        return offerFile(reply, files, parsePath(path), { ...presentation, expiresAt, rate })
       }
       const deflate = compression === 'deflate'
       if (deflate && format !== 'zip') {

@@ -31,6 +31,8 @@ export interface FileOptions extends Presentation {
   rate?: Rate | undefined
   /** The front server that sends the bytes; absent: this service does. */
   handOver?: HandOver | undefined
+  /** What the client may keep; absent: what it asks about again each time. */
+  cacheControl?: string | undefined
 }
 
 /** A file up to this size is sent as one buffer, by Fastify itself. */
@@ -80,11 +82,12 @@ async function send(reply: FastifyReply, file: OpenFile, options: FileOptions): 
   return sendRange(reply, file, first, sent, rate)
 }
 
-function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, presentation: Presentation): void {
+function setHeaders(reply: FastifyReply, entry: Entry, etag: string | undefined, options: FileOptions): void {
+  const { cacheControl = 'private, no-cache', ...presentation } = options
   const { contentType: type, contentDisposition } = presentationHeaders(presentation)
   reply.headers({
     'accept-ranges': 'bytes',
-    'cache-control': 'private, no-cache',
+    'cache-control': cacheControl,
     'content-disposition': asHeader(contentDisposition),
     'content-type': type,
     'last-modified': entry.modifiedAt.toUTCString(),

@@ -1,0 +1,35 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { IsADirectory } from '../../../backends/errors.ts'
+import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
+import { offerFile } from '../../../plugins/transfer/downloads/offer.ts'
+import { openVfolder } from '../target.ts'
+import type { Tokens } from '../token.ts'
+import { ClientQuery, flagOf, permit, placeOf } from './permit.ts'
+
+/** One file, or with `archive` a directory as a zip whose names are relative to it. */
+const routes: FastifyPluginAsyncTypebox<{ tokens: Tokens }> = async (app, { tokens }) => {
+  app.route({
+    method: ['GET', 'HEAD'],
+    url: '',
+    schema: { querystring: ClientQuery },
+    handler: async (request, reply) => {
+      const { token, dst_dir: directory } = request.query
+      const { volume, vfid, relpath, exp } = permit(request, tokens, 'download', token)
+      const path = placeOf(relpath, directory)
+      const wantsArchive = flagOf(request.query, 'archive')
+      const cacheControl = flagOf(request.query, 'no_cache') ? 'no-store' : undefined
+      reply.beginTransfer()
+      const files = await openVfolder(app, volume, vfid)
+      const isDirectory = async () => path === '' || (await files.stat(path, request.abortSignal)).type === 'directory'
+      if (wantsArchive && (await isDirectory())) {
+        const filename = `${filenameOf(path) || 'vfolder'}.zip`
+        return reply.sendArchive(files, { path, base: path }, { format: 'zip', deflate: false, filename })
+      }
+      if (path === '') throw new IsADirectory('the vfolder is a directory')
+      const presentation = { disposition: 'attachment' as const, filename: filenameOf(path) }
+      return offerFile(reply, files, path, { ...presentation, expiresAt: exp, cacheControl })
+    },
+  })
+}
+
+export default routes

@@ -1,0 +1,94 @@
+import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import type { FastifyRequest } from 'fastify'
+import { Problem } from '../../../lib/problems.ts'
+import { parseVfid, toUuid } from '../../../lib/vfid.ts'
+import { bodyOf } from '../../../plugins/transfer/body.ts'
+import type { Announced } from '../../../plugins/vfolders/uploads/first-use.ts'
+import { checksumOf, offsetOf, tusVersion } from '../../client/tus/headers.ts'
+import { describeProgress } from '../../client/tus/upload.ts'
+import { announcedLengthOf } from '../../client/upload-limit.ts'
+import { parseEntryPath } from '../relpath.ts'
+import { openVfolder } from '../target.ts'
+import type { Tokens } from '../token.ts'
+import { ClientQuery, permit, placeOf } from './permit.ts'
+
+/** tus 1.0.0 without creation: the manager's token names the upload and tells its size, and its first bytes begin it. */
+const routes: FastifyPluginAsyncTypebox<{ tokens: Tokens }> = async (app, { tokens }) => {
+  const { uploadMaxBytes } = app.config
+
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
+
+  app.addHook('onSend', async ({ method }, reply) => {
+    reply.header('tus-resumable', tusVersion)
+    if (method !== 'OPTIONS') return
+    reply.header('tus-version', tusVersion)
+    if (uploadMaxBytes < Number.MAX_SAFE_INTEGER) reply.header('tus-max-size', uploadMaxBytes)
+  })
+
+  async function uploadOf(request: FastifyRequest, query: Record<string, string>): Promise<Announced> {
+    const { token = '', dst_dir: directory } = query
+    const {
+      volume,
+      vfid,
+      relpath,
+      size,
+      session,
+      exp,
+      request_id: requestId,
+    } = permit(request, tokens, 'upload', token)
+    if (!/^[0-9a-f]{32}$/i.test(session)) throw new Problem('token_invalid', 'The session is not one of Backend.AI.')
+    const path = parseEntryPath(placeOf(relpath, directory))
+    await openVfolder(app, volume, vfid)
+    return {
+      named: { id: toUuid(session), token },
+      permission: {
+        operation: 'upload',
+        folder: parseVfid(vfid).folder,
+        path,
+        expiresAt: exp,
+        requestId: requestId ?? request.id,
+      },
+      maxBytes: uploadMaxBytes,
+      size,
+      metadata: undefined,
+    }
+  }
+
+  app.route({
+    method: ['HEAD'],
+    url: '',
+    schema: { querystring: ClientQuery },
+    handler: async (request, reply) => {
+      const upload = await uploadOf(request, request.query)
+      const row = await app.uploads.settledAnnounced(upload, request.abortSignal)
+      reply.code(200).headers({ 'cache-control': 'no-store', 'upload-length': upload.size, 'upload-offset': 0 })
+      if (row !== undefined) describeProgress(reply, row)
+      return reply.send()
+    },
+  })
+
+  app.patch(
+    '',
+    { config: { readsBody: true, mayMissAnswer: true }, schema: { querystring: ClientQuery } },
+    async (request, reply) => {
+      const upload = await uploadOf(request, request.query)
+      const { headers, abortSignal } = request
+      reply.beginTransfer()
+      const append = {
+        offset: offsetOf(headers),
+        bytes: announcedLengthOf(headers),
+        checksum: checksumOf(headers),
+        read(end: AbortSignal) {
+          reply.willReadBody()
+          return request.paced(bodyOf(request.raw, { end }), undefined, end)
+        },
+      }
+      const row = await app.uploads.appendAnnounced(upload, append, abortSignal)
+      reply.code(204).headers({ 'cache-control': 'no-store', 'upload-length': upload.size })
+      return describeProgress(reply, row).send()
+    },
+  )
+}
+
+export default routes

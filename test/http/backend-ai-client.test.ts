@@ -1,0 +1,130 @@
+import { spawnSync } from 'node:child_process'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import t from 'tap'
+import { jwt, startForClients } from '../backend-ai-clients.ts'
+import type { Answer } from '../server.ts'
+import { needing } from '../tools.ts'
+
+const problem = async (url: string, options?: RequestInit): Promise<Answer> => {
+  const response = await fetch(url, options)
+  return { status: response.status, mediaType: response.headers.get('content-type'), ...Object(await response.json()) }
+}
+
+async function namesIn(url: string): Promise<string[]> {
+  const zip = Buffer.from(await (await fetch(url)).arrayBuffer())
+  return spawnSync('bsdtar', ['-tf', '-'], { input: zip }).stdout.toString().split('\n').filter(Boolean)
+}
+
+t.test('what clients of Backend.AI download', async (t) => {
+  const vfolder = await startForClients(t)
+  const { server, folder, mount } = vfolder
+  await server.upload(folder, { 'a b.txt': 'hello world', 'dir/c.txt': 'c', 'dir/deep/ü.txt': 'u' })
+
+  await t.test('a file', async (t) => {
+    const url = vfolder.download('./a b.txt')
+    const response = await fetch(url, { headers: { origin: 'http://ui', 'x-backendai-requestid': 'theirs-1' } })
+    t.equal(response.status, 200)
+    t.equal(await response.text(), 'hello world')
+    const { headers } = response
+    t.equal(headers.get('content-length'), '11')
+    t.equal(headers.get('accept-ranges'), 'bytes')
+    t.match(headers.get('content-disposition'), 'attachment; filename="a b.txt"')
+    t.equal(headers.get('access-control-allow-origin'), '*')
+    t.equal(headers.get('x-backendai-requestid'), 'theirs-1')
+    const head = await fetch(url, { method: 'HEAD' })
+    t.equal(head.status, 200)
+    t.equal(head.headers.get('content-length'), '11')
+    t.equal((await fetch(`${url}&no_cache=true`)).headers.get('cache-control'), 'no-store')
+    t.equal((await fetch(url, { headers: { 'if-none-match': headers.get('etag')! } })).status, 304)
+    t.equal(await (await fetch(vfolder.download('c.txt', '&dst_dir=dir&archive=false'))).text(), 'c')
+    t.equal(await (await fetch(vfolder.download('x/../dir//c.txt', '&dst_dir='))).text(), 'c')
+  })
+
+  await t.test('parts of it', async (t) => {
+    const url = vfolder.download('a b.txt')
+    const ranges = await fetch(url, { headers: { range: 'bytes=0-1,6-7' } })
+    t.equal(ranges.status, 206)
+    t.match(await ranges.text(), /he\r\n.*wo\r\n/s)
+    const unsatisfiable = await problem(url, { headers: { range: 'bytes=99-' } })
+    t.match(unsatisfiable, { status: 416, mediaType: 'application/problem+json' })
+  })
+
+  await t.test('archives', needing('bsdtar'), async (t) => {
+    t.same(await namesIn(vfolder.download('dir', '&archive=true')), ['c.txt', 'deep/', 'deep/ü.txt'])
+    t.same(await namesIn(vfolder.download('.', '&archive=true')), [
+      'a b.txt',
+      'dir/',
+      'dir/c.txt',
+      'dir/deep/',
+      'dir/deep/ü.txt',
+    ])
+    const several = vfolder.archive(['./dir/c.txt', 'dir/deep'], 'x y')
+    t.same(await namesIn(several), ['dir/c.txt', 'dir/deep/', 'dir/deep/ü.txt'])
+    t.match((await fetch(several, { method: 'HEAD' })).headers.get('content-disposition'), /filename="x y"$/)
+    t.match((await fetch(vfolder.archive(['dir']))).headers.get('content-disposition'), /filename="archive.zip"$/)
+    t.equal(await (await fetch(vfolder.download('a b.txt', '&archive=true'))).text(), 'hello world', 'of a file')
+  })
+
+  await t.test('what is not there', async (t) => {
+    for (const url of [
+      vfolder.download('nope'),
+      vfolder.download('c.txt', '&dst_dir=nope'),
+      vfolder.archive(['nope']),
+    ]) {
+      t.match(await problem(url), { status: 404, mediaType: 'application/problem+json', error_code: /^vfolder_/ }, url)
+    }
+    const elsewhere = { volume: 'other' }
+    t.match(await problem(vfolder.download('a b.txt', '', elsewhere)), { status: 404, error_code: /^vfolder_/ })
+    const scope = { vfid: vfolder.vfid.replace('user', 'project') }
+    t.match(await problem(vfolder.download('a b.txt', '', scope)), { status: 404 }, 'another scope')
+    t.match(await problem(vfolder.download('dir')), { status: 400, msg: 'The file is not a regular file.' })
+    t.match(await problem(vfolder.download('.')), { status: 400 })
+  })
+
+  await t.test('what leads out of the vfolder', async (t) => {
+    await writeFile(join(mount, '../secret'), 'secret')
+    for (const directory of ['..', 'dir/../..', '/etc', '%2e%2e', '../..']) {
+      const url = vfolder.download('secret', `&dst_dir=${directory}`)
+      t.match(await problem(url), { status: 400, title: 'Invalid Subpath' }, directory)
+    }
+    t.match(await problem(vfolder.archive(['../secret'])), { status: 400, title: 'Invalid Subpath' })
+  })
+
+  await t.test('tokens', async (t) => {
+    const refused = { status: 400, title: 'Invalid API parameters' }
+    const call = `${server.url}/backend-ai/download`
+    t.match(await problem(call), { ...refused, data: { token: 'is required' } })
+    t.match(await problem(`${call}?token=`), { ...refused, data: { token: 'is required' } })
+    t.match(await problem(`${call}?token=nonsense`), { ...refused, data: { token: /not signed here/ } })
+    t.match(await problem(`${vfolder.download('a b.txt')}x`), refused, 'altered')
+    const claims = { op: 'download', vfid: vfolder.vfid, relpath: 'a b.txt' }
+    t.match(await problem(vfolder.url('download', claims, '', 'another key')), refused)
+    t.match(await problem(vfolder.download('a b.txt', '', { exp: 1 })), { ...refused, data: { token: 'has expired' } })
+    const upload = { op: 'upload', size: 1, session: '0'.repeat(32) }
+    t.match(await problem(vfolder.download('a b.txt', '', upload)), { ...refused, data: { token: /something else/ } })
+    t.match(await problem(vfolder.archive(['dir']).replace('download-archive', 'download')), refused)
+    t.match(await problem(`${call}?token=${await server.sign(folder, 'dir/c.txt')}`), refused, 'of a signed URL')
+    const unsigned = jwt(claims).split('.')
+    unsigned[0] = Buffer.from('{"alg":"none"}').toString('base64url')
+    t.match(await problem(`${call}?token=${unsigned[0]}.${unsigned[1]}.`), refused, 'of no algorithm')
+  })
+
+  await t.test('methods', async (t) => {
+    t.match(await problem(vfolder.download('a b.txt'), { method: 'POST' }), { status: 405 })
+    t.match(await problem(vfolder.upload('a', 1), { method: 'POST' }), { status: 405 })
+    const preflight = { origin: 'http://ui', 'access-control-request-method': 'PATCH' }
+    const asked = { 'access-control-request-headers': 'Tus-Resumable,Upload-Offset,Content-Type' }
+    const { status, headers } = await fetch(vfolder.upload('a', 1), {
+      method: 'OPTIONS',
+      headers: { ...preflight, ...asked },
+    })
+    t.equal(status, 204)
+    t.equal(headers.get('tus-version'), '1.0.0')
+    t.equal(headers.get('tus-extension'), null)
+    t.match(headers.get('access-control-allow-methods'), /PATCH/)
+    t.match(headers.get('access-control-allow-headers'), /Upload-Offset/)
+    t.match(headers.get('access-control-expose-headers'), /Upload-Offset/)
+  })
+  t.notMatch(server.rawLines().join('\n'), /eyJ/, 'no token is in the log')
+})
