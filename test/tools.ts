@@ -34,6 +34,7 @@ export const packages = {
   python3: 'python3',
   'python3-aiohttp': 'python3-aiohttp',
   'python3-fusepy': 'python3-fusepy',
+  'python3-tuspy': 'python3-tuspy',
   radosgw: 'radosgw',
   'radosgw-admin': 'ceph-common',
   setfattr: 'attr',
@@ -197,6 +198,7 @@ function isAllowed([command = '', ...args]: readonly string[]): boolean {
 const modules: Record<string, readonly string[]> = {
   'python3-aiohttp': ['/usr/bin/python3', '-c', 'import aiohttp'],
   'python3-fusepy': ['/usr/bin/python3', '-c', 'import fusepy'],
+  'python3-tuspy': ['/usr/bin/python3', '-c', 'import tusclient'],
 }
 
 function isInstalled(program: string): boolean {

@@ -75,7 +75,7 @@ t.test('what clients of Backend.AI download', async (t) => {
       t.match(await problem(url), { status: 404, mediaType: 'application/problem+json', error_code: /^vfolder_/ }, url)
     }
     const elsewhere = { volume: 'other' }
-    t.match(await problem(vfolder.download('a b.txt', '', elsewhere)), { status: 404, error_code: /^vfolder_/ })
+    t.match(await problem(vfolder.download('a b.txt', '', elsewhere)), { status: 400, error_code: /^vfolder_/ })
     const scope = { vfid: vfolder.vfid.replace('user', 'project') }
     t.match(await problem(vfolder.download('a b.txt', '', scope)), { status: 404 }, 'another scope')
     t.match(await problem(vfolder.download('dir')), { status: 400, msg: 'The file is not a regular file.' })
