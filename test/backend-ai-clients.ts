@@ -14,7 +14,7 @@ export function jwt(claims: Claims, key = secret): string {
   return `${signed}.${createHmac('sha256', key).update(signed).digest('base64url')}`
 }
 
-const env = { BACKEND_AI_MANAGER_SECRET: backendAiSecret, BACKEND_AI_TOKEN_SECRET: secret }
+export const backendAiEnv = { BACKEND_AI_MANAGER_SECRET: backendAiSecret, BACKEND_AI_TOKEN_SECRET: secret }
 
 /** A vfolder as the clients of Backend.AI reach it, with the tokens that a proxy of theirs with the same secret gives out. */
 export class BackendAiVfolder {
@@ -53,7 +53,7 @@ export class BackendAiVfolder {
 }
 
 export async function startForClients(t: Teardown, options: StartOptions = {}): Promise<BackendAiVfolder> {
-  const server = await startServer(t, { ...options, env: { ...env, ...options.env } })
+  const server = await startServer(t, { ...options, env: { ...backendAiEnv, ...options.env } })
   const vfolder = new BackendAiVfolder(server)
   await server.ask('PUT', `/quota-scopes/${vfolder.scope}`, {})
   await server.createFolder({ id: vfolder.folder, quotaScope: vfolder.scope })
