@@ -115,6 +115,7 @@ const xfsImage = ['losetup', 'mkfs.xfs', 'mount', 'umount', 'xfs_quota', 'loop d
 /** The files whose tests all need a tool. If only some tests do, they say so themselves, by `needing`. */
 export const needsOfFiles: Record<string, readonly Need[]> = {
   'archive-large': ['bsdtar', 'curl', 'python3', 'unzip'],
+  'backend-ai-browser': ['chromium'],
   'background-crash': anyS3Server,
   'behind-nginx': ['nginx'],
   btrfs: [...btrfsImage, 'fallocate'],

@@ -1,15 +1,10 @@
-import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { once } from 'node:events'
 import { createReadStream } from 'node:fs'
-import { readdir, readFile, stat } from 'node:fs/promises'
-import { createServer } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { text } from 'node:stream/consumers'
 import { pipeline } from 'node:stream/promises'
-import { fileURLToPath } from 'node:url'
-import t, { type Test } from 'tap'
+import t from 'tap'
+import { visit } from '../browser.ts'
 import { startCuttingProxy } from '../cutting-proxy.ts'
 import { eventually, type Files, type Server, startServer, temporaryDirectory } from '../server.ts'
 import { assertNothingLeft, signTus } from '../tus.ts'
@@ -54,38 +49,6 @@ const page = (endpoint: string) => `<!doctype html><script src="/tus.js"></scrip
     }).start()
   }).catch((error) => end(String(error)))
 </script>`
-
-/** Serves the page on an origin of its own, opens it in Chromium and gives what it tells. */
-async function visit(t: Test, html: string): Promise<string> {
-  const { promise, resolve } = Promise.withResolvers<string>()
-  const script = await readFile(fileURLToPath(import.meta.resolve('tus-js-client/dist/tus.min.js')))
-  const server = createServer(async (request, response) => {
-    if (request.url === '/end') resolve(await text(request))
-    if (request.url === '/tus.js') response.writeHead(200, { 'content-type': 'text/javascript' }).end(script)
-    else response.writeHead(200, { 'content-type': 'text/html' }).end(html)
-  }).listen(0, '127.0.0.1')
-  await new Promise((listening) => server.once('listening', listening))
-  t.teardown(() => server.close())
-  const profile = await temporaryDirectory(t)
-  const options = [
-    '--headless',
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-dev-shm-usage',
-    '--remote-debugging-port=0',
-  ]
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
-  const browser = spawn('chromium', [...options, `--user-data-dir=${profile}`, url], { stdio: 'ignore' })
-  await once(browser, 'spawn')
-  const exited = new Promise((exit) => browser.once('exit', exit))
-  t.teardown(() => browser.kill())
-  try {
-    return await promise
-  } finally {
-    browser.kill()
-    await exited
-  }
-}
 
 /** Waits until so many bytes have come. */
 async function stored(server: Server, bytes: number): Promise<void> {

@@ -68,6 +68,15 @@ const routes: FastifyPluginAsyncTypebox<{ tokens: Tokens }> = async (app, { toke
     },
   })
 
+  // A client whose HEAD was refused tries to begin an upload here (tus-js-client). Its user is to read why it was refused.
+  app.post('', { config: { readsBody: true }, schema: { querystring: ClientQuery } }, async (request) => {
+    await app.uploads.settledAnnounced(await uploadOf(request, request.query), request.abortSignal)
+    const allow = 'HEAD, OPTIONS, PATCH'
+    throw new Problem('method_not_allowed', `An upload is begun by its first bytes: this path takes ${allow}.`, {
+      headers: { allow },
+    })
+  })
+
   app.patch(
     '',
     { config: { readsBody: true, mayMissAnswer: true }, schema: { querystring: ClientQuery } },
