@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { buffer } from 'node:stream/consumers'
+import type { Test } from 'tap'
 import { type Answer, type Server, startServer, type Teardown, temporaryDirectory } from './server.ts'
 
 export const backendAiSecret = 'a-secret-of-backend-ai-for-tests'
@@ -149,4 +150,25 @@ export function readDeviations(): Map<string, { theirs: string; ours: string; wh
   const text = readFileSync(new URL('../docs/backend-ai.md', import.meta.url), 'utf8')
   const rows = [...text.matchAll(/^\| `([^`]+)` \| (.+?) \| (.+?) \| (.+?) \|$/gm)]
   return new Map(rows.map(([, name, theirs, ours, why]) => [name!, { theirs: theirs!, ours: ours!, why: why! }]))
+}
+
+/** A function by which an answer must be like the recorded one, or be in the table of what differs, which says how. */
+export function comparing(t: Test): (name: string, answering: Promise<Reply>) => Promise<Reply> {
+  const recorded = readRecorded()
+  const deviations = readDeviations()
+  return async (name, answering) => {
+    const answer = await answering
+    const theirs = recorded.find((one) => one.name === name)
+    if (theirs === undefined) throw new Error(`there is no recorded answer to ${name}`)
+    const difference = differenceOf(theirs, answer)
+    const deviation = deviations.get(name)
+    if (deviation === undefined) t.equal(difference, undefined, `${name}: ${answer.status} ${answer.text}`)
+    else {
+      t.ok(difference, `${name} differs, as the table says`)
+      t.match(deviation.theirs, String(theirs.status), `the table has the recorded status of ${name}`)
+      t.match(deviation.ours, String(answer.status), `the table has the status of ${name}`)
+      t.ok(deviation.why, 'and a reason')
+    }
+    return answer
+  }
 }

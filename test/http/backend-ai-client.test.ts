@@ -1,7 +1,8 @@
 import { spawnSync } from 'node:child_process'
-import { writeFile } from 'node:fs/promises'
+import { utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
+import { comparing, send } from '../backend-ai.ts'
 import { jwt, startForClients } from '../backend-ai-clients.ts'
 import type { Answer } from '../server.ts'
 import { needing } from '../tools.ts'
@@ -126,5 +127,60 @@ t.test('what clients of Backend.AI download', async (t) => {
     t.match(headers.get('access-control-allow-headers'), /Upload-Offset/)
     t.match(headers.get('access-control-expose-headers'), /Upload-Offset/)
   })
+  await t.test('answers as the recorded ones, or as the table says', async (t) => {
+    const like = comparing(t)
+    await server.upload(folder, { 'hello.txt': 'hello world', 'sub/a/hello.txt': 'hello world', 'empty.txt': '' })
+    // A date says that a file is the same only once its second is over.
+    await utimes(join(mount, 'hello.txt'), 1_000_000, 1_000_000)
+    const date = new Date(1_000_000_000).toUTCString()
+    const file = vfolder.download('hello.txt')
+    const get = (name: string, url: string, headers: Record<string, string> = {}) =>
+      like(name, send('GET', url, undefined, { origin: 'http://ui', ...headers }))
+    const { headers } = await get('GET download', file)
+    await get('GET no_cache', `${file}&no_cache=true`)
+    await like('HEAD download', send('HEAD', file))
+    await like('OPTIONS download', send('OPTIONS', file))
+    t.equal((await get('GET range', file, { range: 'bytes=6-' })).headers['content-range'], 'bytes 6-10/11')
+    await get('GET range if-range', file, { range: 'bytes=6-10', 'if-range': date })
+    await get('GET range multi', file, { range: 'bytes=0-1,3-4' })
+    await get('GET range unsat', file, { range: 'bytes=100-' })
+    await get('GET if-none-match', file, { 'if-none-match': String(headers.etag) })
+    await get('GET if-modified-since', file, { 'if-modified-since': date })
+    await get('GET dst_dir missing', `${file}&dst_dir=nope`)
+    await get('GET download missing file', vfolder.download('nope.txt'))
+    await get('GET directory', vfolder.download('sub'))
+    await get('GET directory archive', vfolder.download('sub', '&archive=true'))
+    await get('GET download-archive', vfolder.archive(['sub', 'empty.txt'], 'x y.zip'))
+    await get('archive missing file', vfolder.archive(['gone']))
+    const call = (path: string) => `${server.url}/backend-ai/${path}`
+    await get('GET bad token', call('download?token=x'))
+    await get('GET no token', call('download'))
+    await get('GET expired token', vfolder.download('hello.txt', '', { exp: 1 }))
+    await get('archive bad token', call('download-archive?token=x'))
+
+    const url = vfolder.upload('a/hello.txt', 11, '&dst_dir=sub')
+    const patch = (name: string, to: string, offset: string | undefined, body: string) =>
+      like(
+        name,
+        send('PATCH', to, body, { 'tus-resumable': '1.0.0', ...(offset !== undefined && { 'upload-offset': offset }) }),
+      )
+    t.equal((await like('OPTIONS /upload', send('OPTIONS', url))).headers['tus-version'], '1.0.0')
+    await like('HEAD upload', send('HEAD', url))
+    await patch('PATCH no offset', url, undefined, 'hello ')
+    await patch('PATCH bad offset', url, 'x', 'hello ')
+    await patch('PATCH wrong offset', url, '3', 'hello ')
+    await patch('PATCH first', url, '0', 'hello ')
+    await like('HEAD upload mid', send('HEAD', url))
+    await patch('PATCH last with dst_dir', url, '6', 'world')
+    await like('HEAD upload done', send('HEAD', url))
+    await like('POST upload', send('POST', vfolder.upload('new', 1)))
+    await like('HEAD bad token', send('HEAD', call('upload?token=x')))
+    await patch('PATCH bad token', call('upload?token=x'), '0', 'x')
+    const empty = vfolder.upload('empty', 0)
+    await like('HEAD 0 bytes', send('HEAD', empty))
+    await patch('PATCH 0 bytes', empty, '0', '')
+    await patch('PATCH more than size', vfolder.upload('over', 3), '0', 'abcde')
+  })
+
   t.notMatch(server.rawLines().join('\n'), /eyJ/, 'no token is in the log')
 })

@@ -3,17 +3,7 @@ import { randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
-import {
-  asBackendAi,
-  authHeader,
-  backendAiSecret,
-  differenceOf,
-  type Reply,
-  readDeviations,
-  readRecorded,
-  send,
-  startBackendAi,
-} from '../backend-ai.ts'
+import { asBackendAi, authHeader, backendAiSecret, comparing, send, startBackendAi } from '../backend-ai.ts'
 import { type Answer, ended } from '../server.ts'
 import { needing } from '../tools.ts'
 
@@ -29,29 +19,11 @@ const folder = { volume: 'volume1', vfid }
 t.test("Backend.AI's manager", async (t) => {
   const server = await startBackendAi(t)
   const base = `${server.managerUrl}/backend-ai`
-  const recorded = readRecorded()
-  const deviations = readDeviations()
+  const like = comparing(t)
 
   const call = (method: string, path: string, body?: unknown) => asBackendAi(server, method, path, body)
   const file = (operation: string, more: object, at = folder) =>
     call('POST', `/folder/file/${operation}`, { ...at, ...more })
-
-  /** The answer must be like the recorded one, or be in the table of what differs, which says how. */
-  async function like(name: string, answering: Promise<Reply>): Promise<Reply> {
-    const answer = await answering
-    const theirs = recorded.find((one) => one.name === name)
-    if (theirs === undefined) throw new Error(`there is no recorded answer to ${name}`)
-    const difference = differenceOf(theirs, answer)
-    const deviation = deviations.get(name)
-    if (deviation === undefined) t.equal(difference, undefined, `${name}: ${answer.status} ${answer.text}`)
-    else {
-      t.ok(difference, `${name} differs, as the table says`)
-      t.match(deviation.theirs, String(theirs.status), `the table has the recorded status of ${name}`)
-      t.match(deviation.ours, String(answer.status), `the table has the status of ${name}`)
-      t.ok(deviation.why, 'and a reason')
-    }
-    return answer
-  }
 
   await t.test('answers as the recorded ones, or as the table says', async (t) => {
     await like('GET /volumes', send('GET', `${base}/volumes`))

@@ -26,7 +26,11 @@ const routes: FastifyPluginAsyncTypebox<{ tokens: Tokens }> = async (app, { toke
         return reply.sendArchive(files, { path, base: path }, { format: 'zip', deflate: false, filename })
       }
       if (path === '') throw new IsADirectory('the vfolder is a directory')
-      const presentation = { disposition: 'attachment' as const, filename: filenameOf(path) }
+      const presentation = {
+        disposition: 'attachment',
+        filename: filenameOf(path),
+        contentType: 'application/octet-stream',
+      } as const
       return offerFile(reply, files, path, { ...presentation, expiresAt: exp, cacheControl })
     },
   })
