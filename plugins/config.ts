@@ -157,6 +157,8 @@ export interface BackendAi {
   prefix: string
   /** What it calls the header of the request ID. */
   requestId: { name: string; prefix: string }
+  /** Undefined: it keeps no artifacts here. */
+  artifacts: Setting | undefined
   managerListener: Listener | undefined
   clientListener: Listener | undefined
 }
@@ -421,6 +423,8 @@ function requireApart(name: string, one: Listener, otherName: string, other: Lis
 const backendAiOnly = [
   'BACKEND_AI_TOKEN_SECRET',
   'BACKEND_AI_TOKEN_SECRET_FILE',
+  'BACKEND_AI_ARTIFACTS',
+  'BACKEND_AI_ARTIFACTS_FILE',
   'BACKEND_AI_MANAGER_HOST',
   'BACKEND_AI_MANAGER_PORT',
   'BACKEND_AI_CLIENT_HOST',
@@ -460,6 +464,7 @@ function backendAiOf(values: Static<typeof Environment>, env: NodeJS.ProcessEnv)
     tokenSeconds: values.BACKEND_AI_TOKEN_SECONDS,
     prefix,
     requestId: { name: 'x-backendai-requestid', prefix },
+    artifacts: settingOf(readVariable(env, 'BACKEND_AI_ARTIFACTS')),
     managerListener: listenerOf('MANAGER'),
     clientListener: listenerOf('CLIENT'),
   }

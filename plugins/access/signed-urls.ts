@@ -32,6 +32,8 @@ export const Permission = Type.Object({
   disposition: Type.Optional(Type.Union([Type.Literal('attachment'), Type.Literal('inline')])),
   /** Of each file that is uploaded. */
   maxBytes: Type.Optional(Type.Integer({ minimum: 0 })),
+  /** A form has one file, which becomes the path; otherwise the path is the directory of its files. */
+  onlyFile: Type.Optional(Type.Boolean()),
   /** How many uploads that it has begun may be open. */
   maxUploads: Type.Optional(Type.Integer({ minimum: 1 })),
   /** Of all transfers by this URL together, in one process. */

@@ -24,7 +24,7 @@ export class Refusal extends Problem {
 }
 
 /** A file that is to be read and is not there: 404, though a system error is 400. */
-export function fileNotFound(path: string): Refusal {
+export function fileNotFound(detail: string): Refusal {
   const body = { type: 'https://api.backend.ai/probs/storage/file-not-found', title: 'File not found' }
-  return new Refusal('entry_not_found', `${path} does not exist`, { status: 404, body })
+  return new Refusal('entry_not_found', detail, { status: 404, body })
 }

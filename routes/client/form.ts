@@ -25,7 +25,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         tags: ['client'],
         operationId: 'postForm',
         summary: 'Upload files in a browser form by a signed URL',
-        description: 'The path is the directory that the files go into, each under the `filename` of its part.',
+        description:
+          'The path is the directory that the files go into, each under the `filename` of its part; or, when it was signed with ' +
+          '`onlyFile`, the file itself.',
         consumes: ['multipart/form-data'],
         [requestBody]: formBody,
         [requestHeaders]: ['Expect'],
@@ -39,7 +41,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const permission = permissionOf(request)
       reply.beginTransfer()
       const files = await app.vfolders.files(folder)
-      const options = { directory, maxBytes: uploadLimitOf(app.config, permission), rate: rateOf(permission) }
+      const place = permission.onlyFile ? { directory: undefined, path: directory } : { directory }
+      const options = { ...place, maxBytes: uploadLimitOf(app.config, permission), rate: rateOf(permission) }
       return reply.code(201).send({ files: await storeForm(files, request, reply, options) })
     },
   )

@@ -26,6 +26,8 @@ const smallFilesAtOnce = 32
 interface FormOptions {
   /** That the files' names are relative to; undefined for the vfolder's root. */
   directory: EntryPath | undefined
+  /** What the only file becomes, whatever its name; absent: each goes to its name. */
+  path?: EntryPath | undefined
   /** Of each file. */
   maxBytes: number
   rate?: Rate | undefined
@@ -111,14 +113,15 @@ async function* once(content: Buffer): AsyncGenerator<Buffer> {
 /** Reads small files to their end, so that the next one can be read while they are stored. */
 async function* readSent(
   files: AsyncIterable<FormFile>,
-  { directory, maxBytes }: FormOptions,
+  { directory, path, maxBytes }: FormOptions,
   announced: (file: FormFile) => number,
   hasFailed: () => boolean,
 ): AsyncGenerator<Sent> {
   let index = 0
   let pathBytes = 0
   for await (const file of files) {
-    const target = targetOf(file, directory)
+    if (path !== undefined && index > 0) throw refusePart('validation_failed', file.field, 'must be the only file')
+    const target = path ?? targetOf(file, directory)
     pathBytes += Buffer.byteLength(target)
     if (pathBytes > mostPathBytes) {
       throw new Problem('body_too_large', `The paths of a form's files may have ${mostPathBytes} bytes in all.`)

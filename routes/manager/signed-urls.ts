@@ -1,17 +1,16 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { type Static, Type } from '@sinclair/typebox'
-import { invalid, Problem } from '../../lib/problems.ts'
+import { invalid } from '../../lib/problems.ts'
 import { defaultMaxUploads, type Permission } from '../../plugins/access/signed-urls.ts'
 import { select } from '../../plugins/transfer/archives/selection.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import { ArchiveFormat, Bytes, FolderParams, Path, PathOrRoot, problemResponses, Time } from '../schemas.ts'
+import { signUrl } from '../sign-url.ts'
 
 /** As long as S3 lets a presigned URL live. */
 const maxSeconds = 7 * 24 * 60 * 60
-/** The length of a URL that everybody on the way should accept (RFC 9110, section 4.1). */
-const maxUrlBytes = 8000
 
 const Body = Type.Object(
   {
@@ -47,6 +46,9 @@ const Body = Type.Object(
         maximum: Number.MAX_SAFE_INTEGER,
         description: `how many resumable uploads that a URL has begun may be open; ${defaultMaxUploads} when absent`,
       }),
+    ),
+    onlyFile: Type.Optional(
+      Type.Boolean({ description: 'of an upload: a form has one file, which becomes the path, whatever its name' }),
     ),
     bytesPerSecond: Type.Optional(
       Type.Integer({
@@ -103,6 +105,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         direct,
         maxBytes,
         maxUploads,
+        onlyFile,
         bytesPerSecond,
       } = request.body
       refuseContradictions(request.body)
@@ -116,16 +119,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         ...(bytesPerSecond !== undefined && { bytesPerSecond }),
       }
 
-      const sign = (
-        place: string,
-        query: string,
-        more: Pick<Permission, 'path' | 'names' | 'base'> & Partial<Permission>,
-      ) => {
-        const token = app.signedUrls.sign({ ...common, ...more })
-        const location = more.path.split('/').map(encodeURIComponent).join('/')
-        const url = `${app.publicUrl()}/${place}/${folder}/${location}?${query}token=${token}`
-        refuseTooLong(url)
-        return { path: more.path, url, token, expiresAt: new Date(expiresAt * 1000).toISOString() }
+      const sign = (query: string, more: Pick<Permission, 'path' | 'names' | 'base'> & Partial<Permission>) => {
+        const signed = signUrl(app, { ...common, ...more }, query)
+        return { path: more.path, ...signed, expiresAt: new Date(expiresAt * 1000).toISOString() }
       }
 
       const named = filename === undefined ? {} : { filename }
@@ -137,20 +133,21 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
             return reply.code(201).send({ signedUrls })
           }
           const presentation = { ...named, disposition: disposition ?? 'attachment' }
-          const signed = paths.map((path) => sign('download', '', { path, ...presentation }))
+          const signed = paths.map((path) => sign('', { path, ...presentation }))
           return reply.code(201).send({ signedUrls: signed.map((each) => ({ ...each, method: 'GET' as const })) })
         }
         case 'archive': {
           const selection = { ...select(paths), ...(base !== undefined && { base }) }
-          const signed = sign('download', `archive=${archive}&`, { ...selection, ...named })
+          const signed = sign(`archive=${archive}&`, { ...selection, ...named })
           return reply.code(201).send({ signedUrls: [{ ...signed, method: 'GET' as const }] })
         }
         case 'upload': {
           const limited = {
             ...(maxBytes !== undefined && { maxBytes }),
             ...(maxUploads !== undefined && { maxUploads }),
+            ...(onlyFile !== undefined && { onlyFile }),
           }
-          const signed = paths.map((path) => sign('upload', '', { path, ...limited }))
+          const signed = paths.map((path) => sign('', { path, ...limited }))
           const tusUrl = (token: string) => `${app.publicUrl()}/upload/tus?token=${token}`
           return reply.code(201).send({
             signedUrls: signed.map((each) => ({ ...each, method: 'PUT' as const, tusUrl: tusUrl(each.token) })),
@@ -177,21 +174,28 @@ async function signDirectly(
   )
 }
 
-function refuseTooLong(url: string): void {
-  if (url.length <= maxUrlBytes) return
-  const detail = `The names of the paths make a URL of ${url.length} bytes, of ${maxUrlBytes} allowed; choose fewer or shorter ones.`
-  throw new Problem('selection_too_large', detail, { members: { urlBytes: url.length, maxUrlBytes } })
-}
-
 /** Refuses fields that contradict each other. */
 function refuseContradictions(body: Static<typeof Body>): void {
-  const { operation, paths, filename, disposition, archive, base, direct, maxBytes, maxUploads, bytesPerSecond } = body
+  const {
+    operation,
+    paths,
+    filename,
+    disposition,
+    archive,
+    base,
+    direct,
+    maxBytes,
+    maxUploads,
+    onlyFile,
+    bytesPerSecond,
+  } = body
   const refuse = (field: string, rule: string) => {
     throw invalid('body', field, rule)
   }
   const absent = `must be absent for an operation ${operation}`
   if (operation !== 'upload' && maxBytes !== undefined) refuse('maxBytes', absent)
   if (operation !== 'upload' && maxUploads !== undefined) refuse('maxUploads', absent)
+  if (operation !== 'upload' && onlyFile !== undefined) refuse('onlyFile', absent)
   if (operation !== 'download' && direct) refuse('direct', absent)
   if (direct && bytesPerSecond !== undefined) refuse('bytesPerSecond', 'must be absent for a URL of the storage itself')
   if (operation !== 'archive') {

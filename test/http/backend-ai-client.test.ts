@@ -73,7 +73,7 @@ t.test('what clients of Backend.AI download', async (t) => {
       vfolder.download('c.txt', '&dst_dir=nope'),
       vfolder.archive(['nope']),
     ]) {
-      t.match(await problem(url), { status: 404, mediaType: 'application/problem+json', error_code: /^vfolder_/ }, url)
+      t.match(await problem(url), { status: 404, mediaType: 'application/problem+json', title: 'File not found' }, url)
     }
     const elsewhere = { volume: 'other' }
     t.match(await problem(vfolder.download('a b.txt', '', elsewhere)), { status: 400, error_code: /^vfolder_/ })

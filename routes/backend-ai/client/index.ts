@@ -1,16 +1,16 @@
 import type { FastifyInstance } from 'fastify'
 import cors from '../../../plugins/request/cors.ts'
 import { handleNotFound } from '../../../plugins/request/errors.ts'
+import { answerFileError } from '../file-errors.ts'
 import type { Tokens } from '../token.ts'
 import archive from './archive.ts'
 import download from './download.ts'
-import { answerClientError } from './permit.ts'
 import upload from './upload.ts'
 
 /** What the clients of Backend.AI ask, with a token that its manager gave them; pages of other origins may too. */
 export default async function client(app: FastifyInstance, options: { tokens: Tokens }): Promise<void> {
   app.addHook('onRequest', app.requireBackendAiClientListener)
-  app.setErrorHandler(answerClientError)
+  app.setErrorHandler(answerFileError)
   for (const [prefix, routes] of Object.entries({
     '/download': download,
     '/download-archive': archive,

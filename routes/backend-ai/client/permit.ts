@@ -1,10 +1,7 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyRequest } from 'fastify'
 import type { EntryPath } from '../../../backends/path.ts'
-import { type ProblemCode, toProblem } from '../../../lib/problems.ts'
 import { setOriginRequestId } from '../../../plugins/request/request-id.ts'
-import { answerError } from '../errors.ts'
-import { Refusal } from '../refusal.ts'
 import { parseRelpath } from '../relpath.ts'
 import { readFlag } from '../schemas.ts'
 import type { Claims, Tokens, Use } from '../token.ts'
@@ -33,37 +30,3 @@ export function placeOf(relpath: string, directory = ''): EntryPath | '' {
 export function flagOf(query: Record<string, string>, name: string): boolean {
   return readFlag(query[name] || false, name, 'querystring')
 }
-
-const tokenRules: Partial<Record<ProblemCode, string>> = {
-  token_required: 'is required',
-  token_invalid: 'was not signed here, or was altered, or its key is retired',
-  token_expired: 'has expired',
-  token_not_for_this: 'is for something else',
-}
-
-/** Errors that clients are told otherwise than the manager is. */
-function toClientError(error: unknown): unknown {
-  const problem = toProblem(error)
-  const refuse = (status: number, type: string, title: string, more: object) =>
-    new Refusal(problem.code, problem.message, {
-      status,
-      body: { type: `https://api.backend.ai/probs/storage/${type}`, title, ...more },
-    })
-  const rule = tokenRules[problem.code]
-  if (rule !== undefined) return refuse(400, 'invalid-api-params', 'Invalid API parameters', { data: { token: rule } })
-  if (problem.code === 'entry_not_found') {
-    return refuse(404, 'file-not-found', 'File not found', {
-      error_code: 'vfolder_read_not-found',
-      msg: problem.message,
-    })
-  }
-  if (problem.code === 'is_a_directory') {
-    const more = { error_code: 'storage-proxy_request_invalid-parameters', msg: 'The file is not a regular file.' }
-    return refuse(400, 'invalid-api-params', 'Invalid API parameters', more)
-  }
-  return error
-}
-
-/** The error handler of the scope of clients. */
-export const answerClientError: typeof answerError = (error, request, reply) =>
-  answerError(toClientError(error), request, reply)

@@ -6,6 +6,7 @@ import { invalid, problems, toProblem, withMembers } from '../../../lib/problems
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import type { VfolderFiles } from '../../../plugins/vfolders/files.ts'
 import { parseEntryPath, parseRelpath } from '../relpath.ts'
+import { removeEntries } from '../remove-entries.ts'
 import { Flag, ofVfolder, readFlag } from '../schemas.ts'
 import { findVfolder, openVfolder } from '../target.ts'
 
@@ -90,9 +91,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const { id } = await findVfolder(app, body.volume, body.vfid)
       const files = await app.vfolders.files(id)
       const removed = recursive ? paths : await withoutDirectories(files, paths, signal)
-      const options = { recursive, signal }
-      if (app.trash.isOn) await app.trash.put(id, removed, options)
-      else await files.remove(removed, options)
+      await removeEntries(app, id, removed, { recursive, signal })
       return { status: 'ok' }
     },
   )

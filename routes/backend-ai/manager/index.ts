@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { BackendAi } from '../../../plugins/config.ts'
+import artifacts from '../artifacts/index.ts'
 import type { Tokens } from '../token.ts'
 import { requireSecret } from './auth.ts'
 import background from './background.ts'
@@ -23,5 +24,6 @@ export default async function manager(app: FastifyInstance, { settings, tokens }
   app.addHook('onRequest', requireSecret(settings.managerSecrets))
   answerForNoop(app)
   for (const routes of [volumes, quotaScopes, folders, list, entries, background, fetch]) await app.register(routes)
+  await app.register(artifacts, { setting: settings.artifacts })
   await app.register(sessions, { tokens, seconds: settings.tokenSeconds })
 }

@@ -1,8 +1,8 @@
-import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { Entry } from '../../../backends/backend.ts'
 import { awaitFirst } from '../../await-first.ts'
+import { jsonList } from '../json-list.ts'
 import { parseRelpath } from '../relpath.ts'
 import { ofVfolder } from '../schemas.ts'
 import { openVfolder } from '../target.ts'
@@ -26,21 +26,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const files = await openVfolder(app, volume, vfid)
       const path = parseRelpath(relpath)
       const listing = await awaitFirst(files.listMany({ ...(path !== '' && { path }), signal }))
-      const body = Readable.from(toJson(listing), { objectMode: false, highWaterMark: 256 * 1024 })
-      return reply.type('application/json; charset=utf-8').send(body)
+      return reply.type('application/json; charset=utf-8').send(jsonList('items', listing, toItem))
     },
   )
-}
-
-/** Bit by bit: a directory may have more entries than memory is to hold. */
-async function* toJson(listing: AsyncIterable<Entry[]>): AsyncGenerator<string> {
-  let before = '{"items": ['
-  for await (const entries of listing) {
-    if (entries.length === 0) continue
-    yield before + entries.map((entry) => JSON.stringify(toItem(entry))).join(',')
-    before = ','
-  }
-  yield before === ',' ? ']}' : `${before}]}`
 }
 
 function toItem({ path, type, size, mode, modifiedAt, changedAt = modifiedAt, target = '' }: Entry) {
