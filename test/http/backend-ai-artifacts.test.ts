@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import t from 'tap'
 import { asBackendAi, authHeader, backendAiSecret, send } from '../backend-ai.ts'
 import { startForClients } from '../backend-ai-clients.ts'
-import { type Answer, formOf, startServer, temporaryDirectory } from '../server.ts'
+import { type Answer, formOf, temporaryDirectory } from '../server.ts'
 
 const storages = { minio: { volume: 'default', buckets: ['models'] }, local: { volume: 'other' } }
 
@@ -105,9 +105,4 @@ t.test("artifacts of Backend.AI's manager", async (t) => {
     }
     t.match(await call('GET', '/v1/registries/huggingface/model/a%2Fb?revision=main'), { status: 501 })
   })
-})
-
-t.test('artifacts on a volume that there is not', async (t) => {
-  const env = { BACKEND_AI_MANAGER_SECRET: backendAiSecret, BACKEND_AI_ARTIFACTS: '{ "local": { "volume": "nope" } }' }
-  await t.rejects(startServer(t, { env }), /BACKEND_AI_ARTIFACTS\/local\/volume must be one of VOLUMES/)
 })

@@ -11,7 +11,8 @@ import { needing } from '../tools.ts'
 import { assertNothingLeft, patch, sha256, tus, upload } from '../tus.ts'
 
 const run = promisify(execFile)
-const python = fileURLToPath(new URL('../backend-ai-clients.py', import.meta.url))
+const python = '/usr/bin/python3'
+const clients = fileURLToPath(new URL('../backend-ai-clients.py', import.meta.url))
 
 /** As the web UI of Backend.AI sets its client up; but what it sends at once is smaller here. */
 const webUi = (url: string): UploadOptions => ({
@@ -121,7 +122,7 @@ t.test("uploads by Backend.AI's clients", async (t) => {
       sdk: vfolder.upload('from-sdk', size, '&dst_dir=dir'),
       download: vfolder.download('dir/from-sdk'),
     }
-    const { stdout } = await run('/usr/bin/python3', [python, JSON.stringify(urls), String(size)])
+    const { stdout } = await run(python, [clients, JSON.stringify(urls), String(size)])
     const told = JSON.parse(stdout)
     const stored = await Promise.all(['from-tuspy', 'dir/from-sdk'].map((path) => readFile(join(mount, path))))
     t.same(stored.map(sha256), [told.sha256, told.sha256])

@@ -145,6 +145,19 @@ t.test('a value that does not fit stops the start and names the variable and the
       /^BACKEND_AI_CLIENT_PORT must differ from BACKEND_AI_MANAGER_PORT, unless/,
     ],
     [{ BACKEND_AI_PREFIX: 'backend-ai' }, /^BACKEND_AI_PREFIX must match pattern/],
+    [{ BACKEND_AI_ARTIFACTS: '{}' }, /^BACKEND_AI_ARTIFACTS must be set together with BACKEND_AI_MANAGER_SECRET$/],
+    [
+      { BACKEND_AI_MANAGER_SECRET: signingKey, BACKEND_AI_ARTIFACTS_FILE: missing },
+      /^BACKEND_AI_ARTIFACTS_FILE must name a file that can be read/,
+    ],
+    [
+      { BACKEND_AI_MANAGER_SECRET: signingKey, BACKEND_AI_ARTIFACTS: '{ "local": { "volume": "nope" } }' },
+      /^BACKEND_AI_ARTIFACTS\/local\/volume must be one of VOLUMES: /,
+    ],
+    [
+      { BACKEND_AI_MANAGER_SECRET: signingKey, BACKEND_AI_ARTIFACTS: '{ "local": { "root": "/srv" } }' },
+      /^BACKEND_AI_ARTIFACTS\/local must have required property 'volume'/,
+    ],
     [{ BACKEND_AI_TOKEN_SECONDS: '0' }, /^BACKEND_AI_TOKEN_SECONDS must be >= 1$/],
   ]
   let started = 0

@@ -51,6 +51,17 @@ t.test('a form by a signed URL', async (t) => {
     t.match(await files.usage(), { files: 4 })
   })
 
+  await t.test('one file, which becomes the path', async (t) => {
+    const only = await sign('in box/only', { onlyFile: true })
+    t.match(await post(only, formOf({ 'another name': 'x' })), {
+      status: 201,
+      answer: { files: [{ path: 'in box/only', size: 1 }] },
+    })
+    const several = { status: 400, answer: { code: 'validation_failed', rule: 'must be the only file' } }
+    t.match(await post(only, formOf({ a: 'y', b: 'z' })), several)
+    t.match(await (await fetch(only, { method: 'PUT', body: 'put' })).json(), { path: 'in box/only', size: 3 })
+  })
+
   await t.test('what is refused', async (t) => {
     const field = new FormData()
     field.append('name', 'value')
