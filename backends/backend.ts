@@ -224,6 +224,13 @@ export interface Backend {
 
   /** Yields the IDs of all vfolders that the storage has, in an order of its own; those after the given one. */
   listFolders?(options: Call & { after?: string }): AsyncIterable<string>
+
+  /**
+   * The name by which all other calls reach a vfolder, in the place of its ID, where the storage keeps vfolders by their
+   * quota scopes: something of the scope's, `/`, and the ID. `listFolders` then yields such names. Undefined when no
+   * vfolder of that scope can be there.
+   */
+  folderOf?(id: string, quotaScope: string | null): string | undefined
 }
 
 export interface Limits {

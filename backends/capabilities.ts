@@ -19,8 +19,13 @@ export const capabilities = [
 ] as const satisfies (keyof Backend)[]
 export type Listed = (typeof capabilities)[number]
 
-/** Those by which the service knows a volume again. Callers have no use for them, so the API does not list them. */
-export const recognition = ['readIdentity', 'writeIdentity', 'listFolders'] as const satisfies (keyof Backend)[]
+/** Those by which the service knows a volume, and its vfolders, again. Callers have no use for them, so the API does not list them. */
+export const recognition = [
+  'readIdentity',
+  'writeIdentity',
+  'listFolders',
+  'folderOf',
+] as const satisfies (keyof Backend)[]
 
 /** All optional members. */
 export const optionalMembers = [...capabilities, ...recognition]

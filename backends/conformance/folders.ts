@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict'
-import { randomUUID } from 'node:crypto'
 import { NotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { type Cases, call } from './subject.ts'
+import { type Cases, call, newName } from './subject.ts'
 
 export const folders: Cases = {
   'a new one is empty': async (subject) => {
@@ -47,7 +46,7 @@ export const folders: Cases = {
   },
 
   'removing one twice, or one that never was, succeeds': async ({ backend }) => {
-    const folder = randomUUID()
+    const folder = newName(backend)
     await backend.removeFolder(folder, call)
     await backend.createFolder(folder, call)
     await backend.removeFolder(folder, call)

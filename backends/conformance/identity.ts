@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { randomUUID } from 'node:crypto'
 import type { CasesWith } from './capabilities.ts'
 import { call } from './subject.ts'
 
@@ -37,6 +38,27 @@ export const listFolders: CasesWith<'listFolders'> = {
     await backend.removeFolder(folder, call)
     const all = await listed(backend, {})
     assert.ok(all.includes(subject.folder) && !all.includes(folder))
+  },
+}
+
+export const folderOf: CasesWith<'folderOf'> = {
+  'a vfolder has the same name each time, its own in each scope, with its ID at the end': async (subject, backend) => {
+    const [id, scope] = [randomUUID(), `project:${randomUUID()}`]
+    const name = backend.folderOf(id, scope)
+    assert.equal(name?.slice(name.lastIndexOf('/') + 1), id)
+    assert.equal(backend.folderOf(id, scope), name)
+    assert.equal((await subject.reopen()).folderOf?.(id, scope), name)
+    assert.notEqual(backend.folderOf(id, `project:${randomUUID()}`), name)
+  },
+
+  'none can be in no scope': async (_subject, backend) => {
+    assert.equal(backend.folderOf(randomUUID(), null), undefined)
+  },
+
+  'it is listed by this name': async (subject, backend) => {
+    if (backend.listFolders === undefined) return
+    for await (const name of backend.listFolders(call)) if (name === subject.folder) return
+    assert.fail(`${subject.folder} is not listed`)
   },
 }
 

@@ -7,7 +7,7 @@ import { conditions } from './conditions.ts'
 import { copyTree } from './copy-tree.ts'
 import { directories, removals } from './directories.ts'
 import { folders } from './folders.ts'
-import { listFolders, readIdentity, writeIdentity } from './identity.ts'
+import { folderOf, listFolders, readIdentity, writeIdentity } from './identity.ts'
 import { listMany } from './list-many.ts'
 import { lists } from './lists.ts'
 import { moves } from './moves.ts'
@@ -60,6 +60,7 @@ const optional: { [C in Capability]: CasesWith<C> } = {
   readIdentity,
   writeIdentity,
   listFolders,
+  folderOf,
 }
 
 /**

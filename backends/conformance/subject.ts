@@ -37,7 +37,7 @@ export class Subject {
   /** Runs a case, and removes what it made. */
   static async with(open: Open, run: Case): Promise<void> {
     const backend = await open()
-    const folder = randomUUID()
+    const folder = newName(backend)
     const subject = new Subject(open, backend, folder)
     try {
       await backend.createFolder(folder, call)
@@ -63,7 +63,7 @@ export class Subject {
   }
 
   async newFolder(): Promise<string> {
-    const folder = randomUUID()
+    const folder = newName(this.backend)
     this.#folders.push(folder)
     await this.backend.createFolder(folder, call)
     return folder
@@ -99,6 +99,13 @@ export class Subject {
   async keys(options: Listing = { recursive: true }, folder = this.folder): Promise<string[]> {
     return (await this.entries(options, folder)).map(orderKey)
   }
+}
+
+/** Of a vfolder that is nowhere yet; by a scope of its own, where the storage keeps vfolders by these. */
+export function newName(backend: Backend): string {
+  const [id, scope] = [randomUUID(), `user:${randomUUID()}`]
+  if (backend.folderOf === undefined) return id
+  return backend.folderOf(id, scope) ?? assert.fail(`a vfolder of the scope ${scope} has no name`)
 }
 
 /** Reads an open file, or a part of it, and closes it. */

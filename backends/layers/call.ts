@@ -1,6 +1,6 @@
 import type { Backend } from '../backend.ts'
 
-export type Operation = Exclude<keyof Backend, 'limits' | 'trash'>
+export type Operation = Exclude<keyof Backend, 'limits' | 'trash' | 'folderOf'>
 
 /** Whether what it gives is iterated over, step by step. */
 export function isList(operation: Operation): boolean {

@@ -35,7 +35,7 @@ type Stack = Record<Step, Layer[]>
 export function around(backend: Backend, layers: Layer[]): Backend {
   const stackOf = composeLayers(layers)
   const { listMany, readMany, copy, copyTree, clone, count, usage, quota, symlink, capacity, presign } = backend
-  const { presignUpload, mount, trash, readIdentity, writeIdentity, listFolders } = backend
+  const { presignUpload, mount, trash, readIdentity, writeIdentity, listFolders, folderOf } = backend
 
   const answer = <T>(call: BackendCall, run: () => Promise<T>) => ask(stackOf(call.operation), call, 'answer', run)
   const pass = <O extends Call, T>(
@@ -166,8 +166,9 @@ export function around(backend: Backend, layers: Layer[]): Backend {
       mount: (folder, path) =>
         answer(new BackendCall('mount', { folder, path }), () => mount.call(backend, folder, path)),
     }),
-    // A name, for which nothing is asked.
+    // Names, for which nothing is asked.
     ...(trash && { trash: (folder) => trash.call(backend, folder) }),
+    ...(folderOf && { folderOf: (id, quotaScope) => folderOf.call(backend, id, quotaScope) }),
     ...(readIdentity && {
       readIdentity: (call) => pass('readIdentity', {}, call, (call) => readIdentity.call(backend, call)),
     }),

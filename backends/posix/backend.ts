@@ -103,9 +103,15 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
 
     readMany: (folder, entries, call) => readMany(layout.folder(folder), entries, call),
 
-    write: (folder, path, source, options) => writeFile(place(folder, path), source, options, writeSmall),
+    async write(folder, path, source, options) {
+      await layout.prepare(folder)
+      return writeFile(place(folder, path), source, options, writeSmall)
+    },
 
-    beginUpload: (folder, upload) => beginUpload(layout, folder, upload),
+    async beginUpload(folder, upload) {
+      await layout.prepare(folder)
+      return beginUpload(layout, folder, upload)
+    },
 
     appendUpload: (folder, upload, source, options) => appendUpload(layout, folder, upload, source, options),
 
@@ -118,10 +124,17 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
 
     abortUpload: (folder, upload) => abortUpload(layout, folder, upload),
 
-    copy: (folder, from, to, options) => copyEntry(place(folder, from), place(options.toFolder ?? folder, to), options),
+    async copy(folder, from, to, options) {
+      const { toFolder = folder } = options
+      await layout.prepare(toFolder)
+      return copyEntry(place(folder, from), place(toFolder, to), options)
+    },
 
-    copyTree: (folder, from, to, options) =>
-      copyTree(place(folder, from), place(options.toFolder ?? folder, to), options),
+    async copyTree(folder, from, to, options) {
+      const { toFolder = folder } = options
+      await layout.prepare(toFolder)
+      return copyTree(place(folder, from), place(toFolder, to), options)
+    },
 
     clone: clone ?? ((from, to, options) => cloneFolder({ layout, ownership }, from, to, options)),
 
@@ -131,7 +144,10 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
 
     ...(quota && { quota }),
 
-    symlink: (folder, path, target, options) => createSymlink(place(folder, path), target, options),
+    async symlink(folder, path, target, options) {
+      await layout.prepare(folder)
+      return createSymlink(place(folder, path), target, options)
+    },
 
     async mkdir(folder, path) {
       const { root, names } = place(folder, path)
@@ -143,10 +159,14 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
       }
     },
 
-    move: (folder, from, to, options) =>
-      moveAcross(place(folder, from), place(options.toFolder ?? folder, to), options),
+    async move(folder, from, to, options) {
+      const { toFolder = folder } = options
+      if (toFolder !== folder) await layout.prepare(toFolder)
+      return moveAcross(place(folder, from), place(toFolder, to), options)
+    },
 
-    remove(folder, path, options) {
+    async remove(folder, path, options) {
+      await layout.prepare(folder)
       const { root, names } = place(folder, path)
       return removeEntry(layout, root, names, options)
     },
@@ -154,7 +174,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
     collectGarbage: (options) => collectGarbage(layout, options),
 
     async health() {
-      for (const place of [layout.folders, layout.staging, layout.uploads, layout.trash]) {
+      for (const place of new Set([layout.folders, ...layout.places])) {
         await translateErrorsOf(`the volume's directory ${basename(place)}`, () =>
           access(place, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK),
         )
@@ -179,6 +199,8 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
     writeIdentity: (text) => writeIdentity(layout, text),
 
     listFolders: (options) => listFolders(layout, options),
+
+    ...(layout.byScope && { folderOf: (id, quotaScope) => layout.folderOf(id, quotaScope) }),
 
     async close() {},
   } satisfies Backend

@@ -59,9 +59,18 @@ export const posixProperties = {
 }
 const PosixOptions = Type.Object(posixProperties)
 
+/** Where a vfolder is a plain directory. */
+export const layoutProperty = {
+  layout: Type.Optional(
+    Type.Literal('backend-ai', { description: 'vfolders are where Backend.AI has them: SCOPE/3f/a1/REST' }),
+  ),
+}
+
 export interface Composition {
   /** Each vfolder has places of its own: see `Layout`. For a storage that limits a directory, or counts what is in it. */
   ownPlaces?: boolean
+  /** vfolders are where Backend.AI has them: see `Layout`. */
+  byScope?: boolean
   /**
    * Of a volume on a guarded mount it is asked for each mount, and first for a root that may not be mounted: which parts
    * there are must not depend on that, so it tries nothing of the storage.
@@ -86,7 +95,7 @@ export interface Composition {
 /** A volume on a filesystem: posix, plus what its storage does better. */
 export async function createVolume(
   { options, isKnown, timeoutSeconds, log }: Omit<CreateContext<Static<typeof PosixOptions>>, 'idleSeconds' | 'signal'>,
-  { ownPlaces = false, isNfs = false, parts, tryStorage, wrap, mountTypes }: Composition = {},
+  { ownPlaces = false, byScope = false, isNfs = false, parts, tryStorage, wrap, mountTypes }: Composition = {},
 ): Promise<Backend> {
   const { root, uid, gid, fileMode = '0644', directoryMode = '0755', extended = false, mount = false } = options
   if (process.platform !== 'linux') throw new Error('a volume on a filesystem needs Linux: it relies on /proc/self/fd')
@@ -112,10 +121,10 @@ export async function createVolume(
   }
   if (mount !== false || mountTypes !== undefined) {
     const point = mount === true ? root : mount || undefined
-    const place = { root, point, types: mountTypes, ownPlaces, isNfs, isKnown }
+    const place = { root, point, types: mountTypes, ownPlaces, byScope, isNfs, isKnown }
     return createOnMount({ ...place, timeoutSeconds, log, tryAll, createBackend })
   }
-  const layout = await Layout.create(root, { isKnown, ownPlaces })
+  const layout = await Layout.create(root, { isKnown, ownPlaces, byScope })
   await tryAll(layout)
   return createBackend(layout)
 }

@@ -1,12 +1,23 @@
 import { basename, dirname, join } from 'node:path'
 import type { Call, OnProgress } from '../backend.ts'
+import { NotFound } from '../errors.ts'
 import { createDirectory, type Directory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
 import { errnoOf, translateErrorsOf } from './errno.ts'
-import { mkdir, readdir, rename } from './files.ts'
+import { mkdir, readdir, rename, stat } from './files.ts'
 import { kernelPathOf } from './inside.ts'
-import type { Layout } from './layout.ts'
+import { idOf, type Layout } from './layout.ts'
 import { refuseMounts } from './mounts.ts'
-import { hasOwnPlaces, homeOf, isOwnTrash, ownStaging, ownUploads } from './places.ts'
+import {
+  hasOwnPlaces,
+  homeOf,
+  isOwnTrash,
+  ownStaging,
+  ownUploads,
+  proofOf,
+  removedOf,
+  scopeOf,
+  stagingOf,
+} from './places.ts'
 import { removeTrees, syncDirectory } from './remove.ts'
 
 /** What a vfolder is on a storage that has more than directories for it, such as a subvolume. */
@@ -25,7 +36,10 @@ export async function createFolder(
 ): Promise<void> {
   const root = layout.folder(folder)
   const home = homeOf(root)
+  const scope = scopeOf(root)
   await translateErrorsOf('the directory of the vfolders', async () => {
+    if (scope !== undefined) await createScope(scope, proofOf(root))
+    await layout.prepare(folder)
     // Not recursively: a volume whose root is gone, such as an unmounted one, must not be created on another disk.
     for (const directory of [dirname(dirname(home)), dirname(home)]) await makeUnlessThere(directory)
     if (hasOwnPlaces(root) && !isOwnTrash(root)) {
@@ -41,6 +55,13 @@ export async function createFolder(
     }
     await syncDirectory(dirname(dirname(home)))
   })
+}
+
+/** Not in the directory that a volume should be mounted on. */
+async function createScope(scope: string, proof: string): Promise<void> {
+  await stat(proof)
+  await makeUnlessThere(scope)
+  await syncDirectory(dirname(scope))
 }
 
 async function makeOwned(parent: Directory, name: string, ownership: Ownership): Promise<void> {
@@ -65,6 +86,14 @@ export async function removeFolder(
   homes: Homes | undefined,
   { signal, onProgress }: Call & { onProgress?: OnProgress },
 ): Promise<void> {
+  const root = layout.folder(folder)
+  try {
+    await layout.prepare(folder)
+  } catch (error) {
+    // Without its scope it is not there either.
+    if (error instanceof NotFound) return
+    throw error
+  }
   const all = new Set([folder, layout.trashOf(folder)].map((id) => homeOf(layout.folder(id))))
   for (const home of all) await refuseMounts(kernelPathOf(home), 'the vfolder')
   await translateErrorsOf('the directory of the vfolders or the trash', async () => {
@@ -77,13 +106,14 @@ export async function removeFolder(
       }
     }
   })
-  const trash = await translateErrorsOf('the trash', () => readdir(layout.trash))
-  const names = trash.filter((name) => name.startsWith(`${folder}.`))
-  if (homes === undefined) await removeTrees(layout.trash, names, { signal, onProgress, isNfs: layout.isNfs })
-  else for (const name of names) await homes.free(join(layout.trash, name), { signal, onProgress })
+  const removed = removedOf(root)
+  const trash = await translateErrorsOf('the trash', () => readdir(removed))
+  const names = trash.filter((name) => name.startsWith(`${idOf(folder)}.`))
+  if (homes === undefined) await removeTrees(removed, names, { signal, onProgress, isNfs: layout.isNfs })
+  else for (const name of names) await homes.free(join(removed, name), { signal, onProgress })
   // What is still open on NFS is garbage from now on.
   if (layout.isNfs)
-    for (const name of names) await rename(join(layout.trash, name), layout.newStaging()).catch(unlessGone)
+    for (const name of names) await rename(join(removed, name), layout.newStaging(stagingOf(root))).catch(unlessGone)
 }
 
 function unlessGone(error: unknown): void {

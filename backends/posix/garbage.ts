@@ -4,9 +4,9 @@ import type { Amount, Call } from '../backend.ts'
 import { readStorageTime } from './clock.ts'
 import { isGone, translateErrorsOf } from './errno.ts'
 import { lstat, readdir } from './files.ts'
-import { listFolders } from './identity.ts'
+import { listFolders, listScopes } from './identity.ts'
 import type { Layout } from './layout.ts'
-import { stagingOf } from './places.ts'
+import { ownName, ownStaging, stagingOf } from './places.ts'
 import { removeTrees } from './remove.ts'
 
 /**
@@ -28,6 +28,7 @@ export async function collectGarbage(
 
 async function* stagingPlaces(layout: Layout, signal: AbortSignal): AsyncGenerator<string> {
   yield layout.staging
+  if (layout.byScope) for (const scope of await listScopes(layout)) yield join(scope, ownName, ownStaging)
   if (!layout.ownPlaces) return
   for await (const folder of listFolders(layout, { signal })) yield stagingOf(layout.folder(folder))
 }

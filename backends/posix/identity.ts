@@ -1,8 +1,8 @@
 import fs from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Call } from '../backend.ts'
-import { errnoOf, translateErrorsOf } from './errno.ts'
+import { errnoOf, isGone, translateErrorsOf } from './errno.ts'
 import { close, fsync, open, readdir, readFile, removeFile, rename } from './files.ts'
 import type { Layout } from './layout.ts'
 import { homeOf } from './places.ts'
@@ -15,6 +15,10 @@ const what = 'the identity of the volume'
 /** Whoever writes longer has died. */
 const longestWriteMilliseconds = 2000
 const retryMilliseconds = 50
+
+const anyNames = [/^/, /^/, /^/]
+/** See `Layout`, `byScope`. */
+const scopeNames = [32, 2, 2, 28].map((digits) => new RegExp(`^[0-9a-f]{${digits}}$`))
 
 /** The text in the volume's root; undefined when there is none, or no root. */
 export async function readIdentity(layout: Layout): Promise<string | undefined> {
@@ -40,7 +44,7 @@ export async function writeIdentity(layout: Layout, text: string): Promise<void>
       close(fd)
     }
     await rename(staged, layout.identity)
-    await syncDirectory(layout.root)
+    await syncDirectory(dirname(layout.identity))
   })
 }
 
@@ -68,24 +72,50 @@ export async function* listFolders(
       : homeOf(layout.folder(after))
           .slice(layout.folders.length + 1)
           .split('/')
-  yield* walk(layout.folders, start, 2, signal)
+  if (!layout.byScope) {
+    for await (const [, , id = ''] of walk(layout.folders, start, anyNames, signal)) yield id
+    return
+  }
+  for await (const [scope = '', ...parts] of walk(layout.folders, start, scopeNames, signal)) {
+    yield `${toUuid(scope)}/${toUuid(parts.join(''))}`
+  }
 }
 
-async function* walk(directory: string, start: string[], levels: number, signal: AbortSignal): AsyncGenerator<string> {
+/** The directories of the quota scopes, where there are some. */
+export async function listScopes(layout: Layout): Promise<string[]> {
+  const names = await namesIn(layout.folders)
+  return names.filter((name) => scopeNames[0]?.test(name)).map((name) => join(layout.folders, name))
+}
+
+/** What has a name that fits on each level. */
+async function* walk(
+  directory: string,
+  start: string[],
+  [fits, ...below]: RegExp[],
+  signal: AbortSignal,
+): AsyncGenerator<string[]> {
   signal.throwIfAborted()
   const [first = '', ...rest] = start
   for (const name of await namesIn(directory)) {
-    if (name < first) continue
-    if (levels > 0) yield* walk(join(directory, name), name === first ? rest : [], levels - 1, signal)
-    else if (name !== first) yield name
+    if (name < first || !fits?.test(name)) continue
+    if (below.length === 0) {
+      if (name !== first) yield [name]
+      continue
+    }
+    const inside = walk(join(directory, name), name === first ? rest : [], below, signal)
+    for await (const names of inside) yield [name, ...names]
   }
+}
+
+function toUuid(hex: string): string {
+  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-')
 }
 
 async function namesIn(directory: string): Promise<string[]> {
   const names = await translateErrorsOf('the directory of the vfolders', () =>
     readdir(directory).catch((error) => {
-      // A level that a removal takes away meanwhile has nothing in it.
-      if (errnoOf(error) === 'ENOENT') return []
+      // A level that a removal takes away meanwhile has nothing in it, nor has a file that somebody put there.
+      if (isGone(error)) return []
       throw error
     }),
   )

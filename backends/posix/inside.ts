@@ -1,11 +1,10 @@
 import fs from 'node:fs'
-import { join } from 'node:path'
 import { AccessDenied, EntryAccessDenied, NotFound, OutsideFolder } from '../errors.ts'
 import { maxPathBytes } from '../path.ts'
 import { descriptorIn, pathOf } from './descriptors.ts'
 import { errnoOf, translateErrors, unmounted } from './errno.ts'
 import { close, fstatOpened, isThere, lstat, open } from './files.ts'
-import { foldersOf, stagingOf, volumeOf } from './places.ts'
+import { proofOf, removedOf, stagingOf } from './places.ts'
 
 export { pathOf } from './descriptors.ts'
 
@@ -32,7 +31,7 @@ export async function openInside(root: string, names: string[], flags = O_RDONLY
     return await translateErrors(names.join('/') || 'the vfolder', () => openBelow(root, names, flags))
   } catch (error) {
     // An unmounted volume must not look like one whose files are gone.
-    if (error instanceof NotFound && !(await isThere(foldersOf(root)))) {
+    if (error instanceof NotFound && !(await isThere(proofOf(root)))) {
       throw unmounted(error)
     }
     if (error instanceof EntryAccessDenied && !(await isThere(root, X_OK))) {
@@ -170,7 +169,7 @@ function toOutsideFolder(names: string[], location: string, root: string, rootEx
 /** Whether it is in one of the places where what is removed waits for it; see `Layout`. */
 function isRemoved(location: string, root: string): boolean {
   const folder = kernelPathOf(root)
-  const places = [stagingOf(folder), join(volumeOf(folder), 'trash')]
+  const places = [stagingOf(folder), removedOf(folder)]
   return places.some((place) => location.startsWith(`${place}/`))
 }
 

@@ -9,7 +9,8 @@ import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
 import { errnoOf } from './errno.ts'
 import { isThere, mkdir, readdir, stat } from './files.ts'
-import { homeOf, ownFiles, ownTrash, ownUploads } from './places.ts'
+import { homeOf, ownFiles, ownName, ownStaging, ownTrash, ownUploads, removedOf, scopeOf, stagingOf } from './places.ts'
+import { translateStaging } from './staging.ts'
 
 /** An entry of a vfolder, and how what is created there is owned. */
 export interface Place {
@@ -25,6 +26,7 @@ const trashSuffix = '.trash'
 
 export interface LayoutOptions {
   ownPlaces?: boolean | undefined
+  byScope?: boolean | undefined
   isNfs?: boolean | undefined
   /** Shared by the layouts of one volume. */
   turns?: Turns
@@ -52,35 +54,53 @@ export interface LayoutOptions {
  *     vfolders/3f/a1/ID/staging  files being written, directories being removed, large files that were replaced
  *     vfolders/3f/a1/ID/uploads  the bytes of resumable uploads
  *     vfolders/3f/a1/ID/trash    entries that were deleted and can be restored
+ *
+ * Where Backend.AI has made a volume, or is to go on with it, they are as that has them, `byScope`: a vfolder is in the
+ * directory of its quota scope. What it does not know has a name that it does not look for. It is below the scope, too,
+ * since Backend.AI limits that directory; and is made when it is first needed, so that what is only read stays as it is.
+ *
+ *     SCOPE/3f/a1/REST                  the vfolders; names are the UUIDs of scope and vfolder in hexadecimal
+ *     SCOPE/.storage-proxy/staging      files being written, directories being removed, large files that were replaced
+ *     SCOPE/.storage-proxy/uploads      the bytes of resumable uploads
+ *     SCOPE/.storage-proxy/trash/ID.UUID  removed vfolders, until their bytes are freed
+ *     SCOPE/.storage-proxy/trash/ID/    the trash of a vfolder
+ *     .storage-proxy/identity           as above
+ *     .storage-proxy/staging            what is tried, for a moment
  */
 export class Layout {
   readonly root: string
   readonly #hostRoot: string
   readonly identity: string
+  /** What a volume always has; the first has the modes of any directory. */
+  readonly places: readonly string[]
   readonly folders: string
   readonly staging: string
   readonly uploads: string
   readonly trash: string
   readonly ownPlaces: boolean
+  readonly byScope: boolean
   /** It is on a server that other hosts use, too, through clients of NFS. */
   readonly isNfs: boolean
   readonly #turns: Turns
   readonly #known = new Cache<string>(10_000)
+  /** Scopes whose places are there. */
+  readonly #prepared = new Cache<true>(10_000)
 
-  private constructor(
-    root: string,
-    { ownPlaces = false, isNfs = false, turns = new Turns(), hostRoot = root }: LayoutOptions,
-  ) {
+  private constructor(root: string, options: LayoutOptions) {
+    const { ownPlaces = false, byScope = false, isNfs = false, turns = new Turns(), hostRoot = root } = options
     this.#turns = turns
     this.root = root
     this.#hostRoot = hostRoot
     this.ownPlaces = ownPlaces
+    this.byScope = byScope
     this.isNfs = isNfs
-    this.identity = join(root, 'identity')
-    this.folders = join(root, ownPlaces ? 'vfolders' : 'folders')
-    this.staging = join(root, 'staging')
-    this.uploads = join(root, 'uploads')
-    this.trash = join(root, 'trash')
+    const own = byScope ? join(root, ownName) : root
+    this.identity = join(own, 'identity')
+    this.folders = byScope ? root : join(root, ownPlaces ? 'vfolders' : 'folders')
+    this.staging = join(own, 'staging')
+    this.uploads = join(own, 'uploads')
+    this.trash = join(own, 'trash')
+    this.places = byScope ? [own, this.staging] : [this.folders, this.staging, this.uploads, this.trash]
   }
 
   /** Of a root that is open: its paths lead through the descriptor, and so to that very filesystem. */
@@ -94,11 +114,11 @@ export class Layout {
    */
   static async create(
     root: string,
-    { isKnown = false, ownPlaces = false }: { isKnown?: boolean | undefined; ownPlaces?: boolean | undefined } = {},
+    { isKnown = false, ...options }: Omit<LayoutOptions, 'turns'> & { isKnown?: boolean | undefined } = {},
   ): Promise<Layout> {
     try {
       if (!isKnown) await makeDirectory(root)
-      const layout = new Layout(await resolve(root), { ownPlaces })
+      const layout = new Layout(await resolve(root), options)
       await layout.complete()
       if (!isKnown) await layout.makePlaces()
       return layout
@@ -113,28 +133,30 @@ export class Layout {
   /** Makes what is missing of a volume that is there. */
   async complete(): Promise<void> {
     await this.#refuseOther()
-    if (await isThere(this.folders)) await this.makePlaces()
+    const [first = this.folders] = this.places
+    if (await isThere(first)) await this.makePlaces()
   }
 
   async makePlaces(): Promise<void> {
-    const places = [this.folders, this.staging, this.uploads, this.trash]
     const devices = new Set<number>()
-    for (const place of places) {
-      await makePlace(place, place === this.folders ? 0o755 : 0o700)
+    for (const [index, place] of this.places.entries()) {
+      await makePlace(place, index === 0 ? 0o755 : 0o700)
       devices.add((await stat(place)).dev)
     }
     if (devices.size > 1) {
-      const names = places.map((place) => basename(place)).join(', ')
+      const names = this.places.map((place) => basename(place)).join(', ')
       throw new InvalidOperation(`${names} of the root must be on one filesystem`)
     }
   }
 
   /** A vfolder would look as if it were gone. */
   async #refuseOther(): Promise<void> {
-    const other = this.ownPlaces ? 'folders' : 'vfolders'
-    const names = await readdir(join(this.root, other)).catch(() => [])
-    if (names.length > 0) {
-      throw new InvalidOperation(`it has ${other}, so it is of a volume of another type`)
+    for (const other of ['folders', 'vfolders', ownName]) {
+      if (this.places[0] === join(this.root, other)) continue
+      const names = await readdir(join(this.root, other)).catch(() => [])
+      if (names.length > 0) {
+        throw new InvalidOperation(`it has ${other}, so it is of a volume of another type or layout`)
+      }
     }
   }
 
@@ -147,10 +169,24 @@ export class Layout {
     if (known !== undefined) return known
     const isTrash = id.endsWith(trashSuffix)
     const own = isTrash ? id.slice(0, -trashSuffix.length) : id
+    if (this.byScope) return this.#remember(id, this.#inScope(own, isTrash))
     const hash = createHash('sha256').update(own).digest('hex')
     const all = isTrash && !this.ownPlaces ? this.trash : this.folders
     const home = join(all, hash.slice(0, 2), hash.slice(2, 4), own)
-    const folder = this.ownPlaces ? join(home, isTrash ? ownTrash : ownFiles) : home
+    return this.#remember(id, this.ownPlaces ? join(home, isTrash ? ownTrash : ownFiles) : home)
+  }
+
+  #inScope(name: string, isTrash: boolean): string {
+    const [scope, id] = name.split('/')
+    if (scope === undefined || id === undefined)
+      throw new Error(`${name} has no scope, by which this volume has vfolders`)
+    const directory = join(this.root, toHex(scope))
+    if (isTrash) return join(directory, ownName, ownTrash, id)
+    const hex = toHex(id)
+    return join(directory, hex.slice(0, 2), hex.slice(2, 4), hex.slice(4))
+  }
+
+  #remember(id: string, folder: string): string {
     this.#known.set(id, folder)
     return folder
   }
@@ -158,6 +194,25 @@ export class Layout {
   /** A path of the volume as others on the host know it, for whom a descriptor of this process leads nowhere. */
   onHost(path: string): string {
     return this.#hostRoot + path.slice(this.root.length)
+  }
+
+  /** See `Backend`. */
+  folderOf(id: string, quotaScope: string | null): string | undefined {
+    const scope = quotaScopes.exec(quotaScope ?? '')?.[1]
+    return scope === undefined ? undefined : `${scope}/${id}`
+  }
+
+  /** Makes what a scope has beside its vfolders, unless it is there, where there are scopes. @throws with ENOENT without one */
+  async prepare(folder: string): Promise<void> {
+    const scope = this.byScope ? scopeOf(this.folder(folder)) : undefined
+    if (scope === undefined || this.#prepared.get(scope)) return
+    await translateStaging(this.folder(folder), 'the directory of the scope', async () => {
+      const own = join(scope, ownName)
+      for (const place of [own, ...[ownStaging, ownUploads, ownTrash].map((name) => join(own, name))]) {
+        await makePlace(place, 0o700)
+      }
+    })
+    this.#prepared.set(scope, true)
   }
 
   /** Changes one entry, or two, while this process does nothing else about them. */
@@ -173,7 +228,9 @@ export class Layout {
   }
 
   upload(folder: string, id: string): string {
-    return join(this.ownPlaces ? join(homeOf(this.folder(folder)), ownUploads) : this.uploads, id)
+    const root = this.folder(folder)
+    if (this.ownPlaces) return join(homeOf(root), ownUploads, id)
+    return join(this.byScope ? join(dirname(stagingOf(root)), ownUploads) : this.uploads, id)
   }
 
   /** What `folder` is given for the trash of a vfolder. */
@@ -181,10 +238,18 @@ export class Layout {
     return `${id}${trashSuffix}`
   }
 
-  newTrash(id: string): string {
-    return join(this.trash, `${id}.${randomUUID()}`)
+  newTrash(folder: string): string {
+    return join(removedOf(this.folder(folder)), `${idOf(folder)}.${randomUUID()}`)
   }
 }
+
+/** The quota scopes of Backend.AI. */
+const quotaScopes = /^(?:user|project):([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})$/
+
+const toHex = (uuid: string) => uuid.replaceAll('-', '')
+
+/** Of a vfolder that may be named by its scope, too. */
+export const idOf = (folder: string) => folder.slice(folder.lastIndexOf('/') + 1)
 
 /** Never what leads to it: a root that is gone stays gone. */
 async function makePlace(place: string, mode: number): Promise<void> {

@@ -9,12 +9,12 @@ import { errnoOf, translateErrors } from './errno.ts'
 import { lstat, rmdir, unlink } from './files.ts'
 import type { Place } from './layout.ts'
 import { moveEntry } from './move.ts'
-import { hasOwnPlaces } from './places.ts'
+import { hasOwnPlaces, scopeOf } from './places.ts'
 import { removeCopied } from './remove.ts'
 import { copyEntry } from './write.ts'
 
 /**
- * Moves an entry. Where each vfolder has places of its own, the kernel may refuse to rename from one to the other; then
+ * Moves an entry. Where each vfolder, or scope, has places of its own, the kernel may refuse to rename from one to the other; then
  * the entry is copied, by shared blocks where the filesystem has them, appears whole, and what was copied is removed from
  * where it was.
  */
@@ -22,9 +22,13 @@ export async function moveAcross(from: Place, to: Place, options: MoveOptions): 
   try {
     return await moveEntry(from, to, options)
   } catch (error) {
-    if (from.root === to.root || !hasOwnPlaces(to.root) || !isOtherDevice(error)) throw error
+    if (from.root === to.root || !mayBeLimited(to.root) || !isOtherDevice(error)) throw error
     return copyAndRemove(from, to, options)
   }
+}
+
+function mayBeLimited(root: string): boolean {
+  return hasOwnPlaces(root) || scopeOf(root) !== undefined
 }
 
 function isOtherDevice(error: unknown): boolean {

@@ -3,17 +3,18 @@ import type { Amount } from '../backend.ts'
 import { NotFound, VolumeUnavailable } from '../errors.ts'
 import { isGone, translateErrorsOf } from './errno.ts'
 import { isThere, lstat, readdir } from './files.ts'
-import { foldersOf, hasOwnPlaces, homeOf, ownStaging, ownUploads } from './places.ts'
+import { hasOwnPlaces, homeOf, ownStaging, ownUploads, proofOf, scopeOf } from './places.ts'
 
 /**
- * Runs what makes something in the staging place of a vfolder, or among its uploads. Where each vfolder has its own,
- * they are missing together with it.
+ * Runs what makes something in the staging place of a vfolder, or among its uploads. Where each vfolder or scope has its
+ * own, they are missing together with it.
  */
 export async function translateStaging<T>(root: string, what: string, operation: () => Promise<T>): Promise<T> {
   try {
     return await translateErrorsOf(what, operation)
   } catch (error) {
-    if (error instanceof VolumeUnavailable && hasOwnPlaces(root) && (await isThere(foldersOf(root)))) {
+    const isShared = !hasOwnPlaces(root) && scopeOf(root) === undefined
+    if (error instanceof VolumeUnavailable && !isShared && (await isThere(proofOf(root)))) {
       throw new NotFound('the vfolder does not exist', { cause: error })
     }
     throw error

@@ -6,14 +6,18 @@ import t from 'tap'
 import { conformance } from '../../backends/conformance/index.ts'
 import { posix } from '../../backends/posix/index.ts'
 
-const places = { posix: tmpdir(), 'posix on tmpfs': '/dev/shm' }
+const places = {
+  posix: { parent: tmpdir() },
+  'posix on tmpfs': { parent: '/dev/shm' },
+  'posix as Backend.AI has it': { parent: '/dev/shm', layout: 'backend-ai' },
+}
 
-for (const [name, parent] of Object.entries(places)) {
+for (const [name, { parent, ...layout }] of Object.entries(places)) {
   t.test(name, async (t) => {
     const root = await mkdtemp(join(parent, 'storage-proxy-test-'))
     t.teardown(() => rm(root, { recursive: true }))
     const { signal } = new AbortController()
-    const open = () => posix.create({ options: { root }, log: pino({ level: 'silent' }), idleSeconds: 240, signal })
+    const open = () => posix.create({ options: { root, ...layout }, log: pino({ level: 'silent' }), idleSeconds: 240, signal })
     for (const { name, run } of await conformance(open)) t.test(name, run)
   })
 }

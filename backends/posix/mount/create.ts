@@ -14,6 +14,7 @@ interface VolumeOnMount {
   point: string | undefined
   types: readonly string[] | undefined
   ownPlaces: boolean
+  byScope: boolean
   isNfs: boolean
   isKnown: boolean | undefined
   /** How long a call may move nothing; 0: without limit. */
@@ -35,9 +36,10 @@ const startMilliseconds = 3000
  * @throws when the volume is there and cannot be used with its options
  */
 export async function createOnMount(volume: VolumeOnMount): Promise<Backend> {
-  const { root, point, types, ownPlaces, isNfs, isKnown = false, timeoutSeconds, log, createBackend, tryAll } = volume
+  const { root, point, types, ownPlaces, byScope, isNfs, isKnown = false, timeoutSeconds } = volume
+  const { log, createBackend, tryAll } = volume
   const turns = new Turns()
-  const layoutAt = (path: string) => Layout.at(path, { ownPlaces, isNfs, turns, hostRoot: join(root) })
+  const layoutAt = (path: string) => Layout.at(path, { ownPlaces, byScope, isNfs, turns, hostRoot: join(root) })
   let isTried = false
   const mount = new Mount({
     root: join(root),

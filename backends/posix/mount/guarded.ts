@@ -7,7 +7,7 @@ import type { MountedRoot } from './root.ts'
 import { isStale, reopening } from './stale.ts'
 
 /** What needs nothing of the mount. */
-const passing = new Set<string | symbol>(['limits', 'close', 'mount', 'trash'] satisfies (keyof Backend)[])
+const passing = new Set<string | symbol>(['limits', 'close', 'mount', 'trash', 'folderOf'] satisfies (keyof Backend)[])
 
 /**
  * A backend whose calls go to the one on the root that is mounted at the time.
