@@ -1,4 +1,5 @@
 import fp from 'fastify-plugin'
+import adoptVfolders from './adopt-vfolders.ts'
 import cleanupExpiredUploads from './cleanup-expired-uploads.ts'
 import cloneVfolder from './clone-vfolder.ts'
 import copyDirectory from './copy-directory.ts'
@@ -11,6 +12,7 @@ import syncQuotas from './sync-quotas.ts'
 /** The work on vfolders that takes longer than a request. */
 export default fp(
   async (app) => {
+    await app.register(adoptVfolders)
     await app.register(cleanupExpiredUploads)
     await app.register(cloneVfolder)
     await app.register(copyDirectory)

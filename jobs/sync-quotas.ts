@@ -1,17 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
-import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { nothing } from '../backends/amount.ts'
-import type { Amount } from '../backends/backend.ts'
-import { usagePutRight } from '../plugins/vfolders/notices.ts'
-import { applyQuota } from '../plugins/vfolders/storage-quota.ts'
-import { measureSettled, putUsageRight } from '../plugins/vfolders/usage.ts'
 import { defineJob, hasEnded } from '../plugins/work/job-queue/job.ts'
-
-/** How many vfolders are asked for at once. */
-const page = 100
+import { listReady, syncVfolder } from './sync-vfolder.ts'
 
 /** After each vfolder it rests for as long as that took, up to this, so that it takes at most half of a disk's time. */
 const longestRestMilliseconds = 10_000
@@ -110,42 +103,3 @@ export default fp(
     ],
   },
 )
-
-async function* listReady(app: FastifyInstance, after: string, volume: string | undefined) {
-  let position = after
-  for (;;) {
-    const from = { ...(position !== '' && { after: position }), ...(volume !== undefined && { volume }) }
-    const vfolders = await app.vfolders.list({ limit: page, ...from })
-    for (const vfolder of vfolders) if (vfolder.state === 'ready') yield vfolder
-    const last = vfolders.at(-1)
-    if (last === undefined) return
-    position = last.id
-  }
-}
-
-async function syncVfolder(
-  app: FastifyInstance,
-  id: string,
-  signal: AbortSignal,
-): Promise<{ counted: Amount; drift: Amount }> {
-  const vfolder = await app.vfolders.ready(id).catch(() => undefined)
-  if (vfolder === undefined) return { counted: nothing, drift: nothing }
-  const { backend } = app.volumes.get(vfolder.volume)
-  // They may be lost: by a crash right before they were set, or with a database or a storage that was restored.
-  await applyQuota(app, vfolder, { signal }).catch((err) => {
-    app.log.error(
-      { err, folder: id, volume: vfolder.volume },
-      'the limits of a vfolder could not be set on its storage',
-    )
-  })
-  const counters = async () => (await app.vfolders.get(id)).usage
-  const measure = () => measureSettled(backend, id, { counters, trash: () => app.trash.counted(id) }, signal)
-  const { counted, drift, exact } = await putUsageRight(app, id, measure, signal)
-  usagePutRight.give(vfolder.volume, drift)
-  if (drift.files !== 0 || drift.bytes !== 0) {
-    await app.quotaWarnings.look(id)
-    const fields = { folder: id, volume: vfolder.volume, drift_bytes: drift.bytes, drift_files: drift.files }
-    app.log.info({ ...fields, usage_bytes: counted.bytes, usage_files: counted.files, exact }, 'usage had drifted')
-  }
-  return { counted, drift }
-}

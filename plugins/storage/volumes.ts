@@ -20,6 +20,7 @@ import { within } from '../../lib/within.ts'
 import { type Config, ConfigError, explainRule, type HandOver, inFile, reasonOf, type VolumeConfig } from '../config.ts'
 import { checkBackend } from './backend-shape.ts'
 import { startSeconds } from './backends.ts'
+import { byId, type FindScope } from './by-id.ts'
 import { folderNumbers } from './folder-numbers.ts'
 import { VolumeIdentity } from './identity.ts'
 import { isRemembered } from './identity-rows.ts'
@@ -71,12 +72,13 @@ export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
 
 async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   const volumes = new Map<string, Volume>()
+  let findScope: FindScope = async () => undefined
   const configured = Object.entries(app.config.volumes).map(([name, config]) => configure(app, name, config))
   await requireSeparatePlaces(app.config.volumesVariable, configured)
   for (const volume of configured) {
     const { name, place, definition, handOver, redirect } = volume
     const { type } = definition
-    const { backend, identity } = await createBackend(app, volume, signal)
+    const { backend, identity } = await createBackend(app, volume, (id) => findScope(id), signal)
     if (handOver !== undefined && backend.mount === undefined) {
       throw new ConfigError(`${place}/handOver must be absent: a backend ${type} has no files that others reach`)
     }
@@ -99,6 +101,11 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
       const volume = volumes.get(name)
       if (volume === undefined) throw new Problem('volume_not_found', `There is no volume ${name}.`)
       return volume
+    },
+
+    /** Whoever knows the quota scopes of vfolders says here how to find them. */
+    findScopesBy(find: FindScope): void {
+      findScope = find
     },
 
     async health(volume: Volume): Promise<Health> {
@@ -154,6 +161,7 @@ function configure(app: FastifyInstance, name: string, config: VolumeConfig) {
 async function createBackend(
   app: FastifyInstance,
   { name, place, definition, options, timeoutSeconds, maxCalls }: ReturnType<typeof configure>,
+  findScope: FindScope,
   signal: AbortSignal,
 ): Promise<Pick<Volume, 'backend' | 'identity'>> {
   const { type } = definition
@@ -181,7 +189,7 @@ async function createBackend(
       ...(seconds > 0 ? [timeLimit(seconds)] : []),
     ])
     const identity = new VolumeIdentity(app.database, name, backend)
-    return { backend, identity }
+    return { backend: byId(backend, findScope), identity }
   } catch (error) {
     throw new ConfigError(`${place} cannot be used: ${reasonOf(error)}`, { cause: error })
   }

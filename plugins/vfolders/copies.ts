@@ -55,7 +55,7 @@ function createCopies(app: FastifyInstance) {
    * deleted from the beginning: nobody is shown it, and it does not outlive its job.
    */
   async function start(from: Place, to: Place, volume: Volume): Promise<Job> {
-    const { createdAt } = await app.vfolders.get(to.folder)
+    const { createdAt, quotaScope } = await app.vfolders.get(to.folder)
     const payload = { source: from.folder, from: from.path, to: to.path, createdAt }
     return transact(db, async (trx) => {
       const running = await findJob(from, to, trx)
@@ -64,7 +64,7 @@ function createCopies(app: FastifyInstance) {
         { kind: 'copy-directory', folder: to.folder, volume: volume.name, payload },
         trx,
       )
-      await rows.create(trx, { id: job.id, volume, ...unlimited }, db.now(), 'deleting')
+      await rows.create(trx, { id: job.id, volume, ...unlimited, quotaScope }, db.now(), 'deleting')
       return job
     })
   }
@@ -79,7 +79,7 @@ function createCopies(app: FastifyInstance) {
     const from = { folder: payload.source, path: parsePath(payload.from) }
     const same = await findJob(from, { folder: target.id, path: parsePath(payload.to) }, trx)
     if (same !== undefined) throw new Problem('job_not_retryable', `The job ${same.id} makes that copy by now.`)
-    const staging = { id, volume: app.volumes.get(target.volume), ...unlimited }
+    const staging = { id, volume: app.volumes.get(target.volume), ...unlimited, quotaScope: target.quotaScope }
     if (await rows.create(trx, staging, db.now(), 'deleting')) return
     throw new Problem('job_not_retryable', 'What it had copied is still being removed; retry it when that has ended.')
   }

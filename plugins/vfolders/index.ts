@@ -1,4 +1,5 @@
 import fp from 'fastify-plugin'
+import adoptions from './adoptions.ts'
 import background from './background.ts'
 import copies from './copies.ts'
 import orphans from './orphans.ts'
@@ -17,6 +18,7 @@ export default fp(
     await app.register(copies)
     await app.register(uploads)
     await app.register(orphans)
+    await app.register(adoptions)
     await app.register(trash)
     await app.register(background)
   },

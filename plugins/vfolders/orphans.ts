@@ -1,12 +1,12 @@
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Capable } from '../../backends/capabilities.ts'
-import { NotFound } from '../../backends/errors.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
 import { transact } from '../storage/database/transact.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Job } from '../work/job-queue/job.ts'
+import { isThere } from './on-storage.ts'
 import * as rows from './rows.ts'
 import { type Vfolder, vfolderNotFound } from './rows.ts'
 import { vfolderCreated } from './told.ts'
@@ -29,9 +29,17 @@ const kinds = { ready: 'sync-quotas', deleting: 'delete-vfolder' } as const
 
 const takings = { ready: 'folder.adopt', deleting: 'folder.remove-orphan' } as const
 
+/** A vfolder that no row knows. */
+export interface Orphan {
+  id: string
+  /** By which the storage keeps it, where it does so by quota scopes: a name of its scope. */
+  scope?: string
+}
+
 interface Taking {
   volume: Volume
   id: string
+  quotaScope: string | null
   state: keyof typeof kinds
   signal: AbortSignal
 }
@@ -50,13 +58,14 @@ function createOrphans(app: FastifyInstance) {
    * answer may have been lost.
    * @throws {Problem} `vfolder_exists`, `vfolder_not_found`
    */
-  async function take({ volume, id, state, signal }: Taking): Promise<Job> {
+  async function take({ signal, ...orphan }: Taking): Promise<Job> {
+    const { id } = orphan
     if ((await rows.find(db, id)) === undefined) {
-      if (!(await isThere(volume, id, signal))) throw vfolderNotFound(id)
-      const job = await transact(db, (trx) => begin({ volume, id, state }, trx))
+      if (!(await isThere(orphan, signal))) throw vfolderNotFound(id)
+      const job = await transact(db, (trx) => begin(orphan, trx))
       if (job !== undefined) return job
     }
-    const earlier = await findEarlier({ volume, id, state })
+    const earlier = await findEarlier(orphan)
     if (earlier !== undefined) return earlier
     throw new Problem(
       'vfolder_exists',
@@ -65,9 +74,9 @@ function createOrphans(app: FastifyInstance) {
   }
 
   /** @returns undefined when there is a row */
-  async function begin({ volume, id, state }: Omit<Taking, 'signal'>, trx: Database): Promise<Job | undefined> {
-    const unlimited = { quota: { bytes: null, files: null }, quotaScope: null, metadata: {} }
-    if (!(await rows.create(trx, { id, volume, ...unlimited }, db.now(), state))) return undefined
+  async function begin(orphan: Omit<Taking, 'signal'>, trx: Database): Promise<Job | undefined> {
+    const { volume, id, state } = orphan
+    if (!(await remember(orphan, trx))) return undefined
     const job = await app.jobs.enqueue({ kind: kinds[state], folder: id, volume: volume.name, payload: {} }, trx)
     if (state === 'ready') {
       await rows.rememberMaker(trx, id, job.id)
@@ -75,6 +84,12 @@ function createOrphans(app: FastifyInstance) {
     }
     app.audit.write(trx, { action: takings[state], folder: id, volume: volume.name, subject: job.id })
     return job
+  }
+
+  /** @returns whether there was no row */
+  function remember({ volume, id, quotaScope, state }: Omit<Taking, 'signal'>, on: Database): Promise<boolean> {
+    const unlimited = { quota: { bytes: null, files: null }, metadata: {} }
+    return rows.create(on, { id, volume, quotaScope, ...unlimited }, db.now(), state)
   }
 
   async function findEarlier({ volume, id, state }: Omit<Taking, 'signal'>): Promise<Job | undefined> {
@@ -89,51 +104,58 @@ function createOrphans(app: FastifyInstance) {
 
   return {
     /**
-     * The IDs of vfolders that the storage has and the database does not, in the storage's order. There may be more of
+     * The vfolders that the storage has and the database does not, in the storage's order. There may be more of
      * them behind `next`, also after a page that has none.
      */
-    async list(volume: Volume, { limit, after, signal }: PageOptions): Promise<{ ids: string[]; next?: string }> {
+    async list(volume: Volume, { limit, after, signal }: PageOptions): Promise<{ orphans: Orphan[]; next?: string }> {
       const backend: Capable<'listFolders'> = requireCapability(volume, 'listFolders')
-      const ids: string[] = []
+      const orphans: Orphan[] = []
       let looked = 0
-      let seen: string[] = []
+      let seen: Orphan[] = []
       const judge = async () => {
-        const known = await rows.findKnown(db, seen)
-        ids.push(...seen.filter((id) => !known.has(id)))
+        const known = await rows.findKnown(
+          db,
+          seen.map(({ id }) => id),
+        )
+        orphans.push(...seen.filter(({ id }) => !known.has(id)))
         seen = []
       }
-      for await (const id of backend.listFolders({ signal, ...(after !== undefined && { after }) })) {
-        if (uuid.test(id)) seen.push(id)
+      for await (const name of backend.listFolders({ signal, ...(after !== undefined && { after }) })) {
+        const found = toOrphan(name)
+        if (uuid.test(found.id)) seen.push(found)
         looked++
-        if (seen.length < Math.min(batch, limit - ids.length) && looked < looksPerCall) continue
+        if (seen.length < Math.min(batch, limit - orphans.length) && looked < looksPerCall) continue
         await judge()
-        if (ids.length >= limit || looked >= looksPerCall) return { ids, next: id }
+        if (orphans.length >= limit || looked >= looksPerCall) return { orphans, next: name }
       }
       await judge()
-      return { ids }
+      return { orphans }
+    },
+
+    /**
+     * Makes a vfolder of it again, without limits, which somebody is to count.
+     * @returns false when it is gone, or no orphan any more
+     */
+    async register(orphan: Pick<Taking, 'volume' | 'id' | 'quotaScope'>, signal: AbortSignal): Promise<boolean> {
+      // Asked after the row: whoever removes a vfolder forgets the row last.
+      return (await isThere(orphan, signal)) && (await remember({ ...orphan, state: 'ready' }, db))
     },
 
     /** Makes a vfolder of it again, without limits; a job counts what is in it. */
-    async adopt(volume: Volume, id: string, signal: AbortSignal): Promise<{ vfolder: Vfolder; job: Job }> {
-      const job = await take({ volume, id, state: 'ready', signal })
-      return { vfolder: await app.vfolders.get(id), job }
+    async adopt(orphan: Omit<Taking, 'state'>): Promise<{ vfolder: Vfolder; job: Job }> {
+      const job = await take({ ...orphan, state: 'ready' })
+      return { vfolder: await app.vfolders.get(orphan.id), job }
     },
 
     /** Removes it, by a job. */
-    remove: (volume: Volume, id: string, signal: AbortSignal): Promise<Job> =>
-      take({ volume, id, state: 'deleting', signal }),
+    remove: (orphan: Omit<Taking, 'state'>): Promise<Job> => take({ ...orphan, state: 'deleting' }),
   }
 }
 
-/** Whether the storage has a vfolder of that ID. */
-async function isThere({ backend }: Pick<Volume, 'backend'>, id: string, signal: AbortSignal): Promise<boolean> {
-  try {
-    for await (const _ of backend.list(id, { signal, limit: 1 })) return true
-    return true
-  } catch (error) {
-    if (error instanceof NotFound) return false
-    throw error
-  }
+/** See `folderOf` of the contract. */
+function toOrphan(name: string): Orphan {
+  const end = name.lastIndexOf('/')
+  return end === -1 ? { id: name } : { id: name.slice(end + 1), scope: name.slice(0, end) }
 }
 
 /** What lies on a volume that no row knows, as after a restore of the database. */

@@ -48,6 +48,11 @@ export async function find(on: Database, id: string): Promise<Vfolder | undefine
   return row && toVfolder(row)
 }
 
+/** The quota scope of a vfolder; undefined when there is no such vfolder. */
+export async function findScope(on: Database, id: string): Promise<string | null | undefined> {
+  return (await on.selectFrom('vfolders').select('quota_scope').where('id', '=', id).executeTakeFirst())?.quota_scope
+}
+
 /** Which of these IDs have a row, whatever its state. */
 export async function findKnown(on: Database, ids: string[]): Promise<Set<string>> {
   if (ids.length === 0) return new Set()

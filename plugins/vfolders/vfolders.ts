@@ -5,7 +5,6 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { LruMap as Cache } from 'toad-cache'
 import { atLeastNothing, difference } from '../../backends/amount.ts'
-import { NotFound } from '../../backends/errors.ts'
 import { currentRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
@@ -13,6 +12,7 @@ import { transact } from '../storage/database/transact.ts'
 import type { Volume } from '../storage/volumes.ts'
 import { hasEnded, type Job } from '../work/job-queue/job.ts'
 import { createVfolderFiles, type OpenVfolder } from './files.ts'
+import { hasEntries, nameOnStorage } from './on-storage.ts'
 import * as rows from './rows.ts'
 import { type NewVfolder, type Vfolder, vfolderNotFound, vfolderTrashed } from './rows.ts'
 import { requireSpace } from './space.ts'
@@ -189,6 +189,7 @@ function createVfolders(app: FastifyInstance) {
      * @throws {Problem} `vfolder_exists` when it is on another volume, or is being deleted
      */
     async create(input: NewVfolder, signal: AbortSignal): Promise<{ vfolder: Vfolder; created: boolean }> {
+      nameOnStorage(input)
       const created = await rows.create(db, input, db.now())
       const existing = await rows.find(db, input.id)
       if (existing?.volume !== input.volume.name || existing.state === 'deleting') {
@@ -294,6 +295,7 @@ function createVfolders(app: FastifyInstance) {
       if (source.state === 'cloning') throw vfolderCloning(source.id)
       if (source.state !== 'ready') throw vfolderNotFound(source.id)
       if (id === source.id) throw new Problem('invalid_operation', 'A vfolder cannot be cloned onto itself.')
+      nameOnStorage(input)
       const existing = await rows.find(db, id)
       if (existing !== undefined) return { job: await getCloneJob(existing, source.id), vfolder: existing }
       if (await hasEntries(input, signal)) throw orphaned(input)
@@ -335,16 +337,6 @@ function createVfolders(app: FastifyInstance) {
   }
 }
 
-/** Files of an earlier vfolder of that ID must not be shown as those of a new one. */
-async function hasEntries({ id, volume: { backend } }: NewVfolder, signal: AbortSignal): Promise<boolean> {
-  try {
-    for await (const _ of backend.list(id, { signal, limit: 1 })) return true
-  } catch (error) {
-    if (!(error instanceof NotFound)) throw error
-  }
-  return false
-}
-
 function orphaned({ id, volume }: NewVfolder): Problem {
   const what = `On volume ${volume.name} are files of a vfolder ${id} that the database does not know.`
   return new Problem('vfolder_orphaned', `${what} See POST /volumes/${volume.name}/orphans/${id}/adopt.`)
@@ -363,6 +355,7 @@ function vfolderCloning(id: string): Problem {
 /** What a vfolder is and does, for routes and jobs. */
 export default fp(
   async (app) => {
+    app.volumes.findScopesBy((id) => rows.findScope(app.database, id))
     app.decorate('vfolders', createVfolders(app))
   },
   {

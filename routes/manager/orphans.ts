@@ -4,9 +4,20 @@ import { responseHeaders } from '../../plugins/request/openapi-headers.ts'
 import { Job } from '../../plugins/work/job-queue/job.ts'
 import { fromCursor, toCursor } from '../cursor.ts'
 import { Limit, problemResponses, ref, Uuid } from '../schemas.ts'
-import { Folder } from './folder-schemas.ts'
+import { Folder, QuotaScope } from './folder-schemas.ts'
+
+const QuotaScopeQuery = Type.Object({
+  quotaScope: Type.Optional({
+    ...QuotaScope,
+    description: 'on a volume that keeps vfolders by them: the one it is in',
+  }),
+})
 
 const OrphanParams = Type.Object({ volume: Type.String(), id: Uuid })
+
+const Scope = Type.String({ description: 'by which the volume keeps it: the UUID of its quota scope' })
+
+const mostScopes = 10_000
 
 /** Vfolders that are on a volume and that the database does not know. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
@@ -22,7 +33,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         querystring: Type.Object({ limit: Limit(1000, 100), cursor: Type.Optional(Type.String()) }),
         response: {
           200: Type.Object({
-            orphans: Type.Array(Type.Object({ id: Uuid })),
+            orphans: Type.Array(Type.Object({ id: Uuid, scope: Type.Optional(Scope) })),
             nextCursor: Type.Union([Type.String(), Type.Null()]),
           }),
           ...problemResponses,
@@ -31,8 +42,41 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     async ({ params, query: { limit, cursor }, abortSignal: signal }) => {
       const after = cursor === undefined ? {} : { after: fromCursor(cursor) }
-      const { ids, next } = await app.orphans.list(app.volumes.get(params.volume), { limit, signal, ...after })
-      return { orphans: ids.map((id) => ({ id })), nextCursor: next === undefined ? null : toCursor(next) }
+      const { orphans, next } = await app.orphans.list(app.volumes.get(params.volume), { limit, signal, ...after })
+      return { orphans, nextCursor: next === undefined ? null : toCursor(next) }
+    },
+  )
+
+  app.post(
+    '/volumes/:volume/orphans/adopt',
+    {
+      schema: {
+        tags: ['volumes'],
+        operationId: 'adoptOrphans',
+        summary: 'Make vfolders of all of them again, without limits',
+        description:
+          'A job registers each and then counts it, and changes nothing on the storage. The same call while it runs gets ' +
+          'the same job. Where the volume keeps vfolders by their quota scopes, those of scopes that are not named are ' +
+          'left, and the `scopes` of its result has such names.',
+        params: Type.Object({ volume: Type.String() }),
+        body: Type.Object(
+          {
+            quotaScopes: Type.Optional(
+              Type.Array(QuotaScope, { maxItems: mostScopes, description: 'whose vfolders are adopted' }),
+            ),
+            otherScopes: Type.Optional(
+              Type.Union([Type.Literal('user'), Type.Literal('project')], { description: 'what all others are' }),
+            ),
+          },
+          { additionalProperties: false },
+        ),
+        [responseHeaders]: { 202: ['Location'] },
+        response: { 202: Type.Object({ job: ref(Job) }), ...problemResponses },
+      },
+    },
+    async ({ params, body, abortSignal: signal }, reply) => {
+      const job = await app.adoptions.start(app.volumes.get(params.volume), body, signal)
+      return reply.code(202).header('location', `/jobs/${job.id}`).send({ job })
     },
   )
 
@@ -45,12 +89,14 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'adoptOrphan',
         summary: 'Make a vfolder of it again, without limits',
         params: OrphanParams,
+        querystring: QuotaScopeQuery,
         [responseHeaders]: { 201: ['Location'] },
         response: { 201: Type.Object({ folder: ref(Folder), job: ref(Job) }), ...problemResponses },
       },
     },
-    async ({ params: { volume, id }, abortSignal }, reply) => {
-      const { vfolder: folder, job } = await app.orphans.adopt(app.volumes.get(volume), id, abortSignal)
+    async ({ params: { volume, id }, query: { quotaScope = null }, abortSignal: signal }, reply) => {
+      const orphan = { volume: app.volumes.get(volume), id, quotaScope, signal }
+      const { vfolder: folder, job } = await app.orphans.adopt(orphan)
       return reply.code(201).header('location', `/folders/${id}`).send({ folder, job })
     },
   )
@@ -64,11 +110,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         operationId: 'removeOrphan',
         summary: 'Remove it from the volume',
         params: OrphanParams,
+        querystring: QuotaScopeQuery,
         response: { 202: Type.Object({ job: ref(Job) }), ...problemResponses },
       },
     },
-    async ({ params: { volume, id }, abortSignal }, reply) => {
-      const job = await app.orphans.remove(app.volumes.get(volume), id, abortSignal)
+    async ({ params: { volume, id }, query: { quotaScope = null }, abortSignal: signal }, reply) => {
+      const job = await app.orphans.remove({ volume: app.volumes.get(volume), id, quotaScope, signal })
       return reply.code(202).header('location', `/jobs/${job.id}`).send({ job })
     },
   )

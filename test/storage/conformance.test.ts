@@ -17,7 +17,8 @@ for (const [name, { parent, ...layout }] of Object.entries(places)) {
     const root = await mkdtemp(join(parent, 'storage-proxy-test-'))
     t.teardown(() => rm(root, { recursive: true }))
     const { signal } = new AbortController()
-    const open = () => posix.create({ options: { root, ...layout }, log: pino({ level: 'silent' }), idleSeconds: 240, signal })
+    const open = () =>
+      posix.create({ options: { root, ...layout }, log: pino({ level: 'silent' }), idleSeconds: 240, signal })
     for (const { name, run } of await conformance(open)) t.test(name, run)
   })
 }
