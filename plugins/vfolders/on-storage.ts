@@ -1,5 +1,5 @@
 import { NotFound } from '../../backends/errors.ts'
-import { invalid } from '../../lib/problems.ts'
+import { invalid, type RequestPart } from '../../lib/problems.ts'
 import type { NewVfolder } from './rows.ts'
 
 // What no row knows yet is asked for by its name on the storage.
@@ -8,13 +8,15 @@ type Named = Pick<NewVfolder, 'id' | 'volume' | 'quotaScope'>
 
 /**
  * By which the storage knows a vfolder.
+ * @param part of the request, which has the scope
  * @throws {Problem} `validation_failed` where there can be none of that scope
  */
-export function nameOnStorage({ id, volume: { name, backend }, quotaScope }: Named): string {
+export function nameOnStorage({ id, volume, quotaScope }: Named, part: RequestPart = 'body'): string {
+  const { name, backend } = volume
   if (backend.folderOf === undefined) return id
   const folder = backend.folderOf(id, quotaScope)
   if (folder !== undefined) return folder
-  throw invalid('body', 'quotaScope', `must be user:UUID or project:UUID, since volume ${name} keeps vfolders by it`)
+  throw invalid(part, 'quotaScope', `must be user:UUID or project:UUID, since volume ${name} keeps vfolders by it`)
 }
 
 /** Whether the storage has a vfolder of that ID. */

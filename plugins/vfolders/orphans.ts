@@ -6,7 +6,7 @@ import type { Database } from '../storage/database/tables.ts'
 import { transact } from '../storage/database/transact.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Job } from '../work/job-queue/job.ts'
-import { isThere } from './on-storage.ts'
+import { isThere, nameOnStorage } from './on-storage.ts'
 import * as rows from './rows.ts'
 import { type Vfolder, vfolderNotFound } from './rows.ts'
 import { vfolderCreated } from './told.ts'
@@ -60,6 +60,7 @@ function createOrphans(app: FastifyInstance) {
    */
   async function take({ signal, ...orphan }: Taking): Promise<Job> {
     const { id } = orphan
+    nameOnStorage(orphan, 'querystring')
     if ((await rows.find(db, id)) === undefined) {
       if (!(await isThere(orphan, signal))) throw vfolderNotFound(id)
       const job = await transact(db, (trx) => begin(orphan, trx))

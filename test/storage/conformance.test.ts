@@ -8,8 +8,7 @@ import { posix } from '../../backends/posix/index.ts'
 
 const places = {
   posix: { parent: tmpdir() },
-  'posix on tmpfs': { parent: '/dev/shm' },
-  'posix as Backend.AI has it': { parent: '/dev/shm', layout: 'backend-ai' },
+  'posix as Backend.AI has it, on tmpfs': { parent: '/dev/shm', layout: 'backend-ai' },
 }
 
 for (const [name, { parent, ...layout }] of Object.entries(places)) {
