@@ -20,6 +20,10 @@ export default fp(
         concurrency: 2,
         cancellable: true,
 
+        told: ({ source: folder, target, sourceScope = null }) => ({
+          ...(target && { quotaScope: target.quotaScope, source: { folder, quotaScope: sourceScope } }),
+        }),
+
         async run(attempt) {
           const source = await app.vfolders.ready(attempt.payload.source)
           const target = await app.vfolders.get(attempt.folder ?? '')

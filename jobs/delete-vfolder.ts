@@ -25,6 +25,7 @@ export default fp(
         concurrency: 4,
         // Half of a vfolder is of no use to anybody.
         cancellable: false,
+        told: ({ quotaScope }) => ({ ...(quotaScope !== undefined && { quotaScope }) }),
 
         async run({ folder, checkpoint, signal, confirm, progress, save }) {
           const vfolder = await find(app.database, folder ?? '')

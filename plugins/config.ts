@@ -211,6 +211,8 @@ export interface Config extends Listener {
   events: boolean
   eventRetentionSeconds: number
   webhookUrls: Setting | undefined
+  /** By which Backend.AI's manager is told. */
+  valkeyUrl: Setting | undefined
   webhookSecrets: Setting | undefined
   webhookTimeoutSeconds: number
   webhookRetrySeconds: number
@@ -394,8 +396,10 @@ function managerListenerOf(values: Static<typeof Environment>): Config['managerL
 
 function eventSettingsOf(env: NodeJS.ProcessEnv, values: Static<typeof Environment>) {
   const webhookUrls = settingOf(readVariable(env, 'WEBHOOK_URLS'))
-  const isOn = values.EVENTS === undefined ? webhookUrls !== undefined : values.EVENTS === 'on'
-  if (!isOn && webhookUrls !== undefined) throw new ConfigError('EVENTS must not be off where WEBHOOK_URLS is set')
+  const valkeyUrl = settingOf(readVariable(env, 'VALKEY_URL'))
+  const told = webhookUrls ?? valkeyUrl
+  const isOn = values.EVENTS === undefined ? told !== undefined : values.EVENTS === 'on'
+  if (!isOn && told !== undefined) throw new ConfigError(`EVENTS must not be off where ${told.name} is set`)
   if (values.WEBHOOK_RETRY_SECONDS > values.EVENT_RETENTION_SECONDS) {
     throw new ConfigError('WEBHOOK_RETRY_SECONDS must not be more than EVENT_RETENTION_SECONDS')
   }
@@ -403,6 +407,7 @@ function eventSettingsOf(env: NodeJS.ProcessEnv, values: Static<typeof Environme
     events: isOn,
     eventRetentionSeconds: values.EVENT_RETENTION_SECONDS,
     webhookUrls,
+    valkeyUrl,
     webhookSecrets: settingOf(readVariable(env, 'WEBHOOK_SECRETS')),
     webhookTimeoutSeconds: values.WEBHOOK_TIMEOUT_SECONDS,
     webhookRetrySeconds: values.WEBHOOK_RETRY_SECONDS,

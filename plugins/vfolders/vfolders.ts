@@ -31,6 +31,8 @@ const Limit = Type.Union([Type.Integer(), Type.Null()])
 /** What a clone job is given; with the vfolder to make, so that it can be made once more. */
 export const ClonePayload = Type.Object({
   source: Type.String(),
+  /** For whoever is told of its end. */
+  sourceScope: Type.Optional(Type.Union([Type.String(), Type.Null()])),
   target: Type.Optional(
     Type.Object({
       quota: Type.Object({ bytes: Limit, files: Limit }),
@@ -42,8 +44,11 @@ export const ClonePayload = Type.Object({
 })
 const isPayload = TypeCompiler.Compile(ClonePayload)
 
-/** What a deletion is given: the scope that the vfolder had, for whoever is told of its end. */
-export const RemovalPayload = Type.Object({ quotaScope: Type.Optional(Type.Union([Type.String(), Type.Null()])) })
+const MaybeScope = Type.Union([Type.String(), Type.Null()])
+
+/** What a deletion is given: the scope that the vfolder had, unless nobody is to be told of its end. */
+export const RemovalPayload = Type.Object({ quotaScope: Type.Optional(MaybeScope) })
+const isRemoval = TypeCompiler.Compile(RemovalPayload)
 
 /** How long another process's change may go unseen by reads; changes of this process are seen at once. */
 const cacheMilliseconds = 1000
@@ -151,11 +156,18 @@ function createVfolders(app: FastifyInstance) {
     if (deleted === undefined) return undefined
     const { volume, quotaScope } = deleted
     // What was never whole, nobody was told of.
-    if (before === 'ready' || before === 'trashed')
-      await app.events.add(trx, vfolderDeleted(id, { volume, restorable: false }))
+    const isTold = before === 'ready' || before === 'trashed'
+    if (isTold) await app.events.add(trx, vfolderDeleted(id, { volume, restorable: false }))
     const last = await app.jobs.latest('delete-vfolder', { folder: id }, trx)
     if (last !== undefined && !hasEnded(last)) return last
-    return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload: { quotaScope } }, trx)
+    const payload = isTold || !app.events.isOn ? { quotaScope } : await payloadOf(last)
+    return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload }, trx)
+  }
+
+  /** A deletion that failed is begun again as it was. */
+  async function payloadOf(last: Job | undefined): Promise<Record<string, unknown>> {
+    const found = last && (await app.jobs.find(last.id))
+    return isRemoval.Check(found?.payload) ? found.payload : {}
   }
 
   /**
@@ -307,7 +319,8 @@ function createVfolders(app: FastifyInstance) {
         await app.quotas.setAside(trx, id, wanted)
         const volumes = { volume: input.volume.name, sourceVolume: source.volume }
         const { quota, quotaScope, metadata } = input
-        const payload = { source: source.id, target: { quota, quotaScope, metadata, volume: input.volume.name } }
+        const target = { quota, quotaScope, metadata, volume: input.volume.name }
+        const payload = { source: source.id, sourceScope: source.quotaScope, target }
         const job = await app.jobs.enqueue({ kind: 'clone-vfolder', folder: id, ...volumes, payload }, trx)
         await rows.rememberMaker(trx, id, job.id)
         app.audit.write(trx, { action: 'folder.clone', folder: id, volume: input.volume.name, subject: source.id })

@@ -6,6 +6,7 @@ import jobQueue from './job-queue/index.ts'
 import processes from './processes.ts'
 import scheduler from './scheduler.ts'
 import sharedSecrets from './shared-secrets.ts'
+import valkey from './valkey/index.ts'
 
 /** What goes on after the answer: who does it, when, and how it is not lost. */
 export default fp(
@@ -16,6 +17,7 @@ export default fp(
     await app.register(audit)
     await app.register(events)
     await app.register(webhooks)
+    await app.register(valkey)
     await app.register(jobQueue)
   },
   { name: 'work', dependencies: ['storage'] },

@@ -34,6 +34,7 @@ async function adopt(server: Server, body: object): Promise<Answer> {
 
 const [user, project] = [randomUUID(), randomUUID()]
 const [first, second, third] = [randomUUID(), randomUUID(), randomUUID()]
+const whole = t
 const root = await temporaryDirectory(t)
 const dataDir = await temporaryDirectory(t)
 
@@ -128,7 +129,7 @@ t.test('another process finds all of them, and an interrupted adoption goes on',
   const again = await server.ask('POST', '/volumes/default/orphans/adopt', { otherScopes: 'project' })
   t.match(again.job, { id: /./, kind: 'adopt-vfolders' })
   await server.end('SIGKILL')
-  server = await startServer(t, { env: { VOLUMES, LEASE_SECONDS: '1' }, dataDir })
+  server = await startServer(whole, { env: { VOLUMES, LEASE_SECONDS: '1' }, dataDir })
   t.match(await ended(server, job.id), { state: 'succeeded', result: { left: 0, failed: 0 } })
   const { folders } = await server.ask('GET', '/folders?limit=100')
   t.same(

@@ -179,6 +179,7 @@ export class Delivery {
 
   #isTooOld({ time }: EventRow): boolean {
     const { config, database } = this.#app
+    if (this.#target.insists) return false
     return time < database.now() - config.webhookRetrySeconds * 1000
   }
 

@@ -10,6 +10,8 @@ export interface Target {
   readonly concurrency: number
   /** How many events it takes in one call at most. */
   readonly batch: number
+  /** It is never given up, however long it takes nothing. */
+  readonly insists?: boolean
   /**
    * Gives it events, in their order. It has taken all of them when the call resolves; after a rejection it is given all of
    * them again, and also after a crash: so it may see an event twice, by the same ID.

@@ -9,7 +9,7 @@ import * as attempts from './attempts.ts'
 import { auditedOf, contextOf } from './audited.ts'
 import { tellEnd } from './ended.ts'
 import { type Attempt, atOnce, channels, type JobEnd, type JobKind, type JobRow } from './job.ts'
-import { type AttemptEnd, attemptEnded } from './notices.ts'
+import { type AttemptEnd, attemptEnded, progressSaved } from './notices.ts'
 
 /** How often a running job saves its progress. */
 const saveMilliseconds = 500
@@ -101,6 +101,7 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
       unsaved = { ...set, ...unsaved }
       throw error
     })
+    if (held !== undefined && isChanged) progressSaved.give(Object.assign(row, set))
     if (held === undefined) stop('lost')
     else if (held.cancel_requested !== 0) stop('cancelled')
   }
@@ -126,7 +127,7 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
         await writeDown(trx, state, finished_at, set)
         audit.write(trx, { action: 'job.end', outcome: state, code, ...amount, ...audited })
         await kind.ended?.({ ...job, result }, state, trx)
-        await tellEnd(app, trx, row.id)
+        await tellEnd(app, trx, row.id, kind)
       })
     await db.insist(ending, closing.signal)
   }

@@ -1,9 +1,9 @@
 import type { FastifyInstance } from 'fastify'
 import type { Database } from '../../storage/database/tables.ts'
-import { toJob } from './job.ts'
+import { type JobKind, toJob } from './job.ts'
 
 /** Tells of a job that has ended, in the transaction of its end. */
-export async function tellEnd({ events }: FastifyInstance, trx: Database, id: string): Promise<void> {
+export async function tellEnd({ events }: FastifyInstance, trx: Database, id: string, kind: JobKind): Promise<void> {
   if (!events.isOn) return
   const row = await trx.selectFrom('jobs').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
   const { vfolder, volume } = row
@@ -11,6 +11,6 @@ export async function tellEnd({ events }: FastifyInstance, trx: Database, id: st
     type: 'job.ended',
     ...(vfolder !== null && { folder: vfolder }),
     ...(volume !== null && { volume }),
-    data: { job: toJob(row) },
+    data: { job: toJob(row), ...kind.told?.(JSON.parse(row.payload)) },
   })
 }

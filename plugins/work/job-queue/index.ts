@@ -209,7 +209,7 @@ function createJobQueue(app: FastifyInstance) {
         await trx.updateTable('jobs').set(finished).where('id', '=', id).execute()
         app.audit.write(trx, { action: 'job.end', outcome: 'cancelled', ...auditedOf(row) }, contextOf(row))
         await kind.ended?.({ id, folder: row.vfolder, payload: JSON.parse(row.payload) }, 'cancelled', trx)
-        await tellEnd(app, trx, id)
+        await tellEnd(app, trx, id, kind)
         return { ...row, ...finished }
       })
       app.log.info({ job_id: id, state: cancelled.state }, 'job cancellation requested')

@@ -119,6 +119,8 @@ export interface JobKind<Payload extends TSchema = TSchema> {
    * caller's doing ends the job; after any other it is tried again. The returned value is the job's `result`.
    */
   run(attempt: Attempt<Static<Payload>>): Promise<Record<string, unknown> | undefined>
+  /** What is told of the job's end beside the job itself. */
+  told?(payload: Static<Payload>): Record<string, unknown>
   /** Makes the changes that belong to the job's end, in the same transaction. */
   ended?(job: EndedJob<Static<Payload>>, end: JobEnd, db: Database): Promise<void>
   /**
