@@ -209,6 +209,8 @@ export interface Config extends Listener {
   trashCountsTowardsQuota: boolean
   /** Whether what happens is written down as events, for the feed and those who are told. */
   events: boolean
+  /** Whether nothing but the ends of jobs is. */
+  eventsOfJobsOnly: boolean
   eventRetentionSeconds: number
   webhookUrls: Setting | undefined
   /** By which Backend.AI's manager is told. */
@@ -405,6 +407,8 @@ function eventSettingsOf(env: NodeJS.ProcessEnv, values: Static<typeof Environme
   }
   return {
     events: isOn,
+    // Nothing else is of use to Backend.AI's manager.
+    eventsOfJobsOnly: isOn && values.EVENTS === undefined && webhookUrls === undefined,
     eventRetentionSeconds: values.EVENT_RETENTION_SECONDS,
     webhookUrls,
     valkeyUrl,

@@ -151,7 +151,7 @@ function createVfolders(app: FastifyInstance) {
    * @returns undefined when there is no such vfolder
    */
   async function startDeletion(id: string, trx: Database): Promise<Job | undefined> {
-    const before = app.events.isOn ? (await rows.findCounters(trx, id, true))?.state : undefined
+    const before = app.events.hasEnds ? (await rows.findCounters(trx, id, true))?.state : undefined
     const deleted = await rows.beginDeletion(trx, id)
     if (deleted === undefined) return undefined
     const { volume, quotaScope } = deleted
@@ -160,7 +160,7 @@ function createVfolders(app: FastifyInstance) {
     if (isTold) await app.events.add(trx, vfolderDeleted(id, { volume, restorable: false }))
     const last = await app.jobs.latest('delete-vfolder', { folder: id }, trx)
     if (last !== undefined && !hasEnded(last)) return last
-    const payload = isTold || !app.events.isOn ? { quotaScope } : await payloadOf(last)
+    const payload = isTold || !app.events.hasEnds ? { quotaScope } : await payloadOf(last)
     return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload }, trx)
   }
 

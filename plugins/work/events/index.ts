@@ -14,9 +14,10 @@ declare module 'fastify' {
 
 async function createEvents(app: FastifyInstance) {
   const { database: db, config } = app
-  const isOn = config.events
+  const hasEnds = config.events
+  const isOn = hasEnds && !config.eventsOfJobsOnly
   // Where nobody is told, nothing is written, and nothing of it loaded.
-  const telling = isOn ? (await import('./telling.ts')).createTelling(app) : undefined
+  const telling = hasEnds ? (await import('./telling.ts')).createTelling(app) : undefined
 
   const insertion = (on: Database, events: NewEvent[]) =>
     on.insertInto('events').values(events.map((event) => toRow(event, db.now())))
@@ -25,10 +26,14 @@ async function createEvents(app: FastifyInstance) {
     /** Whether what happens is written down. Who would have to look for what to say asks first. */
     isOn,
 
+    /** Whether the ends of jobs are, at least. */
+    hasEnds,
+
     /** Writes down what has happened, in the transaction in which it does: it is told if that is committed. */
     async add(trx: Database, ...events: NewEvent[]): Promise<void> {
-      if (telling === undefined || events.length === 0) return
-      await insertion(trx, events).execute()
+      const told = isOn ? events : events.filter(({ type }) => type === 'job.ended')
+      if (telling === undefined || told.length === 0) return
+      await insertion(trx, told).execute()
       afterCommit(trx, telling.wake)
     },
 

@@ -4,7 +4,7 @@ import { type JobKind, toJob } from './job.ts'
 
 /** Tells of a job that has ended, in the transaction of its end. */
 export async function tellEnd({ events }: FastifyInstance, trx: Database, id: string, kind: JobKind): Promise<void> {
-  if (!events.isOn) return
+  if (!events.hasEnds) return
   const row = await trx.selectFrom('jobs').selectAll().where('id', '=', id).executeTakeFirstOrThrow()
   const { vfolder, volume } = row
   await events.add(trx, {
