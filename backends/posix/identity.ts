@@ -5,7 +5,7 @@ import type { Call } from '../backend.ts'
 import { errnoOf, isGone, translateErrorsOf } from './errno.ts'
 import { close, fsync, open, readdir, readFile, removeFile, rename } from './files.ts'
 import type { Layout } from './layout.ts'
-import { homeOf } from './places.ts'
+import { homeOf, scopeName } from './places.ts'
 import { syncDirectory } from './remove.ts'
 import { writeFully } from './store.ts'
 
@@ -18,7 +18,7 @@ const retryMilliseconds = 50
 
 const anyNames = [/^/, /^/, /^/]
 /** See `Layout`, `byScope`. */
-const scopeNames = [32, 2, 2, 28].map((digits) => new RegExp(`^[0-9a-f]{${digits}}$`))
+const levels = [scopeName, /^[0-9a-f]{2}$/, /^[0-9a-f]{2}$/, /^[0-9a-f]{28}$/]
 
 /** The text in the volume's root; undefined when there is none, or no root. */
 export async function readIdentity(layout: Layout): Promise<string | undefined> {
@@ -76,7 +76,7 @@ export async function* listFolders(
     for await (const [, , id = ''] of walk(layout.folders, start, anyNames, signal)) yield id
     return
   }
-  for await (const [scope = '', ...parts] of walk(layout.folders, start, scopeNames, signal)) {
+  for await (const [scope = '', ...parts] of walk(layout.folders, start, levels, signal)) {
     yield `${toUuid(scope)}/${toUuid(parts.join(''))}`
   }
 }
@@ -84,7 +84,7 @@ export async function* listFolders(
 /** The directories of the quota scopes, where there are some. */
 export async function listScopes(layout: Layout): Promise<string[]> {
   const names = await namesIn(layout.folders)
-  return names.filter((name) => scopeNames[0]?.test(name)).map((name) => join(layout.folders, name))
+  return names.filter((name) => scopeName.test(name)).map((name) => join(layout.folders, name))
 }
 
 /** What has a name that fits on each level. */

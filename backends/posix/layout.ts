@@ -9,7 +9,18 @@ import { Turns } from '../turns.ts'
 import type { Ownership } from './directory.ts'
 import { errnoOf } from './errno.ts'
 import { isThere, mkdir, readdir, stat } from './files.ts'
-import { homeOf, ownFiles, ownName, ownStaging, ownTrash, ownUploads, removedOf, scopeOf, stagingOf } from './places.ts'
+import {
+  homeOf,
+  ownFiles,
+  ownName,
+  ownStaging,
+  ownTrash,
+  ownUploads,
+  removedOf,
+  scopeName,
+  scopeOf,
+  stagingOf,
+} from './places.ts'
 import { translateStaging } from './staging.ts'
 
 /** An entry of a vfolder, and how what is created there is owned. */
@@ -157,6 +168,10 @@ export class Layout {
       if (names.length > 0) {
         throw new InvalidOperation(`it has ${other}, so it is of a volume of another type or layout`)
       }
+    }
+    const names = await readdir(this.root).catch(() => [])
+    if (!this.byScope && names.some((name) => scopeName.test(name))) {
+      throw new InvalidOperation('it has directories of quota scopes, so its layout must be backend-ai')
     }
   }
 

@@ -12,6 +12,9 @@ export const ownTrash = 'trash'
 /** In the root, and in the directory of a scope: what is not Backend.AI's, whose software looks for no such name. */
 export const ownName = '.storage-proxy'
 
+/** The UUID of a quota scope, as Backend.AI names its directory. */
+export const scopeName = /^[0-9a-f]{32}$/
+
 const inScope = new RegExp(
   String.raw`^(.*/[0-9a-f]{32})/(?:[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{28}|\${ownName}/${ownTrash}/[0-9a-f-]{36})$`,
 )

@@ -63,7 +63,9 @@ t.test('a volume that Backend.AI has filled is taken over as it is', async (t) =
   t.match(await refused.json(), { status: 503, code: 'volume_unavailable', detail: /it has vfolders/ })
   await server.ask('POST', '/volumes/default/accept', { found: null })
 
-  const { orphans } = await server.ask('GET', '/volumes/default/orphans')
+  const page = await server.ask('GET', '/volumes/default/orphans?limit=2')
+  const rest = await server.ask('GET', `/volumes/default/orphans?cursor=${page.nextCursor}`)
+  const orphans = [...page.orphans, ...rest.orphans]
   t.same(orphans.map(({ id, scope }: Answer) => `${scope}/${id}`).toSorted(), [
     ...[`${user}/${first}`, `${user}/${second}`, `${project}/${third}`].toSorted(),
   ])
@@ -80,6 +82,18 @@ t.test('a volume that Backend.AI has filled is taken over as it is', async (t) =
   t.equal(await content.text(), `echo ${first}`)
   t.equal(await server.mountOf(second), placeOf(root, user, second))
   t.same(await describeTree(root), before, 'nothing has changed on the storage')
+})
+
+t.test('a root that is laid out in another way stops the start', async (t) => {
+  const asOurs = JSON.stringify({ default: { backend: 'posix', root } })
+  await t.rejects(
+    startServer(t, { env: { VOLUMES: asOurs } }),
+    /it has \.storage-proxy, so it is of .* another .* layout/,
+  )
+  const theirs = await temporaryDirectory(t)
+  await mkdir(placeOf(theirs, user, first), { recursive: true })
+  const unnamed = JSON.stringify({ default: { backend: 'posix', root: theirs } })
+  await t.rejects(startServer(t, { env: { VOLUMES: unnamed } }), /its layout must be backend-ai/)
 })
 
 t.test('what the calls ask for', async (t) => {
