@@ -100,6 +100,6 @@ export default fp(
   },
   {
     name: 'adopt-vfolders',
-    dependencies: ['job-queue', 'volumes', 'orphans', 'vfolders', 'quotas', 'database', 'trash'],
+    dependencies: ['job-queue', 'volumes', 'orphans', 'vfolders', 'quotas', 'database', 'trash', 'quota-warnings'],
   },
 )

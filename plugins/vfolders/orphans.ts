@@ -79,18 +79,17 @@ function createOrphans(app: FastifyInstance) {
     const { volume, id, state } = orphan
     if (!(await remember(orphan, trx))) return undefined
     const job = await app.jobs.enqueue({ kind: kinds[state], folder: id, volume: volume.name, payload: {} }, trx)
-    if (state === 'ready') {
-      await rows.rememberMaker(trx, id, job.id)
-      await app.events.add(trx, vfolderCreated({ id, volume }, true))
-    }
+    if (state === 'ready') await rows.rememberMaker(trx, id, job.id)
     app.audit.write(trx, { action: takings[state], folder: id, volume: volume.name, subject: job.id })
     return job
   }
 
   /** @returns whether there was no row */
-  function remember({ volume, id, quotaScope, state }: Omit<Taking, 'signal'>, on: Database): Promise<boolean> {
+  async function remember({ volume, id, quotaScope, state }: Omit<Taking, 'signal'>, on: Database): Promise<boolean> {
     const unlimited = { quota: { bytes: null, files: null }, metadata: {} }
-    return rows.create(on, { id, volume, quotaScope, ...unlimited }, db.now(), state)
+    if (!(await rows.create(on, { id, volume, quotaScope, ...unlimited }, db.now(), state))) return false
+    if (state === 'ready') await app.events.add(on, vfolderCreated({ id, volume }, true))
+    return true
   }
 
   async function findEarlier({ volume, id, state }: Omit<Taking, 'signal'>): Promise<Job | undefined> {
@@ -139,7 +138,12 @@ function createOrphans(app: FastifyInstance) {
      */
     async register(orphan: Pick<Taking, 'volume' | 'id' | 'quotaScope'>, signal: AbortSignal): Promise<boolean> {
       // Asked after the row: whoever removes a vfolder forgets the row last.
-      return (await isThere(orphan, signal)) && (await remember({ ...orphan, state: 'ready' }, db))
+      if (!(await isThere(orphan, signal))) return false
+      return app.events.within(async (on) => {
+        const isNew = await remember({ ...orphan, state: 'ready' }, on)
+        if (isNew) app.audit.write(on, { action: takings.ready, folder: orphan.id, volume: orphan.volume.name })
+        return isNew
+      })
     },
 
     /** Makes a vfolder of it again, without limits; a job counts what is in it. */

@@ -101,6 +101,8 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ METRICS: 'yes' }, /^METRICS must be .* on, off$/],
     [{ UPLOAD_MAX_BYTES: '10MB' }, /^UPLOAD_MAX_BYTES must be integer$/],
     [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
+    [{ VALKEY_URL: 'http://127.0.0.1:6379' }, /^VALKEY_URL must be valkey:\/\/HOST:PORT, or with valkeys, redis/],
+    [{ VALKEY_URL_FILE: await file('valkey', 'nonsense') }, /^VALKEY_URL_FILE must be valkey:\/\/HOST:PORT/],
     [{ TRASH_RETENTION_SECONDS: '-1' }, /^TRASH_RETENTION_SECONDS must be >= 0$/],
     [
       { TRASH_COUNTS_TOWARDS_QUOTA: 'perhaps' },
@@ -198,6 +200,8 @@ t.test('further rules', async (t) => {
     [{ WEBHOOK_RETRY_SECONDS: '700000' }, /^WEBHOOK_RETRY_SECONDS must not be more than EVENT_RETENTION_SECONDS$/],
     [{ PUBLIC_URL: 'ftp://files.example' }, /^PUBLIC_URL must be an http or https URL/],
     [{ PUBLIC_URL: 'https://files.example/?a=b' }, /^PUBLIC_URL must be .* without user, query and fragment$/],
+    [{ VALKEY_URL: 'valkey://127.0.0.1/events' }, /^VALKEY_URL must be .* a path is the number of a database$/],
+    [{ VOLUMES: volume({ root: '/srv', layout: 'other' }) }, /^VOLUMES\/v\/layout must be equal to constant$/],
     [{ VOLUMES: '{' }, /^VOLUMES must be JSON$/],
     [{ VOLUMES: '[]' }, /^VOLUMES must be object$/],
     [{ VOLUMES: '{}' }, /^VOLUMES must NOT have fewer than 1 properties$/],

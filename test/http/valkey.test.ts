@@ -90,9 +90,3 @@ t.test('a Valkey that is full is tried again', async (t) => {
   await client.config('SET', 'maxmemory', '0')
   t.match(await valkey.read(), [{ name: 'vfolder_deletion_success', metadata: { request_id: 'the-full-one' } }])
 })
-
-t.test('a URL that is none of Valkey stops the start', async (t) => {
-  for (const VALKEY_URL of ['http://127.0.0.1', 'valkey://127.0.0.1/events', 'nonsense']) {
-    await t.rejects(startServer(t, { env: { VALKEY_URL } }), /VALKEY_URL must be valkey:\/\/HOST:PORT/)
-  }
-})
