@@ -35,6 +35,8 @@ export async function buildApp(settings: Config, loggers: Loggers): Promise<Fast
     // What may take long in the start has a limit of its own, whose message says what it is.
     pluginTimeout: 0,
     routerOptions: { maxParamLength: 16 * 1024 },
+    // Of X-Forwarded-For only what they have written themselves, from the right, counts.
+    trustProxy: settings.trustedProxies.length > 0 && settings.trustedProxies,
     ...timeoutsOf(settings),
   })
 

@@ -148,6 +148,11 @@ export class Busy extends BackendError {
   readonly code = 'entry_busy'
 }
 
+/** So many calls of the volume wait for their turn that the service takes no more. */
+export class TooManyCalls extends BackendError {
+  readonly code = 'too_many_calls'
+}
+
 export type BackendErrorCode = (
   | NotFound
   | AlreadyExists
@@ -169,4 +174,5 @@ export type BackendErrorCode = (
   | Unavailable
   | ToolFailed
   | Busy
+  | TooManyCalls
 )['code']

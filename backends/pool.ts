@@ -14,6 +14,16 @@ export class Pool<T> {
     this.#limit = limit
   }
 
+  /** How many are in use. */
+  get taken(): number {
+    return this.#made - this.#free.length
+  }
+
+  /** How many callers wait for one. */
+  get waiting(): number {
+    return this.#waiting.length
+  }
+
   /** One that is free now, if any. */
   take(): T | undefined {
     const free = this.#free.pop()

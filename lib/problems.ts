@@ -38,6 +38,7 @@ const kinds = {
   unsupported_media_type: { status: 415, title: 'The media type or coding of the body is not supported here' },
   range_not_satisfiable: { status: 416, title: 'The range is outside the file' },
   expectation_failed: { status: 417, title: 'The expectation cannot be met' },
+  too_many_requests: { status: 429, title: 'Too many requests in a minute' },
   too_many_uploads: { status: 429, title: 'Too many uploads of the signed URL are open' },
   headers_too_large: { status: 431, title: 'The header fields are over their limit' },
   // What it names
@@ -86,8 +87,10 @@ const kinds = {
   database_busy: { status: 503, title: 'The database is busy', passing: true },
   database_unavailable: { status: 503, title: 'The database does not work', passing: true },
   audit_unavailable: { status: 503, title: 'What is done cannot be written into the audit table', passing: true },
+  overloaded: { status: 503, title: 'The process has too much to do', passing: true },
   too_many_transfers: { status: 503, title: 'Too many transfers are open', passing: true },
   too_many_followers: { status: 503, title: 'Too many followers of jobs or events', passing: true },
+  too_many_calls: { status: 503, title: 'Too many calls of the volume wait for their turn', passing: true },
   storage_tool_failed: { status: 503, title: 'The tool of the storage fails', passing: true },
   entry_busy: { status: 503, title: 'Another writer of the entry does not come to its end', passing: true },
   storage_unavailable: { status: 503, title: 'The storage is not available', passing: true },

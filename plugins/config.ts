@@ -1,4 +1,5 @@
 import { access, constants } from 'node:fs/promises'
+import { isIP } from 'node:net'
 import { availableParallelism } from 'node:os'
 import { resolve } from 'node:path'
 import { type Static, Type } from '@sinclair/typebox'
@@ -66,6 +67,17 @@ const Environment = Type.Object({
       description: 'at once in one process; unset: no limit',
     }),
   ),
+  MAX_EVENT_LOOP_DELAY_MILLISECONDS: Type.Integer({
+    minimum: 0,
+    maximum: maxSeconds,
+    default: 0,
+    description: 'mean of a second, above which requests are turned away; 0: no limit',
+  }),
+  MAX_HEAP_BYTES: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 }),
+  MAX_MEMORY_BYTES: Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, default: 0 }),
+  URL_REQUESTS_PER_MINUTE: Type.Optional(Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })),
+  ADDRESS_REQUESTS_PER_MINUTE: Type.Optional(Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER })),
+  TRUSTED_PROXIES: Type.String({ default: '' }),
   QUOTA_SYNC_INTERVAL_SECONDS: Seconds(3600, 'between two comparisons of all counters with what is stored'),
   JOB_RETENTION_SECONDS: Seconds(604_800, 'how long a job that ended can be asked about'),
   LEASE_SECONDS: Seconds(10, 'a process that does not show itself for so long counts as dead'),
@@ -126,6 +138,7 @@ const VolumesShape = Type.Record(
       redirect: Type.Optional(Type.Boolean()),
       timeoutSeconds: Type.Optional(Type.Integer({ minimum: 0, maximum: maxSeconds })),
       maxCalls: Type.Optional(Type.Integer({ minimum: 1 })),
+      maxWaitingCalls: Type.Optional(Type.Integer({ minimum: 0 })),
     },
     { additionalProperties: true },
   ),
@@ -199,6 +212,15 @@ export interface Config extends Listener {
   metrics: boolean
   uploadMaxBytes: number
   maxTransfers: number
+  /** 0, as of the two below: no limit. */
+  maxEventLoopDelayMilliseconds: number
+  maxHeapBytes: number
+  maxMemoryBytes: number
+  /** How often a client may ask, by the signed URL that it opens and by its address. */
+  urlRequestsPerMinute: number | undefined
+  addressRequestsPerMinute: number | undefined
+  /** Addresses and ranges of those whose X-Forwarded-For tells where a request came from. */
+  trustedProxies: string[]
   uploadTtlSeconds: number
   uploadCleanupIntervalSeconds: number
   quotaSyncIntervalSeconds: number
@@ -300,6 +322,12 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     metrics: values.METRICS === 'on',
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
     maxTransfers: values.MAX_TRANSFERS ?? Number.POSITIVE_INFINITY,
+    maxEventLoopDelayMilliseconds: values.MAX_EVENT_LOOP_DELAY_MILLISECONDS,
+    maxHeapBytes: values.MAX_HEAP_BYTES,
+    maxMemoryBytes: values.MAX_MEMORY_BYTES,
+    urlRequestsPerMinute: values.URL_REQUESTS_PER_MINUTE,
+    addressRequestsPerMinute: values.ADDRESS_REQUESTS_PER_MINUTE,
+    trustedProxies: parseProxies(values.TRUSTED_PROXIES),
     uploadTtlSeconds: values.UPLOAD_TTL_SECONDS,
     uploadCleanupIntervalSeconds: values.UPLOAD_CLEANUP_INTERVAL_SECONDS,
     quotaSyncIntervalSeconds: values.QUOTA_SYNC_INTERVAL_SECONDS,
@@ -504,6 +532,22 @@ function parseCorsOrigins(text: string): Config['corsOrigins'] {
     throw new ConfigError('CORS_ORIGINS must be * or origins, such as https://app.example, without path and slash')
   }
   return origins
+}
+
+/** A range is an address and the length of its prefix; one of all addresses would let anybody say any address. */
+function parseProxies(text: string): string[] {
+  const proxies = text
+    .split(',')
+    .map((proxy) => proxy.trim())
+    .filter(Boolean)
+  for (const proxy of proxies) {
+    const [address = '', length = '1', ...rest] = proxy.split('/')
+    const longest = { 0: 0, 4: 32, 6: 128 }[isIP(address)] ?? 0
+    if (rest.length > 0 || !/^\d{1,3}$/.test(length) || Number(length) < 1 || Number(length) > longest) {
+      throw new ConfigError(`TRUSTED_PROXIES must have addresses or ranges, such as 10.0.0.0/8, and not ${proxy}`)
+    }
+  }
+  return proxies
 }
 
 function parseVolumes({ name, text, file }: Variable, dataDir: string): Config['volumes'] {

@@ -36,6 +36,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
     '/livez',
     {
+      config: { servesUnderPressure: true },
       schema: {
         tags: ['operations'],
         operationId: 'getLiveness',
@@ -50,6 +51,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
     '/readyz',
     {
+      config: { servesUnderPressure: true },
       schema: {
         tags: ['operations'],
         operationId: 'getReadiness',

@@ -11,6 +11,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
     '/metrics',
     {
+      config: { servesUnderPressure: true },
       schema: {
         tags: ['operations'],
         operationId: 'getMetrics',

@@ -151,6 +151,8 @@ export const refusals: ProblemCode[] = [
   'capability_missing',
   'too_many_transfers',
   'too_many_followers',
+  'too_many_calls',
+  'overloaded',
   'transfer_coding_unsupported',
 ]
 

@@ -10,6 +10,7 @@ import json from './json.ts'
 import listeners from './listeners.ts'
 import methods from './methods.ts'
 import openapi from './openapi.ts'
+import overload from './overload/index.ts'
 import requestBody from './request-body.ts'
 import requestId from './request-id.ts'
 import validation from './validation.ts'
@@ -24,6 +25,7 @@ export default fp(
     await app.register(handlers)
     await app.register(errors)
     await app.register(clientErrors)
+    await app.register(overload)
     await app.register(headers)
     await app.register(requestBody)
     await app.register(json)

@@ -93,7 +93,7 @@ function describe({ description, example }: Field) {
 const anyRequest: HeaderName[] = ['X-Backend-Request-ID', 'traceparent']
 
 /** Answers of these statuses may have more than the ID: a 202 has the job at its Location. */
-const moreByStatus: Record<string, HeaderName[]> = { 202: ['Location'], '5XX': ['Retry-After'] }
+const moreByStatus: Record<string, HeaderName[]> = { 202: ['Location'], 429: ['Retry-After'], '5XX': ['Retry-After'] }
 
 export function parametersOf(names: unknown): object[] {
   return [...namesIn(names), ...anyRequest].map((name) => {

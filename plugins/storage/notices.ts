@@ -7,6 +7,9 @@ import { Notice } from '../../lib/notice.ts'
 /** A call of a backend has its answer, or has failed. */
 export const callEnded = new Notice<[volume: string, ...Parameters<Report>]>()
 
+/** So many calls waited for their turn already that one was refused. */
+export const callRefused = new Notice<[volume: string]>()
+
 /** The storage of a volume counts as away, or not any more. */
 export const circuitTurned = new Notice<[volume: string, isOpen: boolean]>()
 

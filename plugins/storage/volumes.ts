@@ -7,7 +7,7 @@ import type { Backend } from '../../backends/backend.ts'
 import { type Capability, type Capable, capabilitiesOf, hasCapability } from '../../backends/capabilities.ts'
 import type { Command } from '../../backends/definition.ts'
 import { VolumeUnavailable } from '../../backends/errors.ts'
-import { bound } from '../../backends/layers/bound.ts'
+import { bound, Turns } from '../../backends/layers/bound.ts'
 import { callLog } from '../../backends/layers/call-log.ts'
 import { circuit } from '../../backends/layers/circuit.ts'
 import { guard } from '../../backends/layers/guard.ts'
@@ -24,7 +24,7 @@ import { byId, type FindScope } from './by-id.ts'
 import { folderNumbers } from './folder-numbers.ts'
 import { VolumeIdentity } from './identity.ts'
 import { isRemembered } from './identity-rows.ts'
-import { callEnded, circuitTurned, commandEnded } from './notices.ts'
+import { callEnded, callRefused, circuitTurned, commandEnded } from './notices.ts'
 import { requireSeparatePlaces } from './separate-places.ts'
 
 declare module 'fastify' {
@@ -38,6 +38,8 @@ export interface Volume {
   /** The type of its backend. */
   type: string
   backend: Backend
+  /** The calls that are bounded. */
+  turns: Turns
   /** Whether it is the storage that it was. */
   identity: VolumeIdentity
   /** The front server that sends its files to clients. */
@@ -64,6 +66,8 @@ const lookMilliseconds = 10_000
 
 /** Calls under way on a volume: far more than disks or servers work on at once. */
 const usualMaxCalls = 1000
+/** Calls that wait for one of those: so many that whoever comes now had better come again. */
+const usualMaxWaitingCalls = 10_000
 
 /** Longer than a live client pauses. A backend that makes a client wait touches that client's staged bytes itself. */
 export function idleSecondsOf({ idleTimeoutSeconds }: Config): number {
@@ -78,14 +82,14 @@ async function createVolumes(app: FastifyInstance, signal: AbortSignal) {
   for (const volume of configured) {
     const { name, place, definition, handOver, redirect } = volume
     const { type } = definition
-    const { backend, identity } = await createBackend(app, volume, (id) => findScope(id), signal)
+    const { backend, identity, turns } = await createBackend(app, volume, (id) => findScope(id), signal)
     if (handOver !== undefined && backend.mount === undefined) {
       throw new ConfigError(`${place}/handOver must be absent: a backend ${type} has no files that others reach`)
     }
     if (redirect && backend.presign === undefined) {
       throw new ConfigError(`${place}/redirect must be false: ${type} cannot presign`)
     }
-    volumes.set(name, { name, type, backend, identity, handOver, redirect })
+    volumes.set(name, { name, type, backend, turns, identity, handOver, redirect })
   }
   const [first] = volumes.values()
   if (first === undefined) throw new ConfigError(`${app.config.volumesVariable} must have at least one volume`)
@@ -146,7 +150,8 @@ async function warningOf({ backend }: Volume, signal: AbortSignal): Promise<stri
 
 /** The definition of a volume's backend, and its options as that wants them. @throws {ConfigError} */
 function configure(app: FastifyInstance, name: string, config: VolumeConfig) {
-  const { backend: type, handOver, redirect = false, timeoutSeconds, maxCalls = usualMaxCalls, ...options } = config
+  const { backend: type, handOver, redirect = false, timeoutSeconds, ...more } = config
+  const { maxCalls = usualMaxCalls, maxWaitingCalls = usualMaxWaitingCalls, ...options } = more
   const place = `${app.config.volumesVariable}/${name}`
   const definition = app.backends.get(type)
   if (definition === undefined) {
@@ -155,15 +160,15 @@ function configure(app: FastifyInstance, name: string, config: VolumeConfig) {
   }
   const validate = new Ajv({ useDefaults: true, validateSchema: false }).compile(definition.options)
   if (!validate(options)) throw new ConfigError(explainRule(place, validate.errors?.[0]))
-  return { name, place, definition, options, handOver, redirect, timeoutSeconds, maxCalls }
+  return { name, place, definition, options, handOver, redirect, timeoutSeconds, maxCalls, maxWaitingCalls }
 }
 
 async function createBackend(
   app: FastifyInstance,
-  { name, place, definition, options, timeoutSeconds, maxCalls }: ReturnType<typeof configure>,
+  { name, place, definition, options, timeoutSeconds, maxCalls, maxWaitingCalls }: ReturnType<typeof configure>,
   findScope: FindScope,
   signal: AbortSignal,
-): Promise<Pick<Volume, 'backend' | 'identity'>> {
+): Promise<Pick<Volume, 'backend' | 'identity' | 'turns'>> {
   const { type } = definition
   try {
     const log = app.log.child({ volume: name, backend: type })
@@ -178,18 +183,19 @@ async function createBackend(
     const created = await within(startSeconds, Promise.resolve(definition.create(context)))
     checkBackend(type, created)
     const isLogged = app.config.logLevel === 'debug' || app.config.logLevel === 'trace'
+    const turns = new Turns(maxCalls, maxWaitingCalls)
     // A call that waits for its turn is not late, and is refused if the storage is away when its turn comes. A late
     // call counts for the circuit.
     const backend = around(created, [
       ...(isLogged ? [callLog(log)] : []),
       ...(metrics ? [measure((...call) => callEnded.give(name, ...call))] : []),
       guard(() => identity),
-      bound(maxCalls),
+      bound(turns, () => callRefused.give(name)),
       circuit(log, (isOpen) => circuitTurned.give(name, isOpen)),
       ...(seconds > 0 ? [timeLimit(seconds)] : []),
     ])
     const identity = new VolumeIdentity(app.database, name, backend)
-    return { backend: byId(backend, findScope), identity }
+    return { backend: byId(backend, findScope), identity, turns }
   } catch (error) {
     throw new ConfigError(`${place} cannot be used: ${reasonOf(error)}`, { cause: error })
   }

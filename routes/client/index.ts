@@ -16,6 +16,7 @@ const open = ['OPTIONS /download/*', 'OPTIONS /upload/*', 'OPTIONS /upload/tus',
 export default async function client(app: FastifyInstance): Promise<void> {
   const routesBelow = { '/download/': [download], '/upload/': [put, form, direct, tus] }
   app.addHook('onRequest', app.requirePublicListener)
+  limitAddresses(app)
   requireGuards(app, open)
   auditRequests(app)
   for (const prefix of clientPrefixes) {
@@ -28,4 +29,13 @@ export default async function client(app: FastifyInstance): Promise<void> {
       { prefix },
     )
   }
+}
+
+/** Before a token is looked at, so that guesses count. A browser's preflight is answered: it could not read a refusal. */
+function limitAddresses(app: FastifyInstance): void {
+  const { ofAddress } = app.requestRates
+  if (ofAddress === undefined) return
+  app.addHook('onRequest', async (request) => {
+    if (request.method !== 'OPTIONS') await ofAddress(request)
+  })
 }

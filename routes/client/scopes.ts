@@ -1,9 +1,11 @@
 import { type Static, type TProperties, Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest, RouteGenericInterface } from 'fastify'
 import { setActor } from '../../lib/context.ts'
-import type { Permission } from '../../plugins/access/signed-urls.ts'
+import { keyOf, type Permission } from '../../plugins/access/signed-urls.ts'
+import { ProblemDocument } from '../../plugins/request/errors.ts'
 import { setOriginRequestId } from '../../plugins/request/request-id.ts'
 import type { Named, UploadRow } from '../../plugins/vfolders/uploads/rows.ts'
+import { ref } from '../schemas.ts'
 
 const isGuarded = Symbol('is guarded')
 
@@ -37,6 +39,10 @@ export function signedQuery<T extends TProperties>(more: T) {
 /** What it has at least. */
 export const TokenQuery = signedQuery({})
 
+const tooManyRequests = ref(ProblemDocument, {
+  description: 'the URL or the address has asked too often, or the URL has too many uploads open',
+})
+
 interface WithToken {
   Querystring: Static<typeof TokenQuery>
 }
@@ -56,7 +62,7 @@ export function guardDownloads(app: FastifyInstance): void {
     const { folder, '*': path } = request.params
     const { token, archive } = request.query
     const operation = archive === undefined ? 'download' : 'archive'
-    permit(request, token, app.signedUrls.verify(token, { operation, folder, path }))
+    await permit(request, token, app.signedUrls.verify(token, { operation, folder, path }))
     if (operation === 'archive') request.auditFacts = { action: 'archive.read' }
   })
 }
@@ -66,7 +72,7 @@ export function guardUploads(app: FastifyInstance): void {
   guard<AtPath>(app, async (request) => {
     const { folder, '*': path } = request.params
     const { token } = request.query
-    permit(request, token, app.signedUrls.verify(token, { operation: 'upload', folder, path }))
+    await permit(request, token, app.signedUrls.verify(token, { operation: 'upload', folder, path }))
   })
 }
 
@@ -75,7 +81,7 @@ export function guardCreation(app: FastifyInstance): void {
   guard<WithToken>(app, async (request) => {
     const { token } = request.query
     const permission = app.signedUrls.permission(token, 'upload')
-    permit(request, token, permission)
+    await permit(request, token, permission)
     request.auditFacts = { folder: permission.folder, path: permission.path }
   })
 }
@@ -90,14 +96,17 @@ export function guardBegunUploads(app: FastifyInstance): void {
     setOriginRequestId(request, row.origin_request_id)
     setActor(`upload:${row.id}`)
     request.auditFacts = { folder: row.vfolder, path: row.path }
+    if (row.url_key !== null) await app.requestRates.ofUrl?.(request, row.url_key)
   })
 }
 
-function permit(request: FastifyRequest, token: string | undefined, permission: Permission): void {
+async function permit(request: FastifyRequest, token: string | undefined, permission: Permission): Promise<void> {
   request.permission = permission
   setOriginRequestId(request, permission.requestId)
   // Who has the URL is not known; the key that signed it is named in front of its token.
   setActor(`signed-url:${token?.split('.', 1)[0]}`)
+  const { ofUrl } = request.server.requestRates
+  if (ofUrl !== undefined) await ofUrl(request, keyOf(permission))
 }
 
 /** Runs after the check of the schema, so that a wrong URL is refused whatever its token. */
@@ -107,7 +116,9 @@ function guard<Route extends RouteGenericInterface>(
 ): void {
   app[isGuarded] = true
   app.addHook('onRoute', (route) => {
-    if (route.schema) route.schema.security = [{ signedUrl: [] }]
+    if (route.schema === undefined) return
+    route.schema.security = [{ signedUrl: [] }]
+    route.schema.response = { ...Object(route.schema.response), 429: tooManyRequests }
   })
   app.addHook<Route>('preHandler', verify)
 }

@@ -103,6 +103,12 @@ t.test('a value that does not fit stops the start and names the variable and the
     [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
     [{ VALKEY_URL: 'http://127.0.0.1:6379' }, /^VALKEY_URL must be valkey:\/\/HOST:PORT, or with valkeys, redis/],
     [{ VALKEY_URL_FILE: await file('valkey', 'nonsense') }, /^VALKEY_URL_FILE must be valkey:\/\/HOST:PORT/],
+    [{ MAX_EVENT_LOOP_DELAY_MILLISECONDS: '0.2' }, /^MAX_EVENT_LOOP_DELAY_MILLISECONDS must be integer$/],
+    [{ MAX_HEAP_BYTES: '-1' }, /^MAX_HEAP_BYTES must be >= 0$/],
+    [{ MAX_MEMORY_BYTES: '2GB' }, /^MAX_MEMORY_BYTES must be integer$/],
+    [{ URL_REQUESTS_PER_MINUTE: '0' }, /^URL_REQUESTS_PER_MINUTE must be >= 1$/],
+    [{ ADDRESS_REQUESTS_PER_MINUTE: 'many' }, /^ADDRESS_REQUESTS_PER_MINUTE must be integer$/],
+    [{ TRUSTED_PROXIES: '10.0.0.0/33' }, /^TRUSTED_PROXIES must have addresses or ranges, .* and not 10.0.0.0\/33$/],
     [{ TRASH_RETENTION_SECONDS: '-1' }, /^TRASH_RETENTION_SECONDS must be >= 0$/],
     [
       { TRASH_COUNTS_TOWARDS_QUOTA: 'perhaps' },

@@ -5,7 +5,7 @@ import type { Backend, OpenFile } from '../../backends/backend.ts'
 import { type Capability, hasCapability, optionalMembers } from '../../backends/capabilities.ts'
 import { conformance } from '../../backends/conformance/index.ts'
 import { Unavailable } from '../../backends/errors.ts'
-import { bound } from '../../backends/layers/bound.ts'
+import { bound, Turns } from '../../backends/layers/bound.ts'
 import { callLog } from '../../backends/layers/call-log.ts'
 import { circuit } from '../../backends/layers/circuit.ts'
 import { around, type Layer } from '../../backends/layers/layer.ts'
@@ -17,7 +17,7 @@ import { eventually, temporaryDirectory } from '../server.ts'
 const call = { signal: new AbortController().signal }
 const log = pino({ level: 'silent' })
 const never = () => new Promise<never>(() => {})
-const all = () => [callLog(log), bound(10), circuit(log), timeLimit(60)]
+const all = () => [callLog(log), bound(new Turns(10, 100)), circuit(log), timeLimit(60)]
 
 async function openPosix(t: { teardown(fn: () => unknown): void }): Promise<Backend> {
   const options = { root: `${await temporaryDirectory(t)}/root`, fileMode: '0644', directoryMode: '0755' }
@@ -65,7 +65,7 @@ t.test('calls wait for their turn, in order, or until they are aborted', async (
     await new Promise<void>((resolve) => answers.push(resolve))
     return { path, type: 'file', size: 0, modifiedAt: new Date(0) }
   }
-  const bounded = around({ ...backend, stat }, [bound(2)])
+  const bounded = around({ ...backend, stat }, [bound(new Turns(2, 100))])
   const aborted = new AbortController()
   const first = ['a', 'b', 'c'].map((path) => bounded.stat('folder', parsePath(path), call))
   const given = t.rejects(bounded.stat('folder', parsePath('given up'), aborted), { message: 'enough' })
@@ -82,7 +82,7 @@ t.test('calls wait for their turn, in order, or until they are aborted', async (
 })
 
 t.test('one turn is enough for what reads and writes on one volume, and for files that stay open', async (t) => {
-  const bounded = around(await openPosix(t), [bound(1)])
+  const bounded = around(await openPosix(t), [bound(new Turns(1, 100))])
   await bounded.createFolder('00000000-0000-4000-8000-000000000000', call)
   const folder = '00000000-0000-4000-8000-000000000000'
   await bounded.write(folder, parsePath('a'), once('content'), call)

@@ -1,5 +1,6 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { requestEnded } from '../../request/connection/abort.ts'
+import { refusals, requestRefused } from '../../request/overload/notices.ts'
 import { bytesSent } from '../../transfer/notices.ts'
 import { transferRefused } from '../../transfer/transfers.ts'
 import { bytesReceived, uploadPassed } from '../../vfolders/notices.ts'
@@ -16,6 +17,7 @@ const broken = 0
 /** What clients and the manager ask for, and the bytes that move. */
 export function countRequests(meters: Meters, app: FastifyInstance): void {
   countAnswers(meters)
+  countRefusals(meters)
   countTransfers(meters, app)
   countUploads(meters)
 }
@@ -53,6 +55,18 @@ function countAnswers(meters: Meters): void {
       distributionOf(request, reply).observe(reply.elapsedTime / 1000, request.id)
     }),
   )
+}
+
+function countRefusals(meters: Meters): void {
+  const refused = meters.add(
+    new Counter({
+      name: 'storage_proxy_requests_refused_total',
+      help: 'Requests that were turned away, since the process was overloaded or somebody asked too often.',
+      labels: ['reason'],
+    }),
+  )
+  for (const reason of refusals) refused.of(reason)
+  meters.until(requestRefused.take((reason) => refused.of(reason).add()))
 }
 
 function countTransfers(meters: Meters, app: FastifyInstance): void {

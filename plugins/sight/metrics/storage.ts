@@ -2,7 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import { currentRequestId } from '../../../lib/context.ts'
 import { problems } from '../../../lib/problems.ts'
 import { committed, statementEnded } from '../../storage/database/notices.ts'
-import { callEnded, circuitTurned, commandEnded } from '../../storage/notices.ts'
+import { callEnded, callRefused, circuitTurned, commandEnded } from '../../storage/notices.ts'
 import { Counter, Gauge, Histogram } from './instruments.ts'
 import type { Meters } from './meters.ts'
 
@@ -11,6 +11,7 @@ const bounds = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 /** What the volumes and the database do. */
 export function countStorage(meters: Meters, app: FastifyInstance): void {
   countCalls(meters)
+  countTurns(meters, app)
   countCircuits(meters, app)
   countCommands(meters)
   countDatabase(meters)
@@ -38,6 +39,31 @@ function countCalls(meters: Meters): void {
       else failures.of(volume, operation, knownCode(code)).add()
     }),
   )
+}
+
+/** Of the calls whose number is bounded. */
+function countTurns(meters: Meters, app: FastifyInstance): void {
+  const calls = new Gauge({
+    name: 'storage_proxy_backend_calls',
+    help: 'Calls of backends, of those that maxCalls bounds, that are running or wait for their turn.',
+    labels: ['volume', 'state'],
+    look: () => {
+      for (const { name, turns } of app.volumes.all()) {
+        calls.of(name, 'running').value = turns.running
+        calls.of(name, 'waiting').value = turns.waiting
+      }
+    },
+  })
+  meters.add(calls)
+  const refused = meters.add(
+    new Counter({
+      name: 'storage_proxy_backend_calls_refused_total',
+      help: 'Calls of backends that were refused, since maxWaitingCalls waited for their turn.',
+      labels: ['volume'],
+    }),
+  )
+  for (const { name } of app.volumes.all()) refused.of(name)
+  meters.until(callRefused.take((volume) => refused.of(volume).add()))
 }
 
 /** A plugin may give codes of its own. */
