@@ -28,6 +28,8 @@ export interface CreateContext<Options> {
   numbers?: FolderNumbers
   /** The ID of the request, or of the work, that the calling code runs for, to be passed on to what it asks. */
   requestId?: () => string | undefined
+  /** The `traceparent` (W3C Trace Context) of that work, if it has one, to be passed on to a server. */
+  traceparent?: () => string | undefined
   /** The volume was used before. What is missing then is away, and must not be made anew. */
   isKnown?: boolean
   /** A backend that speaks to a server tells of each command here, for the metrics. */

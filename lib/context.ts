@@ -1,11 +1,23 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { randomUUID } from 'node:crypto'
 
+/** A symbol, and so no field of the log. */
+export const traceparent = Symbol('traceparent')
+
+/** No field of the log either, whose lines a request ID joins with its beginning. */
+const work = Symbol('work')
+
 /** Fields that follow the work; named as in the log. */
 export interface LogContext {
   readonly request_id: string
-  /** The trace of the caller's `traceparent` header (W3C Trace Context, section 3.2). */
-  readonly trace_id?: string
+  /** The trace that the work is a part of (W3C Trace Context, section 3.2). */
+  trace_id?: string
+  /** Which part of it, where the service traces and this trace is recorded. */
+  span_id?: string
+  /** The header that tells the trace to whoever is asked for something (section 3.2). */
+  [traceparent]?: string
+  /** Who the work is done for. */
+  [work]?: { actor: string }
   /** The request that signed the URL which this request opens. */
   origin_request_id?: string
   /** The caller's other request ID, where Backend.AI's header has one beside ours. */
@@ -19,6 +31,11 @@ const storage = new AsyncLocalStorage<LogContext>()
 /** The ID of the request or background work that the calling code runs for. */
 export function currentRequestId(): string | undefined {
   return storage.getStore()?.request_id
+}
+
+/** The `traceparent` of the work that the calling code does, to be sent with what it asks of others. */
+export function currentTraceparent(): string | undefined {
+  return storage.getStore()?.[traceparent]
 }
 
 /** The context of the work that the calling code does; undefined outside of any work. */
@@ -51,16 +68,18 @@ export function enterContext(context: LogContext): void {
   storage.enterWith(context)
 }
 
-/** Who the work is done for; no field of the log, whose lines a request ID joins with its beginning. */
-const actors = new WeakMap<LogContext, string>()
-
 /** Says who the calling code works for, or who `context` does. */
 export function setActor(actor: string, context = storage.getStore()): void {
-  if (context !== undefined) actors.set(context, actor)
+  if (context !== undefined) context[work] = { actor }
 }
 
 export function actorOf(context: LogContext): string | undefined {
-  return actors.get(context)
+  return context[work]?.actor
+}
+
+/** What is the same for all parts of one work, which may have contexts of their own. */
+export function workOf(context: LogContext): object {
+  return context[work] ?? context
 }
 
 const nothing = Object.freeze({})

@@ -15,3 +15,28 @@ export class Notice<Facts extends unknown[]> {
     return () => this.#listeners.delete(listener)
   }
 }
+
+/** Who follows a piece of work, from where it is begun to its end. */
+export interface Follower {
+  /** Does the work as the one that is followed, across all its async boundaries. */
+  run<T>(work: () => T): T
+  /** @param failure how it failed, as a short word, if it did */
+  end(failure?: string): void
+}
+
+/** A notice that work begins, which one listener may follow; most often nobody does. */
+export class Beginning<Facts extends unknown[]> {
+  #listener: ((...facts: Facts) => Follower | undefined) | undefined
+
+  give(...facts: Facts): Follower | undefined {
+    return this.#listener?.(...facts)
+  }
+
+  /** @returns what ends it */
+  take(listener: (...facts: Facts) => Follower | undefined): () => void {
+    this.#listener = listener
+    return () => {
+      this.#listener = undefined
+    }
+  }
+}

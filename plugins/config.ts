@@ -57,6 +57,8 @@ const Environment = Type.Object({
   }),
   AUDIT_LOG_FILE: Type.Optional(Type.String()),
   METRICS: Type.String({ enum: ['on', 'off'], default: 'on' }),
+  OTEL_EXPORTER_OTLP_ENDPOINT: Type.Optional(Type.String()),
+  OTEL_EXPORTER_OTLP_PROTOCOL: Type.String({ enum: ['http/protobuf'], default: 'http/protobuf' }),
   UPLOAD_MAX_BYTES: Type.Optional(
     Type.Integer({ minimum: 1, maximum: Number.MAX_SAFE_INTEGER, description: 'per file; unset: no limit' }),
   ),
@@ -210,6 +212,8 @@ export interface Config extends Listener {
   auditLogFile: string | undefined
   /** Whether the service counts what it does, for `GET /metrics`. */
   metrics: boolean
+  /** Where OTLP receives traces, without the path that is theirs; undefined: there are none. */
+  traces: string | undefined
   uploadMaxBytes: number
   maxTransfers: number
   /** 0, as of the two below: no limit. */
@@ -299,7 +303,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     host: values.HOST,
     port: values.PORT,
     managerListener: managerListenerOf(values),
-    publicUrl: parsePublicUrl(values.PUBLIC_URL),
+    publicUrl: parseUrl('PUBLIC_URL', values.PUBLIC_URL),
     workers: parseWorkers(values.WORKERS),
     dataDir,
     databaseUrl: settingOf(readVariable(env, 'DATABASE_URL')),
@@ -320,6 +324,7 @@ export function loadConfig(env: NodeJS.ProcessEnv): Config {
     auditRetentionDays: values.AUDIT_RETENTION_DAYS,
     auditLogFile: auditLogFileOf(values),
     metrics: values.METRICS === 'on',
+    traces: parseUrl('OTEL_EXPORTER_OTLP_ENDPOINT', values.OTEL_EXPORTER_OTLP_ENDPOINT),
     uploadMaxBytes: values.UPLOAD_MAX_BYTES ?? Number.MAX_SAFE_INTEGER,
     maxTransfers: values.MAX_TRANSFERS ?? Number.POSITIVE_INFINITY,
     maxEventLoopDelayMilliseconds: values.MAX_EVENT_LOOP_DELAY_MILLISECONDS,
@@ -516,11 +521,11 @@ function parseWorkers(text: string): number {
   return count
 }
 
-function parsePublicUrl(text: string | undefined): string | undefined {
+function parseUrl(name: string, text: string | undefined): string | undefined {
   if (text === undefined) return undefined
   const url = URL.parse(text)
   if (url === null || !/^https?:$/.test(url.protocol) || /[?#@]/.test(text)) {
-    throw new ConfigError('PUBLIC_URL must be an http or https URL without user, query and fragment')
+    throw new ConfigError(`${name} must be an http or https URL without user, query and fragment`)
   }
   return url.href.replace(/\/+$/, '')
 }

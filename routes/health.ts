@@ -36,7 +36,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
     '/livez',
     {
-      config: { servesUnderPressure: true },
+      config: { isProbe: true },
       schema: {
         tags: ['operations'],
         operationId: 'getLiveness',
@@ -51,7 +51,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
     '/readyz',
     {
-      config: { servesUnderPressure: true },
+      config: { isProbe: true },
       schema: {
         tags: ['operations'],
         operationId: 'getReadiness',

@@ -11,7 +11,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
     '/metrics',
     {
-      config: { servesUnderPressure: true },
+      config: { isProbe: true },
       schema: {
         tags: ['operations'],
         operationId: 'getMetrics',

@@ -1,5 +1,5 @@
 import type { FastifyBaseLogger } from 'fastify'
-import { type BackendCall, isList } from './call.ts'
+import { type BackendCall, entriesIn, isList } from './call.ts'
 import type { Layer } from './layer.ts'
 
 /**
@@ -49,12 +49,4 @@ function fieldsOf({ operation, names }: BackendCall): object {
     ...(target !== undefined && { target }),
     ...(toFolder !== undefined && { target_folder: toFolder }),
   }
-}
-
-/** How many a step of a list has given; undefined when it was the last step. */
-function entriesIn(outcome: PromiseSettledResult<unknown>): number | undefined {
-  if (outcome.status === 'rejected') return undefined
-  const { value: step } = outcome
-  if (typeof step !== 'object' || step === null || ('done' in step && step.done === true)) return undefined
-  return 'value' in step && Array.isArray(step.value) ? step.value.length : 1
 }

@@ -1,10 +1,19 @@
 import type { Backend } from '../backend.ts'
+import { BackendError } from '../errors.ts'
 
 export type Operation = Exclude<keyof Backend, 'limits' | 'trash' | 'folderOf'>
 
 /** Whether what it gives is iterated over, step by step. */
 export function isList(operation: Operation): boolean {
   return operation === 'list' || operation === 'listMany' || operation === 'listFolders'
+}
+
+/** How many a step of a list has given; undefined when it was the last step. */
+export function entriesIn(outcome: PromiseSettledResult<unknown>): number | undefined {
+  if (outcome.status === 'rejected') return undefined
+  const { value: step } = outcome
+  if (typeof step !== 'object' || step === null || ('done' in step && step.done === true)) return undefined
+  return 'value' in step && Array.isArray(step.value) ? step.value.length : 1
 }
 
 /** What a call is about. */
@@ -132,4 +141,15 @@ export class Source implements AsyncIterable<Buffer>, AsyncIterator<Buffer> {
     this.hasEnded = true
     this.failure = { error }
   }
+}
+
+/**
+ * How a call failed: the code of its `BackendError`; or `source`, when what it was to store failed; `timeout` or `aborted`,
+ * when the caller had no more time, or gave it up; or `internal_error`.
+ */
+export function failureOf(call: BackendCall, reason: unknown): string {
+  if (call.source?.failure?.error === reason) return 'source'
+  if (reason instanceof BackendError) return reason.code
+  if (reason instanceof DOMException && reason.name === 'TimeoutError') return 'timeout'
+  return call.signal.aborted ? 'aborted' : 'internal_error'
 }

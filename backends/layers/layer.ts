@@ -21,6 +21,8 @@ export interface Layer {
   enter?(call: BackendCall, step: Step): Promise<unknown> | undefined
   /** What is to be waited for instead of the answer of the backend: for a layer that may give it up. */
   limit?<T>(call: BackendCall, answer: Promise<T>): Promise<T>
+  /** Asks the backend, so that all that it does for this step is done inside of something, such as a trace. */
+  run?<T>(call: BackendCall, work: () => Promise<T>): Promise<T>
   /** Follows each `enter` that did not refuse, even if a layer further in did. Never throws. */
   leave?(call: BackendCall, step: Step, outcome: PromiseSettledResult<unknown>): void
 }
@@ -207,7 +209,8 @@ async function ask<T>(stack: Stack, call: BackendCall, step: Step, run: () => Pr
       if (wait !== undefined) await wait
       entered++
     }
-    const answer = Promise.resolve(run())
+    const work = layers.reduceRight<() => Promise<T>>((work, layer) => inside(layer, call, work), run)
+    const answer = Promise.resolve(work())
     const limited = layers.reduceRight((awaited, layer) => layer.limit?.(call, awaited) ?? awaited, answer)
     outcome = { status: 'fulfilled', value: await limited }
   } catch (reason) {
@@ -216,6 +219,10 @@ async function ask<T>(stack: Stack, call: BackendCall, step: Step, run: () => Pr
   while (entered > 0) layers[--entered]?.leave?.(call, step, outcome)
   if (outcome.status === 'rejected') throw outcome.reason
   return outcome.value
+}
+
+function inside<T>({ run }: Layer, call: BackendCall, work: () => Promise<T>): () => Promise<T> {
+  return run === undefined ? work : () => run(call, work)
 }
 
 /** The options of a call, with its own signal. */

@@ -1,10 +1,8 @@
-import { BackendError } from '../errors.ts'
-import type { BackendCall, Operation } from './call.ts'
+import { failureOf, type Operation } from './call.ts'
 import type { Layer } from './layer.ts'
 
 /**
- * How a call ended. The code of one that failed is that of its `BackendError`; or `source`, when what it was to store
- * failed; `timeout` or `aborted`, when the caller had no more time, or gave it up; or `internal_error`.
+ * How a call ended: `code` is that of one that failed, by `failureOf`.
  */
 export type Report = (operation: Operation, seconds: number, code: string | undefined) => void
 
@@ -17,15 +15,8 @@ export function measure(report: Report): Layer {
     covers: (_operation, step) => step !== 'end',
     leave(call, step, outcome) {
       if (outcome.status === 'fulfilled' && step === 'more') return
-      const code = outcome.status === 'rejected' ? codeOf(call, outcome.reason) : undefined
+      const code = outcome.status === 'rejected' ? failureOf(call, outcome.reason) : undefined
       report(call.operation, (performance.now() - call.begunAt) / 1000, code)
     },
   }
-}
-
-function codeOf(call: BackendCall, reason: unknown): string {
-  if (call.source?.failure?.error === reason) return 'source'
-  if (reason instanceof BackendError) return reason.code
-  if (reason instanceof DOMException && reason.name === 'TimeoutError') return 'timeout'
-  return call.signal.aborted ? 'aborted' : 'internal_error'
 }

@@ -6,16 +6,17 @@ import { logCommands } from './middlewares/command-log.ts'
 import { parseListings } from './middlewares/list-parser.ts'
 import { shortenCopies } from './middlewares/short-copy.ts'
 import { signWithoutBody } from './middlewares/sign-without-body.ts'
+import { tellTrace } from './middlewares/trace.ts'
 import type { S3Options } from './options.ts'
 
-type Context = Pick<CreateContext<S3Options>, 'options' | 'log' | 'onCommand'>
+type Context = Pick<CreateContext<S3Options>, 'options' | 'log' | 'onCommand' | 'traceparent'>
 
 /**
  * A client that retries, with jitter (the SDK's standard mode), what was answered 500, 503 or 429, timed out or lost
  * its connection. That is safe for all that this backend sends: bodies are buffers, so they can be sent again, and what
  * must not happen twice is recognized by the write's ID; see `publish.ts`.
  */
-export function createClient({ options, log, onCommand }: Context, idleTimeoutSeconds: number): S3Client {
+export function createClient({ options, log, onCommand, traceparent }: Context, idleTimeoutSeconds: number): S3Client {
   const agent = { keepAlive: true, maxSockets: Number.POSITIVE_INFINITY }
   const client = new S3Client({
     ...place(options, options.endpoint),
@@ -31,6 +32,7 @@ export function createClient({ options, log, onCommand }: Context, idleTimeoutSe
   parseListings(client)
   signWithoutBody(client)
   shortenCopies(client)
+  tellTrace(client, traceparent)
   return client
 }
 

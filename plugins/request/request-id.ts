@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { currentContext, enterContext, type LogContext } from '../../lib/context.ts'
+import { currentContext, enterContext, type LogContext, traceparent } from '../../lib/context.ts'
 
 export const requestIdHeader = 'x-backend-request-id'
 
@@ -44,16 +44,18 @@ export function fittingId(given: unknown): string | undefined {
 }
 
 /** Version 00 ends with the flags, later ones may go on (W3C Trace Context, section 3.2); two lines, joined, do neither. */
-const traceparent = /^(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?![^-])/
+const traceparentRule = /^(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?![^-])/
 
 export function traceIdOf({ headers }: IncomingMessage): string | undefined {
-  return typeof headers.traceparent === 'string' ? traceparent.exec(headers.traceparent)?.[1] : undefined
+  return typeof headers.traceparent === 'string' ? traceparentRule.exec(headers.traceparent)?.[1] : undefined
 }
 
 /** The fields that a request's lines begin with. */
 export function contextOf(request: IncomingMessage, id: string): LogContext {
   const traceId = traceIdOf(request)
-  return traceId === undefined ? { request_id: id } : { request_id: id, trace_id: traceId }
+  if (traceId === undefined) return { request_id: id }
+  // As in version 00, whose length is this; what later ones add is not known here.
+  return { request_id: id, trace_id: traceId, [traceparent]: `00${request.headers.traceparent?.slice(2, 55)}` }
 }
 
 /** Warns when the caller's ID was replaced, without quoting that: it may be anything. */

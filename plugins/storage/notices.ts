@@ -1,8 +1,12 @@
 import type { Command } from '../../backends/definition.ts'
+import type { BackendCall } from '../../backends/layers/call.ts'
 import type { Report } from '../../backends/layers/measure.ts'
-import { Notice } from '../../lib/notice.ts'
+import { Beginning, Notice } from '../../lib/notice.ts'
 
 // The volume is named first.
+
+/** A backend is called. */
+export const callBegun = new Beginning<[volume: string, call: BackendCall]>()
 
 /** A call of a backend has its answer, or has failed. */
 export const callEnded = new Notice<[volume: string, ...Parameters<Report>]>()

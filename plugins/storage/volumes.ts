@@ -10,11 +10,12 @@ import { VolumeUnavailable } from '../../backends/errors.ts'
 import { bound, Turns } from '../../backends/layers/bound.ts'
 import { callLog } from '../../backends/layers/call-log.ts'
 import { circuit } from '../../backends/layers/circuit.ts'
+import { follow } from '../../backends/layers/follow.ts'
 import { guard } from '../../backends/layers/guard.ts'
 import { around } from '../../backends/layers/layer.ts'
 import { measure } from '../../backends/layers/measure.ts'
 import { timeLimit } from '../../backends/layers/time-limit.ts'
-import { currentRequestId, withRequestId } from '../../lib/context.ts'
+import { currentRequestId, currentTraceparent, withRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import { within } from '../../lib/within.ts'
 import { type Config, ConfigError, explainRule, type HandOver, inFile, reasonOf, type VolumeConfig } from '../config.ts'
@@ -24,7 +25,7 @@ import { byId, type FindScope } from './by-id.ts'
 import { folderNumbers } from './folder-numbers.ts'
 import { VolumeIdentity } from './identity.ts'
 import { isRemembered } from './identity-rows.ts'
-import { callEnded, callRefused, circuitTurned, commandEnded } from './notices.ts'
+import { callBegun, callEnded, callRefused, circuitTurned, commandEnded } from './notices.ts'
 import { requireSeparatePlaces } from './separate-places.ts'
 
 declare module 'fastify' {
@@ -174,12 +175,12 @@ async function createBackend(
     const log = app.log.child({ volume: name, backend: type })
     const idleSeconds = idleSecondsOf(app.config)
     const isKnown = await isRemembered(app.database, name)
-    const { metrics } = app.config
+    const { metrics, traces } = app.config
     const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds
     const numbers = folderNumbers(app.database, name)
     const asked = { options, signal, log, idleSeconds, isKnown, timeoutSeconds: seconds }
-    const telling = metrics && { onCommand: (command: Command) => commandEnded.give(name, command) }
-    const context = { ...asked, numbers, requestId: currentRequestId, ...telling }
+    const telling = (metrics || traces) && { onCommand: (command: Command) => commandEnded.give(name, command) }
+    const context = { ...asked, numbers, requestId: currentRequestId, traceparent: currentTraceparent, ...telling }
     const created = await within(startSeconds, Promise.resolve(definition.create(context)))
     checkBackend(type, created)
     const isLogged = app.config.logLevel === 'debug' || app.config.logLevel === 'trace'
@@ -188,6 +189,7 @@ async function createBackend(
     // call counts for the circuit.
     const backend = around(created, [
       ...(isLogged ? [callLog(log)] : []),
+      ...(traces ? [follow((call) => callBegun.give(name, call))] : []),
       ...(metrics ? [measure((...call) => callEnded.give(name, ...call))] : []),
       guard(() => identity),
       bound(turns, () => callRefused.give(name)),

@@ -99,6 +99,8 @@ t.test('a value that does not fit stops the start and names the variable and the
       /^AUDIT_LOG_FILE must name a file that can be written to, not \/dev\/null\/audit: /,
     ],
     [{ METRICS: 'yes' }, /^METRICS must be .* on, off$/],
+    [{ OTEL_EXPORTER_OTLP_ENDPOINT: 'collector:4317' }, /^OTEL_EXPORTER_OTLP_ENDPOINT must be an http or https URL/],
+    [{ OTEL_EXPORTER_OTLP_PROTOCOL: 'grpc' }, /^OTEL_EXPORTER_OTLP_PROTOCOL must be .* http\/protobuf$/],
     [{ UPLOAD_MAX_BYTES: '10MB' }, /^UPLOAD_MAX_BYTES must be integer$/],
     [{ MAX_TRANSFERS: '0' }, /^MAX_TRANSFERS must be >= 1$/],
     [{ VALKEY_URL: 'http://127.0.0.1:6379' }, /^VALKEY_URL must be valkey:\/\/HOST:PORT, or with valkeys, redis/],

@@ -4,8 +4,8 @@ import { type Refusal, requestRefused } from './notices.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
-    /** Who looks after the service asks for it, most of all when it is overloaded. */
-    servesUnderPressure?: true
+    /** Asked for again and again by what looks after the service: answered also under overload, and never traced. */
+    isProbe?: true
   }
 }
 
@@ -29,7 +29,7 @@ export default fp(
       maxRssBytes: maxMemoryBytes,
       async pressureHandler({ routeOptions }, _reply, type) {
         const pressure = pressures[type]
-        if (pressure === undefined || routeOptions.config.servesUnderPressure) return
+        if (pressure === undefined || routeOptions.config.isProbe) return
         requestRefused.give(pressure.refusal)
         throw new Problem('overloaded', pressure.detail)
       },

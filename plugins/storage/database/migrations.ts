@@ -410,4 +410,9 @@ export const migrations: Record<string, Migration> = {
       await db.schema.createIndex('jobs_request').on('jobs').columns(['request_id']).execute()
     },
   },
+  '019-job-traceparent': {
+    async up(db) {
+      await db.schema.alterTable('jobs').addColumn('traceparent', 'text').execute()
+    },
+  },
 }

@@ -152,6 +152,8 @@ export interface Tables {
     state: (typeof jobStates)[number]
     request_id: string
     trace_id: string | null
+    /** What the job's own requests to others, and its part of the trace, go on from. */
+    traceparent: string | null
     /** The process that runs it. */
     process: string | null
     attempts: Generated<number>

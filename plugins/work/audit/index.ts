@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { actorOf, currentContext, type LogContext } from '../../../lib/context.ts'
+import { actorOf, currentContext, type LogContext, workOf } from '../../../lib/context.ts'
 import { Problem, toProblem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { afterCommit, transact, withCommit } from '../../storage/database/transact.ts'
@@ -46,7 +46,7 @@ function createAudit({ database: db, config, processes, log }: FastifyInstance, 
   const batch = new Batch((rows) => transact(db.unflushed, async (trx) => writeRows(trx, rows)), log)
   const inTransaction = new WeakMap<Database, AuditRow[]>()
   /** What is told of each request or job by now. */
-  const acts = new WeakMap<LogContext, Act>()
+  const acts = new WeakMap<object, Act>()
   let actsBegun = 0
   let doubted: { since: number; answer: Promise<void> } | undefined
 
@@ -73,10 +73,10 @@ function createAudit({ database: db, config, processes, log }: FastifyInstance, 
   }
 
   function actOf(context: LogContext): Act {
-    const known = acts.get(context)
+    const known = acts.get(workOf(context))
     if (known !== undefined) return known
     const act = { id: `${processes.id.slice(0, 8)}.${(actsBegun++).toString(36)}`, actions: new Set<Action>() }
-    acts.set(context, act)
+    acts.set(workOf(context), act)
     return act
   }
 
@@ -143,11 +143,11 @@ function createAudit({ database: db, config, processes, log }: FastifyInstance, 
 
     /** The same for the end of a request, which may have no other row. */
     note(facts: Facts, context: LogContext): void {
-      if (isOn) batch.add([toRow(facts, context, acts.get(context)?.id)])
+      if (isOn) batch.add([toRow(facts, context, acts.get(workOf(context))?.id)])
     },
 
     /** Whether an action was written down that is done in a context. */
-    knows: (context: LogContext, action: Action) => acts.get(context)?.actions.has(action) === true,
+    knows: (context: LogContext, action: Action) => acts.get(workOf(context))?.actions.has(action) === true,
 
     isReady,
 

@@ -9,7 +9,7 @@ import * as attempts from './attempts.ts'
 import { auditedOf, contextOf } from './audited.ts'
 import { tellEnd } from './ended.ts'
 import { type Attempt, atOnce, channels, type JobEnd, type JobKind, type JobRow } from './job.ts'
-import { type AttemptEnd, attemptEnded, progressSaved } from './notices.ts'
+import { type AttemptEnd, attemptBegun, attemptEnded, progressSaved } from './notices.ts'
 
 /** How often a running job saves its progress. */
 const saveMilliseconds = 500
@@ -203,7 +203,13 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
 
   async function work(): Promise<void> {
     const started = performance.now()
-    const ended = await runToEnd(started)
+    const follower = attemptBegun.give(row)
+    let ended: AttemptEnd | undefined
+    try {
+      ended = await (follower === undefined ? runToEnd(started) : follower.run(() => runToEnd(started)))
+    } finally {
+      follower?.end(ended === 'succeeded' ? undefined : (ended ?? 'lost'))
+    }
     attemptEnded.give(kind.kind, ended, (performance.now() - started) / 1000)
   }
 

@@ -3,7 +3,7 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Expression, sql } from 'kysely'
-import { currentContext } from '../../../lib/context.ts'
+import { currentContext, traceparent } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { type Database, jobStates } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
@@ -60,6 +60,7 @@ function createJobQueue(app: FastifyInstance) {
         state: 'queued',
         request_id: context?.request_id ?? randomUUID(),
         trace_id: context?.trace_id ?? null,
+        traceparent: context?.[traceparent] ?? null,
         due_at: atOnce,
         created_at: new Date(db.now()).toISOString(),
       })
