@@ -30,6 +30,7 @@ import { s3List } from './rows/s3-list.ts'
 import { s3Memory } from './rows/s3-memory.ts'
 import { s3Upload } from './rows/s3-upload.ts'
 import { download4kPostgres, workers } from './rows/several.ts'
+import { tracing } from './rows/tracing.ts'
 import { trash } from './rows/trash.ts'
 import { tus } from './rows/tus.ts'
 import { usage } from './rows/usage.ts'
@@ -45,6 +46,7 @@ const rows: Row[] = [
   metrics,
   audit,
   story,
+  tracing,
   memoryDownloads,
   memoryUpload,
   memoryPut,

@@ -30,6 +30,14 @@ interface Held {
   release(): Promise<unknown> | undefined
 }
 
+/** Who follows a call from its begin to its end. */
+export interface CallFollower {
+  /** Asks the backend as the one that is followed. */
+  run<T>(work: () => T): T
+  /** @param failure how it failed, by `failureOf` */
+  end(failure?: string): void
+}
+
 /** A call of a backend, as the layers see it. */
 export class BackendCall {
   readonly operation: Operation
@@ -38,6 +46,7 @@ export class BackendCall {
   readonly begunAt = performance.now()
   /** The bytes that the call stores, if it takes any. */
   source: Source | undefined
+  follower: CallFollower | undefined
   readonly #given: AbortSignal | undefined
   #own: AbortController | undefined
   #signal: AbortSignal | undefined

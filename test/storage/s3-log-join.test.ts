@@ -6,6 +6,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { MiB, patternBytes } from '../../backends/conformance/bytes.ts'
 import { cephLog, cephServer } from '../ceph/index.ts'
+import { Receiver } from '../otlp.ts'
 import { eventually, startServer, temporaryDirectory } from '../server.ts'
 
 /** A line of Ceph's ops log. */
@@ -18,7 +19,9 @@ interface Operation {
 
 t.test("the log of one upload is joined with the storage's own", async (t) => {
   const volume = { backend: 's3', ...(await cephServer()), prefix: `test-${randomUUID()}` }
-  const server = await startServer(t, { env: { VOLUMES: JSON.stringify({ default: volume }) } })
+  const receiver = await Receiver.start(t)
+  const traced = { OTEL_EXPORTER_OTLP_ENDPOINT: receiver.url, OTEL_BSP_SCHEDULE_DELAY: '50' }
+  const server = await startServer(t, { env: { VOLUMES: JSON.stringify({ default: volume }), ...traced } })
   const folder = await server.createFolder()
   const form = new FormData()
   form.append('file', new Blob([new Uint8Array(patternBytes(11 * MiB))]), 'file')
@@ -26,6 +29,11 @@ t.test("the log of one upload is joined with the storage's own", async (t) => {
   await server.manager('POST', `/folders/upload?folder=${folder}`, form, { 'x-backend-request-id': id })
   await server.logged(({ msg, request_id }) => msg === 'request completed' && request_id === id)
   const ours = server.linesOf(id).filter(({ s3_command }) => s3_command !== undefined)
+  const root = await eventually(() => receiver.of(id).find(({ parentId }) => parentId === ''))
+  const commands = receiver.of(id).filter(({ name }) => name.startsWith('command '))
+  const names = commands.map(({ attributes }) => attributes.command)
+  t.same(names.toSorted(), ours.map(({ s3_command }) => s3_command).toSorted(), 'a span for each command')
+  t.same(new Set(commands.map(({ traceId }) => traceId)), new Set([root.traceId]))
 
   // As docs/s3.md says it.
   const directory = await temporaryDirectory(t)

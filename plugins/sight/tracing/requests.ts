@@ -7,12 +7,20 @@ import { withoutToken } from '../../request/logging.ts'
 import { traceIdOf } from '../../request/request-id.ts'
 import { fieldsOf } from './spans.ts'
 
+const endOf = Symbol('end of the span')
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    /** Ends its span. */
+    [endOf]: ((reply: FastifyReply) => void) | null
+  }
+}
+
 /** A span for each request, but for those of probes. @returns what ends it */
 export async function traceRequests(app: FastifyInstance): Promise<() => void> {
-  const ends = new WeakMap<FastifyRequest, (reply: FastifyReply) => void>()
+  app.decorateRequest(endOf, null)
 
   function requestHook(span: Span, request: FastifyRequest): void {
-    describe(span, request)
     const work = currentContext()
     const fields = fieldsOf(span)
     if (work !== undefined) Object.assign(work, fields)
@@ -20,11 +28,13 @@ export async function traceRequests(app: FastifyInstance): Promise<() => void> {
     // A JSON line must not have a key twice: the trace that the caller told is bound already.
     const told = traceIdOf(request.raw) !== undefined
     request.log.setBindings({ ...(!told && { trace_id }), ...(span_id !== undefined && { span_id }) })
+    if (!span.isRecording()) return
+    describe(span, request)
     const end = keepOpen(span)
-    ends.set(request, (reply) => {
+    request[endOf] = (reply) => {
       if (work?.origin_request_id !== undefined) span.setAttribute('origin_request_id', work.origin_request_id)
       end(reply)
-    })
+    }
   }
 
   app.addHook('onRoute', (route) => {
@@ -37,7 +47,7 @@ export async function traceRequests(app: FastifyInstance): Promise<() => void> {
     requestHook,
   })
   await app.register(instrumentation.plugin())
-  return requestEnded.take((request, reply) => ends.get(request)?.(reply))
+  return requestEnded.take((request, reply) => request[endOf]?.(reply))
 }
 
 function describe(span: Span, request: FastifyRequest): void {

@@ -1,14 +1,16 @@
 import { join } from 'node:path'
-import { fileOf } from '../files.ts'
-import type { Bench, Measured } from '../row.ts'
-import { startService } from '../service.ts'
-import { requestsPerSecond } from '../wrk.ts'
+import { fileOf } from './files.ts'
+import type { Bench, Measured } from './row.ts'
+import { startService } from './service.ts'
+import { requestsPerSecond } from './wrk.ts'
 
 const durationSeconds = 2
 const pairs = 5
 
+type Variables = Record<string, string>
+
 /** A service with as many files as `download-4k` has; gives how many of them it sends in a second of the processor. */
-async function downloads(bench: Bench, directory: string, env: Record<string, string>): Promise<() => Promise<number>> {
+async function downloads(bench: Bench, directory: string, env: Variables): Promise<() => Promise<number>> {
   const service = await startService(bench, { ...env, DATA_DIR: directory })
   const folder = await service.createFolder()
   const files = await service.directoryOf(folder)
@@ -23,17 +25,17 @@ async function downloads(bench: Bench, directory: string, env: Record<string, st
 }
 
 /**
- * Signed downloads of 4 KiB with a variable `on`, against `off`. Two processes of the same code differ by more than the
- * bound, each for as long as it lives: so several pairs of them.
+ * What variables cost at small downloads. Two processes of the same code differ by more than the bound, each for as long as it
+ * lives: so several pairs of them.
  */
-export async function measureSwitched(bench: Bench, variable: string): Promise<Measured> {
+export async function compareVariants(bench: Bench, variants: { ours: Variables; peer: Variables }): Promise<Measured> {
   const rounds = []
   for (let pair = 0; pair < pairs; pair++) {
     const cleanups: (() => unknown)[] = []
     const ofPair = { directory: bench.directory, cleanup: (fn: () => unknown) => cleanups.push(fn) }
     const directory = join(bench.directory, String(pair))
-    const ours = await downloads(ofPair, join(directory, 'on'), { [variable]: 'on' })
-    const peer = await downloads(ofPair, join(directory, 'off'), { [variable]: 'off' })
+    const ours = await downloads(ofPair, join(directory, 'ours'), variants.ours)
+    const peer = await downloads(ofPair, join(directory, 'peer'), variants.peer)
     rounds.push(await alternately(3, { ours, peer }))
     for (const stop of cleanups.reverse()) await stop()
   }
