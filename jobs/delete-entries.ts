@@ -5,13 +5,16 @@ import fp from 'fastify-plugin'
 import { sum } from '../backends/amount.ts'
 import type { Amount } from '../backends/backend.ts'
 import { type EntryPath, parsePath } from '../backends/path.ts'
+import { Problem } from '../lib/problems.ts'
 import { DeletionPayload } from '../plugins/vfolders/background.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
 
 const reportedPaths = 100
 
-/** Far less than a lease. How far it is, is durable as often. */
-const confirmMilliseconds = 200
+/** How long paths are deleted until that is written down; far less than a lease. */
+const momentMilliseconds = 200
+
+const trashedAtOnce = 20
 
 const Checkpoint = Type.Object({
   /** The index of the path to go on with. */
@@ -25,9 +28,14 @@ const Checkpoint = Type.Object({
 const isCheckpoint = TypeCompiler.Compile(Checkpoint)
 const nothingYet = { next: 0, files: 0, bytes: 0, deletedCount: 0, missing: [], missingCount: 0 }
 
+/** What was done of some paths; a problem has it, too. */
+const Outcome = Type.Object({ deleted: Type.Array(Type.String()), missing: Type.Array(Type.String()) })
+type Outcome = typeof Outcome.static
+const isOutcome = TypeCompiler.Compile(Outcome)
+
 type DeletionAttempt = Attempt<typeof DeletionPayload.static>
 
-/** Deletes entries one after the other, as a request would. */
+/** Deletes entries in their order, as a request would. */
 export default fp(
   async (app) => {
     app.jobs.define(
@@ -53,41 +61,62 @@ export default fp(
 
 async function deleteAll(app: FastifyInstance, attempt: DeletionAttempt): Promise<Record<string, unknown>> {
   const { payload, checkpoint, signal, confirm, progress, save } = attempt
-  const state = isCheckpoint.Check(checkpoint) ? structuredClone(checkpoint) : structuredClone(nothingYet)
+  const state = structuredClone(isCheckpoint.Check(checkpoint) ? checkpoint : nothingYet)
   // Of an entry that was on its way into the trash the rest follows, before what is left of it counts as another one.
   if (attempt.number > 1 && !payload.permanent) await app.trash.settle(signal)
-  let confirmedAt = Number.NEGATIVE_INFINITY
-  for (const path of payload.paths.slice(state.next).map(parsePath)) {
-    // What has that name once another process has the job may be another entry. A process that stood still for long
-    // enough to lose it is late here, too.
-    if (performance.now() - confirmedAt > confirmMilliseconds) {
-      await confirm()
-      await app.vfolders.readySince(attempt.folder ?? '', payload.createdAt)
-      confirmedAt = performance.now()
-    }
+  while (state.next < payload.paths.length) {
+    // What has the name of a path once another process has the job may be another entry.
+    await confirm()
+    await app.vfolders.readySince(attempt.folder ?? '', payload.createdAt)
     const before = { files: state.files, bytes: state.bytes }
     const onProgress = (done: Amount) => {
       Object.assign(state, sum(before, done))
       progress(state)
     }
-    const { missing } = await deleteOne(app, attempt, path, onProgress)
-    state.next++
-    if (missing.length === 0) state.deletedCount++
-    else if (++state.missingCount <= reportedPaths) state.missing.push(path)
-    save(state)
+    try {
+      advance(state, payload.paths, await deleteSome(app, attempt, state.next, onProgress))
+    } catch (error) {
+      if (error instanceof Problem && isOutcome.Check(error.members)) advance(state, payload.paths, error.members)
+      throw error
+    } finally {
+      save(state)
+    }
   }
   const { next: _, ...result } = state
   return result
 }
 
-async function deleteOne(
+/** Deletes for a moment, or some that go into the trash, which are not lost in any case. */
+async function deleteSome(
   app: FastifyInstance,
   { folder, payload, signal }: DeletionAttempt,
-  path: EntryPath,
+  next: number,
   onProgress: (done: Amount) => void,
-): Promise<{ missing: string[] }> {
+): Promise<Outcome> {
   const id = folder ?? ''
   const options = { recursive: payload.recursive, signal, onProgress }
-  if (!payload.permanent) return app.trash.put(id, [path], options)
-  return (await app.vfolders.files(id)).remove([path], options)
+  if (!payload.permanent)
+    return app.trash.put(id, payload.paths.slice(next, next + trashedAtOnce).map(parsePath), options)
+  return (await app.vfolders.files(id)).remove(forAMoment(payload.paths, next), options)
+}
+
+/** A process that stood still for long enough to lose its job takes no further path. */
+function* forAMoment(paths: string[], next: number): Generator<EntryPath> {
+  const until = performance.now() + momentMilliseconds
+  for (let index = next; index < paths.length; index++) {
+    yield parsePath(paths[index] ?? '')
+    if (performance.now() > until) return
+  }
+}
+
+/** Counts the paths that are done, up to the first that is not. */
+function advance(state: typeof Checkpoint.static, paths: string[], { deleted, missing }: Outcome): void {
+  const gone = new Set(deleted)
+  const absent = new Set(missing)
+  for (const path of paths.slice(state.next)) {
+    if (gone.has(path)) state.deletedCount++
+    else if (!absent.has(path)) return
+    else if (++state.missingCount <= reportedPaths) state.missing.push(path)
+    state.next++
+  }
 }

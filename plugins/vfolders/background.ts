@@ -77,7 +77,7 @@ function createBackground(app: FastifyInstance) {
       const { volume, createdAt } = await app.vfolders.readyNow(folder)
       const isPermanent = permanent || !app.trash.isOn
       if (!isPermanent) requireTrash(app.volumes.get(volume))
-      const payload = { paths, recursive, permanent: isPermanent, createdAt }
+      const payload = { paths: [...new Set(paths)], recursive, permanent: isPermanent, createdAt }
       const isUnbegun = ({ attempts }: Job) => attempts === 0
       return enqueueOnce({ kind: 'delete-entries', folder, volume, payload }, isUnbegun)
     },

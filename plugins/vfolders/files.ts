@@ -362,7 +362,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
      * `missing` with what was done before.
      */
     async remove(
-      paths: EntryPath[],
+      paths: Iterable<EntryPath>,
       { recursive, signal, onProgress: tell }: { recursive: boolean; signal: AbortSignal; onProgress?: OnProgress },
     ) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
