@@ -48,6 +48,10 @@ t.test('an event that is not taken holds up its vfolder only, is given up, and c
   await server.upload(good, { taken: 'x' })
   await fussy.told((event) => event.type === 'file.stored' && event.folder === good)
   t.equal(fussy.of(bad).length, 1, 'what follows waits')
+  await eventually(
+    () => fussy.seen.filter(({ event }) => event.folder === bad && event.type === 'file.stored').length > 2,
+  )
+  t.match(await targetOf('fussy'), { failingSince: null, error: null, waiting: 2 }, 'it is the event that is not taken')
   const dead = await eventually(async () => {
     const letters = await deadOf('fussy')
     return letters.length > 0 && letters

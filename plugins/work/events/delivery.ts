@@ -74,11 +74,13 @@ export class Delivery {
     const held = await letters.findHeldLanes(db, name, [...new Set(fresh.map((event) => this.#laneOf(event)))])
     const lanes = this.#toLanes(fresh.filter((event) => !held.has(this.#laneOf(event))))
     const parked = fresh.filter((event) => held.has(this.#laneOf(event)))
-    if (late.length === 0 && fresh.length === 0) {
+    if (late.length === 0 && window.length === 0) {
       const due = await letters.nextDue(db, name, now)
       return due === undefined ? undefined : due - now
     }
-    const ends = await runLanes(this.#target, [...late, ...lanes], { signal, failures: row.failures })
+    // What was not taken in its turn says little of a target that may be away.
+    const tried = row.failures > 0 && lanes.length > 0 ? lanes : [...late, ...lanes]
+    const ends = await runLanes(this.#target, tried, { signal, failures: row.failures })
     // What was broken off is told again, by this process or another one.
     const counted = signal.aborted ? ends.map((end) => ({ ...end, error: undefined })) : ends
     return this.#writeDown(row, { window, known, parked, ends: counted })
@@ -119,7 +121,7 @@ export class Delivery {
     const { database: db, log } = this.#app
     const failed = ends.filter((end) => end.error !== undefined)
     const hasTaken = ends.some(({ taken }) => taken > 0)
-    const isAway = failed.length > 0 && !hasTaken
+    const isAway = !hasTaken && failed.some(({ lane }) => !lane.isLate)
     for (const { lane, taken } of ends) {
       for (const { position } of lane.events.slice(0, taken)) this.#taken.add(position)
     }

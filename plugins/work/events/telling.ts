@@ -17,6 +17,10 @@ const gatherMilliseconds = 50
 /** How many events are forgotten in one transaction. */
 const forgottenAtOnce = 1000
 
+/** How many events of the feed are read by one query, and how much text there is in an answer, about. */
+const readAtOnce = 50
+const mostText = 1024 * 1024
+
 /** How often those are looked for that are not kept any more. */
 const longestForgetSeconds = 3600
 
@@ -109,9 +113,20 @@ export function createTelling(app: FastifyInstance) {
       for (const target of targets) target.close?.()
     },
 
-    /** The events behind a position, in their order. */
-    read: async (after: number, limit: number): Promise<Event[]> =>
-      (await outbox.readAfter(db, after, limit)).map(toEvent),
+    /** Events behind a position, in their order: so many at most, and fewer where they say much. */
+    async read(after: number, limit: number): Promise<Event[]> {
+      const events: Event[] = []
+      let text = 0
+      for (let position = after; events.length < limit && text < mostText; ) {
+        const wanted = Math.min(limit - events.length, readAtOnce)
+        const read = await outbox.readAfter(db, position, wanted)
+        events.push(...read.map(toEvent))
+        for (const { data } of read) text += data.length
+        if (read.length < wanted) break
+        position = read.at(-1)?.position ?? position
+      }
+      return events
+    },
 
     /** Where the feed begins and ends: before the oldest event that is kept, and at the last. */
     positions: () => outbox.positions(db),
