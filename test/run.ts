@@ -42,6 +42,7 @@ const quickFiles = [
 
 /** The files that `npm run test:long` runs: they start and kill processes most of their time, move gigabytes, or compile. */
 const longFiles = [
+  'faults/backend-ai-uploads',
   'faults/background-crash',
   'faults/cluster',
   'faults/copy-directory',
