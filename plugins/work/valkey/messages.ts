@@ -1,5 +1,6 @@
 import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
+import { formatVfid } from '../../../lib/vfid.ts'
 import type { Event } from '../events/event.ts'
 import type { Job } from '../job-queue/job.ts'
 import { type Packable, pack } from './msgpack.ts'
@@ -74,14 +75,8 @@ const vfolderEnds: Record<string, { succeeded: string; failed: string } | undefi
 /** A vfolder of which it is not said where it is has never been whole, and nobody asked for its end. */
 function vfoldersOf({ job: { folder }, quotaScope, source }: Ended): Record<string, string> | undefined {
   if (folder === null || quotaScope === undefined) return undefined
-  const vfid = toVfid(folder, quotaScope)
-  return source === undefined ? { vfid } : { vfid: toVfid(source.folder, source.quotaScope), dst_vfid: vfid }
-}
-
-/** The scope as it is, and the vfolder's ID without dashes. */
-function toVfid(folder: string, quotaScope: string | null): string {
-  const id = folder.replaceAll('-', '')
-  return quotaScope === null ? id : `${quotaScope}/${id}`
+  const vfid = formatVfid({ folder, quotaScope })
+  return source === undefined ? { vfid } : { vfid: formatVfid(source), dst_vfid: vfid }
 }
 
 function messageOf({ job: { kind, state, error } }: Ended): string {
