@@ -61,7 +61,8 @@ export interface OpenVfolder {
 
 /** What is done, and what becomes of it. */
 interface Audited extends Pick<Facts, 'action' | 'path' | 'subject'> {
-  count?: () => number
+  /** What only its end tells. */
+  told?: () => Pick<Facts, 'path' | 'count'>
 }
 
 export interface TargetOptions {
@@ -100,7 +101,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     } finally {
       // What has changed nothing is told when the request ends.
       const isAudited = audited !== undefined && (outcome.outcome === undefined || !isNothing(done))
-      const facts = isAudited && { ...audited, ...outcome, count: audited.count?.(), bytes: Math.abs(done.bytes) }
+      const facts = isAudited && { ...audited, ...audited.told?.(), ...outcome, bytes: Math.abs(done.bytes) }
       await reservation.end(done, events, facts ? on.audited(facts) : [])
     }
   }
@@ -366,8 +367,8 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       { recursive, signal, onProgress: tell }: { recursive: boolean; signal: AbortSignal; onProgress?: OnProgress },
     ) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
-      const [path] = paths
-      const one = paths.length === 1 ? { path } : { count: () => result.deleted.length }
+      const tried = { count: 0, first: '' }
+      const told = () => (tried.count === 1 ? { path: tried.first } : { count: result.deleted.length })
       const removeAndTell = async (done: Amount, events: NewEvent[]) => {
         try {
           await removeAll(done)
@@ -375,7 +376,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
           events.push(...filesDeleted(id, result.deleted, false))
         }
       }
-      await runCounted(nothing, removeAndTell, { audited: { action: 'entry.delete', ...one } }).catch((error) => {
+      await runCounted(nothing, removeAndTell, { audited: { action: 'entry.delete', told } }).catch((error) => {
         throw withMembers(toProblem(error), result)
       })
       return result
@@ -383,6 +384,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       async function removeAll(done: Amount): Promise<void> {
         for (const path of paths) {
           signal.throwIfAborted()
+          if (tried.count++ === 0) tried.first = path
           let removed = nothing
           const onProgress = (gone: Amount) => {
             removed = gone
