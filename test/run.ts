@@ -54,6 +54,7 @@ const longFiles = [
   'faults/trash',
   'faults/workers',
   'http/archive-large',
+  'http/example-memory',
   'storage/example-opendal',
 ].map((name) => `test/${name}.test.ts`)
 

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { type IncomingMessage, maxHeaderSize, STATUS_CODES } from 'node:http'
+import { type IncomingMessage, METHODS, maxHeaderSize, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply } from 'fastify'
@@ -15,7 +15,7 @@ import { contextOf, requestIdHeader, requestIdOf, warnIfReplaced } from './reque
 /** Where in a request the parser is when it fails. */
 type Place = 'head' | 'body'
 
-const unknownMethod = /^[A-Z][A-Z-]* \S+ HTTP\/1\.[01]\r\n/
+const firstLine = /^([A-Z][A-Z-]*) \S+ HTTP\/1\.[01]\r\n/
 
 const limit = `over the limit of ${maxHeaderSize} bytes`
 
@@ -97,11 +97,11 @@ function refuse(app: FastifyInstance, error: ClientError, socket: Socket, broken
 
 function problemOfFirstLine(error: ClientError): Problem | undefined {
   if (isLongUrl(error)) return new Problem('url_too_long', `The URL is ${limit}.`)
-  // Its head is well-formed, and the parser knows the methods that are registered.
-  if (error.code === 'HPE_INVALID_METHOD' && unknownMethod.test(textOf(error.rawPacket))) {
-    return new Problem('method_unknown', 'No path takes this method.')
-  }
-  return undefined
+  if (error.code !== 'HPE_INVALID_METHOD') return undefined
+  // Its head is well-formed, and the parser knows the methods that are registered. Behind a request, it is garbage.
+  const method = firstLine.exec(textOf(error.rawPacket))?.[1]
+  const isUnknown = method !== undefined && !METHODS.includes(method)
+  return isUnknown ? new Problem('method_unknown', 'No path takes this method.') : undefined
 }
 
 /** Whether the URL alone is too long, as far as it came with the beginning of its request. */

@@ -15,7 +15,10 @@ const QuotaScopeQuery = Type.Object({
 
 const OrphanParams = Type.Object({ volume: Type.String(), id: Uuid })
 
-const Scope = Type.String({ description: 'by which the volume keeps it: the UUID of its quota scope' })
+const Scope = Type.String({
+  description: 'by which the volume keeps it: the UUID of its quota scope',
+  examples: ['0198c7a251d37c4e9a276f1d0f3b8e11'],
+})
 
 const mostScopes = 10_000
 

@@ -43,7 +43,7 @@ t.test('count', async (t) => {
 t.test('a tree that is deeper than a path can be', async (t) => {
   const posix = await startPosix(t)
   const [from, to] = [await posix.createFolder(), await posix.createFolder()]
-  const levels = 3000
+  const levels = 1500
   deepTree(from.path, levels)
   const expected = { files: levels, bytes: levels }
   t.same(await posix.backend.count(from.id, call), expected)
@@ -66,7 +66,7 @@ t.test('more subdirectories than have their names in memory', async (t) => {
     fs.mkdirSync(join(from.path, 'many', `é-${index}`), { recursive: true })
   for (let index = 0; index < directories; index += 100)
     fs.writeFileSync(join(from.path, 'many', `é-${index}`, 'f'), 'x')
-  const files = directories / 100
+  const files = Math.ceil(directories / 100)
   t.same(await posix.backend.count(from.id, call), { files, bytes: files })
   t.match((await posix.clone(from.id, to.id)).cloned, { files, bytes: files, changedCount: 0 })
   t.equal(fs.readdirSync(join(to.path, 'many')).length, directories)

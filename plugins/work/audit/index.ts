@@ -20,8 +20,6 @@ declare module 'fastify' {
 /** How many old rows go in one transaction. */
 const removedAtOnce = 1000
 const removalSeconds = 3600
-/** How long a failure of the database is taken for one that lasts. */
-const doubtMilliseconds = 1000
 const dayMilliseconds = 86_400_000
 
 interface Act {
@@ -48,7 +46,7 @@ function createAudit({ database: db, config, processes, log }: FastifyInstance, 
   /** What is told of each request or job by now. */
   const acts = new WeakMap<object, Act>()
   let actsBegun = 0
-  let doubted: { since: number; answer: Promise<void> } | undefined
+  let trying: Promise<void> | undefined
 
   function toRow(facts: Facts, context: LogContext, act: string | undefined): AuditRow {
     const { request_id, origin_request_id } = context
@@ -98,14 +96,15 @@ function createAudit({ database: db, config, processes, log }: FastifyInstance, 
     if (file !== undefined) for (const row of rows) file.write(row)
   }
 
-  /** Finds out, for all who ask within a second, whether the database still fails. */
+  /** Finds out, for all who ask meanwhile, whether the database still fails. */
   function tryDatabase(): Promise<void> {
-    const now = performance.now()
-    if (doubted === undefined || now - doubted.since > doubtMilliseconds) {
-      doubted = { since: now, answer: db.requireOver().then(() => batch.flush()) }
-      doubted.answer.catch(() => {})
-    }
-    return doubted.answer
+    trying ??= db
+      .requireOver()
+      .then(() => batch.flush())
+      .finally(() => {
+        trying = undefined
+      })
+    return trying
   }
 
   /** Whether rows can be written, as far as is known. What only reads goes on while its rows can wait. */
