@@ -42,20 +42,35 @@ const quickFiles = [
 
 /** The files that `npm run test:long` runs: they start and kill processes most of their time, move gigabytes, or compile. */
 const longFiles = [
+  'faults/archive-changes',
   'faults/backend-ai-uploads',
   'faults/background-crash',
   'faults/cluster',
   'faults/copy-directory',
+  'faults/edge-cases',
   'faults/event-processes',
+  'faults/job-faults',
+  'faults/many-entries',
   'faults/postgres-concurrency',
   'faults/postgres-outage',
   'faults/postgres-start',
+  'faults/s3-faults',
   'faults/start',
+  'faults/stuck-log',
+  'faults/time-limits',
   'faults/trash',
+  'faults/tus-faults',
+  'faults/tus-processes',
+  'faults/volume-identity',
   'faults/workers',
   'http/archive-large',
   'http/example-memory',
+  'http/form-memory',
+  'http/tus-concatenation',
+  'http/upload-count',
+  'storage/clone-changes',
   'storage/example-opendal',
+  'storage/s3-contention',
 ].map((name) => `test/${name}.test.ts`)
 
 /** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */

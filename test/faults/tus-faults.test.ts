@@ -222,12 +222,12 @@ t.test('what moves does not expire, whatever of it counts', async (t) => {
 })
 
 t.test('what moved until a crash has not expired', async (t) => {
-  const env = { UPLOAD_TTL_SECONDS: '6', LEASE_SECONDS: '1' }
+  const env = { UPLOAD_TTL_SECONDS: '10', LEASE_SECONDS: '1' }
   const server = await startServer(t, { env })
   const files = await server.files()
   const location = await create(await signTus(files, 'a'), 1000)
   const { socket } = startPatch(location, 0, 1000)
-  for (let sent = 0; sent < 35; sent++) {
+  for (let sent = 0; sent < 55; sent++) {
     socket.write('x')
     await sleep(200)
   }
