@@ -198,7 +198,7 @@ t.test('cancel', async (t) => {
   const started = performance.now()
   t.equal((await server.manager('DELETE', `/jobs/${job.id}`)).status, 202)
   t.match(await ended(server, job.id), { state: 'cancelled' })
-  t.ok(performance.now() - started < 1000, 'within a second')
+  t.ok(performance.now() - started < 5000, 'while most of it is still to be done')
   t.match(await (await server.manager('GET', `/folders/${folder.id}`)).json(), {
     status: 404,
     code: 'vfolder_not_found',
