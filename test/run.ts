@@ -40,7 +40,7 @@ const quickFiles = [
   'storage/small-files',
 ].map((name) => `test/${name}.test.ts`)
 
-/** The files that `npm run test:long` runs: they start and kill processes most of their time, move gigabytes, or compile. */
+/** The files that `npm run test:long` runs: they start and kill processes, wait most of their time, move gigabytes, or compile. */
 const longFiles = [
   'faults/archive-changes',
   'faults/backend-ai-uploads',
@@ -66,11 +66,18 @@ const longFiles = [
   'http/archive-large',
   'http/example-memory',
   'http/form-memory',
+  'http/tus-client',
   'http/tus-concatenation',
   'http/upload-count',
+  'storage/bulk',
+  'storage/cephfs-conformance',
+  'storage/clone',
   'storage/clone-changes',
+  'storage/command-conformance',
   'storage/example-opendal',
+  'storage/nfs-conformance',
   'storage/s3-contention',
+  'storage/xfs-conformance',
 ].map((name) => `test/${name}.test.ts`)
 
 /** The files that `npm run test:long` runs with PostgreSQL: state and concurrency are all that they are about. */
