@@ -195,10 +195,10 @@ t.test('cancel', async (t) => {
     code: 'vfolder_cloning',
   })
 
-  const started = performance.now()
   t.equal((await server.manager('DELETE', `/jobs/${job.id}`)).status, 202)
-  t.match(await ended(server, job.id), { state: 'cancelled' })
-  t.ok(performance.now() - started < 5000, 'while most of it is still to be done')
+  const { state, progress } = await ended(server, job.id)
+  t.equal(state, 'cancelled')
+  t.ok(progress.filesDone < 3000, `${progress.filesDone} of 3000 files were cloned by then`)
   t.match(await (await server.manager('GET', `/folders/${folder.id}`)).json(), {
     status: 404,
     code: 'vfolder_not_found',

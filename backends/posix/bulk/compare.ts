@@ -1,7 +1,6 @@
 import fs from 'node:fs'
-import { gone, ignoreErrors } from '../errno.ts'
 import { isSilly } from '../silly.ts'
-import { entriesOf, lstat, openDirectory } from './directories.ts'
+import { entriesOf, lstat, openInEach } from './directories.ts'
 import type { Run } from './run.ts'
 import { Subdirectories } from './subdirectories.ts'
 import { isSameTime } from './times.ts'
@@ -13,17 +12,8 @@ import type { Operation } from './walk.ts'
  */
 export function compare(run: Run, { isNfs }: { isNfs: boolean }): Operation {
   return {
-    open(parent, name) {
-      const fds: number[] = []
-      for (const directory of parent.fds) {
-        const fd = ignoreErrors(gone, () => openDirectory(directory, name))
-        if (fd !== undefined) fds.push(fd)
-      }
-      if (fds.length === 2) return fds
-      // It came or went, as the time of its directory tells.
-      for (const fd of fds) fs.closeSync(fd)
-      return undefined
-    },
+    // What is in one of them only came or went, as the time of its directory tells.
+    open: (parent, name) => openInEach(parent.fds, name),
 
     enter(level) {
       const { fd, copy } = level

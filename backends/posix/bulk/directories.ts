@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import { gone, ignoreErrors } from '../errno.ts'
 import { openStepSync, pathOf } from '../inside.ts'
 
 // The same as `Directory`, but with synchronous system calls and names that may be no UTF-8.
@@ -53,6 +54,20 @@ export function isEmpty(fd: number): boolean {
 /** Opens a subdirectory, never through a symlink. */
 export function openDirectory(fd: number, name: string): number {
   return openStepSync(at(fd, name))
+}
+
+/** Opens a subdirectory of each; undefined where one of them does not have it. */
+export function openInEach(fds: number[], name: string): number[] | undefined {
+  const opened: number[] = []
+  try {
+    for (const fd of fds) {
+      const own = ignoreErrors(gone, () => openDirectory(fd, name))
+      if (own !== undefined) opened.push(own)
+    }
+    return opened.length === fds.length ? opened.splice(0) : undefined
+  } finally {
+    for (const fd of opened) fs.closeSync(fd)
+  }
 }
 
 const orUndefined = { throwIfNoEntry: false } as const

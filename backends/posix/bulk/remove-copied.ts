@@ -1,7 +1,7 @@
 import fs from 'node:fs'
 import { amountOf } from '../entry.ts'
 import { errnoOf, gone, ignoreErrors } from '../errno.ts'
-import { at, entriesOf, lstat, openDirectory } from './directories.ts'
+import { at, entriesOf, lstat, openInEach } from './directories.ts'
 import { withWriteAccess } from './remove.ts'
 import type { Run } from './run.ts'
 import { Subdirectories } from './subdirectories.ts'
@@ -27,15 +27,9 @@ export function removeCopied(run: Run): Operation {
 
   return {
     open(parent, name) {
-      const fds: number[] = []
-      for (const directory of parent.fds) {
-        const fd = ignoreErrors(gone, () => openDirectory(directory, name))
-        if (fd !== undefined) fds.push(fd)
-      }
-      if (fds.length === 2) return fds
-      for (const fd of fds) fs.closeSync(fd)
-      run.countLeft()
-      return undefined
+      const fds = openInEach(parent.fds, name)
+      if (fds === undefined) run.countLeft()
+      return fds
     },
 
     enter(level) {
