@@ -3,7 +3,7 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { Adoption, chooseScopes } from '../plugins/vfolders/adoptions.ts'
 import { defineJob } from '../plugins/work/job-queue/job.ts'
-import { listReady, syncVfolder } from './sync-vfolder.ts'
+import { listReady, syncOrLeave } from './sync-vfolder.ts'
 
 /** How many orphans are asked for at once. */
 const page = 500
@@ -80,7 +80,7 @@ export default fp(
           log.info({ volume: volume.name, adopted: state.adopted, left: state.left }, 'vfolders adopted')
           for await (const { id, usage } of listReady(app, state.counted, volume.name)) {
             if (usage.syncedAt === null) {
-              const synced = await syncVfolder(app, id, signal).catch((err) => {
+              const synced = await syncOrLeave(app, id, signal).catch((err) => {
                 if (signal.aborted) throw err
                 log.error({ err, folder: id, volume: volume.name }, 'a vfolder could not be counted')
                 state.failed++

@@ -4,10 +4,11 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { nothing } from '../backends/amount.ts'
 import { defineJob, hasEnded } from '../plugins/work/job-queue/job.ts'
-import { listReady, syncVfolder } from './sync-vfolder.ts'
+import { listReady, syncOrLeave, syncSettled } from './sync-vfolder.ts'
 
 /** After each vfolder it rests for as long as that took, up to this, so that it takes at most half of a disk's time. */
 const longestRestMilliseconds = 10_000
+const placesForOne = 4
 
 const Checkpoint = Type.Object({
   after: Type.String(),
@@ -30,8 +31,8 @@ export default fp(
         kind: 'sync-quotas',
         // Nothing for a single vfolder.
         payload: Type.Object({ volume: Type.Optional(Type.String()) }),
-        // A sync of a whole volume takes long, and each has one at most; the further place is for single vfolders.
-        concurrency: app.volumes.all().length + 1,
+        // A sync of a whole volume takes long, and each has one at most; single vfolders may wait in the further places.
+        concurrency: app.volumes.all().length + placesForOne,
         cancellable: true,
 
         async run({ folder, payload, checkpoint, signal, progress, save }) {
@@ -41,7 +42,8 @@ export default fp(
             : [await app.vfolders.get(folder)]) {
             signal.throwIfAborted()
             const started = performance.now()
-            const { counted, drift } = await syncVfolder(app, vfolder.id, signal).catch((err) => {
+            const sync = folder === null ? syncOrLeave : syncSettled
+            const { counted, drift } = await sync(app, vfolder.id, signal).catch((err) => {
               if (folder !== null || signal.aborted) throw err
               // A vfolder that cannot be counted must not keep the others from it.
               app.log.error({ err, folder: vfolder.id, volume: vfolder.volume }, 'a vfolder could not be counted')

@@ -324,7 +324,7 @@ export async function temporaryDirectory(t: Teardown): Promise<string> {
 /** Asks again and again until there is an answer. */
 export async function eventually<T>(
   ask: () => T | undefined | false | Promise<T | undefined | false>,
-  milliseconds = 20_000,
+  milliseconds = 60_000,
 ): Promise<T> {
   const end = Date.now() + milliseconds
   for (;;) {

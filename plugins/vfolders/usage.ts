@@ -2,6 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { add, amountOf, difference, isNothing, nothing, sum } from '../../backends/amount.ts'
 import type { Amount, Backend, ListOptions } from '../../backends/backend.ts'
+import type { Work } from './quotas/index.ts'
 import { type Counters, findCounters, setUsage, vfolderNotFound } from './rows.ts'
 
 /** Longer than a process keeps room for small files that may follow. */
@@ -65,6 +66,8 @@ export interface Sync {
   drift: Amount
   /** Nothing changed during the count. */
   exact: boolean
+  /** What is being moved or deleted could be any part of the difference: it is to be counted again at its end. */
+  unsettled: boolean
 }
 
 /**
@@ -83,32 +86,30 @@ export async function putUsageRight(
   for (let attempt = 1; ; attempt++) {
     const counted = await count()
     const after = await readCounters(app, folder)
-    const rested = !before.busy && !after.busy && before.revision === after.revision
+    const rested = before.work === 'none' && after.work === 'none' && before.revision === after.revision
     if (rested && (await setUsage(app.database, folder, counted, after.revision))) {
-      return { counted, drift: difference(counted, after.usage), exact: true }
+      return { counted, drift: difference(counted, after.usage), exact: true, unsettled: false }
     }
     if (attempt === counts) {
-      if (isBetween(before, counted, after)) {
+      const unsettled = before.work === 'unbounded' || after.work === 'unbounded'
+      if (unsettled || isBetween(before, counted, after)) {
         // What a crash left reserved would explain what it left uncounted.
         if (await app.quotas.endOfTheDead(folder, signal)) return putUsageRight(app, folder, count, signal)
-        return { counted, drift: nothing, exact: false }
+        return { counted, drift: nothing, exact: false, unsettled }
       }
       if (!(await setUsage(app.database, folder, counted))) throw vfolderNotFound(folder)
-      return { counted, drift: difference(counted, after.usage), exact: false }
+      return { counted, drift: difference(counted, after.usage), exact: false, unsettled }
     }
-    if (after.busy) await sleep(restMilliseconds, undefined, { signal })
+    if (after.work !== 'none') await sleep(restMilliseconds, undefined, { signal })
     before = after
   }
 }
 
 /** In this order: a reservation that ends in between changes the revision, so the count does not stand. */
-async function readCounters(
-  { database, quotas }: FastifyInstance,
-  folder: string,
-): Promise<Counters & { busy: boolean }> {
+async function readCounters({ database, quotas }: FastifyInstance, folder: string): Promise<Counters & { work: Work }> {
   const counters = await findCounters(database, folder)
   if (counters === undefined) throw vfolderNotFound(folder)
-  return { ...counters, busy: await quotas.hasReservations(folder) }
+  return { ...counters, work: await quotas.workIn(folder) }
 }
 
 function isBetween(before: Counters, counted: Amount, after: Counters): boolean {

@@ -43,7 +43,7 @@ async function startOnce(config: string): Promise<void> {
     for (const pool of ['meta', 'data']) run('ceph', '-c', config, 'osd', 'pool', 'create', pool, '8')
     run('ceph', '-c', config, 'fs', 'new', 'fs', 'meta', 'data')
     run('ceph-mds', '-c', config, '-i', 'm')
-    await eventually(() => run('ceph', '-c', config, 'mds', 'stat').includes('up:active'), 60_000)
+    await eventually(() => run('ceph', '-c', config, 'mds', 'stat').includes('up:active'))
     await writeFile(join(place, 'ready'), '')
   }
   await eventually(

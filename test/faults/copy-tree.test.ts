@@ -89,7 +89,7 @@ t.test('a process that is killed leaves nothing that is seen', async (t) => {
     if (names.length === 2)
       await server.ask('POST', `/folders/${folder}/files/delete`, { paths: ['copy'], recursive: true })
   }
-  await eventually(async () => (await server.staged()).length === 0, 30_000)
+  await eventually(async () => (await server.staged()).length === 0)
   const again = await server.manager('POST', `/folders/${folder}/files/copy`, { from: 'tree', to: 'copy' })
   t.equal(again.status, 201)
   await run('diff', ['-r', join(mount, 'tree'), join(mount, 'copy')])

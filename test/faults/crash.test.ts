@@ -79,7 +79,7 @@ t.test(`${kills} kills at random moments of ${names.length} uploads`, { timeout:
   t.ok(cutUploads > (kills * names.length) / 4, `${cutUploads} of the kills came before the file had appeared`)
 
   const staging = join(dataDir, 'volumes/default/staging')
-  await eventually(async () => (await readdir(staging)).length === 0, 20_000)
+  await eventually(async () => (await readdir(staging)).length === 0)
   const { entries } = await server.ask('GET', `/folders/${folder}/files?recursive=true`)
   t.same(
     entries.map(({ path, size }: { path: string; size: number }) => [path, size]),

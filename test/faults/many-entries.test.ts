@@ -167,7 +167,7 @@ t.test('a move of a directory on S3 to another vfolder, whose process is killed'
   server = await start()
   const repeated = await server.manager('POST', `/folders/${folder}/files/move`, body)
   t.ok([200, 404].includes(repeated.status), `${repeated.status}: or the cleanup has finished it`)
-  await eventually(async () => (await stored(server, folder)).files === 0, 60_000)
+  await eventually(async () => (await stored(server, folder)).files === 0)
   t.same(await stored(server, toFolder), { files: 300, bytes: 300 })
   await countsRight(server, folder, toFolder)
 })

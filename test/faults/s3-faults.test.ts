@@ -159,7 +159,7 @@ t.test('a storage that says nothing is away too, once the health was asked for',
   const answers = await Promise.all([1, 2, 3].map(() => server.manager('GET', `/folders/${folder}/files`)))
   for (const answer of answers) t.match(await answer.json(), { code: 'storage_unavailable' })
   proxy.fault = () => undefined
-  await eventually(async () => (await ready()).status === 200, 20_000)
+  await eventually(async () => (await ready()).status === 200)
 })
 
 t.test('while the storage is away the service says so at once, and it recovers by itself', async (t) => {
@@ -190,7 +190,7 @@ t.test('while the storage is away the service says so at once, and it recovers b
   t.equal(live.status, 200)
 
   proxy.fault = () => undefined
-  await eventually(async () => (await ready()).status === 200, 30_000)
+  await eventually(async () => (await ready()).status === 200)
   t.equal((await stat()).status, 200)
   await server.logged(({ msg }) => msg === 'the storage is back')
 })

@@ -119,7 +119,7 @@ t.test('npm start passes the signal on to the service, which closes', async (t) 
   npm.stdout.setEncoding('utf8').on('data', (text: string) => {
     log += text
   })
-  const pid = await eventually(() => /"pid":(\d+),.*Server listening at/.exec(log)?.[1], 30_000)
+  const pid = await eventually(() => /"pid":(\d+),.*Server listening at/.exec(log)?.[1])
   t.teardown(() => existsSync(`/proc/${pid}`) && process.kill(Number(pid), 'SIGKILL'))
   npm.kill('SIGTERM')
   await eventually(() => !existsSync(`/proc/${pid}`))

@@ -29,7 +29,7 @@ async function startWorkers(t: Test, count: number, env: Record<string, string> 
     await server.end()
     for (const pid of workersOf(server)) if (existsSync(`/proc/${pid}`)) process.kill(pid, 'SIGKILL')
   })
-  await eventually(() => workersOf(server).length === count, 60_000)
+  await eventually(() => workersOf(server).length === count)
   return server
 }
 
@@ -250,7 +250,7 @@ t.test('a worker that dies during a roll is replaced, too', async (t) => {
   process.kill(before[1]!, 'SIGKILL')
   // While the roll goes on, another one is asked for, which comes after it.
   server.process.kill('SIGHUP')
-  await eventually(() => events(server, 'rolled').length === 2 && workersOf(server).length === 2, 60_000)
+  await eventually(() => events(server, 'rolled').length === 2 && workersOf(server).length === 2)
   t.notOk(workersOf(server).some((pid) => before.includes(pid)))
   t.equal(await ask(`${server.url}/livez`), 200)
 })

@@ -73,7 +73,7 @@ t.test('the image has all that the service needs, and its commands run', async (
       () => false,
     )
   }
-  await eventually(isHealthy, 60_000)
+  await eventually(isHealthy)
   t.equal(await end(child), 0)
   t.notOk(await isHealthy())
 })

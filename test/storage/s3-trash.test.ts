@@ -84,7 +84,7 @@ t.test('on S3', async (t) => {
     await server.end('SIGKILL')
     await deleting
     server = await start()
-    const entry = await eventually(async () => (await trashOf(server, folder))[0], 60_000)
+    const entry = await eventually(async () => (await trashOf(server, folder))[0])
     t.match(entry, { path: 'data', type: 'directory', files: 61 })
     t.same(await listed(server, folder), [])
     await server.ask('POST', `/folders/${folder}/trash/${entry.id}/restore`, {})

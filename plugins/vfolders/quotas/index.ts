@@ -24,6 +24,9 @@ declare module 'fastify' {
 /** `shared`: for a small file, which is over in a moment. */
 export type ReserveOptions = { kind: 'shared' } | ({ kind?: 'own' } & OwnRoomOptions)
 
+/** `bounded`: by what it has reserved. */
+export type Work = 'none' | 'bounded' | 'unbounded'
+
 /** From this size on the storage is asked first. */
 const largeBytes = 64 * 1024 * 1024
 
@@ -110,10 +113,18 @@ function createQuotas(app: FastifyInstance) {
       if (!isNothing(by)) await count(trx, vfolder, by)
     },
 
-    /** Whether work is under way that may change the usage. Its beginning and its end each change the revision. */
-    async hasReservations(vfolder: string): Promise<boolean> {
-      const query = db.selectFrom('reservations').select('id').where('vfolder', '=', vfolder)
-      return (await query.limit(1).executeTakeFirst()) !== undefined
+    /**
+     * What work is under way that may change the usage; its beginning and its end each change the revision. Work that
+     * reserves nothing deletes or moves, maybe many files, and counts them at its end.
+     */
+    async workIn(vfolder: string): Promise<Work> {
+      const query = db.selectFrom('reservations').where('vfolder', '=', vfolder)
+      const row = await query
+        .select((eb) => eb.fn.min<number>(eb('bytes', '+', eb.ref('files'))).as('least'))
+        .executeTakeFirst()
+      const least = row?.least ?? null
+      if (least === null) return 'none'
+      return least > 0 ? 'bounded' : 'unbounded'
     },
 
     /** Has the rows removed that wait for more work, where none is under way. */
