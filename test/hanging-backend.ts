@@ -1,10 +1,11 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { Unavailable } from '../backends/errors.ts'
 import { posix } from '../backends/posix/index.ts'
 
 /**
  * A posix backend by somebody else, whose storage does not answer for some paths, like a mount whose server is gone: it
- * ignores the signal, and only logs it. For the path `away` it says that the storage is away.
+ * ignores the signal, and only logs it. For the path `away` it says that the storage is away; for `slow` it takes its time.
  */
 export default async (app: FastifyInstance) => {
   app.backends.register({
@@ -20,6 +21,7 @@ export default async (app: FastifyInstance) => {
       return {
         ...backend,
         async stat(folder, path, call) {
+          if (path === 'slow') await sleep(1100)
           if (path === 'away') throw new Unavailable('no tape')
           return path === 'hangs-in-stat' ? hangs(call.signal) : backend.stat(folder, path, call)
         },

@@ -72,7 +72,7 @@ export class Server {
   }
 
   /** Waits until the log has a line that fits. */
-  async logged(fits: (line: LogLine) => boolean, milliseconds = 20_000): Promise<LogLine> {
+  async logged(fits: (line: LogLine) => boolean, milliseconds = 60_000): Promise<LogLine> {
     return eventually(() => this.lines().find(fits), milliseconds)
   }
 

@@ -1,10 +1,10 @@
-import { failureOf, type Operation } from './call.ts'
+import { type BackendCall, failureOf } from './call.ts'
 import type { Layer } from './layer.ts'
 
 /**
  * How a call ended: `code` is that of one that failed, by `failureOf`.
  */
-export type Report = (operation: Operation, seconds: number, code: string | undefined) => void
+export type Report = (call: BackendCall, seconds: number, code: string | undefined) => void
 
 /**
  * Reports how long each call took to its answer, and each failure, also one of a further entry or chunk: as the caller
@@ -16,7 +16,7 @@ export function measure(report: Report): Layer {
     leave(call, step, outcome) {
       if (outcome.status === 'fulfilled' && step === 'more') return
       const code = outcome.status === 'rejected' ? failureOf(call, outcome.reason) : undefined
-      report(call.operation, (performance.now() - call.begunAt) / 1000, code)
+      report(call, (performance.now() - call.begunAt) / 1000, code)
     },
   }
 }

@@ -175,7 +175,7 @@ async function createBackend(
     const log = app.log.child({ volume: name, backend: type })
     const idleSeconds = idleSecondsOf(app.config)
     const isKnown = await isRemembered(app.database, name)
-    const { metrics, traces } = app.config
+    const { metrics, traces, audit } = app.config
     const seconds = timeoutSeconds ?? definition.timeoutSeconds ?? usualTimeoutSeconds
     const numbers = folderNumbers(app.database, name)
     const asked = { options, signal, log, idleSeconds, isKnown, timeoutSeconds: seconds }
@@ -190,7 +190,7 @@ async function createBackend(
     const backend = around(created, [
       ...(isLogged ? [callLog(log)] : []),
       ...(traces ? [follow((call) => callBegun.give(name, call))] : []),
-      ...(metrics ? [measure((...call) => callEnded.give(name, ...call))] : []),
+      ...(metrics || audit ? [measure((...call) => callEnded.give(name, ...call))] : []),
       guard(() => identity),
       bound(turns, () => callRefused.give(name)),
       circuit(log, (isOpen) => circuitTurned.give(name, isOpen)),

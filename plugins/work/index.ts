@@ -1,5 +1,6 @@
 import fp from 'fastify-plugin'
 import audit from './audit/index.ts'
+import auditedStorageCalls from './audit/storage-calls.ts'
 import events from './events/index.ts'
 import webhooks from './events/webhooks.ts'
 import jobQueue from './job-queue/index.ts'
@@ -15,6 +16,7 @@ export default fp(
     await app.register(sharedSecrets)
     await app.register(scheduler)
     await app.register(audit)
+    await app.register(auditedStorageCalls)
     await app.register(events)
     await app.register(webhooks)
     await app.register(valkey)

@@ -115,6 +115,7 @@ function rowOf(event: Event, start: number): string {
 
 function countOf({ action, count }: Event): string {
   if (count === undefined) return ''
+  if (action.startsWith('storage.')) return `${seconds(count)} s`
   return action === 'job.attempt' ? `attempt ${count}` : `× ${count}`
 }
 

@@ -16,7 +16,11 @@ const Event = Type.Object({
   volume: MaybeText,
   folder: MaybeText,
   path: MaybeText,
-  count: Type.Optional(Type.Integer({ description: 'of entries or URLs, or which attempt of a job it is' })),
+  count: Type.Optional(
+    Type.Integer({
+      description: 'of entries or URLs; which attempt of a job it is; milliseconds of a call of the storage',
+    }),
+  ),
   bytes: Type.Optional(Type.Integer()),
   subject: Type.Optional(Type.String({ description: 'the job, upload, or other thing that it is about' })),
   process: Type.Optional(Type.String({ description: 'of an attempt of a job' })),

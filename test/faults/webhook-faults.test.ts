@@ -58,6 +58,8 @@ t.test('an event that is not taken holds up its vfolder only, is given up, and c
   })
   t.match(dead, [{ target: 'fussy', error: 'it answered 422', event: { type: 'file.stored', folder: bad } }])
   t.ok(dead[0].attempts > 1)
+  const { firstError } = await server.ask('GET', `/requests/${dead[0].event.requestId}`)
+  t.match(firstError, { action: 'event.deliver', outcome: 'failed', subject: 'file.stored to fussy: it answered 422' })
   await fussy.told((event) => event.type === 'file.deleted' && event.folder === bad)
   t.ok((await scrape(server)).sum('storage_proxy_events_dead', { target: 'fussy' }) === 1)
 

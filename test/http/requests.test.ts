@@ -1,15 +1,27 @@
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { changeDatabase } from '../database.ts'
-import { type Answer, ended, managerToken, type Server, startServer } from '../server.ts'
+import { type Answer, ended, managerToken, type Server, startServer, temporaryDirectory } from '../server.ts'
 
-const server: Server = await startServer(t, { env: { MANAGER_TOKENS: `control=${managerToken}` } })
+const server: Server = await startServer(t, {
+  env: {
+    MANAGER_TOKENS: `control=${managerToken}`,
+    BACKEND_PLUGINS: fileURLToPath(new URL('../hanging-backend.ts', import.meta.url)),
+    VOLUMES: JSON.stringify({
+      default: { backend: 'posix', root: await temporaryDirectory(t) },
+      hanging: { backend: 'hanging', root: await temporaryDirectory(t) },
+    }),
+  },
+})
 
 async function under(id: string, method: string, path: string, body?: object): Promise<Answer> {
   return (await server.manager(method, path, body, { [requestIdHeader]: id })).json()
 }
 
 const story = (id: string, query = '') => server.ask('GET', `/requests/${id}${query}`)
+/** Without what a busy machine takes long for. */
+const changesOf = ({ events }: Answer) => events.filter(({ outcome }: Answer) => outcome !== 'slow')
 const titles = (told: Answer) => told.chapters.map(({ kind, title }: Answer) => `${kind}: ${title}`)
 
 t.test('a request ID from the first call to the end', async (t) => {
@@ -40,12 +52,12 @@ t.test('a request ID from the first call to the end', async (t) => {
     id: job.id,
     outcome: 'succeeded',
     job: { state: 'succeeded', attempts: 1 },
-    events: [
-      { action: 'job.queue', actor: 'manager:control' },
-      { action: 'job.attempt', outcome: 'begun', count: 1, process },
-      { action: 'job.end', outcome: 'succeeded', bytes: 3, process },
-    ],
   })
+  t.match(changesOf(told.chapters[5]), [
+    { action: 'job.queue', actor: 'manager:control' },
+    { action: 'job.attempt', outcome: 'begun', count: 1, process },
+    { action: 'job.end', outcome: 'succeeded', bytes: 3, process },
+  ])
   t.same([told.signedUnder, told.firstError, told.nextCursor], [[], undefined, null])
 
   const client = await story('client-1')
@@ -100,6 +112,25 @@ t.test('an ID that many requests had: each is told apart, and the first error is
   t.same(told.chapters[2].events.map(({ path }: Answer) => path).toSorted(), ['1.txt', '2.txt'])
   t.match(told.firstError, { action: 'entry.move', outcome: 'refused', code: 'entry_not_found' })
   t.equal(told.chapters[3].outcome, 'refused: entry_not_found')
+})
+
+t.test('what the storage did not do, and what it took long for', async (t) => {
+  const folder = await server.createFolder({ volume: 'hanging' })
+  for (const from of ['away', 'slow']) await under('ill', 'POST', `/folders/${folder}/files/copy`, { from, to: 'to' })
+  await under('ill', 'GET', `/folders/${folder}/files/stat?path=missing`)
+  const told = await story('ill')
+  t.same(titles(told), ['request: entry.copy to', 'request: entry.copy to'], 'an answer is no failure')
+  const [away, slow] = told.chapters
+  t.match(away.events, [
+    { action: 'storage.stat', outcome: 'failed', code: 'storage_unavailable', path: 'away', volume: 'hanging', folder },
+    { action: 'entry.copy', outcome: 'failed' },
+  ])
+  t.match(slow.events, [{ action: 'storage.stat', outcome: 'slow', path: 'slow' }, { action: 'entry.copy' }])
+  t.ok(slow.events[0].count >= 1000)
+  t.match(told.firstError, { action: 'storage.stat', code: 'storage_unavailable' })
+  const looked = await under('looks', 'GET', `/folders/${folder}/files/stat?path=slow`)
+  t.equal(looked.code, 'entry_not_found')
+  t.same(titles(await story('looks')), ['request: storage.stat slow'], 'also of what only looks')
 })
 
 t.test('an ID of which nothing is known, and one that cannot be', async (t) => {

@@ -41,6 +41,10 @@ t.test('a vfolder that is created and deleted, and the job that ends', async (t)
     ['vfolder.created', 'vfolder.deleted', 'job.ended'],
   )
   t.equal(new Set(receiver.events().map(({ cursor }) => cursor)).size, receiver.events().length)
+  const { chapters }: Answer = await server.ask('GET', '/requests/the-creation')
+  const deliveries = chapters.filter(({ kind }: Answer) => kind === 'other')
+  t.equal(deliveries.length, 3, 'they are a part of the story')
+  t.match(deliveries[0], { title: /^event.deliver vfolder.created to /, outcome: 'succeeded', events: [{ folder }] })
 })
 
 t.test('files', async (t) => {

@@ -34,7 +34,7 @@ function countCalls(meters: Meters): void {
     }),
   )
   meters.until(
-    callEnded.take((volume, operation, seconds, code) => {
+    callEnded.take((volume, { operation }, seconds, code) => {
       if (code === undefined) durations.of(volume, operation).observe(seconds, currentRequestId())
       else failures.of(volume, operation, knownCode(code)).add()
     }),

@@ -54,7 +54,12 @@ function isAsked({ action }: StoredRow): boolean {
 }
 
 function isOfJob({ action, subject }: StoredRow): boolean {
-  return action.startsWith('job.') && subject !== null
+  return (action.startsWith('job.') || isOfStorage(action)) && subject !== null
+}
+
+/** Whether it is a call of a backend, which is told of only on the way. */
+function isOfStorage(action: string): boolean {
+  return action.startsWith('storage.')
 }
 
 function chaptersOf(requestId: string, rows: StoredRow[], jobs: Job[]): KnownChapter[] {
@@ -90,7 +95,8 @@ function tellRequest(chapters: Map<string, KnownChapter>, requestId: string, row
 
 function begin(requestId: string, row: StoredRow): KnownChapter {
   const { time, actor, request_id } = row
-  const common = { requestId: request_id, actor, begunAt: time, endedAt: time, processes: [], rows: [] }
+  const begunAt = isOfStorage(row.action) ? time - (row.count ?? 0) : time
+  const common = { requestId: request_id, actor, begunAt, endedAt: time, processes: [], rows: [] }
   if (isOfJob(row)) return { ...common, kind: 'job', id: row.subject ?? '', title: 'job' }
   if (request_id !== requestId) {
     // The manager comes back to it under another ID, such as to cancel a job.
@@ -111,6 +117,7 @@ function add(chapter: KnownChapter, row: StoredRow): void {
     return
   }
   // What a request leads to is told before its own end.
+  if (isOfStorage(row.action)) return
   if (row.action !== 'job.queue') chapter.title = titleOf(row)
   chapter.outcome = row.code === null ? row.outcome : `${row.outcome}: ${row.code}`
 }
@@ -120,7 +127,8 @@ function jobOf(actor: string): Pick<KnownChapter, 'actor' | 'title'> {
 }
 
 function titleOf({ action, path, count, vfolder, subject }: StoredRow): string {
-  const what = path ?? (count === null ? undefined : `${count} entries`) ?? vfolder ?? subject
+  const entries = count === null || isOfStorage(action) ? undefined : `${count} entries`
+  const what = action === 'event.deliver' ? subject : (path ?? entries ?? vfolder ?? subject)
   return what === null || what === undefined ? action : `${action} ${what}`
 }
 

@@ -29,13 +29,16 @@ export const actions = [
   'job.end',
   'job.cancel',
   'job.retry',
+  'event.deliver',
 ] as const
 
-export type Action = (typeof actions)[number]
+/** A call of a backend is one, by its operation, only when it failed or was slow. */
+export type Action = (typeof actions)[number] | `storage.${string}`
 
 /**
  * How it ended. `refused`: it is the caller's doing; `aborted`: the connection was gone before the answer; an attempt of a
- * job is `begun`, and then `repeated` when it is tried again, or `interrupted` when its process closes.
+ * job is `begun`, and then `repeated` when it is tried again, or `interrupted` when its process closes; `slow` is a call of a
+ * backend that did what it was asked for.
  */
 export type Outcome =
   | 'succeeded'
@@ -47,6 +50,7 @@ export type Outcome =
   | 'begun'
   | 'repeated'
   | 'interrupted'
+  | 'slow'
 
 export interface Facts {
   action: Action
@@ -57,7 +61,7 @@ export interface Facts {
   volume?: string | undefined
   folder?: string | undefined
   path?: string | undefined
-  /** Of several entries or URLs. */
+  /** Of several entries or URLs; of a call of a backend its milliseconds. */
   count?: number | undefined
   bytes?: number | undefined
   /** The job, upload, quota scope or entry of the trash that it is about. */

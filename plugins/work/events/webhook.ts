@@ -23,11 +23,13 @@ export interface WebhookOptions extends WebhookEndpoint {
   networks: BlockList
   timeoutSeconds: number
   log: FastifyBaseLogger
+  /** Called with why an event was not taken, or with nothing. */
+  onTold(event: Event, error?: unknown): void
 }
 
 /** Sends events to an endpoint by the scheme of Standard Webhooks. */
 export function createWebhook(options: WebhookOptions): Target {
-  const { name, url, secrets, networks, timeoutSeconds, log } = options
+  const { name, url, secrets, networks, timeoutSeconds, log, onTold } = options
   const agentOptions = {
     keepAlive: true,
     maxSockets: concurrency,
@@ -64,7 +66,15 @@ export function createWebhook(options: WebhookOptions): Target {
     concurrency,
     batch: 1,
     async deliver(events, signal) {
-      for (const event of events) await send(event, signal)
+      for (const event of events) {
+        try {
+          await send(event, signal)
+        } catch (error) {
+          if (!signal.aborted) onTold(event, error)
+          throw error
+        }
+        onTold(event)
+      }
     },
     close: () => agent.destroy(),
   }
