@@ -22,12 +22,15 @@ type Listing = Partial<Omit<ListOptions, 'path'>> & { path?: string }
 export class Subject {
   readonly backend: Backend
   readonly folder: string
+  /** So many entries that no single request of the storage lists or removes them. */
+  readonly many: number
   readonly #open: Open
   readonly #opened: Backend[]
   readonly #folders: string[]
 
-  private constructor(open: Open, backend: Backend, folder: string) {
+  private constructor(open: Open, backend: Backend, folder: string, many: number) {
     this.#open = open
+    this.many = many
     this.backend = backend
     this.folder = folder
     this.#opened = [backend]
@@ -35,10 +38,10 @@ export class Subject {
   }
 
   /** Runs a case, and removes what it made. */
-  static async with(open: Open, run: Case): Promise<void> {
+  static async with(open: Open, many: number, run: Case): Promise<void> {
     const backend = await open()
     const folder = newName(backend)
-    const subject = new Subject(open, backend, folder)
+    const subject = new Subject(open, backend, folder, many)
     try {
       await backend.createFolder(folder, call)
       await run(subject)

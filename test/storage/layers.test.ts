@@ -53,7 +53,7 @@ t.test('a backend has the same capabilities with layers around it', async (t) =>
 t.test('a backend behaves the same with layers around it', async (t) => {
   const options = { root: `${await temporaryDirectory(t)}/root`, fileMode: '0644', directoryMode: '0755' }
   const open = async () => around(await posix.create({ options, log, idleSeconds: 240, ...call }), all())
-  for (const { name, run } of await conformance(open)) await t.test(name, run)
+  for (const { name, run } of await conformance(open, { pageEntries: 100 })) await t.test(name, run)
 })
 
 t.test('calls wait for their turn, in order, or until they are aborted', async (t) => {
