@@ -1,5 +1,4 @@
 import fp from 'fastify-plugin'
-import { withRequestId } from '../lib/context.ts'
 import { idleSecondsOf } from '../plugins/storage/volumes.ts'
 
 /**
@@ -11,10 +10,7 @@ export default fp(
     const idleSeconds = idleSecondsOf(app.config)
 
     async function cleanUp(signal: AbortSignal): Promise<void> {
-      for (const { vfolder, request_id } of await app.quotas.endAbandoned()) {
-        // What the dead process had changed by then, nobody has counted.
-        await withRequestId(() => app.vfolders.recount(vfolder), request_id)()
-      }
+      await app.quotas.endAbandoned()
       await app.uploads.cleanUp()
       for (const { name, backend } of app.volumes.all()) {
         try {
@@ -34,6 +30,6 @@ export default fp(
   },
   {
     name: 'cleanup-expired-uploads',
-    dependencies: ['scheduler', 'volumes', 'vfolders', 'quotas', 'uploads', 'config'],
+    dependencies: ['scheduler', 'volumes', 'quotas', 'uploads', 'config'],
   },
 )

@@ -311,7 +311,7 @@ export async function startServer(t: Teardown, options: StartOptions = {}): Prom
   await eventually(() => {
     if (child.exitCode !== null) throw new Error(`the server ended with ${child.exitCode}: ${output.text}`)
     return output.text.includes('Server listening at')
-  }, options.startMilliseconds ?? 30_000)
+  }, options.startMilliseconds ?? 60_000)
   return new Server(child, dataDir, output)
 }
 

@@ -13,6 +13,7 @@ import type { Volume } from '../storage/volumes.ts'
 import { hasEnded, type Job } from '../work/job-queue/job.ts'
 import { createVfolderFiles, type OpenVfolder } from './files.ts'
 import { hasEntries, nameOnStorage } from './on-storage.ts'
+import { queueCount } from './recount.ts'
 import * as rows from './rows.ts'
 import { type NewVfolder, type Vfolder, vfolderNotFound, vfolderTrashed } from './rows.ts'
 import { requireSpace } from './space.ts'
@@ -97,18 +98,9 @@ function createVfolders(app: FastifyInstance) {
       volume: app.volumes.get(vfolder.volume),
       reserve: (wanted, options) => app.quotas.reserve(id, wanted, options),
       requireRoom: (bytes) => app.quotas.requireRoom(id, bytes),
-      recount: () => recount(id),
+      recount: () => queueCount(app, id),
       audited: (facts, context) => app.audit.rows({ ...facts, folder: id, volume: vfolder.volume }, context),
     }
-  }
-
-  /** Queues a count, unless one is queued. */
-  async function recount(id: string): Promise<void> {
-    const vfolder = await rows.find(db, id)
-    if (vfolder?.state !== 'ready') return
-    const counts = await app.jobs.listUnended('sync-quotas', id)
-    if (counts.some(({ job }) => job.state === 'queued')) return
-    await app.jobs.enqueue({ kind: 'sync-quotas', folder: id, volume: vfolder.volume, payload: {} })
   }
 
   /** @throws {Problem} `vfolder_exists` unless the vfolder comes from that very source */
@@ -343,7 +335,8 @@ function createVfolders(app: FastifyInstance) {
     files: async (id: string) => createVfolderFiles(await open(id)),
 
     /** Lets a job count the usage of a vfolder that is ready. */
-    recount,
+    /** Lets a job count the usage, of which nobody can tell how it has changed. */
+    recount: (id: string, trx?: Database) => queueCount(app, id, trx),
 
     /** A vfolder that entries are to be copied or moved into. @throws as `files` does */
     open,

@@ -2,10 +2,11 @@ import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { difference, isNothing, nothing } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
-import { currentRequestId } from '../../../lib/context.ts'
+import { currentRequestId, withRequestId } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
+import { queueCount } from '../recount.ts'
 import { count, findCounters, giveBack } from '../rows.ts'
 import { admitToScope, setAside } from './limits.ts'
 import { endReservation, type OwnRoomOptions, ownRoom } from './own-room.ts'
@@ -144,7 +145,7 @@ function createQuotas(app: FastifyInstance) {
       await rooms.get(vfolder)?.limitsChanged()
     },
 
-    /** Gives back what dead processes had reserved. */
+    /** Gives back what dead processes had reserved, and has the vfolders counted. */
     endAbandoned,
 
     /** Finds out which processes that work on a vfolder are dead. @returns whether any was, and left a reservation */
@@ -203,7 +204,13 @@ function createQuotas(app: FastifyInstance) {
       .where('id', 'not in', jobs.selectUnended())
       .execute()
     for (const { id, vfolder, bytes, files, request_id } of abandoned) {
-      await transact(db, (trx) => endReservation(trx, { id, vfolder }))
+      const end = () =>
+        transact(db, async (trx) => {
+          await endReservation(trx, { id, vfolder })
+          // What the dead process had changed by then, nobody has counted.
+          await queueCount(app, vfolder, trx)
+        })
+      await withRequestId(end, request_id)()
       const fields = { upload_id: id, folder: vfolder, bytes, files, origin_request_id: request_id }
       log.info(fields, 'reservation of a dead process given back')
     }

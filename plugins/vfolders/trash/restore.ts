@@ -57,6 +57,8 @@ export async function restoreEntry(
         : moveBack(app, backend, row, onConflict, signal))
       await transact(database, async (trx) => {
         await forget(trx, id)
+        // A count meanwhile has seen it twice: where it is, and in its row.
+        if (fresh === undefined) await app.vfolders.recount(folder, trx)
         const { bytes, request_id: origin } = row
         app.audit.writeRows(trx, vfolder.audited({ action: 'entry.restore', path, bytes, subject: id, origin }))
       })

@@ -36,10 +36,10 @@ async function settle(app: FastifyInstance, row: TrashRow, signal: AbortSignal):
   await transact(app.database, async (trx) => {
     if (outcome.amount === undefined) await forget(trx, row.id)
     else await keep(trx, row, outcome.amount, app.database.now())
+    await app.vfolders.recount(row.vfolder, trx)
   })
   const fields = { folder: row.vfolder, path: row.path, is_kept: outcome.amount !== undefined }
   app.log.info(fields, 'an entry that was on its way into or out of the trash is settled')
-  await app.vfolders.recount(row.vfolder)
 }
 
 /** How much of it is in the trash; no amount: it is not there. */
