@@ -35,8 +35,10 @@ export function supervise({ workers: count, logLevel, shutdownTimeoutSeconds }: 
   // The workers take connections from one queue of the kernel, whoever has time. With `reusePort` each has a queue of
   // its own, and what waits there is reset when it closes; with SCHED_RR the supervisor has work with each connection.
   cluster.schedulingPolicy = cluster.SCHED_NONE
-  // Long lines of several processes on one pipe would be torn: each has its own, and the supervisor writes all lines.
-  cluster.setupPrimary({ stdio: ['ignore', process.stdout.isTTY ? 'inherit' : 'pipe', 'inherit', 'ipc'] })
+  // Long lines of several processes on one pipe would be torn: each has its own, and the supervisor writes all lines. A
+  // process of Node that ends takes O_NONBLOCK from what it has inherited, and so from all who share it.
+  const own = (stream: NodeJS.WriteStream) => (stream.isTTY ? 'inherit' : 'pipe')
+  cluster.setupPrimary({ stdio: ['ignore', own(process.stdout), own(process.stderr), 'ipc'] })
 
   function start(pause = firstPause): Worker {
     const worker = startWorker(destination)

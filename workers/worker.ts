@@ -1,5 +1,6 @@
 import cluster from 'node:cluster'
 import type { DestinationStream } from 'pino'
+import { writeToStderr } from '../plugins/request/log-stream.ts'
 import { relayLines } from './relay-lines.ts'
 import { closeMessage, listeningMessage } from './supervised.ts'
 
@@ -32,6 +33,7 @@ export function startWorker(log: DestinationStream): Worker {
   const { process: child } = forked
   const state = { listens: false, leaving: false }
   if (child.stdout !== null) relayLines(child.stdout, log)
+  child.stderr?.setEncoding('utf8').on('data', writeToStderr)
 
   const ended = new Promise<End>((resolve) => {
     child.once('close', (code, signal) => resolve({ code: code ?? undefined, signal: signal ?? undefined }))

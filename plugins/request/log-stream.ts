@@ -106,10 +106,14 @@ export function createLogStream(fd: number, logDropped: (lines: number) => void)
   }
 }
 
-/** On stderr, which may well be as stuck as the log is. */
 function complain(text: string): void {
+  writeToStderr(`${text}\n`)
+}
+
+/** Unless it is stuck, as it may well be when the log is. */
+export function writeToStderr(data: string): void {
   try {
-    writeSync(process.stderr.fd, `${text}\n`)
+    writeSync(process.stderr.fd, data)
   } catch {}
 }
 

@@ -1,11 +1,13 @@
-import { rm, writeFile } from 'node:fs/promises'
+import { execFileSync } from 'node:child_process'
+import { constants } from 'node:fs'
+import { open, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { readDatabase } from '../database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
 import { startOnSmallDataDir } from '../small-volume.ts'
-import { needing } from '../tools.ts'
+import { needing, searchPath } from '../tools.ts'
 
 /** Under an ID, to a path that may be written again and again. */
 async function put(url: string, id: string): Promise<{ status: number; detail?: string }> {
@@ -71,4 +73,23 @@ t.test('a process that is killed loses no row of what it has answered', async (t
   t.equal(outcome, 'succeeded')
   const attempts = events.filter(({ action }: Answer) => action === 'job.attempt')
   t.equal(attempts.at(-1).count, attempts.length, 'each attempt is told of')
+})
+
+t.test('a pipe as the file, without a reader and with one that does not read', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const pipe = join(directory, 'pipe')
+  execFileSync('mkfifo', [pipe], { env: { PATH: searchPath } })
+  const start = () => startServer(t, { env: { AUDIT_LOG_FILE: pipe } })
+  await t.rejects(start(), { message: /AUDIT_LOG_FILE must name a file that can be written to, not .*pipe: .*ENXIO/ })
+
+  const reader = await open(pipe, constants.O_RDONLY | constants.O_NONBLOCK)
+  t.teardown(() => reader.close())
+  const server = await start()
+  const folder = await server.createFolder()
+  const names = Array.from({ length: 500 }, (_, index) => `${index}-${'x'.repeat(100)}`)
+  await server.upload(folder, Object.fromEntries(names.map((name) => [name, ''])))
+  const asked = performance.now()
+  t.equal(await server.end(), 0)
+  t.ok(performance.now() - asked < 10_000, 'it does not wait for the reader')
+  await server.logged(({ msg, file }) => msg === 'AUDIT_LOG_FILE cannot be written to' && file === pipe)
 })

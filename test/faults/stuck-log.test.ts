@@ -47,6 +47,14 @@ for (const workers of ['1', '2']) {
   })
 }
 
+t.test('a pipe for the log and the errors of two processes that nobody reads', async (t) => {
+  const through = ['sh', '-c', 'exec "$@" 2>&1', 'sh']
+  const server = await startServer(t, { env: { ...env, WORKERS: '2' }, through })
+  server.process.stdout?.pause()
+  await fillLog(t, server)
+  t.equal(await server.end(), 0)
+})
+
 t.test('a log whose reader is gone', async (t) => {
   const server = await startServer(t, { env })
   server.process.stdout?.destroy()

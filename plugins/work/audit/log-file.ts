@@ -1,8 +1,17 @@
+import { constants } from 'node:fs'
 import { type FileHandle, open } from 'node:fs/promises'
-import { setImmediate as othersTurn } from 'node:timers/promises'
+import { setImmediate as othersTurn, setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
 import { ConfigError, reasonOf } from '../../config.ts'
 import type { AuditRow } from './rows.ts'
+
+const { O_APPEND, O_CREAT, O_NONBLOCK, O_WRONLY } = constants
+
+/** So many characters wait while nobody reads a pipe, or its disk is slow. Lines beyond that are dropped. */
+const mostWaiting = 4 * 1024 * 1024
+const pauseMilliseconds = 100
+/** How long a process that ends waits for the reader. */
+const endMilliseconds = 1000
 
 /** The same rows as JSON lines. The table is what counts: a file that cannot be written to is told of in the log. */
 export class AuditLogFile {
@@ -13,6 +22,7 @@ export class AuditLogFile {
   #writing: Promise<void> | undefined
   #isMoved = false
   #fails = false
+  readonly #ending = new AbortController()
 
   private constructor(name: string, file: FileHandle, log: FastifyBaseLogger) {
     this.#name = name
@@ -31,7 +41,8 @@ export class AuditLogFile {
   }
 
   write(row: AuditRow): void {
-    this.#text += `${JSON.stringify(lineOf(row))}\n`
+    if (this.#text.length < mostWaiting) this.#text += `${JSON.stringify(lineOf(row))}\n`
+    else this.#tellFailure(new Error('nobody reads it'))
     this.#writing ??= this.#writeAll()
   }
 
@@ -42,7 +53,9 @@ export class AuditLogFile {
   }
 
   async close(): Promise<void> {
+    const timer = setTimeout(() => this.#ending.abort(), endMilliseconds)
     await this.#writing
+    clearTimeout(timer)
     await this.#file.close()
   }
 
@@ -53,14 +66,31 @@ export class AuditLogFile {
       this.#text = ''
       try {
         if (this.#isMoved) await this.#openAgain()
-        await this.#file.appendFile(text)
+        await this.#append(Buffer.from(text))
         this.#fails = false
       } catch (err) {
-        if (!this.#fails) this.#log.error({ err, file: this.#name }, 'AUDIT_LOG_FILE cannot be written to')
-        this.#fails = true
+        this.#tellFailure(err)
       }
     }
     this.#writing = undefined
+  }
+
+  /** Waits for the reader of a pipe that is full. */
+  async #append(data: Buffer): Promise<void> {
+    const { signal } = this.#ending
+    for (let at = 0; at < data.length; ) {
+      try {
+        at += (await this.#file.write(data, at)).bytesWritten
+      } catch (error) {
+        if (!isFull(error) || signal.aborted) throw error
+        await sleep(pauseMilliseconds)
+      }
+    }
+  }
+
+  #tellFailure(err: unknown): void {
+    if (!this.#fails) this.#log.error({ err, file: this.#name }, 'AUDIT_LOG_FILE cannot be written to')
+    this.#fails = true
   }
 
   async #openAgain(): Promise<void> {
@@ -71,9 +101,16 @@ export class AuditLogFile {
   }
 }
 
-/** Whole lines at its end, also when several processes have it open. */
+/**
+ * Whole lines at its end, also when several processes have it open. A pipe must never hold up a thread: without a reader
+ * it is refused, ENXIO (open(2), O_NONBLOCK).
+ */
 function openFile(name: string): Promise<FileHandle> {
-  return open(name, 'a', 0o600)
+  return open(name, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o600)
+}
+
+function isFull(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'EAGAIN'
 }
 
 /** Fields as in the log; what a row does not have is left out. */
