@@ -51,8 +51,14 @@ export async function send(
 }
 
 /** A call of Backend.AI's manager. */
-export async function asBackendAi(server: Server, method: string, path: string, body?: unknown): Promise<Reply> {
-  return send(method, `${server.managerUrl}/backend-ai${path}`, body, { [authHeader]: backendAiSecret })
+export async function asBackendAi(
+  server: Server,
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Reply> {
+  return send(method, `${server.managerUrl}/backend-ai${path}`, body, { [authHeader]: backendAiSecret, ...headers })
 }
 
 /** An answer of Backend.AI's own storage-proxy. */

@@ -20,9 +20,13 @@ export async function startOnSmallVolume(t: Test, mebibytes: number): Promise<Sm
 }
 
 /** Starts a server whose `DATA_DIR` is a filesystem of its own, of so many MiB, which its volume is not on. */
-export async function startOnSmallDataDir(t: Test, mebibytes: number): Promise<{ server: Server; dataDir: string }> {
+export async function startOnSmallDataDir(
+  t: Test,
+  mebibytes: number,
+  more: Record<string, string> = {},
+): Promise<{ server: Server; dataDir: string }> {
   const dataDir = await temporaryDirectory(t)
-  const env = { VOLUMES: JSON.stringify({ default: { backend: 'posix', root: await temporaryDirectory(t) } }) }
+  const env = { VOLUMES: JSON.stringify({ default: { backend: 'posix', root: await temporaryDirectory(t) } }), ...more }
   const server = await startServer(t, { dataDir, env, through: mounting(dataDir, mebibytes) })
   return { server, dataDir: seenFrom(server, dataDir) }
 }

@@ -61,10 +61,13 @@ interface Key {
   secret: KeyObject
 }
 
-/** The ID of a key is a part of its digest, so keys need no names when they are rotated. */
+/** A part of its digest, so keys need no names when they are rotated. */
+export function keyIdOf(secret: string): string {
+  return createHash('sha256').update(`key ID of ${secret}`).digest('base64url').slice(0, 8)
+}
+
 function toKey(secret: string): Key {
-  const id = createHash('sha256').update(`key ID of ${secret}`).digest('base64url').slice(0, 8)
-  return { id, secret: createSecretKey(secret, 'utf8') }
+  return { id: keyIdOf(secret), secret: createSecretKey(secret, 'utf8') }
 }
 
 /**

@@ -168,6 +168,7 @@ export function createErrorHandler(send: SendProblem) {
   return (error: unknown, request: FastifyRequest, reply: FastifyReply): FastifyReply => {
     const problem = toRequestProblem(error, request)
     const { status } = problems[problem.code]
+    reply.problemCode = problem.code
     const log = { err: problem.cause ?? problem, code: problem.code }
     // "request aborted" says it all: an error that follows from the abort is no failure of its own.
     if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
@@ -192,7 +193,6 @@ const retryAfter = { 'retry-after': '5' }
 
 function sendProblem(problem: Problem, request: FastifyRequest, reply: FastifyReply): FastifyReply {
   const { status } = problems[problem.code]
-  reply.problemCode = problem.code
   if (isForPages(request.url)) reply.headers(headersForPages(request.server.config, request.headers.origin))
   return reply.code(status).type(problemMediaType).serializer(JSON.stringify).send(toDocument(problem, request.id))
 }

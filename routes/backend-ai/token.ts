@@ -3,6 +3,7 @@ import { type Static, Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
 import { Problem } from '../../lib/problems.ts'
+import { keyIdOf } from '../../plugins/access/signed-urls.ts'
 
 /** What every token says besides. */
 const common = {
@@ -47,6 +48,13 @@ const checks = {
 export type Claims = { [Use in keyof typeof kinds]: Static<(typeof kinds)[Use]> }
 export type Use = keyof Claims
 
+/** A token that is to be believed. */
+export interface Verified<U extends Use> {
+  claims: Claims[U]
+  /** The ID of the key that signed it. */
+  key: string
+}
+
 /** Keeps what these tokens are signed for apart from signed URLs. */
 const purpose = 'backend-ai'
 
@@ -64,7 +72,7 @@ function encode(value: object): string {
 export function createTokens(app: FastifyInstance, now = () => Date.now()) {
   const secrets = app.config.backendAi?.tokenSecrets
   const seal = secrets === undefined ? (claims: object) => app.signedUrls.seal(purpose, claims) : jwtSigner(secrets)
-  const unseal = secrets === undefined ? (token: string) => app.signedUrls.unseal(purpose, token) : jwtVerifier(secrets)
+  const unseal = secrets === undefined ? sealOpener(app.signedUrls) : jwtVerifier(secrets)
 
   return {
     sign<U extends Use>(_use: U, claims: Claims[U]): string {
@@ -72,17 +80,17 @@ export function createTokens(app: FastifyInstance, now = () => Date.now()) {
     },
 
     /** @throws {Problem} `token_required`, `token_invalid`, `token_expired` or `token_not_for_this` */
-    verify<U extends Use>(use: U, token: string | undefined): Claims[U] {
+    verify<U extends Use>(use: U, token: string | undefined): Verified<U> {
       if (token === undefined || token === '') throw new Problem('token_required', 'This URL needs its token.')
-      const claims = unseal(token)
-      if (claims === undefined) {
+      const { claims, key } = unseal(token) ?? {}
+      if (claims === undefined || key === undefined) {
         throw new Problem('token_invalid', 'The token was not signed here, or was altered, or its key is retired.')
       }
       if (!isFor(use, claims)) throw new Problem('token_not_for_this', `The token does not permit ${use}.`)
       if (now() >= claims.exp * 1000) {
         throw new Problem('token_expired', `The token was valid until ${new Date(claims.exp * 1000).toISOString()}.`)
       }
-      return claims
+      return { claims, key }
     },
   }
 }
@@ -93,6 +101,17 @@ function isFor<U extends Use>(use: U, claims: unknown): claims is Claims[U] {
   return checks[use].Check(claims)
 }
 
+/** What a token says, and the ID of the key that signed it. */
+type Opened = { claims: unknown; key: string }
+
+/** Its key is named in front of it. */
+function sealOpener(signedUrls: FastifyInstance['signedUrls']) {
+  return (token: string): Opened | undefined => {
+    const [key = ''] = token.split('.', 1)
+    return { claims: signedUrls.unseal(purpose, token), key }
+  }
+}
+
 function jwtSigner([secret = '']: string[]) {
   return (claims: object): string => {
     const signed = `${header}.${encode(claims)}`
@@ -101,16 +120,16 @@ function jwtSigner([secret = '']: string[]) {
 }
 
 function jwtVerifier(secrets: string[]) {
-  return (token: string): unknown => {
+  return (token: string): Opened | undefined => {
     const [head = '', payload = '', given = '', ...more] = token.split('.')
     if (more.length > 0 || !isHs256(head)) return undefined
     const received = Buffer.from(given)
     // Compared with all of them, so that the time does not tell which one came close.
-    const matches = secrets.filter((secret) => {
+    const [match] = secrets.filter((secret) => {
       const expected = Buffer.from(macOf(secret, `${head}.${payload}`))
       return expected.length === received.length && timingSafeEqual(expected, received)
     })
-    return matches.length === 0 ? undefined : decode(payload)
+    return match === undefined ? undefined : { claims: decode(payload), key: keyIdOf(match) }
   }
 }
 

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { constants } from 'node:fs'
 import { open, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
+import { asBackendAi, backendAiSecret } from '../backend-ai.ts'
 import { readDatabase } from '../database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
 import { startOnSmallDataDir } from '../small-volume.ts'
@@ -22,8 +24,9 @@ async function signedFor(server: Server, folder: string, operation: string): Pro
 }
 
 t.test('a full disk below the table', needing('mount', 'unshare', 'mounts of its own'), async (t) => {
-  const { server, dataDir } = await startOnSmallDataDir(t, 2)
-  const folder = await server.createFolder()
+  const { server, dataDir } = await startOnSmallDataDir(t, 2, { BACKEND_AI_MANAGER_SECRET: backendAiSecret })
+  const quotaScope = `user:${randomUUID()}`
+  const folder = await server.createFolder({ quotaScope })
   const upload = await signedFor(server, folder, 'upload')
   const download = await signedFor(server, folder, 'download')
   const statuses = [(await put(upload, 'put-0')).status]
@@ -39,6 +42,13 @@ t.test('a full disk below the table', needing('mount', 'unshare', 'mounts of its
   t.match(refused.detail, /disk is full.*could not be written into the audit table, so it is not done/)
   const read = await fetch(download, { headers: { [requestIdHeader]: 'read' } })
   t.equal((await read.text()).length, 100, 'reading goes on')
+  const vfid = `${quotaScope}/${folder.replaceAll('-', '')}`
+  const call = (path: string, relpath: string) =>
+    asBackendAi(server, 'POST', path, { volume: 'default', vfid, relpath }, { [requestIdHeader]: 'theirs' })
+  const mkdir = await call('/folder/file/mkdir', 'dir')
+  t.match(mkdir, { status: 503, json: { msg: /could not be written into the audit table, so it is not done/ } })
+  t.equal((await call('/folder/file/fetch', 'a.txt')).text.length, 100)
+  t.match((await call('/folder/file/list', '.')).json.items, [{ name: 'a.txt' }], 'nothing was made')
 
   await rm(filler)
   await eventually(async () => {
@@ -51,6 +61,11 @@ t.test('a full disk below the table', needing('mount', 'unshare', 'mounts of its
     t.equal(await outcomeOf(`put-${index}`), expected, `${index}: ${status}`)
   }
   t.equal(await outcomeOf('read'), 'succeeded')
+  const { chapters } = await server.ask('GET', '/requests/theirs')
+  t.match(
+    chapters.map(({ outcome }: Answer) => outcome),
+    ['failed: database_unavailable', 'succeeded'],
+  )
   t.equal(await server.end(), 0)
 })
 

@@ -1,7 +1,8 @@
 import { readFile, rename } from 'node:fs/promises'
 import { join } from 'node:path'
-import t, { type Test } from 'tap'
+import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
+import { assertRows } from '../audit.ts'
 import { changeDatabase, readDatabase } from '../database.ts'
 import {
   type Answer,
@@ -17,29 +18,6 @@ import {
 async function under(server: Server, id: string, method: string, path: string, body?: object): Promise<Answer> {
   const response = await server.manager(method, path, body, { [requestIdHeader]: id })
   return response.status === 204 ? {} : response.json()
-}
-
-/** What the table has of a request ID, once it has so many rows. */
-/** Without what a busy machine takes long for. */
-async function rowsOf({ dataDir }: Server, id: string, count: number): Promise<Answer[]> {
-  const condition = `outcome != 'slow' and (request_id = '${id}' or origin_request_id = '${id}')`
-  return eventually(async () => {
-    const rows = await readDatabase(dataDir, `select * from audit where ${condition} order by time, sequence`)
-    return rows.length >= count && rows.map(plain)
-  })
-}
-
-/** PostgreSQL gives large integers as texts. */
-function plain({ time, bytes, count, ...row }: Answer): Answer {
-  const number = (value: unknown) => (value === null ? null : Number(value))
-  return { ...row, time: number(time), bytes: number(bytes), count: number(count) }
-}
-
-async function assertRows(t: Test, server: Server, id: string, expected: object[]): Promise<Answer[]> {
-  const rows = await rowsOf(server, id, expected.length)
-  t.equal(rows.length, expected.length, rows.map(({ action }) => action).join())
-  for (const [index, row] of expected.entries()) t.match(rows[index], row)
-  return rows
 }
 
 t.test('an audit trail', async (t) => {

@@ -45,23 +45,30 @@ export function createQuotaScopes(
     /** The same where nobody has given it limits. @returns whether it was so */
     async add(scope: string, quota: Quota): Promise<boolean> {
       const row = { quota_bytes: quota.bytes, quota_files: quota.files, is_defined: 1 }
-      const { numInsertedOrUpdatedRows } = await db
-        .insertInto('quota_scopes')
-        .values({ scope, ...row })
-        .onConflict((conflict) => conflict.column('scope').doUpdateSet(row).where('quota_scopes.is_defined', '=', 0))
-        .executeTakeFirstOrThrow()
-      return numInsertedOrUpdatedRows === 1n
+      return transact(db, async (trx) => {
+        const { numInsertedOrUpdatedRows } = await trx
+          .insertInto('quota_scopes')
+          .values({ scope, ...row })
+          .onConflict((conflict) => conflict.column('scope').doUpdateSet(row).where('quota_scopes.is_defined', '=', 0))
+          .executeTakeFirstOrThrow()
+        const isNew = numInsertedOrUpdatedRows === 1n
+        if (isNew) audit.write(trx, { action: 'quota-scope.set', subject: scope })
+        return isNew
+      })
     },
 
     /** Changes what is there. @throws {Problem} `quota_scope_not_found` */
     async change(scope: string, { bytes }: Pick<Quota, 'bytes'>): Promise<void> {
-      const { numUpdatedRows } = await db
-        .updateTable('quota_scopes')
-        .set({ quota_bytes: bytes })
-        .where('scope', '=', scope)
-        .where('is_defined', '=', 1)
-        .executeTakeFirstOrThrow()
-      if (numUpdatedRows === 0n) throw notFound(scope)
+      await transact(db, async (trx) => {
+        const { numUpdatedRows } = await trx
+          .updateTable('quota_scopes')
+          .set({ quota_bytes: bytes })
+          .where('scope', '=', scope)
+          .where('is_defined', '=', 1)
+          .executeTakeFirstOrThrow()
+        if (numUpdatedRows === 0n) throw notFound(scope)
+        audit.write(trx, { action: 'quota-scope.set', subject: scope })
+      })
     },
 
     /** Takes the limits away; the vfolders stay. @throws {Problem} `quota_scope_not_found` */

@@ -5,6 +5,7 @@ import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../../plugins/transfer/downloads/presentation.ts'
 import { awaitFirst } from '../../await-first.ts'
 import { jsonList } from '../json-list.ts'
+import { tellAudit } from '../named.ts'
 import { parseEntryPath, parseRelpath } from '../relpath.ts'
 import { removeEntries } from '../remove-entries.ts'
 import { sendBytes } from '../send-bytes.ts'
@@ -38,13 +39,15 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
     },
   )
 
-  app.post(`${filesUrl}/download`, { schema: { params, body: OfFile } }, async (request, reply) => {
+  const ofDownload = { config: { audit: 'file.read' }, schema: { params, body: OfFile } } as const
+  app.post(`${filesUrl}/download`, ofDownload, async (request, reply) => {
     const { abortSignal: signal } = request
     const { files } = await open(request.params.storage, signal)
     const path = parseRelpath(request.body.filepath)
     if (path !== '' && (await files.stat(path, signal)).type !== 'directory') return sendBytes(reply, files, path)
     // A directory as a tar, whose names are relative to it.
     const filename = `${filenameOf(path) || request.params.storage}.tar`
+    tellAudit(request, { action: 'archive.read' })
     return reply.sendArchive(files, { path, base: path }, { format: 'tar', deflate: false, filename })
   })
 
@@ -61,7 +64,7 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
 
   app.delete(
     filesUrl,
-    { schema: { params, body: OfFile } },
+    { config: { audit: 'entry.delete' }, schema: { params, body: OfFile } },
     async ({ params, body: { filepath }, abortSignal: signal }) => {
       const { folder } = await open(params.storage, signal)
       await removeEntries(app, folder, [parseEntryPath(filepath)], { recursive: true, signal })

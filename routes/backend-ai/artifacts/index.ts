@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import type { Setting } from '../../../plugins/config.ts'
 import { answerFileError } from '../file-errors.ts'
+import { pathIn, tellAudit } from '../named.ts'
 import { Refusal } from '../refusal.ts'
 import files from './files.ts'
 import objects from './objects.ts'
@@ -16,6 +17,12 @@ export default async function artifacts(app: FastifyInstance, { setting }: { set
     return
   }
   const storages = createStorages(app, setting)
+  app.addHook('preHandler', (request, _reply, done) => {
+    const { storage, bucket } = Object(request.params)
+    const { key, filepath = key } = Object(request.body ?? request.query)
+    tellAudit(request, { ...storages.find({ storage, bucket }), path: pathIn(filepath) })
+    done()
+  })
   for (const routes of [objects, files, upload]) await app.register(routes, { storages })
 }
 

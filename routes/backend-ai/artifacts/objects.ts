@@ -5,6 +5,7 @@ import { invalid } from '../../../lib/problems.ts'
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../../plugins/transfer/downloads/presentation.ts'
 import { signUrl } from '../../sign-url.ts'
+import { tellAudit } from '../named.ts'
 import { parseEntryPath } from '../relpath.ts'
 import { removeEntries } from '../remove-entries.ts'
 import { sendBytes } from '../send-bytes.ts'
@@ -42,12 +43,14 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
     },
   )
 
-  app.post(`${objectUrl}/download`, { schema: { params, body: ofKey({}) } }, async (request, reply) => {
+  const ofDownload = { config: { audit: 'file.read' }, schema: { params, body: ofKey({}) } } as const
+  app.post(`${objectUrl}/download`, ofDownload, async (request, reply) => {
     const { files } = await storages.open(request.params, request.abortSignal)
     return sendBytes(reply, files, parseEntryPath(request.body.key))
   })
 
-  app.delete(objectUrl, { schema: { params, body: ofKey({}) } }, async ({ params, body, abortSignal: signal }) => {
+  const deletion = { config: { audit: 'entry.delete' }, schema: { params, body: ofKey({}) } } as const
+  app.delete(objectUrl, deletion, async ({ params, body, abortSignal: signal }) => {
     const { folder } = await storages.open(params, signal)
     await removeEntries(app, folder, [parseEntryPath(body.key)], { recursive: true, signal })
     return {}
@@ -56,8 +59,10 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
   // The URLs are ours, so they work with every volume; one with `redirect` leads a download on to the storage.
   app.post(
     `${objectUrl}/presigned/download`,
-    { schema: { params, body: ofKey({ expiration: Optional(1) }) } },
-    async ({ id: requestId, params, body, abortSignal }) => {
+    { config: { audit: 'url.sign' }, schema: { params, body: ofKey({ expiration: Optional(1) }) } },
+    async (request) => {
+      const { id: requestId, params, body, abortSignal } = request
+      tellAudit(request, { subject: 'download' })
       const { folder } = await storages.open(params, abortSignal)
       const path = parseEntryPath(body.key)
       const { url } = signUrl(app, {
@@ -73,8 +78,13 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
 
   app.post(
     `${objectUrl}/presigned/upload`,
-    { schema: { params, body: ofKey({ expiration: Optional(1), min_size: Optional(0), max_size: Optional(1) }) } },
-    async ({ id: requestId, params, body, abortSignal }) => {
+    {
+      config: { audit: 'url.sign' },
+      schema: { params, body: ofKey({ expiration: Optional(1), min_size: Optional(0), max_size: Optional(1) }) },
+    },
+    async (request) => {
+      const { id: requestId, params, body, abortSignal } = request
+      tellAudit(request, { subject: 'upload' })
       if (body.min_size) throw invalid('body', 'min_size', 'must be absent: a file may have any size up to max_size')
       const { folder } = await storages.open(params, abortSignal)
       const path = parseEntryPath(body.key)

@@ -70,7 +70,16 @@ export function createStorages(app: FastifyInstance, setting: Setting) {
     })
   }
 
-  return { open }
+  /** The same without a look at the storage; undefined where there is no such storage or bucket. */
+  function find(place: Place): { folder: string; volume: string } | undefined {
+    try {
+      return { folder: idOf(place), volume: storageOf(place).volume }
+    } catch {
+      return undefined
+    }
+  }
+
+  return { open, find }
 }
 
 export type Storages = ReturnType<typeof createStorages>

@@ -25,7 +25,7 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
   app.post(
     `${objectUrl}/upload`,
     {
-      config: { readsBody: true },
+      config: { readsBody: true, audit: 'file.store' },
       schema: {
         params: Type.Object({ storage: Type.String(), bucket: Type.String() }),
         querystring: Type.Object({ key: Type.String(), content_type: ContentType }),
@@ -40,7 +40,7 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
   app.post(
     `${filesUrl}/upload`,
     {
-      config: { readsBody: true },
+      config: { readsBody: true, audit: 'file.store' },
       schema: {
         params: Type.Object({ storage: Type.String() }),
         querystring: Type.Object({ filepath: Type.String(), content_type: ContentType }),

@@ -1,23 +1,25 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { select } from '../../../plugins/transfer/archives/selection.ts'
+import { entriesIn, folderIn } from '../named.ts'
 import { parseRelpath } from '../relpath.ts'
 import { openVfolder } from '../target.ts'
 import type { Tokens } from '../token.ts'
-import { ClientQuery, permit } from './permit.ts'
+import { ClientQuery, guard } from './permit.ts'
 
 /** Several entries as a zip, whose names are their paths in the vfolder. */
 const routes: FastifyPluginAsyncTypebox<{ tokens: Tokens }> = async (app, { tokens }) => {
+  const permissionOf = guard(app, tokens, 'archive', ({ virtual_folder_id: vfid, files }) => ({
+    folder: folderIn(vfid),
+    ...entriesIn(files),
+  }))
+
   app.route({
     method: ['GET', 'HEAD'],
     url: '',
+    config: { audit: 'archive.read' },
     schema: { querystring: ClientQuery },
     handler: async (request, reply) => {
-      const {
-        volume,
-        virtual_folder_id: vfid,
-        files: names,
-        filename,
-      } = permit(request, tokens, 'archive', request.query.token)
+      const { volume, virtual_folder_id: vfid, files: names, filename } = permissionOf(request)
       const paths = names.map(parseRelpath)
       reply.beginTransfer()
       const files = await openVfolder(app, volume, vfid)

@@ -1,6 +1,7 @@
 import type { FastifyInstance } from 'fastify'
 import cors from '../../../plugins/request/cors.ts'
 import { handleNotFound } from '../../../plugins/request/errors.ts'
+import { auditRequests } from '../../audit.ts'
 import { answerFileError } from '../file-errors.ts'
 import type { Tokens } from '../token.ts'
 import archive from './archive.ts'
@@ -11,6 +12,7 @@ import upload from './upload.ts'
 export default async function client(app: FastifyInstance, options: { tokens: Tokens }): Promise<void> {
   app.addHook('onRequest', app.requireBackendAiClientListener)
   app.setErrorHandler(answerFileError)
+  auditRequests(app)
   for (const [prefix, routes] of Object.entries({
     '/download': download,
     '/download-archive': archive,

@@ -16,7 +16,8 @@ const Clone = Type.Object({
 
 /** What a job does. The ID of the job is what the manager knows as `bgtask_id`. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
-  app.post('/folder/delete', { schema: { body: ofVfolder({}) } }, async ({ body }, reply) => {
+  const deletion = { config: { audit: 'folder.delete' }, schema: { body: ofVfolder({}) } } as const
+  app.post('/folder/delete', deletion, async ({ body }, reply) => {
     const { folder, quotaScope } = parseVfid(body.vfid)
     // The manager waits for the event at the end of the job, also where there is nothing to delete.
     const volume = isNoop(body.volume, app) ? undefined : app.volumes.get(body.volume)
@@ -24,7 +25,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     return reply.code(202).send({ bgtask_id: job.id })
   })
 
-  app.post('/folder/clone', { schema: { body: Clone } }, async ({ body, abortSignal }) => {
+  const clone = { config: { audit: 'folder.clone' }, schema: { body: Clone } } as const
+  app.post('/folder/clone', clone, async ({ body, abortSignal }) => {
     const source = await findVfolder(app, body.src_volume, parseVfid(body.src_vfid, 'src_vfid'))
     const volume = app.volumes.get(body.dst_volume ?? body.src_volume)
     const { folder, quotaScope } = parseVfid(body.dst_vfid, 'dst_vfid')
@@ -40,6 +42,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     '/folder/file/delete-async',
     {
       bodyLimit: 16 * 1024 * 1024,
+      config: { audit: 'entry.delete' },
       schema: { body: ofVfolder({ relpaths: Type.Array(Type.String()), recursive: Flag(false) }) },
     },
     async ({ body, abortSignal: signal }, reply) => {

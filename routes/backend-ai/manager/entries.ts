@@ -5,6 +5,7 @@ import { brokenRule, type EntryPath, parsePath } from '../../../backends/path.ts
 import { invalid, problems, toProblem, withMembers } from '../../../lib/problems.ts'
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import type { VfolderFiles } from '../../../plugins/vfolders/files.ts'
+import { entriesIn, tellAudit } from '../named.ts'
 import { parseEntryPath, parseRelpath } from '../relpath.ts'
 import { removeEntries } from '../remove-entries.ts'
 import { Flag, ofVfolder, readFlag } from '../schemas.ts'
@@ -22,8 +23,12 @@ const Relpaths = Type.Unsafe<string | string[]>({
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folder/file/mkdir',
-    { schema: { body: ofVfolder({ relpath: Relpaths, parents: Flag(true), exist_ok: Flag(false) }) } },
-    async ({ body, abortSignal: signal }, reply) => {
+    {
+      config: { audit: 'directory.create' },
+      schema: { body: ofVfolder({ relpath: Relpaths, parents: Flag(true), exist_ok: Flag(false) }) },
+    },
+    async (request, reply) => {
+      const { body, abortSignal: signal } = request
       const options = {
         parents: readFlag(body.parents, 'parents'),
         existOk: readFlag(body.exist_ok, 'exist_ok'),
@@ -33,10 +38,12 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const success: { msg: null; item: string }[] = []
       const failed: { msg: string; item: string }[] = []
       for (const item of [body.relpath].flat()) {
-        const msg = await makeDirectory(files, item, options)
-        if (msg === undefined) success.push({ msg: null, item })
-        else failed.push({ msg, item })
+        const refusal = await makeDirectory(files, item, options)
+        if (refusal === undefined) success.push({ msg: null, item })
+        else failed.push({ msg: refusal.message, item })
+        tellAudit(request, { code: refusal && toProblem(refusal).code })
       }
+      if (success.length > 0) tellAudit(request, { ...entriesIn(success.map(({ item }) => item)), code: undefined })
       const status = failed.length === 0 ? 200 : success.length === 0 ? 422 : 207
       return reply.code(status).send({ results: { success, failed } })
     },
@@ -44,7 +51,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
   app.post(
     '/folder/file/rename',
-    { schema: { body: ofVfolder({ relpath: Type.String(), new_name: Type.String() }) } },
+    {
+      config: { audit: 'entry.move' },
+      schema: { body: ofVfolder({ relpath: Type.String(), new_name: Type.String() }) },
+    },
     async ({ body: { volume, vfid, relpath, new_name: name }, abortSignal: signal }, reply) => {
       const from = parseEntryPath(relpath)
       if (name.includes('/') || brokenRule(name) !== undefined) {
@@ -59,7 +69,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
 
   app.post(
     '/folder/file/move',
-    { schema: { body: ofVfolder({ src_relpath: Type.String(), dst_relpath: Type.String() }) } },
+    {
+      config: { audit: 'entry.move' },
+      schema: { body: ofVfolder({ src_relpath: Type.String(), dst_relpath: Type.String() }) },
+    },
     async ({ body, abortSignal: signal }, reply) => {
       const from = parseEntryPath(body.src_relpath)
       const target = parseRelpath(body.dst_relpath)
@@ -83,6 +96,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     '/folder/file/delete',
     {
       bodyLimit: 16 * 1024 * 1024,
+      config: { audit: 'entry.delete' },
       schema: { body: ofVfolder({ relpaths: Type.Array(Type.String()), recursive: Flag(false) }) },
     },
     async ({ body, abortSignal: signal }) => {
@@ -108,7 +122,7 @@ async function makeDirectory(
   files: VfolderFiles,
   item: string,
   { parents, existOk, signal }: MakeOptions,
-): Promise<string | undefined> {
+): Promise<BackendError | undefined> {
   try {
     const path = parseRelpath(item)
     if (path !== '' && !parents) await requireParent(files, path, signal)
@@ -117,7 +131,7 @@ async function makeDirectory(
     return undefined
   } catch (error) {
     const isOfItem = error instanceof BackendError && problems[toProblem(error).code].status < 500
-    if (isOfItem) return error.message
+    if (isOfItem) return error
     throw error
   }
 }

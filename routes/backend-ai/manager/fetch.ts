@@ -9,7 +9,7 @@ import { openVfolder } from '../target.ts'
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folder/file/fetch',
-    { schema: { body: ofVfolder({ relpath: Type.String() }) } },
+    { config: { audit: 'file.read' }, schema: { body: ofVfolder({ relpath: Type.String() }) } },
     async ({ body: { volume, vfid, relpath } }, reply) => {
       const path = parseEntryPath(relpath)
       const files = await openVfolder(app, volume, vfid)

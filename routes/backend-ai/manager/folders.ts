@@ -17,6 +17,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/folder/create',
     {
+      config: { audit: 'folder.create' },
       schema: {
         body: ofVfolder({
           options: Type.Optional(Type.Union([Options, Type.Null()])),

@@ -1,5 +1,6 @@
 import type { FastifyInstance } from 'fastify'
 import type { BackendAi } from '../../../plugins/config.ts'
+import { auditRequests } from '../../audit.ts'
 import artifacts from '../artifacts/index.ts'
 import type { Tokens } from '../token.ts'
 import { requireSecret } from './auth.ts'
@@ -8,6 +9,7 @@ import entries from './entries.ts'
 import fetch from './fetch.ts'
 import folders from './folders.ts'
 import list from './list.ts'
+import { tellWhatIsNamed } from './named.ts'
 import { answerForNoop } from './noop.ts'
 import quotaScopes from './quota-scopes.ts'
 import sessions from './sessions.ts'
@@ -23,6 +25,8 @@ export default async function manager(app: FastifyInstance, { settings, tokens }
   app.addHook('onRequest', app.requireBackendAiManagerListener)
   app.addHook('onRequest', requireSecret(settings.managerSecrets))
   answerForNoop(app)
+  auditRequests(app)
+  tellWhatIsNamed(app)
   for (const routes of [volumes, quotaScopes, folders, list, entries, background, fetch]) await app.register(routes)
   await app.register(artifacts, { setting: settings.artifacts })
   await app.register(sessions, { tokens, seconds: settings.tokenSeconds })

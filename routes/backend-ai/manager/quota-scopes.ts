@@ -10,6 +10,7 @@ const WithLimits = Type.Object({ ...OfScope.properties, options: Type.Optional(T
 /** Limits over all vfolders of a user or a project, on whatever volume they are. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   const { scopes } = app.quotas
+  const config = { audit: 'quota-scope.set' } as const
 
   /** @throws {Problem} `volume_not_found` or `validation_failed` */
   function scopeOf({ volume, qsid }: { volume: string; qsid: string }): string {
@@ -17,7 +18,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     return parseQuotaScope(qsid, 'qsid')
   }
 
-  app.post('/quota-scope', { schema: { body: WithLimits } }, async ({ body }, reply) => {
+  app.post('/quota-scope', { config, schema: { body: WithLimits } }, async ({ body }, reply) => {
     const bytes = readLimit(body.options?.limit_bytes, 'options.limit_bytes')
     if (!(await scopes.add(scopeOf(body), { bytes, files: null }))) {
       const msg = 'The quota scope exists already.'
@@ -31,14 +32,14 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     return { used_bytes: usage.bytes, limit_bytes: quota.bytes }
   })
 
-  app.patch('/quota-scope', { schema: { body: WithLimits } }, async ({ body }, reply) => {
+  app.patch('/quota-scope', { config, schema: { body: WithLimits } }, async ({ body }, reply) => {
     const bytes = readLimit(body.options?.limit_bytes, 'options.limit_bytes')
     const scope = scopeOf(body)
     if (!(await scopes.add(scope, { bytes, files: null }))) await scopes.change(scope, { bytes })
     return reply.code(204).send()
   })
 
-  app.delete('/quota-scope/quota', { schema: { body: OfScope } }, async ({ body }, reply) => {
+  app.delete('/quota-scope/quota', { config, schema: { body: OfScope } }, async ({ body }, reply) => {
     await scopes.change(scopeOf(body), { bytes: null })
     return reply.code(204).send()
   })

@@ -4,6 +4,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { invalid, Problem } from '../../../lib/problems.ts'
 import { formatVfid, parseVfid } from '../../../lib/vfid.ts'
+import { tellAudit } from '../named.ts'
 import { parseEntryPath, parseRelpath } from '../relpath.ts'
 import { OfVolume, ofVfolder, readSize, Size } from '../schemas.ts'
 import { findVfolder } from '../target.ts'
@@ -39,14 +40,21 @@ export default async function sessions(scope: FastifyInstance, { tokens, seconds
     return { vfolder: vfolder.id, vfid: formatVfid(vfid), common: { volume, exp, request_id: id } }
   }
 
-  app.post('/folder/file/download', { schema: { body: ofVfolder({ relpath: Type.String() }) } }, async (request) => {
-    const { volume, vfid: text, relpath } = request.body
-    const path = parseRelpath(relpath) || '.'
-    const { vfid, common } = await prepare(request, volume, text, 'vfid')
-    return { token: tokens.sign('download', { op: 'download', vfid, relpath: path, ...common }) }
-  })
+  app.post(
+    '/folder/file/download',
+    { config: { audit: 'url.sign' }, schema: { body: ofVfolder({ relpath: Type.String() }) } },
+    async (request) => {
+      tellAudit(request, { subject: 'download' })
+      const { volume, vfid: text, relpath } = request.body
+      const path = parseRelpath(relpath) || '.'
+      const { vfid, common } = await prepare(request, volume, text, 'vfid')
+      return { token: tokens.sign('download', { op: 'download', vfid, relpath: path, ...common }) }
+    },
+  )
 
-  app.post('/folder/file/archive-download-token', { schema: { body: ArchiveRequest } }, async (request) => {
+  const ofArchive = { config: { audit: 'url.sign' }, schema: { body: ArchiveRequest } } as const
+  app.post('/folder/file/archive-download-token', ofArchive, async (request) => {
+    tellAudit(request, { subject: 'archive' })
     const { volume, virtual_folder_id: text, files, filename = null } = request.body
     const paths = files.map((path) => parseRelpath(path) || '.')
     const { vfid, common } = await prepare(request, volume, text, 'virtual_folder_id')
@@ -61,8 +69,9 @@ export default async function sessions(scope: FastifyInstance, { tokens, seconds
 
   app.post(
     '/folder/file/upload',
-    { schema: { body: ofVfolder({ relpath: Type.String(), size: Size }) } },
+    { config: { audit: 'url.sign' }, schema: { body: ofVfolder({ relpath: Type.String(), size: Size }) } },
     async (request) => {
+      tellAudit(request, { subject: 'upload' })
       const { volume, vfid: text, relpath } = request.body
       const size = readSize(request.body.size, 'size')
       const { uploadMaxBytes } = app.config
