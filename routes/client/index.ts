@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import cors, { clientPrefixes } from '../../plugins/request/cors.ts'
 import { handleNotFound } from '../../plugins/request/errors.ts'
 import { auditRequests } from '../audit.ts'
+import { limitAddresses } from '../limit-addresses.ts'
 import direct from './direct.ts'
 import download from './download.ts'
 import form from './form.ts'
@@ -29,13 +30,4 @@ export default async function client(app: FastifyInstance): Promise<void> {
       { prefix },
     )
   }
-}
-
-/** Before a token is looked at, so that guesses count. A browser's preflight is answered: it could not read a refusal. */
-function limitAddresses(app: FastifyInstance): void {
-  const { ofAddress } = app.requestRates
-  if (ofAddress === undefined) return
-  app.addHook('onRequest', async (request) => {
-    if (request.method !== 'OPTIONS') await ofAddress(request)
-  })
 }

@@ -1,5 +1,6 @@
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { BackendAiVfolder, backendAiEnv } from '../backend-ai-clients.ts'
 import { scrape } from '../metrics.ts'
 import { eventually, startServer, temporaryDirectory } from '../server.ts'
 import { create, patch, signTus } from '../tus.ts'
@@ -13,6 +14,7 @@ const server = await startServer(t, {
     VOLUMES: JSON.stringify(volumes),
     ADDRESS_REQUESTS_PER_MINUTE: '6',
     URL_REQUESTS_PER_MINUTE: '3',
+    ...backendAiEnv,
     TRUSTED_PROXIES: '127.0.0.0/8, ::1',
   },
 })
@@ -74,6 +76,34 @@ t.test('an address may ask so often, and cannot be made up', async (t) => {
   t.equal(guessed.status, 429, 'guesses count')
   for (let i = 0; i < 10; i++) t.equal((await server.manager('GET', '/volumes')).status, 200, 'the manager may')
   t.equal((await scrape(server)).sum('storage_proxy_requests_refused_total', { reason: 'address' }), 3)
+})
+
+t.test("the tokens of Backend.AI's wire, and the addresses that use them", async (t) => {
+  const vfolder = new BackendAiVfolder(server)
+  await server.createFolder({ id: vfolder.folder, quotaScope: vfolder.scope })
+  await server.upload(vfolder.folder, { 'a.txt': 'a' })
+  const from = (address: string) => ({ 'x-forwarded-for': address, origin: 'http://ui' })
+  const url = vfolder.download('a.txt')
+  for (let i = 0; i < 3; i++) t.equal((await download(url, `198.51.100.3${i}`)).status, 200)
+  const refused = await fetch(url, { headers: from('198.51.100.39') })
+  t.equal(refused.status, 429)
+  t.ok(Number(refused.headers.get('retry-after')) > 0)
+  t.match(await refused.json(), { error_code: 'vfolder_access_too-many-requests' })
+  t.equal((await download(vfolder.archive(['a.txt']), '198.51.100.39')).status, 200, 'another token')
+
+  const upload = vfolder.upload('b.txt', 4)
+  const headers = { ...from('198.51.100.40'), 'upload-offset': '0' }
+  for (const status of [204, 409, 409, 429]) {
+    t.equal((await fetch(upload, { method: 'PATCH', body: 'bbbb', headers })).status, status)
+  }
+
+  const guess = (count: number) => fetch(`${url}${count}`, { headers: from('203.0.113.30') })
+  for (let i = 0; i < 6; i++) t.equal((await guess(i)).status, 400)
+  const ofAddress = await guess(6)
+  t.equal(ofAddress.status, 429)
+  t.equal(ofAddress.headers.get('access-control-allow-origin'), '*', 'a page can read it')
+  const preflight = { ...from('203.0.113.30'), 'access-control-request-method': 'GET' }
+  t.equal((await fetch(url, { method: 'OPTIONS', headers: preflight })).status, 204)
 })
 
 t.test('a call for which too many wait already is refused', async (t) => {

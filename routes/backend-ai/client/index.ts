@@ -2,6 +2,7 @@ import type { FastifyInstance } from 'fastify'
 import cors from '../../../plugins/request/cors.ts'
 import { handleNotFound } from '../../../plugins/request/errors.ts'
 import { auditRequests } from '../../audit.ts'
+import { limitAddresses } from '../../limit-addresses.ts'
 import { answerFileError } from '../file-errors.ts'
 import type { Tokens } from '../token.ts'
 import archive from './archive.ts'
@@ -21,6 +22,7 @@ export default async function client(app: FastifyInstance, options: { tokens: To
     await app.register(
       async (app) => {
         await app.register(cors)
+        limitAddresses(app)
         app.setNotFoundHandler(handleNotFound)
         await app.register(routes, options)
       },

@@ -2,6 +2,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { EntryPath } from '../../../backends/path.ts'
 import { setActor } from '../../../lib/context.ts'
+import { digestOf } from '../../../plugins/access/secrets.ts'
 import { setOriginRequestId } from '../../../plugins/request/request-id.ts'
 import type { Facts } from '../../../plugins/work/audit/facts.ts'
 import { tellAudit } from '../named.ts'
@@ -33,6 +34,8 @@ export function guard<U extends Use>(
     // Who has the token is not known, as with a signed URL.
     setActor(`backend-ai-token:${key}`)
     tellAudit(request, { volume: claims.volume, ...factsOf(claims, query) })
+    const { ofUrl } = app.requestRates
+    if (ofUrl !== undefined) await ofUrl(request, digestOf(`token ${query.token}`).toString('base64url'))
   })
   return (request) => {
     const claims = permitted.get(request)
