@@ -24,7 +24,7 @@ async function main(): Promise<void> {
 async function serve(config: Config): Promise<void> {
   // Loaded only now, so that a wrong variable is reported at once.
   const { buildApp } = await import('./app.ts')
-  loggers = createLoggers(config.logLevel)
+  loggers = createLoggers(config.logLevel, config.backendAi?.requestId)
   const { loggerInstance: logger } = loggers
   const app = await buildApp(config, loggers)
   const grace = config.shutdownTimeoutSeconds * 1000

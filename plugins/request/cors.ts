@@ -45,16 +45,21 @@ export function headersForPages({ corsOrigins }: Config, origin: string | undefi
   }
 }
 
+export interface CorsOptions {
+  /** Headers that pages may read besides those of signed URLs. */
+  moreExposed?: string[]
+}
+
 /**
  * Lets pages of other origins use signed URLs, which carry their permission themselves; no cookies are involved. To be
  * registered in a scope with one of the prefixes above: it answers every OPTIONS below that.
  */
 export default fp(
-  async (app) => {
+  async (app, { moreExposed = [] }: CorsOptions) => {
     await app.register(cors, {
       origin: app.config.corsOrigins,
       methods: ['GET', 'HEAD', 'PUT', 'POST', 'PATCH', 'DELETE'],
-      exposedHeaders,
+      exposedHeaders: [...exposedHeaders, ...moreExposed],
       maxAge: 86_400,
       // An OPTIONS that is no preflight is answered too.
       strictPreflight: false,

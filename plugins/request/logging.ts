@@ -3,7 +3,7 @@ import { type FastifyBaseLogger, type FastifyReply, type FastifyRequest, LogCont
 import { type Bindings, type ChildLoggerOptions, type DestinationStream, type Logger, pino } from 'pino'
 import { contextLogging, withRequestId } from '../../lib/context.ts'
 import { createLogStream } from './log-stream.ts'
-import { traceIdOf } from './request-id.ts'
+import { type OtherHeader, otherIdOf, traceIdOf } from './request-id.ts'
 
 /** What Fastify logs with. */
 export interface Loggers {
@@ -31,7 +31,8 @@ export function createLogger(level: string, destination: DestinationStream): Log
   return pino({ level, serializers, ...contextLogging }, destination)
 }
 
-export function createLoggers(level: string): Loggers {
+/** @param otherHeader another name of the header of request IDs */
+export function createLoggers(level: string, otherHeader?: OtherHeader): Loggers {
   const destination = openLog(level)
   // A child itself, since its children cost less to make than those of a root logger. Options cost as well, even empty
   // ones.
@@ -46,7 +47,7 @@ export function createLoggers(level: string): Loggers {
       return requests.child({ request_id: bindings[fastifyRequestId] }, options)
     },
   })
-  return { loggerInstance, logController: new RequestLines() }
+  return { loggerInstance, logController: new RequestLines(otherHeader) }
 }
 
 /** Only Fastify binds this field, so it marks a request's own logger. */
@@ -54,13 +55,18 @@ const fastifyRequestId = 'Fastify: request ID'
 
 /** Fastify's own lines about a request. The fields that all of them carry are bound before the first one. */
 class RequestLines extends LogController {
-  constructor() {
+  readonly #otherHeader: OtherHeader | undefined
+
+  constructor(otherHeader: OtherHeader | undefined) {
     super({ requestIdLogLabel: fastifyRequestId })
+    this.#otherHeader = otherHeader
   }
 
   override incomingRequest(request: FastifyRequest, reply: FastifyReply): void {
     const traceId = traceIdOf(request.raw)
     if (traceId !== undefined) request.log.setBindings({ trace_id: traceId })
+    const otherId = this.#otherHeader && otherIdOf(request.raw, request.id, this.#otherHeader)
+    if (otherId !== undefined) request.log.setBindings({ backend_ai_request_id: otherId })
     super.incomingRequest(request, reply)
   }
 }

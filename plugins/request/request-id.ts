@@ -72,11 +72,16 @@ export function setOriginRequestId(request: FastifyRequest, id: string): void {
   request.log.setBindings({ origin_request_id: id })
 }
 
-/** Adds the ID that the caller gave by another name of the header, beside ours. To be called from the request's own work. */
+/** The ID that the caller gave by another name of the header, beside the request's own. */
+export function otherIdOf({ headers, url }: IncomingMessage, id: string, other: OtherHeader): string | undefined {
+  const given = url?.startsWith(other.prefix) ? fittingId(headers[other.name]) : undefined
+  return given === id ? undefined : given
+}
+
+/** Adds it to what the request's work logs elsewhere. To be called from that; the request's own lines have it already. */
 export function setOtherRequestId(request: FastifyRequest, id: string): void {
   const context = currentContext()
   if (context?.request_id === request.id) context.backend_ai_request_id = id
-  request.log.setBindings({ backend_ai_request_id: id })
 }
 
 /** Takes, carries and returns the request ID: docs/request-id.md. */

@@ -17,7 +17,7 @@ export default async function backendAi(app: FastifyInstance, { settings }: { se
   app.addHttpMethod('GET', { hasBody: true, overrideExisting: true })
   app.setErrorHandler(answerError)
   app.setNotFoundHandler(handleNotFound)
-  echoRequestId(app, settings.requestId.name)
+  echoRequestId(app, settings.requestId)
   // Not a part of our own API.
   app.addHook('onRoute', (route) => {
     route.schema = { ...route.schema, hide: true }
@@ -26,5 +26,5 @@ export default async function backendAi(app: FastifyInstance, { settings }: { se
   const tokens = createTokens(app)
   await app.register(status)
   await app.register(manager, { settings, tokens })
-  await app.register(client, { tokens })
+  await app.register(client, { tokens, requestIdHeader: settings.requestId.name })
 }

@@ -33,6 +33,7 @@ t.test('what clients of Backend.AI download', async (t) => {
     t.match(headers.get('content-disposition'), 'attachment; filename="a b.txt"')
     t.equal(headers.get('access-control-allow-origin'), '*')
     t.equal(headers.get('x-backendai-requestid'), 'theirs-1')
+    t.match(headers.get('access-control-expose-headers'), /x-backendai-requestid/i, 'a page can read it')
     const head = await fetch(url, { method: 'HEAD' })
     t.equal(head.status, 200)
     t.equal(head.headers.get('content-length'), '11')

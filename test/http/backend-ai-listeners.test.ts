@@ -81,8 +81,11 @@ t.test("Backend.AI's wire at addresses of its own", async (t) => {
     t.same(await idsOf({ [ours]: 'ours-1' }), ['ours-1', 'ours-1'])
     t.same(await idsOf({ [ours]: 'ours-2', [theirs]: 'theirs-2' }), ['ours-2', 'theirs-2'])
     await server.logged((line) => line.request_id === 'ours-2' && line.msg === 'request completed')
-    const lines = server.linesOf('ours-2')
-    t.match(lines.at(-1), { backend_ai_request_id: 'theirs-2' })
+    t.match(server.linesOf('ours-2'), [
+      { msg: 'incoming request', backend_ai_request_id: 'theirs-2' },
+      { msg: 'request completed', backend_ai_request_id: 'theirs-2' },
+    ])
+    t.notMatch(server.rawLines().join('\n'), /backend_ai_request_id.*backend_ai_request_id/, 'no line has it twice')
     t.ok(server.linesOf('theirs-1').length >= 2)
     const [replaced, echoed] = await idsOf({ [theirs]: 'not a fitting one' })
     t.equal(replaced, echoed)

@@ -70,11 +70,18 @@ t.test('the manager reads the end of a deletion and of a clone, with the request
 })
 
 t.test('what happens while Valkey is away, and then the service, is told once both are back', async (t) => {
+  await valkey.stop()
+  await server.logged(({ msg }) => msg === 'Valkey is away')
+  await valkey.start()
+  const back = await server.logged(({ msg }) => msg === 'Valkey is back')
+  const told = server.linesOf(String(back.request_id)).map(({ msg }) => msg)
+  t.same(told, ['Valkey is away', 'Valkey is back'], 'no work that was done before has such lines')
+
   const folder = await server.createFolder({ quotaScope })
   await valkey.stop()
   const { job } = await start('DELETE', `/folders/${folder}`, 'the-outage')
   t.match(await ended(server, job.id), { state: 'succeeded' }, 'it holds up nobody')
-  await server.logged(({ msg }) => msg === 'Valkey is away')
+  await eventually(async () => server.linesOf(String(back.request_id)).length === 3)
   await server.end('SIGKILL')
   server = await startServer(whole, { env, dataDir })
   await valkey.start()

@@ -1,4 +1,6 @@
+import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
+import { withRequestId } from '../../../lib/context.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { AuditRow } from './rows.ts'
 
@@ -48,7 +50,8 @@ export class Batch {
   #write(): void {
     clearTimeout(this.#timer)
     this.#timer = undefined
-    this.#writing ??= this.#writeAll().finally(() => {
+    // For all whose rows they are, and not for the one whose row was the first to wait.
+    this.#writing ??= withRequestId(() => this.#writeAll(), randomUUID())().finally(() => {
       this.#writing = undefined
     })
   }

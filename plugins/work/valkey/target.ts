@@ -1,5 +1,7 @@
+import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { Valkey } from 'iovalkey'
+import { withRequestId } from '../../../lib/context.ts'
 import type { Event } from '../events/event.ts'
 import type { Target } from '../events/target.ts'
 import type { Job } from '../job-queue/job.ts'
@@ -48,9 +50,12 @@ export function createValkeyTarget(url: URL, log: FastifyBaseLogger) {
     isAway = false
   })
 
+  // Its lines are about the connection, and not about whoever was the first to need it.
+  const connect = withRequestId(() => client.connect(), randomUUID())
+
   /** It connects again by itself from then on. */
   async function connected(): Promise<void> {
-    if (client.status === 'wait' || client.status === 'end') await client.connect()
+    if (client.status === 'wait' || client.status === 'end') await connect()
   }
 
   /** Sends commands in one trip. @throws when one of them fails */

@@ -9,8 +9,14 @@ import archive from './archive.ts'
 import download from './download.ts'
 import upload from './upload.ts'
 
+export interface ClientOptions {
+  tokens: Tokens
+  /** Which these clients know besides ours. */
+  requestIdHeader: string
+}
+
 /** What the clients of Backend.AI ask, with a token that its manager gave them; pages of other origins may too. */
-export default async function client(app: FastifyInstance, options: { tokens: Tokens }): Promise<void> {
+export default async function client(app: FastifyInstance, { tokens, requestIdHeader }: ClientOptions): Promise<void> {
   app.addHook('onRequest', app.requireBackendAiClientListener)
   app.setErrorHandler(answerFileError)
   auditRequests(app)
@@ -21,10 +27,10 @@ export default async function client(app: FastifyInstance, options: { tokens: To
   })) {
     await app.register(
       async (app) => {
-        await app.register(cors)
+        await app.register(cors, { moreExposed: [requestIdHeader] })
         limitAddresses(app)
         app.setNotFoundHandler(handleNotFound)
-        await app.register(routes, options)
+        await app.register(routes, { tokens })
       },
       { prefix },
     )
