@@ -5,6 +5,7 @@ import { parseArgs } from 'node:util'
 import type { Bench, Bound, Measured, Row } from './row.ts'
 import { tar, zip } from './rows/archive.ts'
 import { audit, story } from './rows/audit.ts'
+import { backendAi1g, backendAi4k, backendAiUpload } from './rows/backend-ai.ts'
 import { besideAHang } from './rows/beside-a-hang.ts'
 import { nativeUsage, snapshotClone } from './rows/btrfs.ts'
 import { clone } from './rows/clone.ts'
@@ -61,6 +62,9 @@ const rows: Row[] = [
   downloadBesidePuts,
   besideAHang,
   tus,
+  backendAi1g,
+  backendAi4k,
+  backendAiUpload,
   usage,
   usageLoad,
   nativeUsage,
