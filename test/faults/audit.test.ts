@@ -5,7 +5,7 @@ import { open, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { asBackendAi, backendAiSecret } from '../backend-ai.ts'
+import { asBackendAi, backendAiSecret, send } from '../backend-ai.ts'
 import { readDatabase } from '../database.ts'
 import { type Answer, ended, eventually, type Server, startServer, temporaryDirectory } from '../server.ts'
 import { startOnSmallDataDir } from '../small-volume.ts'
@@ -47,7 +47,9 @@ t.test('a full disk below the table', needing('mount', 'unshare', 'mounts of its
     asBackendAi(server, 'POST', path, { volume: 'default', vfid, relpath }, { [requestIdHeader]: 'theirs' })
   const mkdir = await call('/folder/file/mkdir', 'dir')
   t.match(mkdir, { status: 503, json: { msg: /could not be written into the audit table, so it is not done/ } })
-  t.equal((await call('/folder/file/fetch', 'a.txt')).text.length, 100)
+  const { token } = (await call('/folder/file/download', 'a.txt')).json
+  const theirs = `${server.url}/backend-ai/download?token=${token}`
+  t.equal((await send('GET', theirs, undefined, { [requestIdHeader]: 'their-read' })).text.length, 100)
   t.match((await call('/folder/file/list', '.')).json.items, [{ name: 'a.txt' }], 'nothing was made')
 
   await rm(filler)
@@ -64,8 +66,10 @@ t.test('a full disk below the table', needing('mount', 'unshare', 'mounts of its
   const { chapters } = await server.ask('GET', '/requests/theirs')
   t.match(
     chapters.map(({ outcome }: Answer) => outcome),
-    ['failed: database_unavailable', 'succeeded'],
+    ['failed: database_unavailable', 'succeeded', 'succeeded'],
   )
+  const keyOf = async (id: string) => (await server.ask('GET', `/requests/${id}`)).chapters[0].actor.split(':')
+  t.same(await keyOf('their-read'), ['backend-ai-token', (await keyOf('read'))[1]], 'one key signs both')
   t.equal(await server.end(), 0)
 })
 
