@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { assertRows } from '../audit.ts'
+import { assertRows, rowsOf } from '../audit.ts'
 import { asBackendAi, authHeader, backendAiSecret, send } from '../backend-ai.ts'
 import { startForClients } from '../backend-ai-clients.ts'
 import { ended, formOf } from '../server.ts'
@@ -68,7 +68,7 @@ t.test("the audit trail of Backend.AI's wire", async (t) => {
       { ...refused, action: 'entry.move', path: 'new', subject: `${folder}/none`, code: 'entry_not_found' },
       { ...there, ...done, action: 'file.read', path: 'c.txt', bytes: 3 },
       { ...refused, action: 'file.read', path: 'd', code: 'is_a_directory' },
-      { ...there, ...done, action: 'entry.delete', count: 1, bytes: 3 },
+      { ...there, ...done, action: 'entry.delete', bytes: 3 },
     ])
     t.ok((await server.ask('GET', '/requests/entries')).chapters.length > 0, 'its story')
   })
@@ -145,20 +145,13 @@ t.test("the audit trail of Backend.AI's wire", async (t) => {
     await ended(server, json.bgtask_id)
     await under('refused', 'POST', '/folder/clone', { ...ids, src_vfid: `${scope}/${randomUUID()}` })
     const clone = { actor, action: 'folder.clone', vfolder: target, volume: 'default' }
-    await assertRows(t, server, 'clone', [
-      { action: 'job.queue', actor },
-      { ...clone, subject: folder, outcome: 'succeeded' },
-      { action: 'job.attempt' },
-      { action: 'job.end' },
-    ])
+    const rowOf = async (id: string, action: string) =>
+      (await rowsOf(server, id, 4)).find((row) => row.action === action && row.actor === actor)
+    t.match(await rowOf('clone', 'folder.clone'), { ...clone, subject: folder })
     await assertRows(t, server, 'refused', [{ ...clone, outcome: 'refused', code: 'vfolder_not_found' }])
     const removal = await under('removal', 'POST', '/folder/delete', { volume: 'default', vfid: ids.dst_vfid })
     await ended(server, removal.json.bgtask_id)
-    const rows = await assertRows(t, server, 'removal', [{}, {}, {}, {}])
-    t.match(
-      rows.find(({ action }) => action === 'folder.delete'),
-      { actor, vfolder: target },
-    )
+    t.match(await rowOf('removal', 'folder.delete'), { actor, vfolder: target })
   })
 
   await t.test('artifacts', async (t) => {
