@@ -24,6 +24,8 @@ export default fp(
           ...(target && { quotaScope: target.quotaScope, source: { folder, quotaScope: sourceScope } }),
         }),
 
+        audited: ({ source }, { bytes }) => ({ action: 'folder.clone', subject: source, bytes: Number(bytes) }),
+
         async run(attempt) {
           const source = await app.vfolders.ready(attempt.payload.source)
           const target = await app.vfolders.get(attempt.folder ?? '')

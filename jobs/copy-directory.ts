@@ -47,6 +47,13 @@ export default fp(
         concurrency: 2,
         cancellable: true,
 
+        audited: ({ source, from, to }, { bytes }) => ({
+          action: 'entry.copy',
+          path: to,
+          subject: `${source}/${from}`,
+          bytes: Number(bytes),
+        }),
+
         async run(attempt) {
           const { payload, checkpoint, signal, commit } = attempt
           const { id, volume: name } = await app.vfolders.readySince(attempt.folder ?? '', payload.createdAt)

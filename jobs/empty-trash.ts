@@ -26,6 +26,8 @@ export default fp(
         // Half of an entry is of no use to anybody.
         cancellable: false,
 
+        audited: (_, { entries, bytes }) => ({ action: 'trash.empty', count: Number(entries), bytes: Number(bytes) }),
+
         async run(attempt) {
           const vfolder = await find(app.database, attempt.folder ?? '')
           // What is in deletion, or in the trash, is removed as a whole.

@@ -51,7 +51,8 @@ export function auditEnds(app: FastifyInstance): void {
     const action = auditFacts?.action ?? routeOptions.config.audit
     if (audited === null || action === undefined || method === 'HEAD') return
     const ended = outcomeOf(reply)
-    if (ended.outcome === 'succeeded' && app.audit.knows(audited, action)) return
+    const isDone = ended.outcome === 'succeeded' || ended.outcome === 'begun'
+    if (isDone && app.audit.knows(audited, action)) return
     app.audit.note({ ...placeOf(request), ...auditFacts, ...reply.sentSoFar, ...ended, action }, audited)
   })
   app.addHook('onClose', async () => end())
@@ -60,10 +61,15 @@ export function auditEnds(app: FastifyInstance): void {
 function outcomeOf(reply: FastifyReply): { outcome: Outcome; code?: string } {
   const { statusCode, problemCode } = reply
   if (!reply.raw.writableFinished) return { outcome: 'aborted' }
-  if (statusCode < 400) return { outcome: 'succeeded' }
+  if (statusCode < 400) return { outcome: goesOn(reply) ? 'begun' : 'succeeded' }
   if (problemCode === null) return { outcome: statusCode < 500 ? 'refused' : 'failed' }
   const isRefusal = problems[problemCode].status < 500 || refusals.includes(problemCode)
   return { outcome: isRefusal ? 'refused' : 'failed', code: problemCode }
+}
+
+/** Whether a job does what was asked for, and tells of it when it is done. */
+function goesOn(reply: FastifyReply): boolean {
+  return reply.statusCode === 202 && reply.hasHeader('location')
 }
 
 /** What the request names, as each route of the API calls it. */

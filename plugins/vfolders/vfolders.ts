@@ -315,7 +315,8 @@ function createVfolders(app: FastifyInstance) {
         const payload = { source: source.id, sourceScope: source.quotaScope, target }
         const job = await app.jobs.enqueue({ kind: 'clone-vfolder', folder: id, ...volumes, payload }, trx)
         await rows.rememberMaker(trx, id, job.id)
-        app.audit.write(trx, { action: 'folder.clone', folder: id, volume: input.volume.name, subject: source.id })
+        const begun = { action: 'folder.clone', outcome: 'begun', subject: source.id } as const
+        app.audit.write(trx, { ...begun, folder: id, volume: input.volume.name })
         return job
       })
       const vfolder = await get(id)

@@ -108,12 +108,47 @@ t.test('an audit trail', async (t) => {
     const of = { vfolder: clone.id, volume: 'default' }
     const rows = await assertRows(t, server, 'cloned', [
       { ...of, action: 'job.queue', actor, subject: job.id },
-      { ...of, action: 'folder.clone', actor, subject: folder },
+      { ...of, action: 'folder.clone', actor, subject: folder, outcome: 'begun' },
       { ...of, action: 'job.attempt', actor: 'job:clone-vfolder', subject: job.id, outcome: 'begun', count: 1 },
+      {
+        ...of,
+        action: 'folder.clone',
+        actor: 'job:clone-vfolder',
+        subject: folder,
+        outcome: 'succeeded',
+        bytes: Number,
+      },
       { ...of, action: 'job.end', actor: 'job:clone-vfolder', subject: job.id, outcome: 'succeeded', process: String },
     ])
     t.equal(rows[0].act, rows[1].act, 'rows of one request')
-    t.equal(rows[2].process, rows[3].process)
+    t.equal(rows[2].process, rows[4].process)
+  })
+
+  await t.test('what a job does is told as done when it is', async (t) => {
+    await server.upload(folder, { 'keep/sub': 'x', 'away.txt': 'four' })
+    const inBackground = async (id: string, operation: string, body: object) => {
+      const url = `/folders/${folder}/files/${operation}`
+      const { job } = await under(server, id, 'POST', url, { ...body, background: true })
+      return ended(server, job.id)
+    }
+    t.match(await inBackground('not-empty', 'delete', { paths: ['keep'], permanent: true }), { state: 'failed' })
+    const told = await assertRows(t, server, 'not-empty', [
+      { action: 'job.queue', actor },
+      { action: 'entry.delete', actor, path: 'keep', outcome: 'begun' },
+      { action: 'job.attempt', outcome: 'begun' },
+      { action: 'job.end', outcome: 'failed', code: 'directory_not_empty' },
+    ])
+    t.equal(told[0].act, told[1].act)
+    await inBackground('moved', 'move', { from: 'away.txt', to: 'there.txt' })
+    const rows = await rowsOf(server, 'moved', 5)
+    const moves = rows.filter((row) => row.action === 'entry.move')
+    t.same(moves.map((row) => [row.actor, row.outcome]).toSorted(), [
+      ['job:move-entry', 'succeeded'],
+      [actor, 'begun'],
+    ])
+    const byJob = rows.filter((row) => row.actor === 'job:move-entry')
+    t.equal(new Set(byJob.map(({ act }) => act)).size, 1, 'rows of one job')
+    t.equal(byJob[0].act, rows.find((row) => row.action === 'job.queue')?.subject)
   })
 
   await t.test('the trash', async (t) => {

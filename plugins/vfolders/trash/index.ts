@@ -61,7 +61,7 @@ function createTrash(app: FastifyInstance) {
     async empty(folder: string, id?: string): Promise<Job> {
       const { volume } = await app.vfolders.ready(folder)
       return transact(db, async (trx) => {
-        app.audit.write(trx, { action: 'trash.empty', folder, volume, subject: id })
+        app.audit.write(trx, { action: 'trash.empty', outcome: 'begun', folder, volume, subject: id })
         if (id === undefined) return enqueue(folder, volume, db.now(), trx)
         if (!(await rows.beginEmptying(trx, { vfolder: folder, id }, db.now()))) throw await whyNot(trx, folder, id)
         return enqueue(folder, volume, 0, trx)

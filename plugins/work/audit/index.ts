@@ -73,7 +73,9 @@ function createAudit({ database: db, config, processes, log }: FastifyInstance, 
   function actOf(context: LogContext): Act {
     const known = acts.get(workOf(context))
     if (known !== undefined) return known
-    const act = { id: `${processes.id.slice(0, 8)}.${(actsBegun++).toString(36)}`, actions: new Set<Action>() }
+    // Those of all attempts of a job are of one act, whichever process ran them.
+    const id = context.job_id ?? `${processes.id.slice(0, 8)}.${(actsBegun++).toString(36)}`
+    const act = { id, actions: new Set<Action>() }
     acts.set(workOf(context), act)
     return act
   }

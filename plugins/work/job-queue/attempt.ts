@@ -125,6 +125,9 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
         const held = await changeHeld(trx, { ...unsaved, ...set, state, process: null, finished_at })
         if (held === undefined) return
         await writeDown(trx, state, finished_at, set)
+        if (result !== undefined && kind.audited) {
+          audit.write(trx, { ...auditedOf(row), ...kind.audited(job.payload, result) })
+        }
         audit.write(trx, { action: 'job.end', outcome: state, code, ...amount, ...audited })
         await kind.ended?.({ ...job, result }, state, trx)
         await tellEnd(app, trx, row.id, kind)

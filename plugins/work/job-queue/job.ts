@@ -3,6 +3,7 @@ import type { FastifyBaseLogger } from 'fastify'
 import { type Selectable, sql } from 'kysely'
 import type { Amount } from '../../../backends/backend.ts'
 import { type Database, jobStates, type Tables } from '../../storage/database/tables.ts'
+import type { Facts } from '../audit/facts.ts'
 
 const Count = Type.Integer({ minimum: 0 })
 const Total = Type.Union([Count, Type.Null()], { description: 'null as long as it is not known' })
@@ -121,6 +122,8 @@ export interface JobKind<Payload extends TSchema = TSchema> {
   run(attempt: Attempt<Static<Payload>>): Promise<Record<string, unknown> | undefined>
   /** What is told of the job's end beside the job itself. */
   told?(payload: Static<Payload>): Record<string, unknown>
+  /** What the audit trail says it has done when it has succeeded; absent: what it calls has told of that. */
+  audited?(payload: Static<Payload>, result: Record<string, unknown>): Facts
   /** Makes the changes that belong to the job's end, in the same transaction. */
   ended?(job: EndedJob<Static<Payload>>, end: JobEnd, db: Database): Promise<void>
   /**
