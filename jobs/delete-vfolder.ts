@@ -3,7 +3,6 @@ import { TypeCompiler } from '@sinclair/typebox/compiler'
 import fp from 'fastify-plugin'
 import { withRequestId } from '../lib/context.ts'
 import { Problem } from '../lib/problems.ts'
-import type { Database } from '../plugins/storage/database/tables.ts'
 import { transact } from '../plugins/storage/database/transact.ts'
 import { beginDeletion, find, forget, listCreating, listDeleting } from '../plugins/vfolders/rows.ts'
 import { RemovalPayload } from '../plugins/vfolders/vfolders.ts'
@@ -59,7 +58,7 @@ export default fp(
 
         async prepareRetry({ id, folder }, db) {
           // Locks the vfolder, as whoever starts its deletion does.
-          const isLeft = folder !== null && (await beginDeletion(db, folder, 'deleting')) !== undefined
+          const isLeft = folder !== null && (await beginDeletion(db, folder, { state: 'deleting' })) !== undefined
           if (!isLeft) throw new Problem('job_not_retryable', 'Nothing of the vfolder is left to delete.')
           const last = await app.jobs.latest('delete-vfolder', { folder }, db)
           if (last?.id !== id) throw new Problem('job_not_retryable', `The job ${last?.id} deletes the vfolder by now.`)
@@ -75,7 +74,8 @@ export default fp(
       const stuck = await listDeleting(app.database, volumes, but)
       for (const id of stuck) {
         const last = await app.jobs.latest('delete-vfolder', { folder: id })
-        await withRequestId(() => transact(app.database, (trx) => remove(id, 'deleting', trx)), last?.requestId)()
+        const start = () => transact(app.database, (trx) => app.vfolders.startDeletion(id, trx, { state: 'deleting' }))
+        await withRequestId(start, last?.requestId)()
       }
     }
 
@@ -84,14 +84,9 @@ export default fp(
       const volumes = app.volumes.all().map(({ name }) => name)
       const before = new Date(app.database.now() - longestCreationMilliseconds)
       for (const id of await listCreating(app.database, volumes, before)) {
-        await transact(app.database, (trx) => remove(id, 'creating', trx))
+        await transact(app.database, (trx) => app.vfolders.startDeletion(id, trx, { state: 'creating' }))
         app.log.warn({ folder: id }, 'a vfolder whose creation came to no end is removed')
       }
-    }
-
-    /** Another vfolder of that ID may be there by now. */
-    async function remove(id: string, from: 'creating' | 'deleting', trx: Database): Promise<void> {
-      if (await beginDeletion(trx, id, from)) await app.vfolders.startDeletion(id, trx)
     }
 
     app.addHook('onReady', async () => {

@@ -7,7 +7,7 @@ import { NotFound } from '../backends/errors.ts'
 import { parsePath } from '../backends/path.ts'
 import { withRequestId } from '../lib/context.ts'
 import { transact } from '../plugins/storage/database/transact.ts'
-import { beginDeletion, count, find, listTrashed } from '../plugins/vfolders/rows.ts'
+import { count, find, listTrashed } from '../plugins/vfolders/rows.ts'
 import { requireTrash } from '../plugins/vfolders/trash/places.ts'
 import { beginEmptying, forget, listDue, type TrashRow } from '../plugins/vfolders/trash/rows.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
@@ -52,11 +52,12 @@ export default fp(
     async function emptyFolders(): Promise<void> {
       const volumes = app.volumes.all().map(({ name }) => name)
       const until = app.database.now() - app.config.trashRetentionSeconds * 1000
-      for (const { id, requestId } of await listTrashed(app.database, volumes, until)) {
+      for (const { id, volume, requestId } of await listTrashed(app.database, volumes, until)) {
         const remove = () =>
           transact(app.database, async (trx) => {
             // It may have been restored meanwhile, and deleted again.
-            if (await beginDeletion(trx, id, 'trashed', until)) await app.vfolders.startDeletion(id, trx)
+            const job = await app.vfolders.startDeletion(id, trx, { state: 'trashed', trashedBefore: until })
+            if (job) app.audit.write(trx, { action: 'folder.delete', folder: id, volume, subject: job.id })
           })
         await withRequestId(remove, requestId ?? undefined)()
       }
@@ -72,7 +73,7 @@ export default fp(
   },
   {
     name: 'empty-trash',
-    dependencies: ['config', 'database', 'volumes', 'scheduler', 'job-queue', 'vfolders', 'trash'],
+    dependencies: ['config', 'database', 'volumes', 'scheduler', 'job-queue', 'vfolders', 'trash', 'audit'],
   },
 )
 

@@ -168,19 +168,25 @@ export async function finishClone(trx: Database, id: string, usage: Amount): Pro
     .execute()
 }
 
+/** Which vfolders are deleted. */
+export interface DeletedFrom {
+  state: Row['state']
+  /** Those that are in the trash since then. */
+  trashedBefore?: number
+}
+
 /**
- * Makes a vfolder vanish, from any state or only `from` one, or one that is in the trash since then.
+ * Makes a vfolder vanish, from any state or only `from` one.
  * @returns where it was, if there is such a vfolder
  */
 export async function beginDeletion(
   trx: Database,
   id: string,
-  from?: Row['state'],
-  trashedBefore?: number,
+  from?: DeletedFrom,
 ): Promise<Pick<Vfolder, 'volume' | 'quotaScope'> | undefined> {
   let update = trx.updateTable('vfolders').set({ state: 'deleting' }).where('id', '=', id)
-  if (from !== undefined) update = update.where('state', '=', from)
-  if (trashedBefore !== undefined) update = update.where('trashed_at', '<=', trashedBefore)
+  if (from !== undefined) update = update.where('state', '=', from.state)
+  if (from?.trashedBefore !== undefined) update = update.where('trashed_at', '<=', from.trashedBefore)
   return update.returning(['volume', 'quota_scope as quotaScope']).executeTakeFirst()
 }
 
@@ -215,7 +221,7 @@ export async function takeOutOfTrash(trx: Database, id: string): Promise<boolean
 export async function listTrashed(on: Database, volumes: string[], time: number) {
   return on
     .selectFrom('vfolders')
-    .select(['id', 'trashed_by as requestId'])
+    .select(['id', 'volume', 'trashed_by as requestId'])
     .where('volume', 'in', volumes)
     .where('trashed_at', '<=', time)
     .where('state', '=', 'trashed')

@@ -140,11 +140,13 @@ function createVfolders(app: FastifyInstance) {
    * Makes a vfolder vanish, and queues the job that frees its bytes. A second call gets the first one's job: a second
    * job could delete a later vfolder of the same ID. It waits for the first call, whose change locks the vfolder, and
    * then sees the job.
+   * @param from what it must be: another vfolder of that ID may be there by now
    * @returns undefined when there is no such vfolder
    */
-  async function startDeletion(id: string, trx: Database): Promise<Job | undefined> {
-    const before = app.events.hasEnds ? (await rows.findCounters(trx, id, true))?.state : undefined
-    const deleted = await rows.beginDeletion(trx, id)
+  async function startDeletion(id: string, trx: Database, from?: rows.DeletedFrom): Promise<Job | undefined> {
+    const find = async () => (app.events.hasEnds ? (await rows.findCounters(trx, id, true))?.state : undefined)
+    const before = from?.state ?? (await find())
+    const deleted = await rows.beginDeletion(trx, id, from)
     if (deleted === undefined) return undefined
     const { volume, quotaScope } = deleted
     // What was never whole, nobody was told of.

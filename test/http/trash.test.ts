@@ -276,7 +276,12 @@ t.test('with a retention', async (t) => {
 
 t.test('the retention ends', async (t) => {
   const server = await startServer(t, {
-    env: { TRASH_RETENTION_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1', TRASH_COUNTS_TOWARDS_QUOTA: 'false' },
+    env: {
+      TRASH_RETENTION_SECONDS: '1',
+      UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
+      TRASH_COUNTS_TOWARDS_QUOTA: 'false',
+      EVENTS: 'on',
+    },
   })
   await server.ask('PUT', '/quota-scopes/owner', { bytes: 10 })
   const inScope = async () => (await server.ask('GET', '/quota-scopes/owner')).usage.bytes
@@ -296,8 +301,8 @@ t.test('the retention ends', async (t) => {
     t.same(await files.usage(), { files: 0, bytes: 0 })
   })
 
-  await t.test('a vfolder is removed under the request that deleted it', async (t) => {
-    const folder = await server.createFolder()
+  await t.test('a vfolder is removed under the request that deleted it, and that is told', async (t) => {
+    const folder = await server.createFolder({ quotaScope: 'owner' })
     const response = await server.manager('DELETE', `/folders/${folder}`, undefined, {
       'x-backend-request-id': 'deletes-it',
     })
@@ -305,6 +310,23 @@ t.test('the retention ends', async (t) => {
     await eventually(async () => (await server.manager('GET', `/folders/${folder}`)).status === 404)
     const { jobs } = await server.ask('GET', `/jobs?folder=${folder}&kind=delete-vfolder`)
     t.match(jobs, [{ requestId: 'deletes-it' }])
+    await ended(server, jobs[0].id)
+    const told = await eventually(async () => {
+      const { events }: Answer = await server.ask('GET', '/events?limit=1000')
+      const ofFolder = events.filter((event: Answer) => event.folder === folder)
+      return ofFolder.some(({ type }: Answer) => type === 'job.ended') && ofFolder
+    })
+    t.match(told.slice(1), [
+      { type: 'vfolder.deleted', data: { restorable: true } },
+      { type: 'vfolder.deleted', requestId: 'deletes-it', data: { restorable: false } },
+      { type: 'job.ended', data: { quotaScope: 'owner' } },
+    ])
+    const { chapters } = await server.ask('GET', '/requests/deletes-it')
+    const rows = chapters.flatMap(({ events }: Answer) => events)
+    t.match(
+      rows.filter(({ action }: Answer) => action === 'folder.delete'),
+      [{ actor: /^manager:/ }, { actor: 'service', volume: 'default', subject: jobs[0].id, outcome: 'succeeded' }],
+    )
   })
 })
 
