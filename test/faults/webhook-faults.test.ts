@@ -5,8 +5,10 @@ import { readFile } from 'node:fs/promises'
 import { createServer as createHttps } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { changeDatabase } from '../database.ts'
 import { scrape } from '../metrics.ts'
 import { startReceiver, webhookSecret } from '../receiver.ts'
 import { type Answer, eventually, type Server, startServer, type Teardown, temporaryDirectory } from '../server.ts'
@@ -109,6 +111,32 @@ t.test('a redirect is not followed, and private addresses are not asked', async 
   t.match((await targetOf('private')).error, '::1 is not a public address; see WEBHOOK_PRIVATE_NETWORKS')
   // Of both addresses of the name, the one that is allowed is asked.
   t.match((await targetOf('named')).error, /ECONNREFUSED 127\.0\.0\.1:9/)
+})
+
+t.test('of an endpoint that takes nothing, all is given up in time, whatever it is about', async (t) => {
+  const folders = await Promise.all(Array.from({ length: 30 }, () => server.createFolder()))
+  const events: Answer[] = await eventually(async () => {
+    const { events } = await server.ask('GET', '/events?limit=1000')
+    return folders.every((folder) => events.some((event: Answer) => event.folder === folder)) && events
+  })
+  const before = await targetOf('redirecting')
+  t.equal(before.undelivered + before.dead, events.length)
+  const columns = 'target, position, lane, state, attempts, due_at'
+  const { cursor } = events.at(-1)
+  const letter = `insert into event_letters (${columns}) values ('redirecting', ${cursor}, 'x', 'dead', 1, 0)`
+  await changeDatabase(server.dataDir, letter)
+  t.equal((await targetOf('redirecting')).undelivered, before.undelivered - 1, 'a dead letter is no undelivered event')
+  await changeDatabase(server.dataDir, `delete from event_letters where lane = 'x'`)
+
+  // The time for which an event is tried passes, and so does the one for which the endpoint is left alone.
+  await setTimeout(5000)
+  await server.ask('POST', '/events/dead-letters/send', { target: 'redirecting', cursors: ['0'] })
+  const letters = await eventually(async () => {
+    const dead = await deadOf('redirecting')
+    return dead.length >= events.length && dead
+  }, 10_000)
+  t.ok(folders.every((folder) => letters.some(({ event }) => event.folder === folder)))
+  t.match(await targetOf('redirecting'), { undelivered: 0, dead: letters.length, oldestUndelivered: null })
 })
 
 t.test(

@@ -23,6 +23,8 @@ interface Told {
   known: Set<number>
   /** Those that wait behind a letter of their lane. */
   parked: EventRow[]
+  /** All that there was to tell. */
+  lanes: Lane[]
   ends: LaneEnd[]
 }
 
@@ -83,7 +85,7 @@ export class Delivery {
     const ends = await runLanes(this.#target, tried, { signal, failures: row.failures })
     // What was broken off is told again, by this process or another one.
     const counted = signal.aborted ? ends.map((end) => ({ ...end, error: undefined })) : ends
-    return this.#writeDown(row, { window, known, parked, ends: counted })
+    return this.#writeDown(row, { window, known, parked, lanes: [...late, ...lanes], ends: counted })
   }
 
   #laneOf(event: EventRow): string {
@@ -117,7 +119,7 @@ export class Delivery {
     return lanes
   }
 
-  async #writeDown(row: TargetRow, { window, known, parked, ends }: Told): Promise<number> {
+  async #writeDown(row: TargetRow, { window, known, parked, lanes, ends }: Told): Promise<number> {
     const { database: db, log } = this.#app
     const failed = ends.filter((end) => end.error !== undefined)
     const hasTaken = ends.some(({ taken }) => taken > 0)
@@ -125,13 +127,17 @@ export class Delivery {
     for (const { lane, taken } of ends) {
       for (const { position } of lane.events.slice(0, taken)) this.#taken.add(position)
     }
-    const fresh = [...parked.map((event) => this.#letterOf(event)), ...this.#newLetters(failed, isAway)]
+    const stale = (isLate: boolean) => this.#stale(lanes, isLate, failed)
+    const fresh = isAway ? stale(false) : this.#newLetters(failed)
+    fresh.push(...parked.map((event) => this.#letterOf(event)))
     const late = ends.filter(({ lane }) => lane.isLate)
     const gone = late.flatMap(({ lane, taken }) => lane.events.slice(0, taken).map(({ position }) => position))
-    const refused = late.flatMap((end) => this.#refusedAgain(end, isAway))
+    const refused = isAway ? stale(true) : late.flatMap((end) => this.#refusedAgain(end))
     const settled = new Set([...this.#taken, ...known, ...fresh.map(({ position }) => position)])
     const position = lastOf(row.position, window, settled)
-    const delay = isAway ? delayOf(row.failures + 1) : 0
+    // Behind a window of which nothing is left there may be more that is to be given up.
+    const isMore = window.length === windowEvents && position === window.at(-1)?.position
+    const delay = isAway && !isMore ? delayOf(row.failures + 1) : 0
     await transact(db, async (trx) => {
       const change = { position, ...this.#stateOf(row, { isAway, hasTaken, delay, error: failed[0]?.error ?? null }) }
       // First, since it locks: whoever tells the target meanwhile has other letters.
@@ -160,22 +166,33 @@ export class Delivery {
     return { target, lane, position: event.position, state: 'waiting', attempts: 0, due_at: 0, error: null }
   }
 
-  /**
-   * What becomes a letter: of a target that takes others, the event that it does not take and what follows it; of one that
-   * takes nothing, what is too old to be tried again.
-   */
-  #newLetters(failed: LaneEnd[], isAway: boolean): Letter[] {
+  /** What becomes a letter of a target that takes others: the event that it does not take, and what follows it. */
+  #newLetters(failed: LaneEnd[]): Letter[] {
     return failed.flatMap(({ lane, taken, error }) => {
       if (lane.isLate) return []
       const rest = lane.events.slice(taken)
-      if (isAway) return rest.filter((event) => this.#isTooOld(event)).map((event) => this.#dead(event, 1, error))
       return rest.map((event, index) => (index > 0 ? this.#letterOf(event) : this.#refused(event, 1, error)))
     })
   }
 
-  #refusedAgain({ lane, taken, error }: LaneEnd, isAway: boolean): Letter[] {
+  /**
+   * What is given up of a target that takes nothing: all that is too old to be tried again. Only one lane was tried, and
+   * there may be more of them than there are rounds.
+   */
+  #stale(lanes: Lane[], isLate: boolean, failed: LaneEnd[]): Letter[] {
+    const tried = new Set(failed.map(({ lane }) => lane.events[0]))
+    return lanes.flatMap((lane) => {
+      const events = lane.isLate === isLate ? lane.events.filter((event) => this.#isTooOld(event)) : []
+      return events.map((event) => {
+        const attempts = (lane.attempts?.get(event.position) ?? 0) + (tried.has(event) ? 1 : 0)
+        return this.#dead(event, attempts, failed[0]?.error)
+      })
+    })
+  }
+
+  #refusedAgain({ lane, taken, error }: LaneEnd): Letter[] {
     const next = lane.events[taken]
-    if (error === undefined || next === undefined || (isAway && !this.#isTooOld(next))) return []
+    if (error === undefined || next === undefined) return []
     return [this.#refused(next, (lane.attempts?.get(next.position) ?? 0) + 1, error)]
   }
 

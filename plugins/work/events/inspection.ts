@@ -49,10 +49,11 @@ export function createInspection(db: Notifying) {
       for (const row of await targets.list(db)) {
         const of = (state: string) => counts.find((one) => one.target === row.name && one.state === state)
         const waiting = of('waiting')
+        const untold = last + unplaced - row.position - (await letters.countAfter(db, row.name, row.position))
         const oldestLetter = waiting === undefined ? [] : await readAt(db, [waiting.first])
         states.push({
           name: row.name,
-          undelivered: last + unplaced - row.position + (waiting?.letters ?? 0),
+          undelivered: untold + (waiting?.letters ?? 0),
           oldestUndelivered: oldestLetter[0]?.time ?? (await oldestAfter(db, row.position)),
           waiting: waiting?.letters ?? 0,
           dead: of('dead')?.letters ?? 0,

@@ -82,6 +82,13 @@ export async function countAll(on: Database) {
     .execute()
 }
 
+/** How many events behind a position are letters, dead or not. */
+export async function countAfter(on: Database, target: string, position: number): Promise<number> {
+  const count = on.selectFrom('event_letters').select(({ fn }) => fn.countAll<number>().as('letters'))
+  const behind = count.where('target', '=', target).where('position', '>', position)
+  return (await behind.executeTakeFirstOrThrow()).letters
+}
+
 export interface DeadOptions {
   limit: number
   after?: { position: number; target: string }
