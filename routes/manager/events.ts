@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream'
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { Problem } from '../../lib/problems.ts'
+import { invalid, Problem } from '../../lib/problems.ts'
 import { Event } from '../../plugins/work/events/event.ts'
 import { eventStream, ndjson, prefers } from '../accept.ts'
 import { Limit, problemResponses, ref } from '../schemas.ts'
@@ -26,12 +26,13 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
           'says where to go on. 410 `events_forgotten`: some of what follows the cursor is not kept any more.',
         querystring: Type.Object({
           cursor: Type.Optional(Type.String({ description: 'of the last event that was read' })),
-          from: Type.Unsafe<'oldest' | 'now'>({
-            type: 'string',
-            enum: ['oldest', 'now'],
-            default: 'oldest',
-            description: 'where to begin without a cursor',
-          }),
+          from: Type.Optional(
+            Type.Unsafe<'oldest' | 'now'>({
+              type: 'string',
+              enum: ['oldest', 'now'],
+              description: 'where to begin without a cursor; default: oldest',
+            }),
+          ),
           limit: Limit(1000, 100),
         }),
         headers: Type.Object({ 'last-event-id': Type.Optional(Type.String()) }),
@@ -58,6 +59,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     async ({ query: { cursor, from, limit }, headers, method, abortSignal }, reply) => {
       const { telling } = app.events
       if (telling === undefined) throw eventsOff()
+      if (cursor !== undefined && from !== undefined) {
+        throw invalid('querystring', 'from', 'must be absent where there is a cursor')
+      }
       reply.header('vary', 'accept')
       const isFollowed = prefers(eventStream, headers.accept)
       const after = await positionOf(isFollowed ? (headers['last-event-id'] ?? cursor) : cursor, from)
@@ -77,7 +81,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   )
 
   /** @throws {Problem} `invalid_cursor`, `events_forgotten` */
-  async function positionOf(cursor: string | undefined, from: 'oldest' | 'now'): Promise<number> {
+  async function positionOf(cursor: string | undefined, from: 'oldest' | 'now' = 'oldest'): Promise<number> {
     const { telling } = app.events
     if (telling === undefined) throw eventsOff()
     const { last, forgotten } = await telling.positions()

@@ -90,6 +90,10 @@ t.test('a cursor that is none, or is ahead', async (t) => {
       code: 'invalid_cursor',
     })
   }
+  for (const from of ['now', 'oldest']) {
+    const both = await server.manager('GET', `/events?from=${from}&cursor=${await now()}`)
+    t.match(await both.json(), { status: 400, code: 'validation_failed', field: 'from' })
+  }
   t.match(await (await server.manager('GET', '/events?limit=1001')).json(), {
     code: 'validation_failed',
     field: 'limit',
