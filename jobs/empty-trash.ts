@@ -52,12 +52,13 @@ export default fp(
     async function emptyFolders(): Promise<void> {
       const volumes = app.volumes.all().map(({ name }) => name)
       const until = app.database.now() - app.config.trashRetentionSeconds * 1000
-      for (const { id, volume, requestId } of await listTrashed(app.database, volumes, until)) {
+      for (const { id, requestId } of await listTrashed(app.database, volumes, until)) {
         const remove = () =>
           transact(app.database, async (trx) => {
             // It may have been restored meanwhile, and deleted again.
-            const job = await app.vfolders.startDeletion(id, trx, { state: 'trashed', trashedBefore: until })
-            if (job) app.audit.write(trx, { action: 'folder.delete', folder: id, volume, subject: job.id })
+            const begun = await app.vfolders.startDeletion(id, trx, { state: 'trashed', trashedBefore: until })
+            if (begun === undefined) return
+            app.audit.write(trx, { action: 'folder.delete', folder: id, volume: begun.volume, subject: begun.job.id })
           })
         await withRequestId(remove, requestId ?? undefined)()
       }

@@ -126,6 +126,22 @@ export class Problem extends Error {
   }
 }
 
+/** Codes that are no failure of the service, though their status says so. */
+const refusals: ProblemCode[] = [
+  'quota_exceeded',
+  'capability_missing',
+  'too_many_transfers',
+  'too_many_followers',
+  'too_many_calls',
+  'overloaded',
+  'transfer_coding_unsupported',
+]
+
+/** Whether it is the caller's doing, or a limit that was set, and no failure of the service. */
+export function isRefusal(code: ProblemCode): boolean {
+  return problems[code].status < 500 || refusals.includes(code)
+}
+
 /** Where a request breaks a rule. */
 export type RequestPart = 'body' | 'headers' | 'params' | 'querystring'
 

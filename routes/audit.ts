@@ -1,8 +1,8 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest, preHandlerHookHandler } from 'fastify'
 import { currentContext, type LogContext } from '../lib/context.ts'
-import { problems } from '../lib/problems.ts'
+import { isRefusal } from '../lib/problems.ts'
 import { requestEnded } from '../plugins/request/connection/abort.ts'
-import { refusals } from '../plugins/request/errors.ts'
+import { receivedOf } from '../plugins/transfer/body.ts'
 import type { Action, Facts, Outcome } from '../plugins/work/audit/facts.ts'
 
 declare module 'fastify' {
@@ -53,7 +53,10 @@ export function auditEnds(app: FastifyInstance): void {
     const ended = outcomeOf(reply)
     const isDone = ended.outcome === 'succeeded' || ended.outcome === 'begun'
     if (isDone && app.audit.knows(audited, action)) return
-    app.audit.note({ ...placeOf(request), ...auditFacts, ...reply.sentSoFar, ...ended, action }, audited)
+    const bytes = receivedOf(request.raw)
+    const facts = { ...placeOf(request, action), ...auditFacts, bytes, ...reply.sentSoFar, ...ended, action }
+    const volume = facts.volume ?? (facts.folder && app.vfolders.lastVolumeOf(facts.folder))
+    app.audit.note({ ...facts, volume }, audited)
   })
   app.addHook('onClose', async () => end())
 }
@@ -63,8 +66,7 @@ function outcomeOf(reply: FastifyReply): { outcome: Outcome; code?: string } {
   if (!reply.raw.writableFinished) return { outcome: 'aborted' }
   if (statusCode < 400) return { outcome: goesOn(reply) ? 'begun' : 'succeeded' }
   if (problemCode === null) return { outcome: statusCode < 500 ? 'refused' : 'failed' }
-  const isRefusal = problems[problemCode].status < 500 || refusals.includes(problemCode)
-  return { outcome: isRefusal ? 'refused' : 'failed', code: problemCode }
+  return { outcome: isRefusal(problemCode) ? 'refused' : 'failed', code: problemCode }
 }
 
 /** Whether a job does what was asked for, and tells of it when it is done. */
@@ -73,18 +75,35 @@ function goesOn(reply: FastifyReply): boolean {
 }
 
 /** What the request names, as each route of the API calls it. */
-function placeOf({ params, query, body }: FastifyRequest): Partial<Facts> {
-  const folder = textIn(params, 'id') ?? textIn(params, 'folder') ?? textIn(query, 'folder') ?? textIn(body, 'id')
+function placeOf(request: FastifyRequest, action: Action): Partial<Facts> {
+  const { params, query, body } = request
   const paths = memberOf(body, 'paths')
   const count = Array.isArray(paths) && paths.length !== 1 ? paths.length : undefined
   const only: unknown = Array.isArray(paths) && paths.length === 1 ? paths[0] : undefined
   const path = textIn(params, '*') ?? textIn(body, 'to') ?? textIn(body, 'path') ?? textIn(query, 'path')
   return {
-    folder,
     path: path ?? (typeof only === 'string' ? only : undefined),
     count,
     volume: textIn(params, 'volume') ?? textIn(body, 'volume'),
-    subject: textIn(params, 'upload') ?? textIn(params, 'item') ?? textIn(params, 'scope') ?? textIn(body, 'operation'),
+    ...aboutOf(request, action),
+  }
+}
+
+/** The vfolder, and what else it is about: of what comes from somewhere, the one that it comes to, and from where. */
+function aboutOf({ params, query, body }: FastifyRequest, action: Action): Pick<Facts, 'folder' | 'subject'> {
+  const id = textIn(params, 'id')
+  if (action.startsWith('job.')) return { subject: id }
+  if (action === 'folder.clone') return { folder: textIn(body, 'id'), subject: id }
+  const from = textIn(body, 'from')
+  if (from !== undefined) return { folder: textIn(body, 'toFolder') ?? id, subject: `${id}/${from}` }
+  return {
+    folder: id ?? textIn(params, 'folder') ?? textIn(query, 'folder') ?? textIn(body, 'id'),
+    subject:
+      textIn(params, 'upload') ??
+      textIn(params, 'item') ??
+      textIn(params, 'scope') ??
+      textIn(body, 'target') ??
+      textIn(body, 'operation'),
   }
 }
 

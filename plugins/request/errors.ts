@@ -4,7 +4,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyBaseLogger, FastifyError, FastifyReply, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
 import { BackendError } from '../../backends/errors.ts'
-import { Problem, type ProblemCode, problems, toProblem } from '../../lib/problems.ts'
+import { isRefusal, Problem, type ProblemCode, problems, toProblem } from '../../lib/problems.ts'
 import { begin, end } from './connection/current.ts'
 import { drain } from './connection/drain.ts'
 import { headersForPages, isForPages } from './cors.ts'
@@ -145,17 +145,6 @@ export function routeNotFound(request: Pick<IncomingMessage, 'method' | 'url'> &
   return new Problem('route_not_found', `There is nothing at ${method} ${path}.`)
 }
 
-/** Codes that are no failure of the service, though their status says so. */
-export const refusals: ProblemCode[] = [
-  'quota_exceeded',
-  'capability_missing',
-  'too_many_transfers',
-  'too_many_followers',
-  'too_many_calls',
-  'overloaded',
-  'transfer_coding_unsupported',
-]
-
 /** Scopes set it too, so that their hooks run for unknown paths below their prefix. */
 export function handleNotFound(request: FastifyRequest): never {
   throw routeNotFound(request)
@@ -172,7 +161,7 @@ export function createErrorHandler(send: SendProblem) {
     const log = { err: problem.cause ?? problem, code: problem.code }
     // "request aborted" says it all: an error that follows from the abort is no failure of its own.
     if (reply.raw.destroyed || request.abortSignal.aborted) request.log.debug(log, problem.message)
-    else if (status >= 500 && !refusals.includes(problem.code)) request.log.error(log, problem.message)
+    else if (!isRefusal(problem.code)) request.log.error(log, problem.message)
     else logRefusal(problem, request.log)
     // The headers of the answer that failed would describe this one wrongly.
     for (const name of ['content-length', 'content-disposition', 'content-encoding', 'etag', 'last-modified']) {

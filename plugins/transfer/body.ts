@@ -5,6 +5,13 @@ import type { Rate } from '../access/rates.ts'
 /** How long a partly filled block waits for more bytes. */
 const gatherMilliseconds = 10
 
+const received = new WeakMap<IncomingMessage, number>()
+
+/** How much of the body of a request was taken so far; undefined where nobody has read it by `bodyOf`. */
+export function receivedOf(raw: IncomingMessage): number | undefined {
+  return received.get(raw)
+}
+
 interface BodyOptions {
   end?: AbortSignal
   /** How fast the blocks are taken. With a rate they are small, since each is held for long. */
@@ -49,6 +56,7 @@ export async function* bodyOf(raw: IncomingMessage, { end, rate }: BodyOptions =
         // No bytes are asked for after `end`: a client that goes on sending would keep the body from ending.
         if (end?.aborted) raw.pause()
         else if (raw.isPaused()) raw.resume()
+        received.set(raw, (received.get(raw) ?? 0) + block.length)
         yield block
       } else if (raw.readableEnded || end?.aborted) {
         return

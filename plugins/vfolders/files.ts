@@ -31,11 +31,12 @@ import {
 } from '../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../backends/path.ts'
 import { currentContext, currentRequestId, type LogContext } from '../../lib/context.ts'
-import { Problem, toProblem, withMembers } from '../../lib/problems.ts'
+import { isRefusal, Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Facts } from '../work/audit/facts.ts'
 import type { AuditRow } from '../work/audit/rows.ts'
 import type { NewEvent } from '../work/events/event.ts'
+import { type Ended, inOneStep, ofRemoval, type Removal } from './audited.ts'
 import { listMany } from './list.ts'
 import { bytesReceived, type UploadKind } from './notices.ts'
 import type { ReserveOptions } from './quotas/index.ts'
@@ -59,12 +60,6 @@ export interface OpenVfolder {
   audited(facts: Facts, context?: LogContext): AuditRow[]
 }
 
-/** What is done, and what becomes of it. */
-interface Audited extends Pick<Facts, 'action' | 'path' | 'subject'> {
-  /** What only its end tells. */
-  told?: () => Pick<Facts, 'path' | 'count'>
-}
-
 export interface TargetOptions {
   overwrite: boolean
   /** The vfolder that `to` is in, when it is another one. */
@@ -86,7 +81,11 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
   async function runCounted<T>(
     wanted: Amount,
     change: (done: Amount, events: NewEvent[], reservation: Reservation) => Promise<T>,
-    { on = vfolder, options, audited }: { on?: OpenVfolder; options?: ReserveOptions; audited?: Audited } = {},
+    {
+      on = vfolder,
+      options,
+      audited,
+    }: { on?: OpenVfolder; options?: ReserveOptions; audited?: (ended: Ended) => Facts[] } = {},
   ): Promise<T> {
     const reservation = await on.reserve(wanted, options)
     const done = { ...nothing }
@@ -95,14 +94,17 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
     try {
       return await change(done, events, reservation)
     } catch (error) {
-      outcome = { outcome: 'failed', code: toProblem(error).code }
+      const { code } = toProblem(error)
+      outcome = { outcome: isRefusal(code) ? 'refused' : 'failed', code }
       if (error instanceof Unconfirmed) add(done, error.change)
       throw error
     } finally {
-      // What has changed nothing is told when the request ends.
-      const isAudited = audited !== undefined && (outcome.outcome === undefined || !isNothing(done))
-      const facts = isAudited && { ...audited, ...audited.told?.(), ...outcome, bytes: Math.abs(done.bytes) }
-      await reservation.end(done, events, facts ? on.audited(facts) : [])
+      const facts = audited?.({ ...outcome, done }) ?? []
+      await reservation.end(
+        done,
+        events,
+        facts.flatMap((one) => on.audited(one)),
+      )
     }
   }
 
@@ -183,7 +185,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
         await runCounted(atLeastNothing(wanted), moveIn, {
           on: target,
           options: { from: id },
-          audited: { action: 'entry.move', path: to, subject: `${id}/${from}` },
+          audited: inOneStep({ action: 'entry.move', path: to, subject: `${id}/${from}` }),
         })
         events.push(told(id))
       } catch (error) {
@@ -278,7 +280,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
             events.push(fileMoved(id, { folder: id, path: from }, { folder: id, path: to }))
           }
           await runCounted(nothing, moveHere, {
-            audited: { action: 'entry.move', path: to, subject: `${id}/${from}` },
+            audited: inOneStep({ action: 'entry.move', path: to, subject: `${id}/${from}` }),
           })
         }
       })
@@ -353,7 +355,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       }
       const wanted = await amountIn(from, source, signal)
       if (overwrite) subtract(wanted, await amountAt(backend, target.id, to, signal))
-      const audited = { action: 'entry.copy', path: to, subject: `${id}/${from}` } as const
+      const audited = inOneStep({ action: 'entry.copy', path: to, subject: `${id}/${from}` })
       await runCounted(atLeastNothing(wanted), copyAll, { on: target, options: { ask: true }, audited })
       return backend.stat(target.id, to, { signal })
     },
@@ -367,8 +369,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       { recursive, signal, onProgress: tell }: { recursive: boolean; signal: AbortSignal; onProgress?: OnProgress },
     ) {
       const result: { deleted: string[]; missing: string[] } = { deleted: [], missing: [] }
-      const tried = { count: 0, first: '' }
-      const told = () => (tried.count === 1 ? { path: tried.first } : { count: result.deleted.length })
+      const removal: Removal = { tried: [], deleted: result.deleted }
       const removeAndTell = async (done: Amount, events: NewEvent[]) => {
         try {
           await removeAll(done)
@@ -376,7 +377,8 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
           events.push(...filesDeleted(id, result.deleted, false))
         }
       }
-      await runCounted(nothing, removeAndTell, { audited: { action: 'entry.delete', told } }).catch((error) => {
+      const audited = (ended: Ended) => ofRemoval(removal, ended)
+      await runCounted(nothing, removeAndTell, { audited }).catch((error) => {
         throw withMembers(toProblem(error), result)
       })
       return result
@@ -384,7 +386,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       async function removeAll(done: Amount): Promise<void> {
         for (const path of paths) {
           signal.throwIfAborted()
-          if (tried.count++ === 0) tried.first = path
+          removal.tried.push(path)
           let removed = nothing
           const onProgress = (gone: Amount) => {
             removed = gone
@@ -395,6 +397,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
             result.deleted.push(path)
           } catch (error) {
             if (error instanceof Unconfirmed) result.deleted.push(path)
+            else if (!isNothing(removed)) removal.half = { path, bytes: Math.abs(removed.bytes) }
             if (!(error instanceof NotFound)) throw error
             result.missing.push(path)
           } finally {

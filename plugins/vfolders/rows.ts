@@ -127,17 +127,22 @@ export async function finishCreation(on: Database, id: string): Promise<boolean>
   return numUpdatedRows > 0n
 }
 
+/** @returns its volume, if there is such a vfolder */
 export async function change(
   on: Database,
   id: string,
   { quota, metadata }: { quota?: Partial<Quota>; metadata?: Record<string, unknown> },
-): Promise<void> {
+): Promise<string | undefined> {
   const set = {
     ...(quota?.bytes !== undefined && { quota_bytes: quota.bytes }),
     ...(quota?.files !== undefined && { quota_files: quota.files }),
     ...(metadata !== undefined && { metadata: asText(metadata) }),
   }
-  if (Object.keys(set).length > 0) await on.updateTable('vfolders').set(set).where('id', '=', id).execute()
+  const changed =
+    Object.keys(set).length > 0
+      ? on.updateTable('vfolders').set(set).where('id', '=', id).returning('volume')
+      : on.selectFrom('vfolders').select('volume').where('id', '=', id)
+  return (await changed.executeTakeFirst())?.volume
 }
 
 /** The job that a clone, or an adoption, begins with. */
@@ -190,38 +195,42 @@ export async function beginDeletion(
   return update.returning(['volume', 'quota_scope as quotaScope']).executeTakeFirst()
 }
 
-/** Puts a vfolder into the trash, if it is ready. @returns whether it was */
+/** Puts a vfolder into the trash, if it is ready. @returns its volume; undefined when it is not ready */
 export async function putIntoTrash(
   trx: Database,
   id: string,
   { now, requestId, counts }: { now: number; requestId: string; counts: boolean },
-): Promise<boolean> {
-  const { numUpdatedRows } = await trx
+): Promise<string | undefined> {
+  const row = await trx
     .updateTable('vfolders')
     .set({ state: 'trashed', trashed_at: now, trashed_by: requestId, trash_counts: counts ? 1 : 0 })
     .where('id', '=', id)
     .where('state', '=', 'ready')
-    .executeTakeFirstOrThrow()
-  return numUpdatedRows > 0n
+    .returning('volume')
+    .executeTakeFirst()
+  return row?.volume
 }
 
-/** Takes a vfolder out of the trash. @returns whether it counted there; undefined when it was not there */
-export async function takeOutOfTrash(trx: Database, id: string): Promise<boolean | undefined> {
+/** Takes a vfolder out of the trash. @returns its volume, and whether it counted there; undefined when it was not there */
+export async function takeOutOfTrash(
+  trx: Database,
+  id: string,
+): Promise<{ volume: string; counted: boolean } | undefined> {
   const row = await trx
     .updateTable('vfolders')
     .set({ state: 'ready', trashed_at: null, trashed_by: null })
     .where('id', '=', id)
     .where('state', '=', 'trashed')
-    .returning('trash_counts')
+    .returning(['volume', 'trash_counts'])
     .executeTakeFirst()
-  return row && row.trash_counts === 1
+  return row && { volume: row.volume, counted: row.trash_counts === 1 }
 }
 
 /** The vfolders on one of these volumes that are in the trash since `time` or longer, and the requests that put them there. */
 export async function listTrashed(on: Database, volumes: string[], time: number) {
   return on
     .selectFrom('vfolders')
-    .select(['id', 'volume', 'trashed_by as requestId'])
+    .select(['id', 'trashed_by as requestId'])
     .where('volume', 'in', volumes)
     .where('trashed_at', '<=', time)
     .where('state', '=', 'trashed')

@@ -54,14 +54,22 @@ const isRemoval = TypeCompiler.Compile(RemovalPayload)
 /** How long another process's change may go unseen by reads; changes of this process are seen at once. */
 const cacheMilliseconds = 1000
 
+/** The job that frees the bytes of a vfolder, and where they are. */
+interface Deletion {
+  job: Job
+  volume: string
+}
+
 function createVfolders(app: FastifyInstance) {
   const db = app.database
   const cache = new Cache<Vfolder>(10_000, cacheMilliseconds)
+  const lastVolumes = new Cache<string>(10_000)
 
   /** Also one that is in the trash. @throws {Problem} `vfolder_not_found` */
   async function describe(id: string): Promise<Vfolder> {
     const vfolder = await rows.find(db, id)
     if (vfolder === undefined || vfolder.state === 'deleting') throw vfolderNotFound(id)
+    lastVolumes.set(id, vfolder.volume)
     return vfolder
   }
 
@@ -143,7 +151,7 @@ function createVfolders(app: FastifyInstance) {
    * @param from what it must be: another vfolder of that ID may be there by now
    * @returns undefined when there is no such vfolder
    */
-  async function startDeletion(id: string, trx: Database, from?: rows.DeletedFrom): Promise<Job | undefined> {
+  async function startDeletion(id: string, trx: Database, from?: rows.DeletedFrom): Promise<Deletion | undefined> {
     const find = async () => (app.events.hasEnds ? (await rows.findCounters(trx, id, true))?.state : undefined)
     const before = from?.state ?? (await find())
     const deleted = await rows.beginDeletion(trx, id, from)
@@ -153,9 +161,9 @@ function createVfolders(app: FastifyInstance) {
     const isTold = before === 'ready' || before === 'trashed'
     if (isTold) await app.events.add(trx, vfolderDeleted(id, { volume, restorable: false }))
     const last = await app.jobs.latest('delete-vfolder', { folder: id }, trx)
-    if (last !== undefined && !hasEnded(last)) return last
+    if (last !== undefined && !hasEnded(last)) return { job: last, volume }
     const payload = isTold || !app.events.hasEnds ? { quotaScope } : await payloadOf(last)
-    return app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload }, trx)
+    return { job: await app.jobs.enqueue({ kind: 'delete-vfolder', folder: id, volume, payload }, trx), volume }
   }
 
   /** A deletion that failed is begun again as it was. */
@@ -178,9 +186,10 @@ function createVfolders(app: FastifyInstance) {
 
   async function removeIn(trx: Database, id: string, state: Vfolder['state'] | undefined): Promise<Job> {
     if (state === 'cloning') throw vfolderCloning(id)
-    const job = await startDeletion(id, trx)
-    if (job === undefined) throw vfolderNotFound(id)
-    app.audit.write(trx, { action: 'folder.delete', folder: id, subject: job.id })
+    const deletion = await startDeletion(id, trx)
+    if (deletion === undefined) throw vfolderNotFound(id)
+    const { job, volume } = deletion
+    app.audit.write(trx, { action: 'folder.delete', folder: id, volume, subject: job.id })
     return job
   }
 
@@ -188,6 +197,9 @@ function createVfolders(app: FastifyInstance) {
     describe,
 
     get,
+
+    /** The volume that this process last saw it on, for who only tells of it. */
+    lastVolumeOf: (id: string): string | undefined => lastVolumes.get(id),
 
     /**
      * Creates a vfolder, or finds the one of that ID: the same call twice is one vfolder. The row comes first, so that
@@ -226,8 +238,8 @@ function createVfolders(app: FastifyInstance) {
     /** Limits hold on the storage too, where it keeps some; when that fails, the same call or the next sync does it. */
     async update(id: string, change: Parameters<typeof rows.change>[2], signal: AbortSignal): Promise<Vfolder> {
       await transact(db, async (trx) => {
-        await rows.change(trx, id, change)
-        app.audit.write(trx, { action: 'folder.update', folder: id })
+        const volume = await rows.change(trx, id, change)
+        app.audit.write(trx, { action: 'folder.update', folder: id, volume })
       })
       if (change.quota !== undefined) {
         await app.quotas.limitsChanged(id)
@@ -248,9 +260,10 @@ function createVfolders(app: FastifyInstance) {
       const { isNew, job } = await transact(db, async (trx) => {
         const state = (await rows.findCounters(trx, id, true))?.state
         if (state === 'ready') {
-          const isNew = await rows.putIntoTrash(trx, id, { now: db.now(), ...kept })
+          const volume = await rows.putIntoTrash(trx, id, { now: db.now(), ...kept })
+          const isNew = volume !== undefined
           if (isNew) await app.events.add(trx, vfolderDeleted(id, { restorable: true }))
-          app.audit.write(trx, { action: 'folder.delete', folder: id })
+          app.audit.write(trx, { action: 'folder.delete', folder: id, volume })
           return { isNew }
         }
         return { isNew: false, job: state === 'trashed' ? undefined : await removeIn(trx, id, state) }
@@ -266,11 +279,12 @@ function createVfolders(app: FastifyInstance) {
      */
     async restore(id: string): Promise<Vfolder> {
       const isRestored = await transact(db, async (trx) => {
-        const counted = await rows.takeOutOfTrash(trx, id)
-        if (counted === false) await app.quotas.admitToScope(trx, id)
-        if (counted !== undefined) await app.events.add(trx, { type: 'vfolder.restored', folder: id, data: {} })
-        if (counted !== undefined) app.audit.write(trx, { action: 'folder.restore', folder: id })
-        return counted !== undefined
+        const taken = await rows.takeOutOfTrash(trx, id)
+        if (taken === undefined) return false
+        if (!taken.counted) await app.quotas.admitToScope(trx, id)
+        await app.events.add(trx, { type: 'vfolder.restored', folder: id, data: {} })
+        app.audit.write(trx, { action: 'folder.restore', folder: id, volume: taken.volume })
+        return true
       })
       if (isRestored) app.log.info({ folder: id }, 'vfolder restored')
       return get(id)

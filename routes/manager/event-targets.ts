@@ -107,6 +107,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/events/dead-letters/send',
     {
+      config: { audit: 'event.send' },
       schema: {
         tags: ['events'],
         operationId: 'sendDeadLetters',
@@ -128,9 +129,11 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         response: { 202: Type.Object({ letters: Count }), ...problemResponses },
       },
     },
-    async ({ body: { target, cursors } }, reply) => {
+    async (request, reply) => {
+      const { target, cursors } = request.body
       const letters = await inspection().sendAgain(target, cursors)
       if (letters === undefined) throw new Problem('event_target_not_found', `Nobody is told of events as ${target}.`)
+      request.auditFacts = { count: letters }
       return reply.code(202).send({ letters })
     },
   )

@@ -53,6 +53,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.post(
     '/volumes/:volume/orphans/adopt',
     {
+      config: { audit: 'folder.adopt' },
       schema: {
         tags: ['volumes'],
         operationId: 'adoptOrphans',

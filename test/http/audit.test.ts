@@ -1,5 +1,7 @@
 import { readFile, rename } from 'node:fs/promises'
+import { request } from 'node:http'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { assertRows } from '../audit.ts'
@@ -23,7 +25,12 @@ async function under(server: Server, id: string, method: string, path: string, b
 t.test('an audit trail', async (t) => {
   const dataDir = await temporaryDirectory(t)
   const auditLog = join(dataDir, 'audit.log')
-  const env = { MANAGER_TOKENS: `control=${managerToken}`, AUDIT_LOG_FILE: auditLog, TRASH_RETENTION_SECONDS: '60' }
+  const env = {
+    MANAGER_TOKENS: `control=${managerToken}`,
+    AUDIT_LOG_FILE: auditLog,
+    TRASH_RETENTION_SECONDS: '60',
+    EVENTS: 'on',
+  }
   const server = await startServer(t, { dataDir, env })
   t.teardown(() => server.end())
   const actor = 'manager:control'
@@ -50,19 +57,19 @@ t.test('an audit trail', async (t) => {
     await under(server, 'changed', 'POST', `/folders/${folder}/files/delete`, deletion)
     const refused = { outcome: 'refused', code: 'entry_exists' }
     const rows = await assertRows(t, server, 'changed', [
-      { actor, vfolder: folder, action: 'directory.create', path: 'd', outcome: 'succeeded' },
+      { ...there, action: 'directory.create', path: 'd' },
       { ...there, action: 'entry.move', path: 'd/b.txt', subject: `${folder}/a.txt` },
       { ...there, action: 'entry.copy', path: 'c.txt', subject: `${folder}/d/b.txt`, bytes: 3 },
-      { actor, vfolder: folder, action: 'entry.copy', path: 'c.txt', ...refused },
-      { action: 'folder.update', vfolder: folder, outcome: 'succeeded' },
+      { ...there, action: 'entry.copy', path: 'c.txt', subject: `${folder}/d/b.txt`, ...refused },
+      { ...there, action: 'folder.update' },
       { action: 'quota-scope.set', subject: 'user:ada', outcome: 'succeeded' },
-      { ...there, action: 'entry.delete', count: 1, bytes: 3 },
+      { ...there, action: 'entry.delete', path: 'c.txt', bytes: 3 },
     ])
     t.ok(rows.every(({ time }) => Math.abs(Date.now() - time) < 60_000))
   })
 
   await t.test('who opens what was signed', async (t) => {
-    const signed = { actor, action: 'url.sign', vfolder: folder, outcome: 'succeeded' }
+    const signed = { actor, action: 'url.sign', vfolder: folder, volume: 'default', outcome: 'succeeded' }
     const by = { actor: /^signed-url:[\w-]{8}$/, origin_request_id: 'signed', vfolder: folder, volume: 'default' }
     const upload = await sign('upload', 'in.txt')
     t.equal((await asClient('c-put', upload.url, { method: 'PUT', body: 'hello' })).status, 201)
@@ -71,6 +78,18 @@ t.test('an audit trail', async (t) => {
     await asClient('c-get', download.url, { method: 'HEAD' })
     const archive = await asClient('c-zip', (await sign('archive', '')).url)
     const { byteLength } = await archive.arrayBuffer()
+    const broken = request(await sign('upload', 'broken.txt', 'signed-broken').then(({ url }) => url), {
+      method: 'PUT',
+      headers: { 'content-length': 900, [requestIdHeader]: 'c-broken' },
+    })
+    broken.on('error', () => {})
+    broken.write(Buffer.alloc(400))
+    await server.logged(({ request_id }) => request_id === 'c-broken')
+    await setTimeout(500)
+    broken.destroy()
+    const [, aborted] = await rowsOf(server, 'signed-broken', 2)
+    const opened = { ...by, origin_request_id: 'signed-broken' }
+    t.match(aborted, { ...opened, action: 'file.store', outcome: 'aborted', bytes: 400 })
     await assertRows(t, server, 'signed', [
       { ...signed, path: 'in.txt', subject: 'upload' },
       { ...by, request_id: 'c-put', action: 'file.store', path: 'in.txt', bytes: 5, outcome: 'succeeded' },
@@ -95,9 +114,16 @@ t.test('an audit trail', async (t) => {
     const rows = await assertRows(t, server, 'tus', [
       { action: 'url.sign', path: 'tus.bin' },
       { request_id: 't-1', action: 'upload.begin', path: 'tus.bin', bytes: 6, actor: /^signed-url:/ },
-      { request_id: 't-at-0', action: 'upload.append', path: 'tus.bin', outcome: 'succeeded', actor: /^upload:/ },
+      {
+        request_id: 't-at-0',
+        action: 'upload.append',
+        path: 'tus.bin',
+        bytes: 3,
+        volume: 'default',
+        actor: /^upload:/,
+      },
       { request_id: 't-at-3', action: 'file.store', bytes: 6, path: 'tus.bin' },
-      { request_id: 't-at-3', action: 'upload.append' },
+      { request_id: 't-at-3', action: 'upload.append', outcome: 'succeeded', bytes: 3 },
     ])
     t.same(new Set(rows.slice(1).map(({ subject }) => subject)), new Set([location.split(/[/?]/).at(-2)]))
   })
@@ -122,6 +148,50 @@ t.test('an audit trail', async (t) => {
     ])
     t.equal(rows[0].act, rows[1].act, 'rows of one request')
     t.equal(rows[2].process, rows[4].process)
+
+    await under(server, 'too-late', 'POST', `/jobs/${job.id}/retry`)
+    await under(server, 'too-late', 'DELETE', `/jobs/${job.id}`)
+    const refused = { vfolder: null, subject: job.id, outcome: 'refused', code: 'job_ended' }
+    await assertRows(t, server, 'too-late', [
+      { action: 'job.retry', ...refused },
+      { action: 'job.cancel', ...refused },
+    ])
+    const moving = { from: 'absent', to: 'there', toFolder: clone.id }
+    await under(server, 'from-where', 'POST', `/folders/${folder}/files/move`, moving)
+    await under(server, 'from-where', 'POST', `/folders/${folder}/files/copy`, { from: 'absent', to: 'there' })
+    await under(server, 'from-where', 'POST', `/folders/${folder}/clone`, { id: folder })
+    const from = { volume: 'default', subject: `${folder}/absent`, path: 'there', outcome: 'refused' }
+    await assertRows(t, server, 'from-where', [
+      { ...from, action: 'entry.move', vfolder: clone.id },
+      { ...from, action: 'entry.copy', vfolder: folder },
+      { action: 'folder.clone', vfolder: folder, subject: folder, outcome: 'refused' },
+    ])
+  })
+
+  await t.test('what a deletion that is broken off has deleted', async (t) => {
+    await server.upload(folder, { 'first.txt': 'x', 'second.txt': 'xx', 'full/sub': 'x' })
+    for (const paths of [
+      ['first.txt', 'full'],
+      ['none', 'second.txt'],
+      ['full', 'none'],
+    ])
+      await under(server, 'broken-off', 'POST', `/folders/${folder}/files/delete`, { paths, permanent: true })
+    const refused = { action: 'entry.delete', outcome: 'refused', code: 'directory_not_empty', count: 2 }
+    await assertRows(t, server, 'broken-off', [
+      { action: 'entry.delete', path: 'first.txt', bytes: 1, outcome: 'succeeded' },
+      refused,
+      { action: 'entry.delete', path: 'second.txt', bytes: 2, outcome: 'succeeded' },
+      refused,
+    ])
+  })
+
+  await t.test('what is about no vfolder that is known', async (t) => {
+    await under(server, 'elsewhere', 'POST', '/volumes/nope/orphans/adopt', {})
+    await under(server, 'elsewhere', 'POST', '/events/dead-letters/send', { target: 'nobody' })
+    await assertRows(t, server, 'elsewhere', [
+      { action: 'folder.adopt', volume: 'nope', vfolder: null, outcome: 'refused', actor },
+      { action: 'event.send', subject: 'nobody', outcome: 'refused', code: 'event_target_not_found', actor },
+    ])
   })
 
   await t.test('what a job does is told as done when it is', async (t) => {

@@ -30,6 +30,7 @@ export const actions = [
   'job.cancel',
   'job.retry',
   'event.deliver',
+  'event.send',
 ] as const
 
 /** A call of a backend is one, by its operation, only when it failed or was slow. */
