@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto'
+import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
@@ -68,11 +69,11 @@ async function createProcess(app: FastifyInstance) {
   }
 
   /** Removes a process, and tells those who wait for what it holds. */
-  async function remove(process: string, beat?: number): Promise<void> {
+  async function remove(gone: string, beat?: number): Promise<void> {
     await transact(db, async (trx) => {
-      const removal = trx.deleteFrom('processes').where('id', '=', process)
+      const removal = trx.deleteFrom('processes').where('id', '=', gone)
       await (beat === undefined ? removal : removal.where('beat', '=', beat)).execute()
-      await db.notify(trx, goneChannel, process)
+      await db.notify(trx, goneChannel, gone)
     })
   }
 
@@ -90,6 +91,7 @@ async function createProcess(app: FastifyInstance) {
   }, randomUUID())
 
   await show()
+  app.log.info({ process: id }, 'the process has shown itself to the others')
   let beating: Promise<void> | undefined
   const timer = setInterval(() => {
     beating ??= beat().finally(() => {
@@ -114,6 +116,8 @@ async function createProcess(app: FastifyInstance) {
       }),
     /** Of this process, for what it holds: a job, a periodic task, a reservation. */
     id,
+    /** As the log names it in each line; a later process may have the same. */
+    name: `${hostname()}/${process.pid}`,
     /** The IDs of those that are alive, as a subquery. */
     alive: (): Expression<string> => db.selectFrom('processes').select('processes.id').$asScalar(),
     /** Whether no other process can count this one as dead: it has shown itself within the time of a lease. */

@@ -124,7 +124,11 @@ function sentence({ action, path, outcome, code }: Event): string {
 }
 
 function outcomeOf(outcome: string): string {
-  const kind = /^succeeded/.test(outcome) ? 'good' : /^(failed|refused|aborted|repeated)/.test(outcome) ? 'bad' : 'dim'
+  const kind = /^succeeded/.test(outcome)
+    ? 'good'
+    : /^(failed|refused|aborted|repeated|lost)/.test(outcome)
+      ? 'bad'
+      : 'dim'
   return `<span class="${kind}">${escaped(outcome)}</span>`
 }
 

@@ -23,7 +23,7 @@ const Event = Type.Object({
   ),
   bytes: Type.Optional(Type.Integer()),
   subject: Type.Optional(Type.String({ description: 'the job, upload, or other thing that it is about' })),
-  process: Type.Optional(Type.String({ description: 'of an attempt of a job' })),
+  process: Type.Optional(Type.String({ description: '`host/pid`, of an attempt of a job' })),
 })
 
 const Chapter = Type.Object({
@@ -31,13 +31,13 @@ const Chapter = Type.Object({
     (['request', 'opened', 'job', 'other'] as const).map((kind) => Type.Literal(kind)),
     { description: '`opened`: a request with an ID of its own, by a URL that was signed under this one' },
   ),
-  id: Type.Optional(Type.String({ description: 'of the request that opened a URL, or of the job' })),
+  id: Type.Optional(Type.String({ description: 'of the request, where it is another one, or of the job' })),
   title: Type.String(),
   actor: Type.String(),
   begunAt: Time,
   endedAt: Time,
   outcome: MaybeText,
-  processes: Type.Array(Type.String(), { description: 'of the attempts of a job' }),
+  processes: Type.Array(Type.String(), { description: '`host/pid`, of the attempts of a job' }),
   events: Type.Array(Event),
   job: Type.Optional(ref(Job, { description: 'as it is now' })),
 })

@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import t, { type Test } from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { ended, type Server, startServer, temporaryDirectory } from '../server.ts'
+import { type Answer, ended, type Server, startServer, temporaryDirectory } from '../server.ts'
 
 const run = promisify(execFile)
 const main = fileURLToPath(new URL('../../plugins/sight/story/main.ts', import.meta.url))
@@ -21,7 +21,7 @@ async function story(...args: string[]): Promise<{ code: number; stdout: string;
 }
 
 /** Clones a tree, is killed in the middle, and lets another process finish it. @returns the logs of both, and the job */
-async function killedClone(t: Test): Promise<{ logs: string[]; job: string; folder: string }> {
+async function killedClone(t: Test): Promise<{ logs: string[]; job: string; folder: string; told: Answer }> {
   const env = { LEASE_SECONDS: '1' }
   const dataDir = await temporaryDirectory(t)
   const first = await startServer(t, { dataDir, env })
@@ -43,11 +43,11 @@ async function killedClone(t: Test): Promise<{ logs: string[]; job: string; fold
   await ended(second, job.id)
   await second.logged(({ msg, job_id }) => msg === 'job succeeded' && job_id === job.id)
   const logs = [first, second].map((server) => server.rawLines().join('\n'))
-  return { logs, job: job.id, folder: files.folder }
+  return { logs, job: job.id, folder: files.folder, told: await second.ask('GET', `/requests/${id}`) }
 }
 
 t.test('the story of a request ID, from the logs of two processes', async (t) => {
-  const { logs, job, folder } = await killedClone(t)
+  const { logs, job, folder, told } = await killedClone(t)
   const directory = await temporaryDirectory(t)
   const file = async (name: string, content: string | Buffer) => {
     await writeFile(join(directory, name), content)
@@ -82,6 +82,24 @@ t.test('the story of a request ID, from the logs of two processes', async (t) =>
         ['job', 'succeeded'],
       ],
     )
+  })
+
+  await t.test('the running service tells the same', async (t) => {
+    const { stdout } = await story('--json', id, first, second)
+    const chapterOf = ({ chapters }: Answer) => chapters.find(({ kind }: Answer) => kind === 'job')
+    const [logged, known] = [chapterOf(JSON.parse(stdout)), chapterOf(told)]
+    t.equal(logged.processes.length, 2)
+    t.same(known.processes, logged.processes)
+    const attempts = known.events.filter(({ action }: Answer) => action === 'job.attempt')
+    t.same(
+      attempts.map(({ outcome, count }: Answer) => [outcome, count]),
+      [
+        ['begun', 1],
+        ['lost', 1],
+        ['begun', 2],
+      ],
+    )
+    t.match(told.firstError, { action: 'job.attempt', outcome: 'lost' })
   })
 
   await t.test('what another program says of it, and the first error', async (t) => {

@@ -56,6 +56,7 @@ t.test('a request ID from the first call to the end', async (t) => {
   t.match(changesOf(told.chapters[5]), [
     { action: 'job.queue', actor: 'manager:control' },
     { action: 'job.attempt', outcome: 'begun', count: 1, process },
+    { action: 'folder.clone', outcome: 'succeeded', bytes: 3 },
     { action: 'job.end', outcome: 'succeeded', bytes: 3, process },
   ])
   t.same([told.signedUnder, told.firstError, told.nextCursor], [[], undefined, null])
@@ -71,7 +72,7 @@ t.test('a request ID from the first call to the end', async (t) => {
       actions.push(...page.chapters.flatMap(({ events }: Answer) => events.map(({ action }: Answer) => action)))
       query = page.nextCursor === null ? '' : `?limit=3&cursor=${page.nextCursor}`
     }
-    const once = new Set(['url.sign', 'folder.create', 'job.attempt', 'job.end', 'folder.clone', 'entry.delete'])
+    const once = new Set(['url.sign', 'folder.create', 'job.attempt', 'job.end', 'entry.delete'])
     for (const action of once) t.equal(actions.filter((one) => one === action).length, 1, action)
     const wrong = await server.manager('GET', '/requests/tour?cursor=MTIz')
     t.match([wrong.status, await wrong.json()], [400, { code: 'invalid_cursor' }])
@@ -128,9 +129,28 @@ t.test('what the storage did not do, and what it took long for', async (t) => {
   t.match(slow.events, [{ action: 'storage.stat', outcome: 'slow', path: 'slow' }, { action: 'entry.copy' }])
   t.ok(slow.events[0].count >= 1000)
   t.match(told.firstError, { action: 'storage.stat', code: 'storage_unavailable' })
+  await under('looks-away', 'GET', `/folders/${folder}/files/stat?path=away`)
+  const [failed] = (await story('looks-away')).chapters
+  t.match(failed, { title: 'storage.stat away', outcome: 'failed: storage_unavailable' })
   const looked = await under('looks', 'GET', `/folders/${folder}/files/stat?path=slow`)
   t.equal(looked.code, 'entry_not_found')
   t.same(titles(await story('looks')), ['request: storage.stat slow'], 'also of what only looks')
+})
+
+t.test('what a job does is told with the job', async (t) => {
+  const folder = await server.createFolder()
+  await server.upload(folder, { 'a.txt': 'x' })
+  const moving = { from: 'a.txt', to: 'b.txt', background: true }
+  const { job } = await under('by-job', 'POST', `/folders/${folder}/files/move`, moving)
+  await ended(server, job.id)
+  const told = await story('by-job')
+  t.same(titles(told), ['request: entry.move b.txt', 'job: job move-entry'])
+  t.equal(told.chapters[0].outcome, 'begun')
+  t.match(told.chapters[1], { id: job.id, outcome: 'succeeded', processes: [/^[^ ]+\/\d+$/] })
+  t.match(
+    changesOf(told.chapters[1]).find(({ action }: Answer) => action === 'entry.move'),
+    { path: 'b.txt', outcome: 'succeeded' },
+  )
 })
 
 t.test('an ID of which nothing is known, and one that cannot be', async (t) => {

@@ -34,7 +34,7 @@ export async function readStory(
   const found = await audit.listOf(requestId, { limit: limit + 1, after })
   const rows = found.slice(0, limit)
   const last = rows.at(-1)
-  const ids = new Set(rows.filter(isOfJob).map(({ subject }) => subject ?? ''))
+  const ids = new Set(rows.flatMap((row) => jobOf(row) ?? []))
   // A job that no row tells of is as old as the first page.
   const known = await jobs.listOf(requestId, { ids: [...ids], limit: after === undefined ? limit : 0 })
   if (rows.length === 0 && known.length === 0) return undefined
@@ -53,8 +53,10 @@ function isAsked({ action }: StoredRow): boolean {
   return action === 'job.queue' || action === 'job.cancel' || action === 'job.retry'
 }
 
-function isOfJob({ action, subject }: StoredRow): boolean {
-  return (action.startsWith('job.') || isOfStorage(action)) && subject !== null
+/** The job that a row is about, or that has done it. */
+function jobOf({ action, actor, subject, act }: StoredRow): string | undefined {
+  if ((action.startsWith('job.') || isOfStorage(action)) && subject !== null) return subject
+  return actor.startsWith('job:') && act !== null ? act : undefined
 }
 
 /** Whether it is a call of a backend, which is told of only on the way. */
@@ -82,7 +84,8 @@ function chaptersOf(requestId: string, rows: StoredRow[], jobs: Job[]): KnownCha
 
 /** Rows of one job, or of one request among several of the same ID. */
 function keyOf(row: StoredRow): string {
-  return isOfJob(row) ? `job ${row.subject}` : `request ${row.act ?? row.sequence}`
+  const job = jobOf(row)
+  return job === undefined ? `request ${row.act ?? row.sequence}` : `job ${job}`
 }
 
 function tellRequest(chapters: Map<string, KnownChapter>, requestId: string, row: StoredRow): void {
@@ -97,13 +100,16 @@ function begin(requestId: string, row: StoredRow): KnownChapter {
   const { time, actor, request_id } = row
   const begunAt = isOfStorage(row.action) ? time - (row.count ?? 0) : time
   const common = { requestId: request_id, actor, begunAt, endedAt: time, processes: [], rows: [] }
-  if (isOfJob(row)) return { ...common, kind: 'job', id: row.subject ?? '', title: 'job' }
-  if (request_id !== requestId) {
-    // The manager comes back to it under another ID, such as to cancel a job.
-    const kind = actor.startsWith('manager:') ? 'request' : 'opened'
-    return { ...common, kind, id: request_id, title: titleOf(row) }
-  }
-  return { ...common, kind: actor === 'service' ? 'other' : 'request', title: titleOf(row) }
+  const job = jobOf(row)
+  if (job !== undefined) return { ...common, kind: 'job', id: job, title: 'job' }
+  const kind = kindOf(row, requestId)
+  return { ...common, kind, ...(request_id !== requestId && { id: request_id }), title: titleOf(row) }
+}
+
+function kindOf({ actor, request_id }: StoredRow, requestId: string): KnownChapter['kind'] {
+  if (actor === 'service') return 'other'
+  // The manager comes back to it under another ID, such as to cancel a job.
+  return request_id === requestId || actor.startsWith('manager:') ? 'request' : 'opened'
 }
 
 function add(chapter: KnownChapter, row: StoredRow): void {
@@ -111,18 +117,22 @@ function add(chapter: KnownChapter, row: StoredRow): void {
   chapter.endedAt = Math.max(chapter.endedAt, row.time)
   if (row.process !== null && chapter.processes.at(-1) !== row.process) chapter.processes.push(row.process)
   if (chapter.kind === 'job') {
-    if (row.actor.startsWith('job:') && row.action !== 'job.queue') Object.assign(chapter, jobOf(row.actor))
+    if (row.actor.startsWith('job:') && row.action !== 'job.queue') Object.assign(chapter, namedBy(row.actor))
     if (row.action === 'job.end') chapter.outcome = row.outcome
     else chapter.outcome ??= 'not ended'
     return
   }
-  // What a request leads to is told before its own end.
-  if (isOfStorage(row.action)) return
+  const outcome = row.code === null ? row.outcome : `${row.outcome}: ${row.code}`
+  // What a request leads to is told before its own end, which it may not have.
+  if (isOfStorage(row.action)) {
+    chapter.outcome ??= outcome
+    return
+  }
   if (row.action !== 'job.queue') chapter.title = titleOf(row)
-  chapter.outcome = row.code === null ? row.outcome : `${row.outcome}: ${row.code}`
+  chapter.outcome = outcome
 }
 
-function jobOf(actor: string): Pick<KnownChapter, 'actor' | 'title'> {
+function namedBy(actor: string): Pick<KnownChapter, 'actor' | 'title'> {
   return { actor, title: `job ${actor.slice('job:'.length)}` }
 }
 
@@ -140,13 +150,15 @@ function ofQueue({ id, kind, requestId, createdAt }: Job): KnownChapter {
 }
 
 function tellJob(chapter: KnownChapter, job: Job): void {
-  Object.assign(chapter, jobOf(`job:${job.kind}`))
+  Object.assign(chapter, namedBy(`job:${job.kind}`))
   chapter.job = job
   chapter.outcome = hasEnded(job) ? job.state : 'not ended'
   if (job.finishedAt !== null) chapter.endedAt = Math.max(chapter.endedAt, Date.parse(job.finishedAt))
 }
 
 /** A refusal is one for whoever asked, though not for the service. */
+const errors = ['failed', 'refused', 'aborted', 'repeated', 'lost']
+
 function isError({ outcome }: StoredRow): boolean {
-  return outcome === 'failed' || outcome === 'refused' || outcome === 'aborted' || outcome === 'repeated'
+  return errors.includes(outcome)
 }

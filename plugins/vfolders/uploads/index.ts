@@ -101,7 +101,10 @@ function createUploads(app: FastifyInstance) {
       if (row.state === 'finished') return
       const { vfolder: folder, path, offset: bytes, id: subject, origin_request_id: origin } = row
       const ended = { action: 'upload.end', folder, path, bytes, subject, origin } as const
-      app.audit.write(trx, { ...ended, volume: vfolder?.volume, ...(event && { outcome: 'expired' }) })
+      const facts = { ...ended, volume: vfolder?.volume }
+      // Under the request that began it: nobody knows the one of the clean-up.
+      if (event) app.audit.write(trx, { ...facts, outcome: 'expired' }, { request_id: row.request_id })
+      else app.audit.write(trx, facts)
     })
     for (const { id } of [row, ...parts]) hashes.forget(id)
   }

@@ -38,8 +38,8 @@ export type Action = (typeof actions)[number] | `storage.${string}`
 
 /**
  * How it ended. `refused`: it is the caller's doing; `aborted`: the connection was gone before the answer; `begun`: a job does
- * it, which tells of its end. An attempt of a job is `begun`, and then `repeated` when it is tried again, or `interrupted` when
- * its process closes; `slow` is a call of a backend that did what it was asked for.
+ * it, which tells of its end. An attempt of a job is `begun`, and then `repeated` when it is tried again, `interrupted` when
+ * its process closes, or `lost` when that has died; `slow` is a call of a backend that did what it was asked for.
  */
 export type Outcome =
   | 'succeeded'
@@ -51,6 +51,7 @@ export type Outcome =
   | 'begun'
   | 'repeated'
   | 'interrupted'
+  | 'lost'
   | 'slow'
 
 export interface Facts {

@@ -52,7 +52,7 @@ function run(app: FastifyInstance, kind: JobKind, row: JobRow): RunningAttempt {
   const controller = new AbortController()
   const closing = new AbortController()
   const job = { id: row.id, folder: row.vfolder, payload: JSON.parse(row.payload) }
-  const audited = { ...auditedOf(row), process: processes.id }
+  const audited = { ...auditedOf(row), process: processes.name }
   let amount: { count?: number; bytes?: number } = {}
   let stopped: Stop | undefined
   let retryMilliseconds: number | undefined

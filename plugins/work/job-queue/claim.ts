@@ -80,13 +80,16 @@ export async function claimJobs(
     const started_at = new Date(now).toISOString()
     const begun = claimed.map(({ id, attempts }) => ({ job: id, number: attempts, process: processes.id, started_at }))
     await begin(trx, begun)
+    const left = new Set(due.flatMap(({ id, state }) => (state === 'running' ? [id] : [])))
     for (const row of claimed) {
-      const attempt = { action: 'job.attempt', outcome: 'begun', count: row.attempts, process: processes.id } as const
-      audit.write(trx, { ...attempt, ...auditedOf(row) }, contextOf(row))
+      const attempt = { action: 'job.attempt', ...auditedOf(row) } as const
+      const [context, count] = [contextOf(row), row.attempts]
+      if (left.has(row.id)) audit.write(trx, { ...attempt, outcome: 'lost', count: count - 1 }, context)
+      audit.write(trx, { ...attempt, outcome: 'begun', count, process: processes.name }, context)
       await db.notify(trx, channels.changed, row.id)
     }
     const ordered = claimed.toSorted((a, b) => a.sequence - b.sequence)
-    return { claimed: ordered, leftBehind: due.filter(({ state }) => state === 'running').length }
+    return { claimed: ordered, leftBehind: left.size }
   })
   if (left > 0) takenOver.give(kind, left)
   return claimed
