@@ -29,6 +29,8 @@ export interface Stored {
   /** What it is a copy of. */
   source?: Place
   requestId: string
+  /** Of the request that signed the URL. */
+  originRequestId?: string | undefined
 }
 
 export function vfolderCreated({ id, volume }: Pick<NewVfolder, 'id' | 'volume'>, adopted = false): NewEvent {
@@ -46,12 +48,11 @@ export function vfolderDeleted(id: string, { volume, restorable }: { volume?: st
 
 /** In as few events as it takes; each is under the request ID of its first file, and each file has its own. */
 export function filesStored(folder: string, stored: Stored[]): NewEvent[] {
-  return inParts(stored).map((files) => ({
-    type: 'file.stored',
-    folder,
-    ...(files[0] !== undefined && { requestId: files[0].requestId }),
-    data: { files },
-  }))
+  return inParts(stored).map((files) => {
+    const [first] = files
+    const ids = first && { requestId: first.requestId, originRequestId: first.originRequestId }
+    return { type: 'file.stored', folder, ...ids, data: { files } }
+  })
 }
 
 export function filesDeleted(folder: string, paths: string[], restorable: boolean): NewEvent[] {
@@ -80,7 +81,8 @@ interface Expired {
 /** Of a client's upload that did not go on, under the request that began it. */
 export function uploadExpired({ id, vfolder, path, offset, size, ...row }: Expired): NewEvent {
   const data = { upload: id, path, offset, size, originRequestId: row.origin_request_id }
-  return { type: 'upload.expired', folder: vfolder, requestId: row.request_id, data }
+  const ids = { requestId: row.request_id, originRequestId: row.origin_request_id }
+  return { type: 'upload.expired', folder: vfolder, ...ids, data }
 }
 
 function inParts<T>(items: T[]): T[][] {

@@ -3,7 +3,7 @@ import { amountOf, growthOf, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, WriteOptions, Written } from '../../backends/backend.ts'
 import { BackendError, IsADirectory, Unavailable, Unconfirmed } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
-import { currentRequestId } from '../../lib/context.ts'
+import { currentContext } from '../../lib/context.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem, toProblem } from '../../lib/problems.ts'
 import type { AuditRow } from '../work/audit/rows.ts'
@@ -105,7 +105,7 @@ export function createUpload(
         await room.confirm()
       }
 
-      const requestId = currentRequestId() ?? randomUUID()
+      const { request_id: requestId = randomUUID(), origin_request_id: originRequestId } = currentContext() ?? {}
       const describe = ({ entry, replaced }: Written): Stored => ({
         path,
         type: 'file',
@@ -114,6 +114,7 @@ export function createUpload(
         etag: entry.etag,
         replaced: replaced !== undefined,
         requestId,
+        originRequestId,
       })
       const counter = createCounter(room, describe, (bytes) => audited(path, bytes))
       try {

@@ -119,6 +119,26 @@ t.test('an upload that expires', async (t) => {
   t.equal((await patch(upload, 0, '12345')).status, 204)
   const event = await receiver.told((event) => event.type === 'upload.expired' && event.folder === files.folder)
   t.match(event.data, { path: 'never.bin', offset: 5, size: 10 })
+  const { chapters }: Answer = await server.ask('GET', `/requests/${event.requestId}`)
+  const expired = chapters.find(({ outcome }: Answer) => outcome === 'expired')
+  t.match(expired, { kind: 'other', title: 'upload.end never.bin', actor: 'service' }, 'under what began it')
+})
+
+t.test('who signed a URL learns what was told of its use', async (t) => {
+  const folder = await server.createFolder()
+  const signing = { operation: 'upload', paths: ['by-url.txt'] }
+  const by = (id: string) => ({ [requestIdHeader]: id })
+  const signed = await server.manager('POST', `/folders/${folder}/signed-urls`, signing, by('the-signer'))
+  const { signedUrls }: Answer = await signed.json()
+  await fetch(signedUrls[0].url, { method: 'PUT', body: 'x', headers: by('the-putter') })
+  const event = await receiver.told((event) => event.type === 'file.stored' && event.folder === folder)
+  t.match(event, { requestId: 'the-putter', originRequestId: 'the-signer' })
+  t.equal(receiver.of(folder)[0].originRequestId, null)
+  const told = await eventually(async () => {
+    const { chapters }: Answer = await server.ask('GET', '/requests/the-signer')
+    return chapters.find(({ title }: Answer) => /^event.deliver file.stored to /.test(title))
+  })
+  t.match(told, { kind: 'other', id: 'the-putter', outcome: 'succeeded' })
 })
 
 t.test('the trash', async (t) => {

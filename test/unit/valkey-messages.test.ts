@@ -11,7 +11,17 @@ const volume = 'default'
 function ended(kind: string, state: string, more: object, error?: object) {
   const job = { id, kind, folder, state, ...(error && { error }) }
   const data = { job, ...more }
-  return { id, type: 'job.ended', timestamp: '', requestId: 'r-1', folder, volume, cursor: '1', data }
+  return {
+    id,
+    type: 'job.ended',
+    timestamp: '',
+    requestId: 'r-1',
+    originRequestId: null,
+    folder,
+    volume,
+    cursor: '1',
+    data,
+  }
 }
 
 t.test('the bytes of MessagePack are those of its specification', async (t) => {

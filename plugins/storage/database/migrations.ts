@@ -415,4 +415,9 @@ export const migrations: Record<string, Migration> = {
       await db.schema.alterTable('jobs').addColumn('traceparent', 'text').execute()
     },
   },
+  '020-event-origin': {
+    async up(db) {
+      await db.schema.alterTable('events').addColumn('origin_request_id', 'text').execute()
+    },
+  },
 }

@@ -279,6 +279,7 @@ export interface Tables {
     vfolder: string | null
     volume: string | null
     request_id: string
+    origin_request_id: string | null
     /** Milliseconds since 1970. */
     time: number
     data: string

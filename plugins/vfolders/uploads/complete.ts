@@ -61,7 +61,8 @@ export async function completeUpload(
         ...(sha256 !== null && { sha256 }),
       } as const
       const replaced = row.replaced_files > 0
-      await app.events.add(trx, ...filesStored(vfolder, [{ ...stored, replaced, requestId: currentRequestId() ?? id }]))
+      const ids = { requestId: currentRequestId() ?? id, originRequestId: row.origin_request_id }
+      await app.events.add(trx, ...filesStored(vfolder, [{ ...stored, replaced, ...ids }]))
       const audited = {
         action: 'file.store',
         folder: vfolder,

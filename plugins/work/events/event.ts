@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Static, Type } from '@sinclair/typebox'
 import type { Insertable, Selectable } from 'kysely'
-import { currentRequestId } from '../../../lib/context.ts'
+import { currentContext } from '../../../lib/context.ts'
 import type { Tables } from '../../storage/database/tables.ts'
 
 export const eventTypes = [
@@ -30,6 +30,7 @@ export const Event = Type.Object(
     type: Type.String({ description: 'such as `vfolder.created`; there may be more of them later' }),
     timestamp: Type.String({ format: 'date-time' }),
     requestId: Type.String({ description: 'of the request, or of what it led to, in which it happened' }),
+    originRequestId: MaybeText('of the request that signed the URL by which it happened, where it did so by one'),
     folder: MaybeText('the vfolder, where it is about one'),
     volume: MaybeText('the volume, where that is known'),
     cursor: Type.String({ description: 'its place in the feed: what follows is behind it' }),
@@ -44,6 +45,7 @@ export const Event = Type.Object(
         type: 'vfolder.created',
         timestamp: '2026-01-02T03:04:05.678Z',
         requestId: 'tour-1',
+        originRequestId: null,
         folder: '0198c7a2-51d3-7c4e-9a27-6f1d0f3b8e11',
         volume: 'default',
         cursor: '17',
@@ -58,21 +60,28 @@ export interface NewEvent {
   type: EventType
   folder?: string
   volume?: string
-  /** Absent: that of the work in which it happens. */
+  /** Absent: those of the work in which it happens. */
   requestId?: string
+  originRequestId?: string | undefined
   data: Record<string, unknown>
 }
 
 export type EventRow = Omit<Selectable<Tables['events']>, 'number' | 'position'> & { position: number }
 
 /** @param now by the clock of the database */
-export function toRow({ type, folder, volume, requestId, data }: NewEvent, now: number): Insertable<Tables['events']> {
+export function toRow(
+  { type, folder, volume, requestId, originRequestId, data }: NewEvent,
+  now: number,
+): Insertable<Tables['events']> {
+  const context = currentContext()
+  const origin = requestId === undefined ? context?.origin_request_id : originRequestId
   return {
     id: randomUUID(),
     type,
     vfolder: folder ?? null,
     volume: volume ?? null,
-    request_id: requestId ?? currentRequestId() ?? randomUUID(),
+    request_id: requestId ?? context?.request_id ?? randomUUID(),
+    origin_request_id: origin ?? null,
     time: now,
     data: JSON.stringify(data),
   }
@@ -84,6 +93,7 @@ export function toEvent(row: EventRow): Event {
     type: row.type,
     timestamp: new Date(row.time).toISOString(),
     requestId: row.request_id,
+    originRequestId: row.origin_request_id,
     folder: row.vfolder,
     volume: row.volume,
     cursor: String(row.position),

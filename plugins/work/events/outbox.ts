@@ -5,7 +5,10 @@ import type { EventRow } from './event.ts'
 /** How many are given their positions in one transaction. */
 const atOnce = 1000
 
-const columns = ['position', 'id', 'type', 'vfolder', 'volume', 'request_id', 'time', 'data'] as const
+const columns = [
+  ...(['position', 'id', 'type', 'vfolder', 'volume'] as const),
+  ...(['request_id', 'origin_request_id', 'time', 'data'] as const),
+]
 
 export interface Placed {
   /** The last position. */

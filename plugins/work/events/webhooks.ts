@@ -25,8 +25,9 @@ export default fp(
   { name: 'webhooks', dependencies: ['config', 'events', 'audit'] },
 )
 
-function factsOf({ type, folder, volume }: Event, target: string, error: unknown): Facts {
-  const about = { action: 'event.deliver', folder: folder ?? undefined, volume: volume ?? undefined } as const
+function factsOf({ type, folder, volume, originRequestId }: Event, target: string, error: unknown): Facts {
+  const where = { folder: folder ?? undefined, volume: volume ?? undefined }
+  const about = { action: 'event.deliver', ...where, origin: originRequestId ?? undefined } as const
   if (error === undefined) return { ...about, subject: `${type} to ${target}` }
   const reason = error instanceof Error ? error.message : String(error)
   return { ...about, outcome: 'failed', subject: `${type} to ${target}: ${reason}` }
