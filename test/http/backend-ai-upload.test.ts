@@ -1,17 +1,20 @@
 import { execFile } from 'node:child_process'
-import { randomBytes } from 'node:crypto'
+import { createHash, randomBytes } from 'node:crypto'
 import { readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import t from 'tap'
 import type { HttpRequest, UploadOptions } from 'tus-js-client'
 import { startForClients } from '../backend-ai-clients.ts'
+import { eventually } from '../server.ts'
 import { needing } from '../tools.ts'
-import { assertNothingLeft, patch, sha256, tus, upload } from '../tus.ts'
+import { assertNothingLeft, patch, sha256, startPatch, tus, upload } from '../tus.ts'
 
 const run = promisify(execFile)
 const python = '/usr/bin/python3'
+const sha1 = (text: string) => createHash('sha1').update(text).digest('base64')
 const clients = fileURLToPath(new URL('../backend-ai-clients.py', import.meta.url))
 
 /** As the web UI of Backend.AI sets its client up; but what it sends at once is smaller here. */
@@ -64,6 +67,51 @@ t.test("uploads by Backend.AI's clients", async (t) => {
     t.equal(await readFile(join(mount, 'one.txt'), 'utf8'), 'one')
     t.match(await patch(url, 0, 'one'), { status: 409 })
     t.match(await tus('HEAD', url), { status: 200, offset: '3' })
+  })
+
+  await t.test('several at once, of which one is the file', async (t) => {
+    for (const size of [1000, 65_537]) {
+      const url = vfolder.upload(`at-once-${size}`, size)
+      const bodies = ['a', 'b', 'c', 'd', 'e', 'f'].map((letter) => letter.repeat(size))
+      const statuses = (await Promise.all(bodies.map((body) => patch(url, 0, body)))).map(({ status }) => status)
+      t.same(statuses.toSorted(), [204, 409, 409, 409, 409, 409], `of ${size} bytes`)
+      const stored = await readFile(join(mount, `at-once-${size}`), 'utf8')
+      t.equal(stored, bodies[statuses.indexOf(204)], 'the one that was told so')
+    }
+  })
+
+  await t.test('a small one that is refused or broken off can be sent again', async (t) => {
+    const checked = vfolder.upload('checked', 3)
+    t.match(await patch(checked, 0, 'one', { 'upload-checksum': `sha1 ${sha1('two')}` }), { status: 400 })
+    t.match(await patch(checked, 0, 'one', { 'upload-checksum': `sha1 ${sha1('one')}` }), { status: 204, offset: '3' })
+    const url = vfolder.upload('again', 3)
+    const { socket, answer } = startPatch(url, 0, 3)
+    socket.write('o')
+    await setTimeout(200)
+    t.match(await patch(url, 0, 'one'), { status: 204, offset: '3' }, 'the newest request has it')
+    t.match(await answer, /^HTTP\/1.1 409/)
+    socket.destroy()
+    t.equal(await readFile(join(mount, 'again'), 'utf8'), 'one')
+    const broken = startPatch(vfolder.upload('broken', 3), 0, 3)
+    broken.socket.write('o')
+    await setTimeout(100)
+    broken.socket.destroy()
+    await eventually(async () => (await server.ask('GET', `/folders/${folder}/uploads`)).uploads.length === 0)
+  })
+
+  await t.test('one that the manager has ended does not go on', async (t) => {
+    const url = vfolder.upload('ended', 10)
+    t.match(await patch(url, 0, 'hello'), { status: 204 })
+    const { uploads } = await server.ask('GET', `/folders/${folder}/uploads`)
+    t.match(uploads, [{ path: 'ended', offset: 5 }])
+    await server.ask('DELETE', `/folders/${folder}/uploads/${uploads[0].id}`)
+    for (const _ of [1, 2]) {
+      t.match(await tus('HEAD', url), { status: 404 })
+      t.match(await patch(url, 0, 'hello'), { status: 404 })
+      t.match(await patch(url, 5, 'hello'), { status: 404 })
+    }
+    t.same((await server.ask('GET', `/folders/${folder}/uploads`)).uploads, [])
+    t.equal((await server.manager('DELETE', `/folders/${folder}/uploads/${uploads[0].id}`)).status, 404)
   })
 
   await t.test('empty files', async (t) => {
@@ -131,4 +179,37 @@ t.test("uploads by Backend.AI's clients", async (t) => {
   })
 
   await assertNothingLeft(t, server, folder)
+})
+
+t.test('a token that outlives its upload stores its file once', async (t) => {
+  const env = { UPLOAD_TTL_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' }
+  const vfolder = await startForClients(t, { env })
+  const { server, folder, mount } = vfolder
+  const large = 'l'.repeat(100_000)
+  const urls = {
+    empty: vfolder.upload('empty', 0),
+    small: vfolder.upload('small', 3),
+    large: vfolder.upload('large', large.length),
+    ended: vfolder.upload('ended', 10),
+  }
+  t.match(await tus('HEAD', urls.empty), { status: 200, offset: '0' })
+  t.match(await patch(urls.small, 0, 'old'), { status: 204 })
+  t.match(await patch(urls.large, 0, large), { status: 204 })
+  t.match(await patch(urls.ended, 0, 'hello'), { status: 204 })
+  const { uploads } = await server.ask('GET', `/folders/${folder}/uploads`)
+  await server.ask('DELETE', `/folders/${folder}/uploads/${uploads[0].id}`)
+  const unfinished = vfolder.upload('unfinished', 10)
+  t.match(await patch(unfinished, 0, 'hello'), { status: 204 })
+  const names = ['empty', 'small', 'large']
+  await server.upload(folder, Object.fromEntries(names.map((name) => [name, 'the work of a week'])))
+  await server.logged(({ msg, path }) => msg === 'expired upload removed' && path === 'unfinished')
+
+  t.match(await tus('HEAD', urls.empty), { status: 200, offset: '0' })
+  t.match(await tus('HEAD', urls.small), { status: 200, offset: '3' })
+  t.match(await patch(urls.empty, 0, ''), { status: 204 })
+  t.match(await patch(urls.small, 0, 'old'), { status: 409 })
+  t.match(await patch(urls.large, 0, large), { status: 409 })
+  t.match(await patch(urls.ended, 0, 'hello'), { status: 404 })
+  for (const name of names) t.equal(await readFile(join(mount, name), 'utf8'), 'the work of a week', name)
+  t.match(await patch(unfinished, 0, 'hello'), { status: 204, offset: '5' }, 'one that made no file begins again')
 })

@@ -420,4 +420,9 @@ export const migrations: Record<string, Migration> = {
       await db.schema.alterTable('events').addColumn('origin_request_id', 'text').execute()
     },
   },
+  '021-names-of-uploads': {
+    async up(db) {
+      await db.schema.alterTable('uploads').addColumn('named_until', 'bigint').execute()
+    },
+  },
 }

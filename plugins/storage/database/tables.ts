@@ -98,8 +98,11 @@ export interface Tables {
     path: string
     /** SHA-256 of the token that its URL carries, in hexadecimal. */
     token_hash: string
-    /** `completing`: its file may have appeared already. */
-    state: 'open' | 'completing' | 'finished'
+    /**
+     * `completing`: its file may have appeared already. `ended`: before it was a file, by somebody who wants no more of
+     * it; kept only where its name would begin it again.
+     */
+    state: 'open' | 'completing' | 'finished' | 'ended'
     /**
      * `partial`: becomes no file of its own, but a part of a final one. `direct`: its client sends the bytes to the
      * storage itself.
@@ -137,6 +140,8 @@ export interface Tables {
     origin_request_id: string
     /** Milliseconds since 1970. */
     expires_at: number
+    /** The same: until when a name that it had before it was begun can begin an upload. Null: it had none. */
+    named_until: number | null
     created_at: string
   }
   jobs: {

@@ -82,6 +82,7 @@ export function createBeginning(app: FastifyInstance, signal: AbortSignal) {
           request_id: currentRequestId() ?? id,
           origin_request_id: permission.requestId,
           expires_at: expiresAt,
+          named_until: upload.named?.until ?? null,
           created_at: new Date(db.now()).toISOString(),
         })
         .onConflict((conflict) => conflict.column('id').doNothing())

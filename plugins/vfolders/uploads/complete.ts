@@ -11,7 +11,7 @@ import { filesStored } from '../told.ts'
 import { amountAt } from '../write.ts'
 import type { createHashes } from './hashes.ts'
 import { coverRoom } from './room.ts'
-import { changeHeld, type UploadRow, uploadNotFound, uploadTaken } from './rows.ts'
+import { changeHeld, keptUntil, type UploadRow, uploadNotFound, uploadTaken } from './rows.ts'
 
 /**
  * Makes the file of an upload that has all its bytes, and settles its room, exactly once: the row announces the change
@@ -44,7 +44,7 @@ export async function completeUpload(
     const done = await transact(db, async (trx) => {
       const done = await trx
         .updateTable('uploads')
-        .set({ state: 'finished', reserved_bytes: 0, reserved_files: 0 })
+        .set({ state: 'finished', reserved_bytes: 0, reserved_files: 0, expires_at: keptUntil(row) })
         .where('id', '=', id)
         .where('state', '=', 'completing')
         .where('process', '=', processes.id)

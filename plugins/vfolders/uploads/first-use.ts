@@ -2,14 +2,16 @@ import type { FastifyInstance } from 'fastify'
 import { Problem } from '../../../lib/problems.ts'
 import { smallBytes } from '../write.ts'
 import type { Append } from './append.ts'
-import { type Given, type Named, type NewUpload, offsetMismatch, type UploadRow } from './rows.ts'
-import { storeSmallUpload } from './small.ts'
+import type { createLocks } from './locks.ts'
+import { type GivenBefore, type Named, type NewUpload, offsetMismatch, type UploadRow, uploadTaken } from './rows.ts'
+import { claimSmallUpload, storeClaimed, withdrawClaim } from './small.ts'
 
 /** An upload that has had its name before it was begun. */
-export type Announced = Omit<NewUpload, 'kind' | 'parts'> & { named: Given; size: number }
+export type Announced = Omit<NewUpload, 'kind' | 'parts'> & { named: GivenBefore; size: number }
 
 interface FirstUse {
   app: FastifyInstance
+  locks: Pick<ReturnType<typeof createLocks>, 'hold'>
   find(id: string): Promise<UploadRow | undefined>
   create(upload: NewUpload): Promise<unknown>
   settled(named: Named): Promise<UploadRow>
@@ -18,13 +20,30 @@ interface FirstUse {
 
 /**
  * Uploads whose clients are given a name for them by somebody else, and begin them by using it. Several processes may
- * be asked to at once.
+ * be asked to at once, and whoever has the name may use it again: it becomes a file once.
  */
-export function createFirstUse({ app, find, create, settled, append }: FirstUse) {
+export function createFirstUse({ app, locks, find, create, settled, append }: FirstUse) {
   async function* none(): AsyncGenerator<Buffer> {}
 
-  async function storeSmall(upload: Announced, chunks: AsyncIterable<Buffer>, signal: AbortSignal): Promise<UploadRow> {
-    return (await storeSmallUpload(app, { ...upload, chunks, signal })).row
+  /** Stores one whose bytes all come at once. Undefined when another request has begun it by now. */
+  async function storeSmall(
+    upload: Announced,
+    read: Append['read'],
+    signal: AbortSignal,
+  ): Promise<UploadRow | undefined> {
+    const { named } = upload
+    const lock = await locks.hold(named.id, () => claimSmallUpload(app, named, upload))
+    if (lock === undefined) return undefined
+    try {
+      return await storeClaimed(app, named, { ...upload, chunks: read(lock.wanted), signal })
+    } catch (error) {
+      // Whoever wants it goes on with it.
+      if (lock.wanted.aborted) throw uploadTaken()
+      await withdrawClaim(app, named.id)
+      throw error
+    } finally {
+      await lock.release()
+    }
   }
 
   /** The row decides which of two requests begins the upload; the other one goes on with it. */
@@ -37,8 +56,9 @@ export function createFirstUse({ app, find, create, settled, append }: FirstUse)
   return {
     /** As `settled`; undefined when it is not begun. One of no bytes is begun, and is a file, once somebody asks. */
     async settledAnnounced(upload: Announced, signal: AbortSignal): Promise<UploadRow | undefined> {
-      if ((await find(upload.named.id)) !== undefined) return settled(upload.named)
-      return upload.size === 0 ? storeSmall(upload, none(), signal) : undefined
+      const { named, size } = upload
+      if ((await find(named.id)) !== undefined) return settled(named)
+      return size === 0 ? ((await storeSmall(upload, none, signal)) ?? settled(named)) : undefined
     },
 
     /**
@@ -50,7 +70,9 @@ export function createFirstUse({ app, find, create, settled, append }: FirstUse)
       const row = await find(named.id)
       if (row === undefined) {
         if (bytes.offset !== 0) throw offsetMismatch(0)
-        if (bytes.bytes === size && size <= smallBytes) return storeSmall(upload, bytes.read(signal), signal)
+        const isSmall = bytes.bytes === size && size <= smallBytes && bytes.checksum === undefined
+        const stored = isSmall ? await storeSmall(upload, (end) => bytes.read(end), signal) : undefined
+        if (stored !== undefined) return stored
         await begin(upload)
       } else if (row.path !== permission.path) {
         throw new Problem('invalid_operation', `The upload was begun for ${row.path}, not for ${permission.path}.`)

@@ -17,8 +17,10 @@ import { createHashes } from './hashes.ts'
 import { createLocks, type Lock } from './locks.ts'
 import {
   changeHeld,
+  endedRow,
   findLeftovers,
   holdUpload,
+  isOver,
   isWhole,
   listOpen,
   type Named,
@@ -43,6 +45,12 @@ interface Appending {
   isAnnounced?: true
 }
 
+interface Ending {
+  event?: NewEvent
+  /** Somebody wants no more of it: a name that it had before it was begun does not begin it again. */
+  isWanted?: boolean
+}
+
 function createUploads(app: FastifyInstance) {
   const { database: db, processes, quotas, log } = app
   const locks = createLocks(app)
@@ -53,7 +61,7 @@ function createUploads(app: FastifyInstance) {
 
   async function isOpenIn(vfolder: string, id: string): Promise<boolean> {
     const row = await find(id)
-    return row?.vfolder === vfolder && row.state !== 'finished'
+    return row?.vfolder === vfolder && !isOver(row)
   }
 
   /** @throws {Problem} as `requireUpload` does */
@@ -73,20 +81,20 @@ function createUploads(app: FastifyInstance) {
   }
 
   /** Ends an upload and its parts. Bytes go first: a row without bytes is found again, bytes without a row are not. */
-  async function drop(row: UploadRow, event?: NewEvent): Promise<void> {
+  async function drop(row: UploadRow, ending: Ending = {}): Promise<void> {
     // Bytes that another process has gone on with must stay.
     await transact(db, (trx) => holdUpload(trx, row.id, processes.id))
-    await forget(row, event)
+    await forget(row, ending)
   }
 
   /** The same, whoever has it. */
-  async function forget(row: UploadRow, event?: NewEvent): Promise<void> {
+  async function forget(row: UploadRow, { event, isWanted = false }: Ending = {}): Promise<void> {
     const vfolder = await findVfolder(db, row.vfolder)
     const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
     const parts = await db.selectFrom('uploads').selectAll().where('final', '=', row.id).execute()
-    for (const { vfolder, id, state } of [row, ...parts]) {
-      if (state === 'finished') continue
-      for (const { backend } of volumes) await backend.abortUpload(vfolder, id, { signal })
+    for (const one of [row, ...parts]) {
+      if (isOver(one)) continue
+      for (const { backend } of volumes) await backend.abortUpload(one.vfolder, one.id, { signal })
     }
     await transact(db, async (trx) => {
       const gone = await trx
@@ -97,8 +105,9 @@ function createUploads(app: FastifyInstance) {
       for (const { vfolder, reserved_bytes: bytes, reserved_files: files } of gone) {
         await quotas.settleAside(trx, vfolder, { bytes, files })
       }
+      if (isWanted && row.named_until !== null) await trx.insertInto('uploads').values(endedRow(row)).execute()
       if (event !== undefined) await app.events.add(trx, event)
-      if (row.state === 'finished') return
+      if (isOver(row)) return
       const { vfolder: folder, path, offset: bytes, id: subject, origin_request_id: origin } = row
       const ended = { action: 'upload.end', folder, path, bytes, subject, origin } as const
       const facts = { ...ended, volume: vfolder?.volume }
@@ -147,7 +156,7 @@ function createUploads(app: FastifyInstance) {
     })
   }
 
-  const { settledAnnounced, appendAnnounced } = createFirstUse({ app, find, create, settled, append })
+  const { settledAnnounced, appendAnnounced } = createFirstUse({ app, locks, find, create, settled, append })
 
   return {
     get,
@@ -185,8 +194,8 @@ function createUploads(app: FastifyInstance) {
         if (row.final !== null && row.state !== 'finished') {
           throw new Problem('upload_locked', 'A file is being made of it.')
         }
-        await drop(row)
-        if (row.state !== 'finished') tellEnd('ended', row)
+        await drop(row, { isWanted: true })
+        if (!isOver(row)) tellEnd('ended', row)
       })
     },
 
@@ -198,9 +207,9 @@ function createUploads(app: FastifyInstance) {
       const lock = (await isOpenIn(vfolder, id)) ? await locks.take(id) : undefined
       try {
         const row = await find(id)
-        if (lock === undefined || row === undefined || row.state === 'finished') throw uploadNotFound()
+        if (lock === undefined || row === undefined || isOver(row)) throw uploadNotFound()
         if (row.final !== null) throw new Problem('upload_locked', 'A file is being made of it.')
-        await drop(row)
+        await drop(row, { isWanted: true })
         tellEnd('ended', row)
       } finally {
         await lock?.release()
@@ -285,9 +294,9 @@ function createUploads(app: FastifyInstance) {
       if (completed !== undefined || !expired) return
     }
     if (!expired && (await findVfolder(db, row.vfolder)) !== undefined) return freeParts(row)
-    await drop(row, expired && row.state !== 'finished' ? uploadExpired(row) : undefined)
+    await drop(row, expired && !isOver(row) ? { event: uploadExpired(row) } : {})
     const fields = { upload_id: id, folder: row.vfolder, path: row.path, origin_request_id: row.origin_request_id }
-    if (row.state === 'finished') log.debug(fields, 'upload forgotten')
+    if (isOver(row)) log.debug(fields, 'upload forgotten')
     else {
       tellEnd(expired ? 'expired' : 'ended', row)
       const what = expired ? 'expired upload removed' : 'upload of a vfolder that is gone removed'

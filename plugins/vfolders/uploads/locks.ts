@@ -29,16 +29,8 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
   const held = new Map<string, { asked: AbortController; released: Promise<void> }>()
 
   /** Undefined when somebody else has it. */
-  async function tryTake(id: string): Promise<Lock | undefined> {
-    if (held.has(id)) return undefined
-    const asked = new AbortController()
-    const { promise: released, resolve } = Promise.withResolvers<void>()
-    held.set(id, { asked, released })
-    const forget = () => {
-      held.delete(id)
-      resolve()
-    }
-    try {
+  function tryTake(id: string): Promise<Lock | undefined> {
+    return hold(id, async () => {
       const { numUpdatedRows } = await db
         .updateTable('uploads')
         .set({ process: processes.id, wanted: 0 })
@@ -51,7 +43,25 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
           ]),
         )
         .executeTakeFirstOrThrow()
-      if (numUpdatedRows === 0n) {
+      return numUpdatedRows > 0n
+    })
+  }
+
+  /**
+   * Undefined when somebody else has it.
+   * @param take writes down that this process has it, and says whether it could be had
+   */
+  async function hold(id: string, take: () => Promise<boolean>): Promise<Lock | undefined> {
+    if (held.has(id)) return undefined
+    const asked = new AbortController()
+    const { promise: released, resolve } = Promise.withResolvers<void>()
+    held.set(id, { asked, released })
+    const forget = () => {
+      held.delete(id)
+      resolve()
+    }
+    try {
+      if (!(await take())) {
         forget()
         return undefined
       }
@@ -141,6 +151,8 @@ export function createLocks({ database: db, processes, log }: FastifyInstance) {
 
   return {
     tryTake,
+
+    hold,
 
     /** Whether a living process works on the upload. */
     async isHeld(id: string): Promise<boolean> {

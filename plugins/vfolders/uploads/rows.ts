@@ -17,7 +17,7 @@ export interface NewUpload {
   metadata: string | undefined
   parts?: string
   /** The name that it was given before it was begun; absent: a new one. */
-  named?: Given
+  named?: GivenBefore
 }
 
 export interface Named {
@@ -29,6 +29,11 @@ export interface Named {
 export interface Given {
   id: string
   token: string
+}
+
+export interface GivenBefore extends Given {
+  /** Until when the name can begin an upload, in milliseconds since 1970. */
+  until: number
 }
 
 /** What the URL of an upload carries: not guessable, and not to be read from the database. */
@@ -62,6 +67,7 @@ export function requireUpload(row: UploadRow | undefined, token: string | undefi
   // A caller without the token must not learn whether the upload exists.
   if (row === undefined || !timingSafeEqual(Buffer.from(row.token_hash), Buffer.from(hashOf(token))))
     throw uploadNotFound()
+  if (row.state === 'ended') throw uploadNotFound()
   if (row.expires_at <= now) {
     throw new Problem('upload_expired', `The upload has expired at ${new Date(row.expires_at).toISOString()}.`)
   }
@@ -83,7 +89,7 @@ export async function requirePlace(trx: Database, permission: Permission, now: n
     .selectFrom('uploads')
     .select((eb) => eb.fn.countAll<number>().as('open'))
     .where('url_key', '=', keyOf(permission))
-    .where('state', '!=', 'finished')
+    .where('state', 'in', notOver)
     .where('kind', '!=', 'final')
     .where('expires_at', '>', now)
     .executeTakeFirstOrThrow()
@@ -131,6 +137,29 @@ export async function changeHeld(
   if (numUpdatedRows === 0n) throw uploadTaken()
 }
 
+/** Of uploads that may go on, or are becoming a file. */
+const notOver: UploadRow['state'][] = ['open', 'completing']
+
+/** Whether nothing can follow. */
+export function isOver({ state }: UploadRow): boolean {
+  return !notOver.includes(state)
+}
+
+/**
+ * Until when the row of one that is over is kept: its name must not begin it a second time, which would replace what has
+ * come to its path since.
+ */
+export function keptUntil({ expires_at, named_until }: Pick<UploadRow, 'expires_at' | 'named_until'>): number {
+  return Math.max(expires_at, named_until ?? 0)
+}
+
+/** What stays of one that somebody has ended, for as long as its name could begin it again. */
+export function endedRow(row: UploadRow): UploadRow {
+  const state = row.state === 'finished' ? 'finished' : 'ended'
+  const nothing = { reserved_bytes: 0, reserved_files: 0, process: null, wanted: 0 }
+  return { ...row, ...nothing, state, expires_at: keptUntil(row) }
+}
+
 /** Whether all bytes are there, and become a file. */
 export function isWhole({ kind, size, offset }: UploadRow): boolean {
   return kind !== 'partial' && size === offset
@@ -146,7 +175,7 @@ export async function listOpen(
     .selectFrom('uploads')
     .selectAll()
     .where('vfolder', '=', vfolder)
-    .where('state', '!=', 'finished')
+    .where('state', 'in', notOver)
     .where('id', '>', after)
     .orderBy('id')
     .limit(limit)

@@ -39,7 +39,7 @@ const routes: FastifyPluginAsyncTypebox<{ tokens: Tokens }> = async (app, { toke
     const path = parseEntryPath(placeOf(relpath, directory))
     await openVfolder(app, volume, vfid)
     return {
-      named: { id: toUuid(session), token },
+      named: { id: toUuid(session), token, until: exp * 1000 },
       permission: {
         operation: 'upload',
         folder: parseVfid(vfid).folder,
