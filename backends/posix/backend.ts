@@ -59,7 +59,7 @@ export function createPosixBackend(layout: Layout, ownership: Ownership, parts: 
     }),
 
     createFolder: (folder, { mode = ownership.directoryMode, ...call }) =>
-      createFolder(layout, folder, { ownership: { ...ownership, directoryMode: mode }, homes }, call),
+      createFolder(layout, folder, { ownership, mode, homes }, call),
 
     removeFolder: (folder, options) => removeFolder(layout, folder, homes, options),
 

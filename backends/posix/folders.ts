@@ -1,7 +1,14 @@
 import { basename, dirname, join } from 'node:path'
 import type { Call, OnProgress } from '../backend.ts'
 import { NotFound } from '../errors.ts'
-import { createDirectory, type Directory, type Ownership, openDirectory, ownDirectory } from './directory.ts'
+import {
+  createDirectory,
+  type Directory,
+  makeDirectoryInside,
+  type Ownership,
+  openDirectory,
+  ownDirectory,
+} from './directory.ts'
 import { errnoOf, translateErrorsOf } from './errno.ts'
 import { mkdir, readdir, rename, stat } from './files.ts'
 import { kernelPathOf } from './inside.ts'
@@ -31,17 +38,19 @@ export interface Homes {
 export async function createFolder(
   layout: Layout,
   folder: string,
-  { ownership, homes }: { ownership: Ownership; homes: Homes | undefined },
+  { ownership, mode, homes }: { ownership: Ownership; mode: number; homes: Homes | undefined },
   call: Call,
 ): Promise<void> {
   const root = layout.folder(folder)
   const home = homeOf(root)
   const scope = scopeOf(root)
   await translateErrorsOf('the directory of the vfolders', async () => {
-    if (scope !== undefined) await createScope(scope, proofOf(root))
+    if (scope !== undefined) await createScope(scope, proofOf(root), ownership)
     await layout.prepare(folder)
     // Not recursively: a volume whose root is gone, such as an unmounted one, must not be created on another disk.
-    for (const directory of [dirname(dirname(home)), dirname(home)]) await makeUnlessThere(directory)
+    for (const directory of [dirname(dirname(home)), dirname(home)]) {
+      await (scope === undefined ? makeUnlessThere(directory) : makeWay(directory, ownership))
+    }
     if (hasOwnPlaces(root) && !isOwnTrash(root)) {
       await (homes?.make(home, call) ?? makeUnlessThere(home))
       for (const place of [ownStaging, ownUploads]) await makeUnlessThere(join(home, place), 0o700)
@@ -49,7 +58,7 @@ export async function createFolder(
     }
     const parent = await openDirectory(dirname(root), [])
     try {
-      await makeOwned(parent, basename(root), ownership)
+      await makeOwned(parent, basename(root), { ...ownership, directoryMode: mode })
     } finally {
       parent.close()
     }
@@ -58,10 +67,22 @@ export async function createFolder(
 }
 
 /** Not in the directory that a volume should be mounted on. */
-async function createScope(scope: string, proof: string): Promise<void> {
+async function createScope(scope: string, proof: string, ownership: Ownership): Promise<void> {
   await stat(proof)
-  await makeUnlessThere(scope)
+  await makeWay(scope, ownership)
   await syncDirectory(dirname(scope))
+}
+
+/** A directory on the way to a vfolder, in which others are to make some, too; one that is there stays as it is. */
+async function makeWay(directory: string, ownership: Ownership): Promise<void> {
+  const parent = await openDirectory(dirname(directory), [])
+  try {
+    await makeDirectoryInside(parent, basename(directory), ownership).catch((error) => {
+      if (errnoOf(error) !== 'EEXIST') throw error
+    })
+  } finally {
+    parent.close()
+  }
 }
 
 async function makeOwned(parent: Directory, name: string, ownership: Ownership): Promise<void> {

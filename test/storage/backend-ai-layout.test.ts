@@ -55,7 +55,10 @@ await writeFile(join(root, 'note-of-the-operator'), '')
 await mkdir(join(root, 'lost+found'))
 const before = await describeTree(root)
 
-const VOLUMES = JSON.stringify({ default: { backend: 'posix', root, layout: 'backend-ai' } })
+// Only root may give a directory to somebody else.
+const owner = process.getuid?.() === 0 ? { uid: 1234, gid: 2345 } : {}
+const options = { ...owner, directoryMode: '0775' }
+const VOLUMES = JSON.stringify({ default: { backend: 'posix', root, layout: 'backend-ai', ...options } })
 let server = await startServer(t, { env: { VOLUMES }, dataDir })
 
 t.test('a volume that Backend.AI has filled is taken over as it is', async (t) => {
@@ -115,6 +118,9 @@ t.test('vfolders are made, filled, moved between, cloned and removed where Backe
   const id = await server.createFolder({ quotaScope: `project:${scope}` })
   const place = placeOf(root, scope, id)
   t.equal(await server.mountOf(id), place)
+  for (const path of [place, dirname(place), dirname(dirname(place)), join(root, hex(scope))]) {
+    t.match(await lstat(path), { ...owner, mode: 0o040775 }, `${relative(root, path)} is as the options say`)
+  }
   await server.upload(id, { 'a/b.txt': 'small', 'large.bin': Buffer.alloc(200_000, 1) })
   t.equal(readFileSync(join(place, 'a/b.txt'), 'utf8'), 'small')
   await server.ask('POST', `/folders/${id}/files/move`, { from: 'a/b.txt', to: 'c.txt' })
