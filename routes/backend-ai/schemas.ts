@@ -33,10 +33,10 @@ export function readSize(value: number | string, field: string): number {
   throw invalid('body', field, 'must be a number of bytes, of at least 0')
 }
 
-/** Of a quota scope: null and absent are no limit. */
-export const Limits = Type.Object({ limit_bytes: Type.Optional(Type.Union([Size, Type.Null()])) })
+/** Of a quota scope. */
+export const Limits = Type.Object({ limit_bytes: Size })
 
-/** @throws {Problem} `validation_failed` */
+/** Null and absent are no limit. @throws {Problem} `validation_failed` */
 export function readLimit(value: number | string | null | undefined, field: string): number | null {
   return value === null || value === undefined ? null : readSize(value, field)
 }

@@ -166,6 +166,37 @@ t.test("what Backend.AI's manager may send", async (t) => {
     t.equal((await call('POST', '/folder/create', other)).status, 409, 'the ID is taken in another scope')
   })
 
+  await t.test('a limit that is missing is refused, and takes none away', async (t) => {
+    const qsid = `project:${randomUUID()}`
+    const options = { limit_bytes: 5000 }
+    t.equal((await call('PATCH', '/quota-scope', { volume: 'volume1', qsid, options })).status, 204)
+    for (const bad of [{}, { options: null }, { options: {} }, { options: { limit: 1 } }]) {
+      const { status, json } = await call('PATCH', '/quota-scope', { volume: 'volume1', qsid, ...bad })
+      t.match([status, Object.keys(json.data)], [400, [/^options/]], JSON.stringify(bad))
+    }
+    const nothing = { options: { limit_bytes: null } }
+    t.equal((await call('PATCH', '/quota-scope', { volume: 'volume1', qsid, ...nothing })).status, 400)
+    t.match((await call('GET', '/quota-scope', { volume: 'volume1', qsid })).json, options)
+    const other = { volume: 'volume1', qsid: `project:${randomUUID()}` }
+    t.equal((await call('POST', '/quota-scope', { ...other, options: {} })).status, 400)
+    t.equal((await call('POST', '/quota-scope', { ...other, options: null })).status, 204, 'one without a limit')
+  })
+
+  await t.test('a scope that nobody has limited is there, once vfolders are in it', async (t) => {
+    for (const method of ['GET', 'DELETE']) {
+      const qsid = `user:${randomUUID()}`
+      const folder = await server.createFolder({ volume: 'volume1', quotaScope: qsid })
+      await server.upload(folder, { file: 'content' })
+      const path = method === 'GET' ? '/quota-scope' : '/quota-scope/quota'
+      const { status, json } = await call(method, path, { volume: 'volume1', qsid })
+      t.equal(status, method === 'GET' ? 200 : 204)
+      if (method === 'GET') t.same(json, { used_bytes: 7, limit_bytes: null })
+      const options = { limit_bytes: 9 }
+      t.equal((await call('PATCH', '/quota-scope', { volume: 'volume1', qsid, options })).status, 204)
+      t.same((await call('GET', '/quota-scope', { volume: 'volume1', qsid })).json, { used_bytes: 7, limit_bytes: 9 })
+    }
+  })
+
   await t.test('entries move as the manager knows it, and links are links', async (t) => {
     await writeFile(join(mount, 'target'), 'kept')
     await symlink('target', join(mount, 'link'))
@@ -233,7 +264,7 @@ t.test("what Backend.AI's manager may send", async (t) => {
         { results: { success: [{ msg: null, item: 'a' }], failed: [] } },
       ],
       ['POST', '/folder/file/rename', { relpath: 'a', new_name: 'b' }, 204],
-      ['PATCH', '/quota-scope', { qsid: scope }, 204],
+      ['PATCH', '/quota-scope', { qsid: scope, options: { limit_bytes: 5 } }, 204],
       ['POST', '/folder/file/delete', { relpaths: [] }, 200, { status: 'ok' }],
     ]
     for (const [method, path, more, status, json] of answers) {

@@ -1,8 +1,9 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import { rename } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
+import { asBackendAi, backendAiSecret } from '../backend-ai.ts'
 import { startReceiver } from '../receiver.ts'
 import { type Answer, ended, eventually, startServer } from '../server.ts'
 import { create, patch, signTus } from '../tus.ts'
@@ -12,6 +13,7 @@ const server = await startServer(t, {
   env: {
     ...receiver.env,
     QUOTA_WARNING_PERCENT: '80',
+    BACKEND_AI_MANAGER_SECRET: backendAiSecret,
     TRASH_RETENTION_SECONDS: '100',
     UPLOAD_TTL_SECONDS: '1',
     UPLOAD_CLEANUP_INTERVAL_SECONDS: '1',
@@ -179,6 +181,22 @@ t.test('a quota that is nearly used up, of a vfolder and of a scope', async (t) 
   await server.upload(folder, { three: 'x', four: 'x' })
   const ofScope = await receiver.told((event) => event.type === 'quota.crossed' && event.data.name === scope)
   t.match(ofScope, { folder: null, data: { limit: 'quotaScope', unit: 'files', above: true, usage: 4, quota: 5 } })
+})
+
+t.test("a limit of a scope that Backend.AI's manager sets, of one that is there and of a new one", async (t) => {
+  for (const isThere of [true, false]) {
+    const scope = `user:${randomUUID()}`
+    if (isThere) await server.ask('PUT', `/quota-scopes/${scope}`, {})
+    const folder = await server.createFolder({ quotaScope: scope })
+    await server.upload(folder, { one: 'x'.repeat(90) })
+    const limited = { volume: 'default', qsid: scope, options: { limit_bytes: 100 } }
+    t.equal((await asBackendAi(server, 'PATCH', '/quota-scope', limited)).status, 204)
+    const crossed = (above: boolean) => (event: Answer) =>
+      event.type === 'quota.crossed' && event.data.name === scope && event.data.above === above
+    t.match((await receiver.told(crossed(true))).data, { unit: 'bytes', usage: 90, quota: 100 })
+    t.equal((await asBackendAi(server, 'DELETE', '/quota-scope/quota', limited)).status, 204)
+    t.match((await receiver.told(crossed(false))).data, { unit: 'bytes', usage: 90, quota: null })
+  }
 })
 
 t.test('a volume that is away, and back', async (t) => {

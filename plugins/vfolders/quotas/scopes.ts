@@ -28,6 +28,14 @@ export function createQuotaScopes(
   return {
     get,
 
+    /** The same, also of one that has no limits from anybody, but vfolders. @throws {Problem} `quota_scope_not_found` */
+    async getNamed(scope: string): Promise<QuotaScope> {
+      const found = await findScope(db, scope)
+      if (found === undefined) throw notFound(scope)
+      const { quota, usage } = found
+      return { scope, quota, usage }
+    },
+
     async put(scope: string, quota: Quota): Promise<QuotaScope> {
       const row = { quota_bytes: quota.bytes, quota_files: quota.files, is_defined: 1 }
       await transact(db, async (trx) => {
@@ -45,30 +53,32 @@ export function createQuotaScopes(
     /** The same where nobody has given it limits. @returns whether it was so */
     async add(scope: string, quota: Quota): Promise<boolean> {
       const row = { quota_bytes: quota.bytes, quota_files: quota.files, is_defined: 1 }
-      return transact(db, async (trx) => {
+      const isNew = await transact(db, async (trx) => {
         const { numInsertedOrUpdatedRows } = await trx
           .insertInto('quota_scopes')
           .values({ scope, ...row })
           .onConflict((conflict) => conflict.column('scope').doUpdateSet(row).where('quota_scopes.is_defined', '=', 0))
           .executeTakeFirstOrThrow()
-        const isNew = numInsertedOrUpdatedRows === 1n
-        if (isNew) audit.write(trx, { action: 'quota-scope.set', subject: scope })
-        return isNew
+        if (numInsertedOrUpdatedRows !== 1n) return false
+        audit.write(trx, { action: 'quota-scope.set', subject: scope })
+        return true
       })
+      if (isNew) await onChanged(scope)
+      return isNew
     },
 
-    /** Changes what is there. @throws {Problem} `quota_scope_not_found` */
+    /** Changes one that is there, if only because vfolders are in it. @throws {Problem} `quota_scope_not_found` */
     async change(scope: string, { bytes }: Pick<Quota, 'bytes'>): Promise<void> {
       await transact(db, async (trx) => {
         const { numUpdatedRows } = await trx
           .updateTable('quota_scopes')
-          .set({ quota_bytes: bytes })
+          .set({ quota_bytes: bytes, is_defined: 1 })
           .where('scope', '=', scope)
-          .where('is_defined', '=', 1)
           .executeTakeFirstOrThrow()
         if (numUpdatedRows === 0n) throw notFound(scope)
         audit.write(trx, { action: 'quota-scope.set', subject: scope })
       })
+      await onChanged(scope)
     },
 
     /** Takes the limits away; the vfolders stay. @throws {Problem} `quota_scope_not_found` */
