@@ -5,6 +5,9 @@ import type { Permission } from '../plugins/access/signed-urls.ts'
 /** The length of a URL that everybody on the way should accept (RFC 9110, section 4.1). */
 const maxUrlBytes = 8000
 
+/** How long a URL can be used at most: as long as S3 lets a presigned one live. */
+export const longestSeconds = 7 * 24 * 60 * 60
+
 /**
  * A URL that carries its own permission.
  * @param query what stands before the token, ending in `&`

@@ -110,9 +110,16 @@ async function* once(content: Buffer): AsyncGenerator<Buffer> {
   if (content.length > 0) yield content
 }
 
+/** The bytes of a file that must be the only one, which is known when the form has ended: before it appears. */
+async function* contentAlone({ content }: FormFile, files: AsyncGenerator<FormFile>): AsyncGenerator<Buffer> {
+  yield* content
+  const next = await files.next()
+  if (!next.done) throw refusePart('validation_failed', next.value.field, 'must be the only file')
+}
+
 /** Reads small files to their end, so that the next one can be read while they are stored. */
 async function* readSent(
-  files: AsyncIterable<FormFile>,
+  files: AsyncGenerator<FormFile>,
   { directory, path, maxBytes }: FormOptions,
   announced: (file: FormFile) => number,
   hasFailed: () => boolean,
@@ -120,13 +127,13 @@ async function* readSent(
   let index = 0
   let pathBytes = 0
   for await (const file of files) {
-    if (path !== undefined && index > 0) throw refusePart('validation_failed', file.field, 'must be the only file')
     const target = path ?? targetOf(file, directory)
     pathBytes += Buffer.byteLength(target)
     if (pathBytes > mostPathBytes) {
       throw new Problem('body_too_large', `The paths of a form's files may have ${mostPathBytes} bytes in all.`)
     }
-    const gathered = await gather(file.content, { most: smallBytes, patienceMilliseconds })
+    const content = path === undefined ? file.content : contentAlone(file, files)
+    const gathered = await gather(content, { most: smallBytes, patienceMilliseconds })
     const { promise: isStored, resolve: end } = Promise.withResolvers<void>()
     if (gathered.kind === 'whole') {
       const { content } = gathered

@@ -1,9 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { Bytes, FolderParams, Path, problemResponses, Time, Uuid } from '../schemas.ts'
-
-/** As long as S3 lets a presigned URL live. */
-const maxSeconds = 7 * 24 * 60 * 60
+import { longestSeconds } from '../sign-url.ts'
 
 const Body = Type.Object({ path: Path, size: Bytes }, { additionalProperties: false })
 
@@ -49,7 +47,7 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       const { id: folder } = request.params
       const { path, size } = request.body
       const { uploadMaxBytes, uploadTtlSeconds } = app.config
-      const expiresInSeconds = Math.min(uploadTtlSeconds, maxSeconds)
+      const expiresInSeconds = Math.min(uploadTtlSeconds, longestSeconds)
       const expiresAt = Math.floor(Date.now() / 1000) + expiresInSeconds
       const permission = { operation: 'upload' as const, folder, path, expiresAt, requestId: request.id }
       const upload = { permission, maxBytes: uploadMaxBytes, size }

@@ -7,10 +7,7 @@ import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../plugins/transfer/downloads/presentation.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import { ArchiveFormat, Bytes, FolderParams, Path, PathOrRoot, problemResponses, Time } from '../schemas.ts'
-import { signUrl } from '../sign-url.ts'
-
-/** As long as S3 lets a presigned URL live. */
-const maxSeconds = 7 * 24 * 60 * 60
+import { longestSeconds, signUrl } from '../sign-url.ts'
 
 const Body = Type.Object(
   {
@@ -19,7 +16,7 @@ const Body = Type.Object(
       maxItems: 1000,
       description: 'a URL for each; of an archive one URL for all, and for the whole vfolder when there are none',
     }),
-    expiresIn: Type.Integer({ minimum: 1, maximum: maxSeconds, default: 3600, description: 'seconds' }),
+    expiresIn: Type.Integer({ minimum: 1, maximum: longestSeconds, default: 3600, description: 'seconds' }),
     filename: Type.Optional(
       Type.String({
         maxLength: 255,

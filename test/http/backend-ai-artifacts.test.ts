@@ -93,12 +93,25 @@ t.test("artifacts of Backend.AI's manager", async (t) => {
       t.match(await call('POST', `${objects}/download`, { key }), { status: 400 }, key)
       t.equal((await upload(`${objects}/upload?key=${encodeURIComponent(key)}`, 'a')).status, 400, key)
     }
-    const two = await fetch(`${server.managerUrl}/backend-ai${objects}/upload?key=two`, {
-      method: 'POST',
-      headers: { [authHeader]: backendAiSecret },
-      body: formOf({ one: '1', two: '2' }),
-    })
-    t.equal(two.status, 400)
+    for (const one of ['1', '1'.repeat(200_000)]) {
+      const two = await fetch(`${server.managerUrl}/backend-ai${objects}/upload?key=two`, {
+        method: 'POST',
+        headers: { [authHeader]: backendAiSecret },
+        body: formOf({ one, two: '2' }),
+      })
+      t.equal(two.status, 400)
+      t.equal((await call('GET', `${objects}/meta`, { key: 'two' })).status, 404, 'nothing of it is stored')
+    }
+    for (const path of [`${objects}/upload?key=x`, `${files}/upload?filepath=x`]) {
+      const { status, json } = await call('POST', path, { file: 'x' })
+      t.match([status, json.data], [400, { '': 'Content-Type must be multipart/form-data.' }])
+    }
+    for (const expiration of [0, 604_801, 1e18]) {
+      for (const operation of ['download', 'upload']) {
+        const { status, json } = await call('POST', `${objects}/presigned/${operation}`, { key, expiration })
+        t.match([status, Object.keys(json.data)], [400, ['expiration']])
+      }
+    }
     t.match(await send('GET', `${server.managerUrl}/backend-ai${objects}/meta`, { key }), { status: 403 })
     for (const path of ['/v1/registries/huggingface/scan', '/v1/registries/reservoir/import']) {
       t.match(await call('POST', path, { registry_name: 'x' }), { status: 501, json: { error_code: /^vfolder_/ } })

@@ -4,7 +4,7 @@ import { NotFound } from '../../../backends/errors.ts'
 import { invalid } from '../../../lib/problems.ts'
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../../plugins/transfer/downloads/presentation.ts'
-import { signUrl } from '../../sign-url.ts'
+import { longestSeconds, signUrl } from '../../sign-url.ts'
 import { tellAudit } from '../named.ts'
 import { parseEntryPath } from '../relpath.ts'
 import { removeEntries } from '../remove-entries.ts'
@@ -22,6 +22,7 @@ function ofKey<T extends TProperties>(more: T) {
 }
 
 const Optional = (minimum: number) => Type.Optional(Type.Union([Type.Integer({ minimum }), Type.Null()]))
+const Expiration = Type.Optional(Type.Union([Type.Integer({ minimum: 1, maximum: longestSeconds }), Type.Null()]))
 
 /** The calls for objects in buckets; a key is a path. */
 const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { storages }) => {
@@ -59,7 +60,7 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
   // The URLs are ours, so they work with every volume; one with `redirect` leads a download on to the storage.
   app.post(
     `${objectUrl}/presigned/download`,
-    { config: { audit: 'url.sign' }, schema: { params, body: ofKey({ expiration: Optional(1) }) } },
+    { config: { audit: 'url.sign' }, schema: { params, body: ofKey({ expiration: Expiration }) } },
     async (request) => {
       const { id: requestId, params, body, abortSignal } = request
       tellAudit(request, { subject: 'download' })
@@ -80,7 +81,7 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
     `${objectUrl}/presigned/upload`,
     {
       config: { audit: 'url.sign' },
-      schema: { params, body: ofKey({ expiration: Optional(1), min_size: Optional(0), max_size: Optional(1) }) },
+      schema: { params, body: ofKey({ expiration: Expiration, min_size: Optional(0), max_size: Optional(1) }) },
     },
     async (request) => {
       const { id: requestId, params, body, abortSignal } = request

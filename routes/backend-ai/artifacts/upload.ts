@@ -27,6 +27,7 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
     {
       config: { readsBody: true, audit: 'file.store' },
       schema: {
+        consumes: ['multipart/form-data'],
         params: Type.Object({ storage: Type.String(), bucket: Type.String() }),
         querystring: Type.Object({ key: Type.String(), content_type: ContentType }),
       },
@@ -42,6 +43,7 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
     {
       config: { readsBody: true, audit: 'file.store' },
       schema: {
+        consumes: ['multipart/form-data'],
         params: Type.Object({ storage: Type.String() }),
         querystring: Type.Object({ filepath: Type.String(), content_type: ContentType }),
       },
