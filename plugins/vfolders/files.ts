@@ -37,6 +37,7 @@ import type { Facts } from '../work/audit/facts.ts'
 import type { AuditRow } from '../work/audit/rows.ts'
 import type { NewEvent } from '../work/events/event.ts'
 import { type Ended, inOneStep, ofRemoval, type Removal } from './audited.ts'
+import { isMissing } from './find-entry.ts'
 import { listMany } from './list.ts'
 import { bytesReceived, type UploadKind } from './notices.ts'
 import type { ReserveOptions } from './quotas/index.ts'
@@ -398,7 +399,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
           } catch (error) {
             if (error instanceof Unconfirmed) result.deleted.push(path)
             else if (!isNothing(removed)) removal.half = { path, bytes: Math.abs(removed.bytes) }
-            if (!(error instanceof NotFound)) throw error
+            if (!isMissing(error)) throw error
             result.missing.push(path)
           } finally {
             subtract(done, removed)

@@ -1,6 +1,11 @@
 import type { Backend, Entry } from '../../backends/backend.ts'
-import { NotFound } from '../../backends/errors.ts'
+import { NotADirectory, NotFound } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
+
+/** Whether an error says that nothing is at a path, if only since a file is where the path has a directory. */
+export function isMissing(error: unknown): boolean {
+  return error instanceof NotFound || error instanceof NotADirectory
+}
 
 /** What stands at a path, if anything does. */
 export async function findEntry(

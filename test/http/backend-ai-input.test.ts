@@ -228,6 +228,21 @@ t.test("what Backend.AI's manager may send", async (t) => {
     t.same(await names(), ['b.txt', 'target'])
   })
 
+  await t.test('what is below a file is not there, and no error of a deletion', async (t) => {
+    for (const recursive of [false, true]) {
+      await server.upload(id, { keep: 'k', file: 'f' })
+      const { status, json } = await file('delete', { relpaths: ['keep', 'file/x', 'file/y/z'], recursive })
+      t.match([status, json], [200, { status: 'ok' }])
+      t.notOk((await names()).includes('keep'))
+      await server.upload(id, { keep: 'k' })
+      const background = await file('delete-async', { relpaths: ['file/x', 'keep'], recursive })
+      t.match(await ended(server, background.json.bgtask_id), { state: 'succeeded' })
+      t.notOk((await names()).includes('keep'))
+    }
+    const own = await server.ask('POST', `/folders/${id}/files/delete`, { paths: ['file/x', 'file'] })
+    t.same(own, { deleted: ['file'], missing: ['file/x'] })
+  })
+
   await t.test('the mode of a new vfolder', async (t) => {
     const made = { ...folder, vfid: `${scope}/${'1'.repeat(32)}` }
     t.equal((await call('POST', '/folder/create', { ...made, mode: 0o775 })).status, 204)

@@ -163,9 +163,9 @@ t.test('with a retention', async (t) => {
     const before = await picture(files.mount)
     await files.upload({ 'stays.txt': 'stays' })
     t.match(await files.post('delete', { paths: ['data'] }), [409, { code: 'directory_not_empty', deleted: [] }])
-    t.same(await files.post('delete', { paths: ['data', 'missing'], recursive: true }), [
+    t.same(await files.post('delete', { paths: ['data', 'missing', 'stays.txt/below'], recursive: true }), [
       200,
-      { deleted: ['data'], missing: ['missing'] },
+      { deleted: ['data'], missing: ['missing', 'stays.txt/below'] },
     ])
     t.same(await files.keys('recursive=true'), [['stays.txt']])
     t.same(await readdir(files.mount), ['stays.txt'], 'users of the mount do not see the trash')

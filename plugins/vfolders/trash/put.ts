@@ -3,14 +3,14 @@ import type { FastifyInstance } from 'fastify'
 import { add, difference, nothing } from '../../../backends/amount.ts'
 import type { Amount, Entry, OnProgress } from '../../../backends/backend.ts'
 import type { Capable } from '../../../backends/capabilities.ts'
-import { NotEmpty, NotFound, Unconfirmed } from '../../../backends/errors.ts'
+import { NotEmpty, Unconfirmed } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
 import { currentRequestId } from '../../../lib/context.ts'
 import { toProblem, withMembers } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
 import type { Facts } from '../../work/audit/facts.ts'
 import { mayBePartial, type OpenVfolder } from '../files.ts'
-import { findEntry } from '../find-entry.ts'
+import { isMissing } from '../find-entry.ts'
 import { filesDeleted } from '../told.ts'
 import { amountInTrash } from './amount.ts'
 import { requireTrash } from './places.ts'
@@ -75,7 +75,7 @@ class Putting {
     const found: Leaving[] = []
     try {
       for (const path of paths) {
-        const entry = await findEntry(this.#backend, this.#vfolder.id, path, this.#options.signal)
+        const entry = await this.#find(path)
         if (entry === undefined) this.result.missing.push(path)
         else found.push({ path, entry, row: await this.#newRow(path, entry) })
       }
@@ -83,6 +83,13 @@ class Putting {
     } catch (cause) {
       return { found, error: { cause } }
     }
+  }
+
+  async #find(path: EntryPath): Promise<Entry | undefined> {
+    return this.#backend.stat(this.#vfolder.id, path, { signal: this.#options.signal }).catch((error: unknown) => {
+      if (isMissing(error)) return undefined
+      throw error
+    })
   }
 
   async #newRow(path: EntryPath, { type }: Entry): Promise<TrashRow> {
@@ -165,7 +172,7 @@ class Putting {
         if (isUnknown) await abandon(database, row.id, processes.id)
         else await forget(database, row.id)
       })
-      if (!(error instanceof NotFound)) throw error
+      if (!isMissing(error)) throw error
       this.result.missing.push(path)
       return undefined
     }

@@ -1,10 +1,11 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
-import { AlreadyExists, BackendError, NotADirectory, NotFound } from '../../../backends/errors.ts'
+import { AlreadyExists, BackendError, NotFound } from '../../../backends/errors.ts'
 import { brokenRule, type EntryPath, parsePath } from '../../../backends/path.ts'
 import { invalid, problems, toProblem, withMembers } from '../../../lib/problems.ts'
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import type { VfolderFiles } from '../../../plugins/vfolders/files.ts'
+import { isMissing } from '../../../plugins/vfolders/find-entry.ts'
 import { entriesIn, tellAudit } from '../named.ts'
 import { parseEntryPath, parseRelpath } from '../relpath.ts'
 import { removeEntries } from '../remove-entries.ts'
@@ -168,7 +169,7 @@ async function isDirectory(files: VfolderFiles, path: EntryPath, signal: AbortSi
     for await (const _ of files.list({ path, limit: 1, signal })) break
     return true
   } catch (error) {
-    if (error instanceof NotFound || error instanceof NotADirectory) return false
+    if (isMissing(error)) return false
     throw error
   }
 }
@@ -182,7 +183,7 @@ export async function withoutDirectories(
   const kept: EntryPath[] = []
   for (const path of paths) {
     const entry = await files.stat(path, signal).catch((error: unknown) => {
-      if (error instanceof NotFound) return undefined
+      if (isMissing(error)) return undefined
       throw error
     })
     if (entry !== undefined && entry.type !== 'directory') kept.push(path)
