@@ -82,6 +82,12 @@ function createBackground(app: FastifyInstance) {
       return enqueueOnce({ kind: 'delete-entries', folder, volume, payload }, isUnbegun)
     },
 
+    /** The same of a vfolder that no volume has, for a caller who waits for the end of a job. */
+    async deleteNothing(folder: string): Promise<Job> {
+      const payload = { paths: [], recursive: false, permanent: true, createdAt: '' }
+      return app.jobs.enqueue({ kind: 'delete-entries', folder, payload })
+    },
+
     /**
      * Queues a job that moves an entry. The same call gets the same job until that has ended.
      * @throws what a move would be refused with by now

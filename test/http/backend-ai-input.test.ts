@@ -290,5 +290,8 @@ t.test("what Backend.AI's manager may send", async (t) => {
     t.equal(status, 202)
     t.equal((await ended(server, json.bgtask_id)).state, 'succeeded')
     t.equal((await call('GET', '/folder/usage', folder)).status, 200, 'a vfolder of that name elsewhere stays')
+    const entries = await call('POST', '/folder/file/delete-async', { ...noop, relpaths: ['a'], recursive: true })
+    t.equal(entries.status, 202)
+    t.match(await ended(server, entries.json.bgtask_id), { kind: 'delete-entries', state: 'succeeded' })
   })
 })

@@ -48,6 +48,10 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     async ({ body, abortSignal: signal }, reply) => {
       const recursive = readFlag(body.recursive, 'recursive')
       const named = [...new Set(body.relpaths.map(parseEntryPath))]
+      if (isNoop(body.volume, app)) {
+        const job = await app.background.deleteNothing(parseVfid(body.vfid).folder)
+        return reply.code(202).send({ bgtask_id: job.id })
+      }
       const { id } = await findVfolder(app, body.volume, body.vfid)
       const paths = recursive ? named : await withoutDirectories(await app.vfolders.files(id), named, signal)
       const job = await app.background.delete(id, { paths, recursive, permanent: false })

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 
 /** The name of a volume that every storage-proxy of Backend.AI has: where vfolders are that it does not keep. */
@@ -16,7 +15,10 @@ const made = (relpath: unknown) => ({
   results: { success: [relpath].flat().map((item) => ({ msg: null, item })), failed: [] },
 })
 
-/** What it answers, by method and path; it has nothing, and everything that would change it succeeds. */
+/**
+ * What it answers, by method and path; it has nothing, and what would change it succeeds. For what a job does there is one,
+ * since the manager waits for its end: `background.ts`.
+ */
 const answers: Record<string, (body: { relpath?: unknown }) => Answer> = {
   'GET /volume/hwinfo': () => [200, { status: 'healthy', status_info: null, metadata: {} }],
   'GET /folder/fs-usage': () => [200, { capacity_bytes: 0, used_bytes: 0 }],
@@ -35,7 +37,6 @@ const answers: Record<string, (body: { relpath?: unknown }) => Answer> = {
   'POST /folder/file/rename': nothing,
   'POST /folder/file/move': nothing,
   'POST /folder/file/delete': () => [200, { status: 'ok' }],
-  'POST /folder/file/delete-async': () => [202, { bgtask_id: randomUUID() }],
 }
 
 /** Unless there is a volume of that name. */
