@@ -21,8 +21,8 @@ export default async function status(app: FastifyInstance): Promise<void> {
   for (const url of ['/health', '/livez', '/readyz']) {
     app.get(url, { onRequest: app.requireBackendAiManagerListener }, async (_request, reply) => {
       const health = await describeHealth(app)
-      const isReady = health.connectivity.overall_healthy || url !== '/readyz'
-      return reply.code(isReady ? 200 : 503).send(health)
+      if (url === '/readyz' && health.status !== 'ok') return reply.code(503).send({ ...health, status: 'error' })
+      return health
     })
   }
 }

@@ -8,8 +8,8 @@ import { keyIdOf } from '../../plugins/access/signed-urls.ts'
 /** What every token says besides. */
 const common = {
   volume: Type.String(),
-  /** Seconds since 1970. */
-  exp: Type.Integer(),
+  /** Seconds since 1970, up to the last that a `Date` can have. */
+  exp: Type.Integer({ minimum: 0, maximum: 8_640_000_000_000 }),
   /** Ours: the request that asked for the token. */
   request_id: Type.Optional(Type.String()),
 }

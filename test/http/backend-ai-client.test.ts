@@ -107,6 +107,16 @@ t.test('what clients of Backend.AI download', async (t) => {
     t.match(await problem(vfolder.download('a b.txt', '', upload)), { ...refused, data: { token: /something else/ } })
     t.match(await problem(vfolder.archive(['dir']).replace('download-archive', 'download')), refused)
     t.match(await problem(`${call}?token=${await server.sign(folder, 'dir/c.txt')}`), refused, 'of a signed URL')
+    for (const exp of [-1e17, 1e17, -1]) {
+      t.match(
+        await problem(vfolder.download('a b.txt', '', { exp })),
+        { ...refused, data: { token: /./ } },
+        `exp ${exp}`,
+      )
+    }
+    for (const name of ['.', '..', ' ', 'a/b']) {
+      t.match(await problem(vfolder.archive(['dir'], name)), { ...refused, data: { token: /./ } }, `the name ${name}`)
+    }
     const unsigned = jwt(claims).split('.')
     unsigned[0] = Buffer.from('{"alg":"none"}').toString('base64url')
     t.match(await problem(`${call}?token=${unsigned[0]}.${unsigned[1]}.`), refused, 'of no algorithm')

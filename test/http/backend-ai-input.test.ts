@@ -54,6 +54,22 @@ t.test("what Backend.AI's manager may send", async (t) => {
       const { status, json } = await file('rename', { relpath: 'b.txt', new_name: name })
       t.match([status, json.data], [400, { new_name: /^must/ }], `the new name ${name}`)
     }
+    for (const [name, rule] of [
+      ['..', /\.\. segment/],
+      ['a\0b', /NUL/],
+      ['n'.repeat(256), /255 bytes/],
+      ['a/b', /slash/],
+    ] as const) {
+      t.match((await file('rename', { relpath: 'b.txt', new_name: name })).json.data, { new_name: rule })
+    }
+    const archive = { virtual_folder_id: folder.vfid, files: ['b.txt'] }
+    for (const filename of ['', ' ', '\t', '.', '..', 'a/b', 'a\\b', 'a\nb', 'n'.repeat(256)]) {
+      const { status, json } = await file('archive-download-token', { ...archive, filename })
+      t.match([status, json.data], [400, { filename: /^must/ }], `the archive name ${JSON.stringify(filename)}`)
+    }
+    for (const filename of ['ü "1".zip', '😀', '...', null]) {
+      t.equal((await file('archive-download-token', { ...archive, filename })).status, 200)
+    }
     for (const relpath of ['.', '']) {
       t.match(
         (await file('delete', { relpaths: [relpath], recursive: true })).status,

@@ -1,7 +1,8 @@
 import { createHmac } from 'node:crypto'
+import { rename } from 'node:fs/promises'
 import t from 'tap'
 import { authHeader, backendAiSecret, send, startBackendAi } from '../backend-ai.ts'
-import { type Answer, managerToken } from '../server.ts'
+import { type Answer, eventually, managerToken } from '../server.ts'
 
 const tokenSecret = 'a-secret-that-another-proxy-has-too'
 const scope = 'user:00000000-0000-0000-0000-000000000007'
@@ -149,6 +150,22 @@ t.test("Backend.AI's wire at addresses of its own", async (t) => {
     })) {
       t.match((await call('POST', '/folder/clone', { src_volume: 'volume1', ...body })).json.data, { [name]: /^must / })
     }
+  })
+
+  await t.test('a volume that is away', async (t) => {
+    const { path } = (await call('GET', '/volumes')).json.volumes[0]
+    await rename(path, `${path}-away`)
+    const unready = await eventually(async () => {
+      const answer = await send('GET', `${manager}/readyz`)
+      return answer.status === 503 && answer
+    })
+    const unwell = { connectivity: { overall_healthy: false } }
+    t.match(unready.json, { status: 'error', ...unwell })
+    for (const probe of ['/health', '/livez']) {
+      const { status, json } = await send('GET', manager + probe)
+      t.match([status, json], [200, { status: 'degraded', ...unwell }], probe)
+    }
+    await rename(`${path}-away`, path)
   })
 })
 

@@ -147,6 +147,10 @@ t.test('a value that does not fit stops the start and names the variable and the
     ],
     [{ BACKEND_AI_TOKEN_SECRET_FILE: missing }, /^BACKEND_AI_TOKEN_SECRET_FILE must name a file that can be read/],
     [{ BACKEND_AI_MANAGER_HOST: '::1' }, /^BACKEND_AI_MANAGER_HOST must be set together with BACKEND_AI_MANAGER_SE/],
+    [
+      { BACKEND_AI_MANAGER_SECRET: signingKey, BACKEND_AI_PREFIX: '/folders' },
+      /^BACKEND_AI_PREFIX must be none of our own paths, as \/folders is$/,
+    ],
     [{ BACKEND_AI_MANAGER_PORT: '6022.5' }, /^BACKEND_AI_MANAGER_PORT must be integer$/],
     [
       { BACKEND_AI_MANAGER_SECRET: signingKey, BACKEND_AI_CLIENT_HOST: '::1' },

@@ -1,5 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
+import { Problem } from '../../../lib/problems.ts'
 import { select } from '../../../plugins/transfer/archives/selection.ts'
+import { isArchiveName } from '../archive-name.ts'
 import { entriesIn, folderIn } from '../named.ts'
 import { parseRelpath } from '../relpath.ts'
 import { openVfolder } from '../target.ts'
@@ -20,6 +22,9 @@ const routes: FastifyPluginAsyncTypebox<{ tokens: Tokens }> = async (app, { toke
     schema: { querystring: ClientQuery },
     handler: async (request, reply) => {
       const { volume, virtual_folder_id: vfid, files: names, filename } = permissionOf(request)
+      if (filename !== null && !isArchiveName(filename)) {
+        throw new Problem('token_invalid', `The token names no file: ${JSON.stringify(filename)}.`)
+      }
       const paths = names.map(parseRelpath)
       reply.beginTransfer()
       const files = await openVfolder(app, volume, vfid)

@@ -58,9 +58,8 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     async ({ body: { volume, vfid, relpath, new_name: name }, abortSignal: signal }, reply) => {
       const from = parseEntryPath(relpath)
-      if (name.includes('/') || brokenRule(name) !== undefined) {
-        throw invalid('body', 'new_name', 'must be a name without a slash')
-      }
+      const rule = name.includes('/') ? 'must be a name without a slash' : brokenRule(name)
+      if (rule !== undefined) throw invalid('body', 'new_name', rule)
       const files = await openVfolder(app, volume, vfid)
       const to = inDirectory(from.slice(0, -filenameOf(from).length), name)
       await moveEntry(files, from, to, { overwrite: true, signal })

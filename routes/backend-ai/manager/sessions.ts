@@ -4,6 +4,7 @@ import { Type } from '@sinclair/typebox'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { invalid, Problem } from '../../../lib/problems.ts'
 import { formatVfid, parseVfid } from '../../../lib/vfid.ts'
+import { isArchiveName } from '../archive-name.ts'
 import { tellAudit } from '../named.ts'
 import { parseEntryPath, parseRelpath } from '../relpath.ts'
 import { OfVolume, ofVfolder, readSize, Size } from '../schemas.ts'
@@ -17,9 +18,7 @@ const ArchiveRequest = Type.Object({
   ...OfVolume.properties,
   virtual_folder_id: Type.String(),
   files: Type.Array(Type.String(), { minItems: 1 }),
-  filename: Type.Optional(
-    Type.Union([Type.String({ minLength: 1, maxLength: 255, pattern: '^[^/\\\\\\p{Cc}\\p{Cs}]+$' }), Type.Null()]),
-  ),
+  filename: Type.Optional(Type.Union([Type.String({ maxLength: 255 }), Type.Null()])),
 })
 
 export interface SessionOptions {
@@ -56,6 +55,9 @@ export default async function sessions(scope: FastifyInstance, { tokens, seconds
   app.post('/folder/file/archive-download-token', ofArchive, async (request) => {
     tellAudit(request, { subject: 'archive' })
     const { volume, virtual_folder_id: text, files, filename = null } = request.body
+    if (filename !== null && !isArchiveName(filename)) {
+      throw invalid('body', 'filename', 'must be the name of a file: no path, no control characters, not only spaces')
+    }
     const paths = files.map((path) => parseRelpath(path) || '.')
     const { vfid, common } = await prepare(request, volume, text, 'virtual_folder_id')
     const claims = { operation: 'download', virtual_folder_id: vfid, files: paths, filename, ...common } as const
