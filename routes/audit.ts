@@ -50,7 +50,7 @@ export function auditEnds(app: FastifyInstance): void {
     const { audited, auditFacts, method, routeOptions } = request
     const action = auditFacts?.action ?? routeOptions.config.audit
     if (audited === null || action === undefined || method === 'HEAD') return
-    const ended = outcomeOf(reply)
+    const ended = outcomeOf(reply, auditFacts?.outcome)
     const isDone = ended.outcome === 'succeeded' || ended.outcome === 'begun'
     if (isDone && app.audit.knows(audited, action)) return
     const bytes = receivedOf(request.raw)
@@ -61,10 +61,11 @@ export function auditEnds(app: FastifyInstance): void {
   app.addHook('onClose', async () => end())
 }
 
-function outcomeOf(reply: FastifyReply): { outcome: Outcome; code?: string } {
+/** @param told what the handler says of a success */
+function outcomeOf(reply: FastifyReply, told: Outcome | undefined): { outcome: Outcome; code?: string } {
   const { statusCode, problemCode } = reply
   if (!reply.raw.writableFinished) return { outcome: 'aborted' }
-  if (statusCode < 400) return { outcome: goesOn(reply) ? 'begun' : 'succeeded' }
+  if (statusCode < 400) return { outcome: told ?? (goesOn(reply) ? 'begun' : 'succeeded') }
   if (problemCode === null) return { outcome: statusCode < 500 ? 'refused' : 'failed' }
   return { outcome: isRefusal(problemCode) ? 'refused' : 'failed', code: problemCode }
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { setTimeout } from 'node:timers/promises'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { assertRows } from '../audit.ts'
+import { assertRows, rowsOf } from '../audit.ts'
 import { changeDatabase, readDatabase } from '../database.ts'
 import {
   type Answer,

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import { parseVfid } from '../../../lib/vfid.ts'
+import { tellAudit } from '../named.ts'
 import { parseEntryPath } from '../relpath.ts'
 import { Flag, ofVfolder, readFlag } from '../schemas.ts'
 import { findVfolder } from '../target.ts'
@@ -26,7 +27,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
   })
 
   const clone = { config: { audit: 'folder.clone' }, schema: { body: Clone } } as const
-  app.post('/folder/clone', clone, async ({ body, abortSignal }) => {
+  app.post('/folder/clone', clone, async (request) => {
+    const { body, abortSignal } = request
+    tellAudit(request, { outcome: 'begun' })
     const source = await findVfolder(app, body.src_volume, parseVfid(body.src_vfid, 'src_vfid'))
     const volume = app.volumes.get(body.dst_volume ?? body.src_volume)
     const { folder, quotaScope } = parseVfid(body.dst_vfid, 'dst_vfid')
@@ -45,7 +48,9 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       config: { audit: 'entry.delete' },
       schema: { body: ofVfolder({ relpaths: Type.Array(Type.String()), recursive: Flag(false) }) },
     },
-    async ({ body, abortSignal: signal }, reply) => {
+    async (request, reply) => {
+      const { body, abortSignal: signal } = request
+      tellAudit(request, { outcome: 'begun' })
       const recursive = readFlag(body.recursive, 'recursive')
       const named = [...new Set(body.relpaths.map(parseEntryPath))]
       if (isNoop(body.volume, app)) {
