@@ -111,6 +111,7 @@ export interface Backend {
    * storage has one.
    * @throws {NotFound}
    * @throws {NotEmpty}
+   * @throws {EntryAccessDenied} when something in a directory cannot be removed; what is left of it is where it was
    */
   remove(folder: string, path: EntryPath, options: RemoveOptions): Promise<Amount>
 

@@ -1,14 +1,14 @@
 import { Type } from '@sinclair/typebox'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { difference, nothing, sum } from '../backends/amount.ts'
+import { difference, isNothing, nothing, sum } from '../backends/amount.ts'
 import type { Amount } from '../backends/backend.ts'
-import { NotFound } from '../backends/errors.ts'
+import { EntryAccessDenied, NotFound } from '../backends/errors.ts'
 import { parsePath } from '../backends/path.ts'
 import { withRequestId } from '../lib/context.ts'
 import { transact } from '../plugins/storage/database/transact.ts'
 import { count, find, listTrashed } from '../plugins/vfolders/rows.ts'
-import { requireTrash } from '../plugins/vfolders/trash/places.ts'
+import { asCalled, requireTrash } from '../plugins/vfolders/trash/places.ts'
 import { beginEmptying, forget, listDue, type TrashRow } from '../plugins/vfolders/trash/rows.ts'
 import { type Attempt, defineJob } from '../plugins/work/job-queue/job.ts'
 
@@ -34,16 +34,25 @@ export default fp(
           if (vfolder?.state !== 'ready') return undefined
           let emptied = nothing
           let entries = 0
-          for (;;) {
-            const due = await listDue(app.database, vfolder.id, attempt.payload.until, page)
-            if (due.length === 0) return { entries, ...emptied }
+          // One that the storage denies must not keep the others from being removed.
+          const denied = new Map<string, unknown>()
+          while (denied.size < page) {
+            const options = { time: attempt.payload.until, but: [...denied.keys()], limit: page }
+            const due = await listDue(app.database, vfolder.id, options)
+            if (due.length === 0) break
             for (const row of due) {
               if (!(await beginEmptying(app.database, row, app.database.now()))) continue
-              const amount = await emptyEntry(app, vfolder.volume, row, attempt, emptied)
-              emptied = sum(emptied, amount)
-              entries++
+              try {
+                emptied = sum(emptied, await emptyEntry(app, vfolder.volume, row, attempt, emptied))
+                entries++
+              } catch (error) {
+                if (!(error instanceof EntryAccessDenied)) throw asCalled(error, row)
+                denied.set(row.id, asCalled(error, row))
+              }
             }
           }
+          for (const error of denied.values()) throw error
+          return { entries, ...emptied }
         },
       }),
     )
@@ -88,15 +97,26 @@ async function emptyEntry(
 ): Promise<Amount> {
   const backend = requireTrash(app.volumes.get(volume))
   await confirm()
-  const onProgress = (done: Amount) => progress(sum(before, done))
+  let removed = nothing
+  const onProgress = (done: Amount) => {
+    removed = done
+    progress(sum(before, done))
+  }
   const options = { recursive: true, signal, onProgress }
-  await backend.remove(backend.trash(row.vfolder), parsePath(row.id), options).catch((error) => {
-    if (!(error instanceof NotFound)) throw error
-  })
+  try {
+    onProgress(await backend.remove(backend.trash(row.vfolder), parsePath(row.id), options))
+  } catch (error) {
+    if (!(error instanceof NotFound)) {
+      if (!isNothing(removed)) await app.vfolders.recount(row.vfolder)
+      throw error
+    }
+  }
   await transact(app.database, async (trx) => {
     const gone = await forget(trx, row.id)
     if (gone?.counts === 1) await count(trx, row.vfolder, difference(nothing, gone))
   })
+  // It could not be counted when it was deleted, or somebody has changed it since.
+  if (!isNothing(difference(removed, row))) await app.vfolders.recount(row.vfolder)
   log.info({ folder: row.vfolder, path: row.path, origin_request_id: row.request_id }, 'entry removed from the trash')
   progress(sum(before, row))
   return { files: row.files, bytes: row.bytes }

@@ -25,7 +25,7 @@ export const subvolumes: Homes = {
     } catch {
       signal.throwIfAborted()
       // There are subvolumes in it, or only root may delete one at once. An empty one goes like a directory.
-      await removeTrees(dirname(location), [basename(location)], { signal, onProgress })
+      await removeTrees(dirname(location), [basename(location)], { signal, onProgress, called: '' })
     }
   },
 }

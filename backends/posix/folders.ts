@@ -130,7 +130,7 @@ export async function removeFolder(
   const removed = removedOf(root)
   const trash = await translateErrorsOf('the trash', () => readdir(removed))
   const names = trash.filter((name) => name.startsWith(`${idOf(folder)}.`))
-  if (homes === undefined) await removeTrees(removed, names, { signal, onProgress, isNfs: layout.isNfs })
+  if (homes === undefined) await removeTrees(removed, names, { signal, onProgress, isNfs: layout.isNfs, called: '' })
   else for (const name of names) await homes.free(join(removed, name), { signal, onProgress })
   // What is still open on NFS is garbage from now on.
   if (layout.isNfs)

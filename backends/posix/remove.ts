@@ -1,7 +1,7 @@
 import { basename } from 'node:path'
 import { difference, nothing, sum } from '../amount.ts'
 import type { Amount, RemoveOptions } from '../backend.ts'
-import { afterChange, NotEmpty, Unconfirmed } from '../errors.ts'
+import { afterChange, EntryAccessDenied, NotEmpty, Unconfirmed } from '../errors.ts'
 import { encoding } from './bulk/directories.ts'
 import type { News } from './bulk/messages.ts'
 import { runTask, type TaskOptions } from './bulk/task.ts'
@@ -11,6 +11,7 @@ import { errnoOf, translateErrors } from './errno.ts'
 import { lstat, lutimes, readdir, rename, rmdir, unlink } from './files.ts'
 import type { Layout, Place } from './layout.ts'
 import { refuseMounts } from './mounts.ts'
+import { renameDirectory } from './move.ts'
 import { stagingOf } from './places.ts'
 import { isSilly } from './silly.ts'
 
@@ -63,13 +64,24 @@ async function removeDirectory(
     const syncing = parent.sync()
     syncing.catch(() => {}) // Awaited in its turn.
     const signal = new AbortController().signal
-    const gone = await removeTrees(place, [basename(staging)], { signal, onProgress, isNfs: layout.isNfs })
+    const options = { signal, onProgress, isNfs: layout.isNfs, called: path }
+    const gone = await removeTrees(place, [basename(staging)], options)
     await syncing
     return gone
   } catch (cause) {
+    // Nobody could ever free what is denied; where it was, its owner sees what is left of it.
+    if (cause instanceof EntryAccessDenied && (await isPutBack(staging, target, path))) throw cause
     // What was told of the progress counts.
     throw new Unconfirmed(path, nothing, { cause })
   }
+}
+
+/** @returns false where somebody has the name by now, or the storage fails */
+async function isPutBack(staging: string, target: string, path: string): Promise<boolean> {
+  return renameDirectory(staging, target, path).then(
+    () => true,
+    () => false,
+  )
 }
 
 /** @returns that a new name is more than the storage has room for */
@@ -87,10 +99,13 @@ async function removeInPlace(
 ): Promise<Amount> {
   const { signal } = new AbortController()
   try {
-    const gone = await removeFrom(parent, [Buffer.from(name).toString(encoding)], { signal, onProgress, isNfs })
+    const options = { signal, onProgress, isNfs, called: path }
+    const gone = await removeFrom(parent, [Buffer.from(name).toString(encoding)], options)
     await parent.sync()
     return gone
   } catch (cause) {
+    // What is left of it is where it was.
+    if (cause instanceof EntryAccessDenied) throw cause
     throw new Unconfirmed(path, nothing, { cause })
   }
 }
@@ -108,19 +123,21 @@ async function unlinkFile(target: string): Promise<Amount | undefined> {
   return amountOf(stats)
 }
 
+interface RemovalOptions extends TaskOptions {
+  /** Files that are open, and the directories that they are in, are left. */
+  isNfs?: boolean
+  /** How errors call each of the trees; absent: by its name. */
+  called?: string
+}
+
 /**
  * Removes files or trees of a directory of the layout that nobody else can reach any more, and counts what was in them.
- * @param options `isNfs`: files that are open, and the directories that they are in, are left
  */
-export async function removeTrees(
-  directory: string,
-  names: string[],
-  { onProgress, signal, isNfs = false }: TaskOptions & { isNfs?: boolean },
-): Promise<Amount> {
+export async function removeTrees(directory: string, names: string[], options: RemovalOptions): Promise<Amount> {
   if (names.length === 0) return nothing
   const parent = await openDirectory(directory, [])
   try {
-    return await removeFrom(parent, names, { onProgress, signal, isNfs })
+    return await removeFrom(parent, names, options)
   } finally {
     parent.close()
   }
@@ -129,11 +146,11 @@ export async function removeTrees(
 async function removeFrom(
   parent: Directory,
   names: string[],
-  { onProgress, signal, isNfs = false }: TaskOptions & { isNfs?: boolean },
+  { onProgress, signal, isNfs = false, called }: RemovalOptions,
 ): Promise<Amount> {
   const total = { files: 0, bytes: 0 }
   for (let walk = 0; walk < walks; walk++) {
-    const share = { fds: [parent.fd], names, base: '' }
+    const share = { fds: [parent.fd], names, base: '', ...(called !== undefined && { called }) }
     const options = { signal, onProgress: onProgress && ((done: Amount) => onProgress(sum(total, done))) }
     const news: News = await runTask({ kind: 'remove', isNfs }, share, options)
     Object.assign(total, sum(total, news))

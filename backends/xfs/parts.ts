@@ -57,7 +57,7 @@ export function projectParts(layout: Layout, tool: XfsQuota, projects: Projects)
       },
 
       async free(home: string, call: Call & { onProgress?: (done: Amount) => void }): Promise<void> {
-        await removeTrees(dirname(home), [basename(home)], call)
+        await removeTrees(dirname(home), [basename(home)], { ...call, called: '' })
         await projects.forget(basename(home).replace(/\..*/, ''), call)
       },
     },

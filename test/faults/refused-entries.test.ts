@@ -4,7 +4,7 @@ import { chmod, readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
-import { type Answer, ended, type Server, startServer } from '../server.ts'
+import { type Answer, ended, eventually, type Server, startServer } from '../server.ts'
 import { Strace } from '../strace.ts'
 import { needing, withOwnMounts, withoutRoot } from '../tools.ts'
 
@@ -201,4 +201,50 @@ t.test('each error of the system has its code', needing('strace'), async (t) => 
   }
   t.equal((await files.post('mkdir', { path: 'new' }))[0], 201)
   t.equal(server.lines().filter(({ code }) => code === 'internal_error').length, 0)
+})
+
+t.test('a directory that the service may not read, inside one that is deleted', needing('setpriv'), async (t) => {
+  const env = { TRASH_RETENTION_SECONDS: '3600' }
+  const server = await startServer(t, { env, through: withoutRoot })
+  const detail = /^the storage denies access to d\/locked\/in$/
+  const inFiles = { 'd/locked/a': '1', 'd/locked/in/b': '22', 'd/locked/z': '333', keep: '1' }
+  const create = async (names: object = inFiles) => {
+    const files = await server.files()
+    await files.upload({ ...names })
+    await chmod(join(files.mount, 'd/locked/in'), 0)
+    return files
+  }
+  const left = { files: 2, bytes: 3 }
+
+  const permanent = { paths: ['d/locked'], recursive: true, permanent: true }
+  const files = await create()
+  const [status, answer] = await files.post('delete', permanent)
+  t.match([status, answer], [403, { code: 'entry_access_denied', detail, deleted: [] }])
+  t.same(await readdir(join(files.mount, 'd/locked')), ['in'], 'what is denied is where it was')
+  t.match(await files.usage(), left)
+  t.same(await server.staged(), [])
+  await chmod(join(files.mount, 'd/locked/in'), 0o755)
+  t.match(await files.post('delete', permanent), [200, { deleted: ['d/locked'] }], 'once it is allowed')
+  t.match(await files.usage(), { files: 1, bytes: 1 })
+
+  const inBackground = await create()
+  const [, { job }] = await inBackground.post('delete', { ...permanent, background: true })
+  t.match(await ended(server, job.id), { state: 'failed', error: { code: 'entry_access_denied', detail } })
+  t.match(await inBackground.usage(), left)
+
+  const trashed = await create({ ...inFiles, other: '4444' })
+  await trashed.post('delete', { paths: ['d/locked', 'other'], recursive: true })
+  const emptyTrash = async () => ended(server, (await ask(server, 'DELETE', `/folders/${trashed.folder}/trash`)).job.id)
+  t.match(await emptyTrash(), { state: 'failed', error: { code: 'entry_access_denied', detail } })
+  await eventually(async () => (await trashed.usage()).files === 1)
+  const trash = join(server.dataDir, 'volumes/default/trash')
+  const inTrash = (await readdir(trash, { recursive: true })).filter((path) => /[0-9a-f]{12}\/in$/.test(path))
+  for (const path of inTrash) await chmod(join(trash, path), 0o755)
+  t.match(await emptyTrash(), { state: 'succeeded', result: { entries: 1, files: 0 } }, 'it was never counted')
+  t.match(await trashed.usage(), { files: 1, bytes: 1 })
+
+  const deleted = await create()
+  const { job: deletion } = await ask(server, 'DELETE', `/folders/${deleted.folder}?permanent=true`)
+  const denied = { code: 'entry_access_denied', detail: /^the storage denies access to d\/locked\/in$/ }
+  t.match(await ended(server, deletion.id), { state: 'failed', error: denied })
 })

@@ -24,6 +24,8 @@ export interface Share {
   fds: number[]
   /** The subdirectories to work through, in `encoding`; absent: the directory itself and all below it. */
   names?: string[]
+  /** How errors call each of them, where their names in the storage mean nothing to the caller. */
+  called?: string
   /** Path of the directory inside the vfolder, empty or ending in `/`. */
   base: string
 }

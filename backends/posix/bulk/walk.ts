@@ -24,6 +24,8 @@ export interface Operation {
 export class Level {
   readonly parent: Level | undefined
   readonly name: string
+  /** How errors call its entries; absent: by their names. */
+  readonly called: string | undefined
   readonly #base: string
   #fds: number[]
   #identities: string[] | undefined
@@ -33,9 +35,10 @@ export class Level {
   /** Whether its subdirectories may be given to another thread. */
   mayShare = true
 
-  constructor(fds: number[], name: string, from: Level | string) {
+  constructor(fds: number[], name: string, from: Level | string, called?: string) {
     this.#fds = fds
     this.name = name
+    this.called = called
     this.parent = from instanceof Level ? from : undefined
     this.#base = from instanceof Level ? '' : from
   }
@@ -81,18 +84,22 @@ export class Level {
   get prefix(): string {
     const names: string[] = []
     let level: Level = this
-    for (; level.parent !== undefined; level = level.parent) names.push(toReadable(level.name))
+    for (; level.parent !== undefined; level = level.parent) names.push(level.parent.#readable(level.name))
     return (
       level.#base +
       names
         .reverse()
-        .map((name) => `${name}/`)
+        .map((name) => name && `${name}/`)
         .join('')
     )
   }
 
   path(name: string): string {
-    return this.prefix + toReadable(name)
+    return this.prefix + this.#readable(name)
+  }
+
+  #readable(name: string): string {
+    return this.called ?? toReadable(name)
   }
 
   /** Gives the descriptors back for a while. */
@@ -128,7 +135,7 @@ function identityOf(fd: number): string {
 
 /** Walks through a tree depth first, not by recursion: users make trees that are deeper than the call stack. */
 export function walk(operation: Operation, share: Share, run: Run): void {
-  const root = new Level(share.fds, '', share.base)
+  const root = new Level(share.fds, '', share.base, share.called)
   const levels = [root]
   try {
     if (share.names === undefined) root.take(enter(operation, root))
@@ -190,5 +197,6 @@ function shareWork(levels: Level[], run: Run): void {
     fds: level.fds.map((fd) => fs.openSync(pathOf(fd), O_RDONLY | O_DIRECTORY)),
     names: level.names.splice(0, level.names.length / 2),
     base: level.prefix,
+    ...(level.called !== undefined && { called: level.called }),
   }))
 }

@@ -1,7 +1,7 @@
 import { type Capable, hasCapability } from '../../../backends/capabilities.ts'
-import { NotFound } from '../../../backends/errors.ts'
+import { BackendError, NotFound } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
-import { Problem } from '../../../lib/problems.ts'
+import { Problem, toProblem } from '../../../lib/problems.ts'
 import type { Volume } from '../../storage/volumes.ts'
 import type { TrashRow } from './rows.ts'
 
@@ -10,6 +10,13 @@ export function requireTrash({ name, backend }: Volume): Capable<'trash'> {
   if (hasCapability(backend, 'trash')) return backend
   const detail = `The volume ${name} cannot keep what is deleted (trash); with "permanent": true it is gone at once.`
   throw new Problem('capability_missing', detail)
+}
+
+/** The same error, with the path that an entry had in the place of its name in the trash, which nobody outside knows. */
+export function asCalled(error: unknown, { id, path }: Pick<TrashRow, 'id' | 'path'>): unknown {
+  if (!(error instanceof BackendError)) return error
+  const detail = error.message.replaceAll(id, path).replace(`${path} or ${path}`, path)
+  return new Problem(toProblem(error).code, detail, { cause: error })
 }
 
 /** A name beside a path that is taken: `data/a (restored).csv`, `data/a (restored 2).csv` and so on. */

@@ -13,7 +13,7 @@ import { mayBePartial, type OpenVfolder } from '../files.ts'
 import { isMissing } from '../find-entry.ts'
 import { filesDeleted } from '../told.ts'
 import { amountInTrash } from './amount.ts'
-import { requireTrash } from './places.ts'
+import { asCalled, requireTrash } from './places.ts'
 import { abandon, forget, insert, keep, type TrashRow } from './rows.ts'
 
 /** How many entries have their rows written in one transaction. */
@@ -172,7 +172,7 @@ class Putting {
         if (isUnknown) await abandon(database, row.id, processes.id)
         else await forget(database, row.id)
       })
-      if (!isMissing(error)) throw error
+      if (!isMissing(error)) throw asCalled(error, row)
       this.result.missing.push(path)
       return undefined
     }

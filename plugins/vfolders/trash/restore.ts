@@ -9,7 +9,7 @@ import { transact } from '../../storage/database/transact.ts'
 import type { NewEvent } from '../../work/events/event.ts'
 import { mayBePartial } from '../files.ts'
 import { fileRestored } from '../told.ts'
-import { finishReturn, requireTrash, restoredName } from './places.ts'
+import { asCalled, finishReturn, requireTrash, restoredName } from './places.ts'
 import { putEntries } from './put.ts'
 import { abandon, beginReturn, changeTarget, find, forget, keep, type TrashRow, takeOver } from './rows.ts'
 
@@ -31,7 +31,7 @@ export interface RestoreOptions {
  * Moves an entry out of the trash. The row goes last: a crash before that leaves it to the same call, or to whoever
  * cleans up, which then finish what was begun.
  * @throws {Problem} `trashed_entry_not_found`, `trashed_entry_busy`, `quota_exceeded`
- * @throws {AlreadyExists} with the rule `fail`
+ * @throws {Problem} `entry_exists` with the rule `fail`
  */
 export async function restoreEntry(
   app: FastifyInstance,
@@ -71,7 +71,7 @@ export async function restoreEntry(
     }
   } catch (error) {
     await endAttempt(app, row, error)
-    throw error
+    throw asCalled(error, row)
   }
 }
 

@@ -131,13 +131,18 @@ export async function list(
   return query.orderBy('deleted_at', 'desc').orderBy('id', 'desc').limit(limit).execute()
 }
 
-/** Those of a vfolder that were deleted by `time`, and what somebody has begun to remove. */
-export async function listDue(on: Database, vfolder: string, time: number, limit: number): Promise<TrashRow[]> {
+/** Those of a vfolder that were deleted by `time`, and what somebody has begun to remove, except `but`. */
+export async function listDue(
+  on: Database,
+  vfolder: string,
+  { time, but, limit }: { time: number; but: string[]; limit: number },
+): Promise<TrashRow[]> {
   return on
     .selectFrom('trashed_entries')
     .selectAll()
     .where('vfolder', '=', vfolder)
     .where('state', 'in', held)
+    .$if(but.length > 0, (query) => query.where('id', 'not in', but))
     .where((eb) => eb.or([eb('deleted_at', '<=', time), eb('state', '=', 'emptying')]))
     .orderBy('deleted_at')
     .limit(limit)
