@@ -106,9 +106,12 @@ function createOrphans(app: FastifyInstance) {
     /**
      * The vfolders that the storage has and the database does not, in the storage's order. There may be more of
      * them behind `next`, also after a page that has none.
+     * @throws {VolumeUnavailable}
      */
     async list(volume: Volume, { limit, after, signal }: PageOptions): Promise<{ orphans: Orphan[]; next?: string }> {
       const backend: Capable<'listFolders'> = requireCapability(volume, 'listFolders')
+      // Another storage, or an empty one, would look as if nothing had been lost.
+      await volume.identity.look()
       const orphans: Orphan[] = []
       let looked = 0
       let seen: Orphan[] = []

@@ -19,6 +19,7 @@ async function assertRefused(t: Test, server: Server, folder: string, root: stri
   t.match(await answer('GET', `/folders/${folder}/files`), refused, 'list')
   t.match(await answer('GET', `/folders/${folder}/content/a.txt`), refused, 'read')
   t.match(await answer('POST', '/folders', { id: randomUUID() }), refused, 'create')
+  t.match(await answer('GET', '/volumes/default/orphans'), refused, 'orphans')
   const upload = await fetch(await server.sign(folder, 'new.txt', { operation: 'upload' }), {
     method: 'PUT',
     body: 'x',
