@@ -4,6 +4,7 @@ import { AccessDenied } from '../errors.ts'
 import { type Ownership, openDirectory, setOwnership } from './directory.ts'
 import { translateErrorsOf } from './errno.ts'
 import { chmod, close, mkdir, open, removeFile, rename, rmdir } from './files.ts'
+import { openStep } from './inside.ts'
 import type { Layout } from './layout.ts'
 
 const { O_CREAT, O_RDONLY, O_WRONLY } = fs.constants
@@ -50,6 +51,7 @@ async function makeInside(layout: Layout, name: string, ownership: Ownership): P
     await setOwnership(directory.fd, ownership, ownership.directoryMode)
     await rename(staged, directory.at('file'))
     close(await open(join(layout.staging, name, 'file'), O_RDONLY))
+    close(await openStep(join(layout.staging, name)))
   } finally {
     directory.close()
   }

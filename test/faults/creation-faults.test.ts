@@ -28,7 +28,7 @@ t.test('an owner that the service cannot give stops the start', needing('setpriv
 })
 
 t.test('modes that the service could not go on with stop the start', needing('setpriv'), async (t) => {
-  for (const options of [{ directoryMode: '0055' }, { fileMode: '0044' }]) {
+  for (const options of [{ directoryMode: '0055' }, { directoryMode: '0300' }, { fileMode: '0044' }]) {
     const { root, start } = await startWith(t, options, withoutRoot)
     await t.rejects(start(), /VOLUMES\/default cannot be used: .*fileMode and directoryMode/)
     t.same(await readdir(join(root, 'staging')), [])
