@@ -30,12 +30,13 @@ function isPlugin(value: unknown): value is FastifyPluginAsync {
 function findModule(directory: string, name: string): string {
   const parentURL = pathToFileURL(`${directory}/`).href
   const hooks = registerHooks({ resolve: (specifier, context, next) => next(specifier, { ...context, parentURL }) })
+  let file: string | undefined
   try {
-    const file = fileURLToPath(import.meta.resolve(name))
+    file = fileURLToPath(import.meta.resolve(name))
     if (!existsSync(file)) throw new Error(`there is no ${file}`)
     return file
   } catch (error) {
-    throw pluginError(name, 'cannot be found', error)
+    throw pluginError(name, 'cannot be found', error, file)
   } finally {
     hooks.deregister()
   }
@@ -63,9 +64,9 @@ function rejectOnThrow(plugin: FastifyPluginAsync): FastifyPluginAsync {
   )
 }
 
-function pluginError(module: string, what: string, cause?: unknown): ConfigError {
+function pluginError(module: string, what: string, cause?: unknown, file?: string): ConfigError {
   const why = cause === undefined ? '' : `: ${reasonOf(cause)}`
-  return new ConfigError(`BACKEND_PLUGINS has ${module}, which ${what}${why}`, { cause })
+  return new ConfigError(`BACKEND_PLUGINS has ${module}, which ${what}${why}`, { cause, file })
 }
 
 /** Loads the kinds of storage that others wrote, from the modules that the configuration names. */

@@ -2,11 +2,11 @@ import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, readdir, rm, symlink, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import t, { type Test } from 'tap'
-import { changeDatabase } from '../database.ts'
+import { changeDatabase, openDatabase } from '../database.ts'
 import { compileCache, startServer, temporaryDirectory } from '../server.ts'
 import { needing, withOwnMounts } from '../tools.ts'
 
@@ -75,8 +75,8 @@ async function check(t: Test, [what, env, sentence, through]: Case): Promise<voi
   t.equal(ends.length, 1, `${what}: one fatal line in the log`)
   t.equal(ends[0]?.msg, stderr.trimEnd(), `${what}: with the sentence`)
   t.equal(lines.at(-1)?.split('"request_id":').length, 2, `${what}: with a request ID`)
-  const [variable] = /^\w+_FILE|^BACKEND_PLUGINS(?= has \/)/.exec(stderr) ?? []
-  if (variable !== undefined) t.equal(ends[0]?.file, env[variable], `${what}: with the file`)
+  const [variable] = /^\w+_FILE|^BACKEND_PLUGINS(?= has [./])/.exec(stderr) ?? []
+  if (variable !== undefined) t.equal(ends[0]?.file, resolve(env[variable] ?? ''), `${what}: with the file`)
 }
 
 async function checkAll(t: Test, cases: Case[]): Promise<void> {
@@ -139,17 +139,23 @@ t.test('the database', async (t) => {
   const inPlace = await dataDir({ [name]: null })
   const unreadable = await dataDir({ [name]: '' }, 0)
   const readOnly = await dataDir({ [name]: '' }, 0o444)
+  const foreign = await dataDir({ [name]: '' })
+  const theirs = openDatabase(foreign)
+  theirs.exec('CREATE TABLE other (a); PRAGMA user_version = 7')
   await checkAll(t, [
     ['garbage', { DATA_DIR: garbage }, of(garbage, 'not a database')],
     ['a directory in its place', { DATA_DIR: inPlace }, of(inPlace, 'directory')],
     ['unreadable', { DATA_DIR: unreadable }, of(unreadable, 'unable to open')],
     ['read-only', { DATA_DIR: readOnly }, of(readOnly, 'readonly')],
+    ['of another application', { DATA_DIR: foreign }, of(foreign, 'another application.* table other in it$')],
     [
       'of a newer service',
       { DATA_DIR: newer },
       /^DATA_DIR: the database .*newer version of the service.*999-from-later/,
     ],
   ])
+  t.match(theirs.prepare('PRAGMA user_version').get(), { user_version: 7 }, 'nothing of it was changed')
+  theirs.close()
 })
 
 t.test('secrets that the service makes', async (t) => {
@@ -333,6 +339,11 @@ t.test('plugins that fail', async (t) => {
   const cases: Case[] = []
   for (const [what, source, sentence] of sources)
     cases.push([what, { BACKEND_PLUGINS: await plugin(source) }, sentence])
+  cases.push([
+    'is missing',
+    { BACKEND_PLUGINS: './nowhere.ts' },
+    /^BACKEND_PLUGINS has .*cannot be found: there is no /,
+  ])
   for (const [create, sentence] of [
     ['() => new Promise(() => {})', /^VOLUMES\/v cannot be used: .*seconds/],
     [`() => { throw new Error('no tape\\nat all') }`, /^VOLUMES\/v cannot be used: no tape/],

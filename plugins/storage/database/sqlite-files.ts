@@ -1,4 +1,5 @@
 import fs from 'node:fs'
+import type { DatabaseSync } from 'node:sqlite'
 
 /** What every file of SQLite begins with (sqlite.org/fileformat.html, section 1.3). */
 const magic = Buffer.from('SQLite format 3\0')
@@ -44,6 +45,18 @@ export class OpenFiles {
       throw failure('another file is in the place of one of the database', cannotOpen)
     }
   }
+}
+
+/**
+ * Refuses a file in which somebody else keeps tables, before anything in it is changed. The migrator's are the first that
+ * the service makes.
+ * @throws as above
+ */
+export function requireOwn(database: DatabaseSync): void {
+  const tables = database.prepare(`select name from sqlite_schema where type = 'table' and name not like 'sqlite%'`)
+  const names = tables.all().map(({ name }) => String(name))
+  if (names.length === 0 || names.some((name) => name.startsWith('kysely_migration'))) return
+  throw failure(`it is another application's, which has a table ${names[0]} in it`, notADatabase)
 }
 
 function failure(message: string, errcode: number): Error {

@@ -1,6 +1,6 @@
 import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite'
 import { parentPort, workerData } from 'node:worker_threads'
-import { OpenFiles } from './sqlite-files.ts'
+import { OpenFiles, requireOwn } from './sqlite-files.ts'
 import type { Connection, FromThread, Statement, ToThread } from './sqlite-messages.ts'
 
 const { file, openingMilliseconds }: { file: string; openingMilliseconds: number } = workerData
@@ -98,6 +98,7 @@ function setFlushes(open: Open, flushes: boolean): void {
 function connect(connection: Connection): Open {
   const database = new DatabaseSync(file, { timeout: openingMilliseconds })
   try {
+    requireOwn(database)
     database.exec('PRAGMA journal_mode = WAL')
     database.exec('PRAGMA foreign_keys = ON')
     // A file that may not be written to is opened for reading only, which would show at the first change.
