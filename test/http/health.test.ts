@@ -48,12 +48,22 @@ t.test('health', async (t) => {
 
 t.test('a database that somebody else holds', onlySqlite, async (t) => {
   const server = await startServer(t)
+  const files = await server.files()
+  await files.upload({ 'a.txt': 'content' })
   const database = openDatabase(server.dataDir)
   t.teardown(() => database.close())
   database.exec('BEGIN IMMEDIATE')
   const refused = await server.manager('POST', '/folders', {})
   t.match([refused.status, await refused.json()], [503, { code: 'database_busy', detail: /held by somebody else/ }])
   t.match(await server.logged(({ code }) => code === 'database_busy'), { err: { message: 'database is locked' } })
+  for (const [operation, body] of [
+    ['move', { from: 'a.txt', to: 'b.txt' }],
+    ['delete', { paths: ['a.txt'] }],
+  ] as const) {
+    const asked = performance.now()
+    t.match(await files.post(operation, body), [503, { code: 'database_busy' }])
+    t.ok(performance.now() - asked < 3500, `${operation}: nothing is waited for twice`)
+  }
   database.exec('ROLLBACK')
   t.equal((await server.manager('POST', '/folders', {})).status, 201, 'it passes')
 })

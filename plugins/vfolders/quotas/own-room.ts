@@ -3,7 +3,7 @@ import type { FastifyInstance } from 'fastify'
 import { isNothing, nothing, sum } from '../../../backends/amount.ts'
 import type { Amount } from '../../../backends/backend.ts'
 import { currentRequestId } from '../../../lib/context.ts'
-import { isPassing } from '../../storage/database/failures.ts'
+import { DatabaseUnavailable, isPassing } from '../../storage/database/failures.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import type { AuditRow } from '../../work/audit/rows.ts'
@@ -45,7 +45,7 @@ export async function ownRoom(
     return insert(trx, held)
   }).catch(async (error) => {
     // Whether it was committed is not known where the connection broke.
-    if (isPassing(error))
+    if (error instanceof DatabaseUnavailable)
       await db.writeLater(() => transact(db.unflushed, (trx) => endReservation(trx, { id, vfolder })))
     throw error
   })
