@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { Readable } from 'node:stream'
-import type { FastifyReply, FastifyRequest, preParsingHookHandler } from 'fastify'
+import { errorCodes, type FastifyReply, type FastifyRequest, type preParsingHookHandler } from 'fastify'
 import fp from 'fastify-plugin'
 import { invalidHeader, Problem } from '../../lib/problems.ts'
 
@@ -80,8 +80,14 @@ const refuseAny: preParsingHookHandler = (request, reply, payload, done) => {
   refuseBody(request, reply).then(() => done(null, Readable.from([])), done)
 }
 
-const letSend: preParsingHookHandler = ({ raw }, reply, payload, done) => {
+const letSend: preParsingHookHandler = (
+  { raw, routeOptions: { bodyLimit = Number.POSITIVE_INFINITY } },
+  reply,
+  payload,
+  done,
+) => {
   if (!announcesBody(raw)) forgetType(raw)
+  if (Number(raw.headers['content-length'] ?? 0) > bodyLimit) return done(new errorCodes.FST_ERR_CTP_BODY_TOO_LARGE())
   reply.willReadBody()
   done(null, payload)
 }

@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { workAhead } from '../../backends/ahead.ts'
 import type { Call } from '../../backends/backend.ts'
+import { IsADirectory, NotADirectory, NotFound } from '../../backends/errors.ts'
 import { gather } from '../../backends/gather.ts'
 import { brokenRule, type EntryPath, parsePath } from '../../backends/path.ts'
 import { Turns } from '../../backends/turns.ts'
@@ -47,7 +48,10 @@ export async function storeForm(
   const { maxBytes, rate } = form
   const boundary = boundaryOf(request)
   const { abortSignal } = request
-  if (reply.isAwaited()) await refuseTooLarge(files, leastBytes(request, boundary), maxBytes, abortSignal)
+  if (reply.isAwaited()) {
+    await refuseTooLarge(files, leastBytes(request, boundary), maxBytes, abortSignal)
+    await refusePlace(files, form, abortSignal)
+  }
   const stored: StoredFile[] = []
   const perPath = new Turns()
   const over = new AbortController()
@@ -160,6 +164,18 @@ async function refuseTooLarge(files: VfolderFiles, bytes: number, maxBytes: numb
     throw new Problem('file_too_large', detail, { members: { maxBytes: limit } })
   }
   await files.requireRoom(bytes, signal)
+}
+
+/** @throws {IsADirectory} @throws {NotADirectory} where no file of the form could be stored */
+async function refusePlace(files: VfolderFiles, { path, directory }: FormOptions, signal: AbortSignal) {
+  const place = path ?? directory
+  if (place === undefined) return
+  const entry = await files.stat(place, signal).catch((error) => {
+    if (error instanceof NotFound) return undefined
+    throw error
+  })
+  if (path !== undefined && entry?.type === 'directory') throw new IsADirectory(`${place} is a directory`)
+  if (path === undefined && entry?.type === 'file') throw new NotADirectory(`${place} is not a directory`)
 }
 
 /** How many bytes of content a form of one file announces at least. */

@@ -48,6 +48,18 @@ t.test('a form that waits is refused for its size before it is sent', async (t) 
     t.match({ asked, answer }, { asked: false, answer: expected }, what)
   }
 
+  await server.upload(limited, { 'f.txt': 'f', 'd/a.txt': 'a' })
+  const onlyFile = await server.sign(limited, 'd', { operation: 'upload', onlyFile: true })
+  for (const [what, url, expected] of [
+    ['a file in the place of its directory', `${asManager(limited)}&path=f.txt`, /409 [\s\S]*"not_a_directory"/],
+    ['one above that', `${asManager(limited)}&path=f.txt/d`, /409 [\s\S]*"not_a_directory"/],
+    ['the same by a signed URL', await server.sign(limited, 'f.txt', { operation: 'upload' }), /409 /],
+    ['a directory in the place of its file', onlyFile, /409 [\s\S]*"is_a_directory"/],
+  ] as const) {
+    t.match(await postForm(url, 10), { asked: false, answer: expected }, what)
+  }
+  t.match(await postForm(`${asManager(limited)}&path=d`, 10), { asked: true, answer: /201 Created/ }, 'a directory')
+
   const fits = await postForm(await signed(folder, { maxBytes: 1_000_000 }), 1_000_000)
   t.match(fits, { asked: true, answer: /201 Created/ }, 'what just fits')
   const over = await postForm(await signed(folder, { maxBytes: 1_000_000 }), 1_000_001)
@@ -61,4 +73,14 @@ t.test('one that may replace what is there is let through', async (t) => {
   t.match(await postForm(url, 950_000), { asked: true, answer: /201 Created/ })
   t.match(await postForm(url, 1_200_000), { asked: false, answer: /quota_exceeded/ })
   t.match((await server.ask('GET', `/folders/${folder}`)).usage, { files: 1, bytes: 950_000 })
+})
+
+t.test('JSON that is too large is refused before it is sent', async (t) => {
+  const { hostname, port } = new URL(server.url)
+  const socket = connect(Number(port), hostname)
+  socket.write(
+    `POST /folders HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer ${managerToken}\r\n` +
+      'Expect: 100-continue\r\nContent-Type: application/json\r\nContent-Length: 20000000\r\n\r\n',
+  )
+  t.match(await text(socket), /^HTTP\/1.1 413 [\s\S]*"body_too_large"/)
 })
