@@ -35,9 +35,9 @@ const checkPattern: SchemaValidateFunction = (_rule: true, text: string) => {
 const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/
 
 function createAjv(coerceTypes: false | 'array'): Ajv {
-  // Verbose, so that an error has the value it is about.
-  const options = { removeAdditional: false, useDefaults: true, coerceTypes, validateSchema: false, verbose: true }
-  const ajv = formats.default(new Ajv(options))
+  const options = { removeAdditional: false, useDefaults: true, coerceTypes, validateSchema: false }
+  // Verbose, so that an error has the value it is about. What is no error Ajv would tell the console.
+  const ajv = formats.default(new Ajv({ ...options, verbose: true, allowUnionTypes: true }))
   ajv.addFormat('uuid', uuid)
   ajv.addKeyword({ keyword: pathKeyword, type: 'string', validate: checkPath, errors: true })
   return ajv.addKeyword({ keyword: patternKeyword, type: 'string', validate: checkPattern, errors: true })

@@ -24,7 +24,7 @@ function checkSchema(ajv: Ajv, type: string, options: TSchema): void {
 function createRegistry() {
   const definitions = new Map<string, BackendDefinition>()
   // What it compiles in strict mode is a schema; to compile the schema of schemas would take a fifth of the start.
-  const ajv = new Ajv({ validateSchema: false })
+  const ajv = new Ajv({ validateSchema: false, allowUnionTypes: true })
   let frozen = false
 
   return {

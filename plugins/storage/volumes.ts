@@ -159,7 +159,8 @@ function configure(app: FastifyInstance, name: string, config: VolumeConfig) {
     const known = app.backends.types().join(', ')
     throw new ConfigError(`${place}/backend must be one of ${known}, not ${type}`)
   }
-  const validate = new Ajv({ useDefaults: true, validateSchema: false }).compile(definition.options)
+  const ajv = new Ajv({ useDefaults: true, validateSchema: false, allowUnionTypes: true })
+  const validate = ajv.compile(definition.options)
   if (!validate(options)) throw new ConfigError(explainRule(place, validate.errors?.[0]))
   return { name, place, definition, options, handOver, redirect, timeoutSeconds, maxCalls, maxWaitingCalls }
 }

@@ -310,4 +310,9 @@ t.test("what Backend.AI's manager may send", async (t) => {
     t.equal(entries.status, 202)
     t.match(await ended(server, entries.json.bgtask_id), { kind: 'delete-entries', state: 'succeeded' })
   })
+  t.same(
+    server.rawLines().filter((line) => !line.startsWith('{')),
+    [],
+    'all that is said is in the log',
+  )
 })
