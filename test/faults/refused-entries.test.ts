@@ -243,6 +243,11 @@ t.test('a directory that the service may not read, inside one that is deleted', 
   t.match(await emptyTrash(), { state: 'succeeded', result: { entries: 1, files: 0 } }, 'it was never counted')
   t.match(await trashed.usage(), { files: 1, bytes: 1 })
 
+  await chmod(trashed.mount, 0o555)
+  const closed = { code: 'entry_access_denied', detail: 'the storage denies access to keep' }
+  t.match(await trashed.post('delete', { paths: ['keep'] }), [403, closed], 'its name in the trash is not told')
+  await chmod(trashed.mount, 0o755)
+
   const deleted = await create()
   const { job: deletion } = await ask(server, 'DELETE', `/folders/${deleted.folder}?permanent=true`)
   const denied = { code: 'entry_access_denied', detail: /^the storage denies access to d\/locked\/in$/ }
