@@ -7,6 +7,8 @@ import type { Volume } from '../storage/volumes.ts'
 
 type Row = Selectable<Tables['vfolders']>
 
+export const units = ['bytes', 'files'] as const
+
 /** Nothing is stored in a vfolder that is in one of these states. */
 const deleted = ['trashed', 'deleting'] as const
 
@@ -162,8 +164,7 @@ export async function finishClone(trx: Database, id: string, usage: Amount): Pro
     .updateTable('vfolders')
     .set({
       state: 'ready',
-      usage_files: usage.files,
-      usage_bytes: usage.bytes,
+      ...usageColumns(usage),
       usage_synced_at: new Date().toISOString(),
       reserved_files: 0,
       reserved_bytes: 0,
@@ -286,6 +287,9 @@ export interface Counters {
 
 type CounterColumn = 'usage_bytes' | 'usage_files' | 'reserved_bytes' | 'reserved_files'
 
+/** The most that a counter holds, and what it may be together with what is reserved: a driver reads no larger integer. */
+export const mostCounted = Number.MAX_SAFE_INTEGER
+
 /** Until a change is refused, a counter may be too large for an integer that the driver reads. */
 export function asDouble(column: CounterColumn) {
   return sql<number>`cast(${sql.ref(column)} as double precision)`
@@ -338,14 +342,10 @@ export function reserveWithin(
   within: (unit: keyof Amount, growth: number) => Expression<SqlBool>,
 ) {
   let update = changeCounters(on, id, by, changed).where('state', 'not in', deleted).where('created_at', '=', createdAt)
-  for (const unit of ['bytes', 'files'] as const) {
+  for (const unit of units) {
     if (wanted[unit] <= 0) continue
-    const quota = sql.ref<number>(`quota_${unit}`)
-    const usage = sql<number>`max(0, ${sql.ref(`usage_${unit}`)} + ${changed[unit]})`
-    const reserved = sql<number>`${sql.ref(`reserved_${unit}`)} + ${by[unit]}`
-    update = update
-      .where(sql<SqlBool>`(${quota} is null or ${usage} + ${reserved} <= ${quota})`)
-      .where(within(unit, by[unit] + changed[unit]))
+    const limit = sql<number>`coalesce(${sql.ref(`quota_${unit}`)}, ${mostCounted})`
+    update = update.where(staysWithin(limit, unit, by, changed)).where(within(unit, by[unit] + changed[unit]))
   }
   return update
 }
@@ -356,12 +356,20 @@ export function reserveUnlimited(
   { id, createdAt }: Pick<Vfolder, 'id' | 'createdAt'>,
   { by, changed }: { by: Amount; changed: Amount },
 ) {
-  return changeCounters(on, id, by, changed)
+  const update = changeCounters(on, id, by, changed)
     .where('state', 'not in', deleted)
     .where('created_at', '=', createdAt)
     .where('quota_bytes', 'is', null)
     .where('quota_files', 'is', null)
     .where('quota_scope', 'is', null)
+  const growing = units.filter((unit) => by[unit] > 0)
+  return growing.reduce((all, unit) => all.where(staysWithin(sql.lit(mostCounted), unit, by, changed)), update)
+}
+
+/** A condition: what is used and what is reserved, each after its change, stay within the limit together. */
+function staysWithin(limit: Expression<number>, unit: keyof Amount, by: Amount, changed: Amount): Expression<SqlBool> {
+  const usage = sql<number>`max(0, ${sql.ref(`usage_${unit}`)} + ${changed[unit]})`
+  return sql<SqlBool>`${usage} + ${sql.ref(`reserved_${unit}`)} + ${by[unit]} <= ${limit}`
 }
 
 export async function giveBack(trx: Database, id: string, amount: Amount): Promise<void> {
@@ -372,11 +380,15 @@ export async function count(trx: Database, id: string, by: Amount): Promise<void
   await changeCounters(trx, id, nothing, by).execute()
 }
 
-/** The usage follows what this service does; it never goes below nothing when others have removed files. */
+/**
+ * The one place where amounts are added. The usage follows what this service does; it never goes below nothing when others
+ * have removed files, nor above what can be counted, as sparse files would.
+ */
 function changeCounters(trx: Database, id: string, reserved: Amount, usage: Amount) {
   const sum = (column: 'usage_bytes' | 'usage_files', change: number) => {
     const changed = sql<number>`${sql.ref(column)} + ${change}`
-    return sql<number>`case when ${changed} < 0 then 0 else ${changed} end`
+    const most = sql.lit(mostCounted)
+    return sql<number>`case when ${changed} < 0 then 0 when ${changed} > ${most} then ${most} else ${changed} end`
   }
   return trx
     .updateTable('vfolders')
@@ -398,11 +410,15 @@ function changeCounters(trx: Database, id: string, reserved: Amount, usage: Amou
 export async function setUsage(on: Database, id: string, usage: Amount, revision?: number): Promise<boolean> {
   let update = on
     .updateTable('vfolders')
-    .set({ usage_files: usage.files, usage_bytes: usage.bytes, usage_synced_at: new Date().toISOString() })
+    .set({ ...usageColumns(usage), usage_synced_at: new Date().toISOString() })
     .where('id', '=', id)
   if (revision !== undefined) update = update.where('revision', '=', revision)
   const { numUpdatedRows } = await update.executeTakeFirstOrThrow()
   return numUpdatedRows > 0n
+}
+
+function usageColumns({ files, bytes }: Amount) {
+  return { usage_files: Math.min(files, mostCounted), usage_bytes: Math.min(bytes, mostCounted) }
 }
 
 type Uncounted = 'id' | 'volume' | 'usage_synced_at' | 'metadata' | 'clone_job' | `trash${string}`

@@ -3,7 +3,7 @@ import { readdir, readFile, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
 import t from 'tap'
-import { changeDatabase } from '../database.ts'
+import { changeDatabase, readDatabase } from '../database.ts'
 import { scrape } from '../metrics.ts'
 import { type Answer, eventually, Files, startServer } from '../server.ts'
 import {
@@ -306,6 +306,38 @@ t.test('numbers up to the largest add up, where the storage does not say its siz
   const full = { status: 507, code: 'quota_exceeded' }
   await changeDatabase(server.dataDir, `UPDATE vfolders SET reserved_bytes = ${Number.MAX_SAFE_INTEGER}`)
   t.match(await tus('POST', await signTus(files, 'a'), { 'upload-length': '5' }), full, 'the vfolder has no more room')
+  const put = async (folder: string, name = 'small') => {
+    const url = await server.sign(folder, name, { operation: 'upload' })
+    return (await fetch(url, { method: 'PUT', body: 'small' })).status
+  }
+  const counted = 'SELECT CAST(MAX(reserved_bytes) AS TEXT) AS reserved, CAST(MAX(usage_bytes) AS TEXT) AS used'
+
+  // A small file sets room aside for those that come next, too.
+  await changeDatabase(server.dataDir, `UPDATE vfolders SET reserved_bytes = ${Number.MAX_SAFE_INTEGER - 1000}`)
+  t.equal(await put(files.folder, 'first'), 201)
+  const list = async () => (await server.manager('GET', '/folders')).status
+  const many = Array.from({ length: 20 }, (_, at) => [put(files.folder, `small-${at}`), list()])
+  t.same([...new Set(await Promise.all(many.flat()))], [201, 200], 'what fits is stored, and can be read meanwhile')
+  const [row] = await readDatabase(server.dataDir, `${counted} FROM vfolders`)
+  t.ok(Number(row.reserved) <= Number.MAX_SAFE_INTEGER, row.reserved)
+  t.match(await server.ask('GET', `/folders/${files.folder}`), { usage: { files: 21 } })
+
+  const one = await server.createFolder({ quotaScope: 'unlimited' })
+  const other = await server.createFolder({ quotaScope: 'unlimited' })
+  t.equal(await put(other), 201)
+  await changeDatabase(
+    server.dataDir,
+    `UPDATE vfolders SET reserved_bytes = ${Number.MAX_SAFE_INTEGER - 5} WHERE id = '${one}'`,
+  )
+  t.equal(await put(other, 'another'), 507, 'nor has the scope')
+
+  await changeDatabase(
+    server.dataDir,
+    `UPDATE vfolders SET reserved_bytes = 0, usage_bytes = ${Number.MAX_SAFE_INTEGER}`,
+  )
+  await server.upload(files.folder, { nothing: '' })
+  await server.ask('POST', `/folders/${files.folder}/files/delete`, { paths: ['first'] })
+  t.match(await server.ask('GET', `/folders/${files.folder}`), { usage: { bytes: Number.MAX_SAFE_INTEGER - 5 } })
 })
 
 t.test('expiry', async (t) => {

@@ -3,13 +3,11 @@ import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import * as vfolders from '../rows.ts'
-import { type Quota, vfolderNotFound } from '../rows.ts'
+import { mostCounted, type Quota, units, vfolderNotFound } from '../rows.ts'
 import { findScope } from './scopes.ts'
 
-export const units = ['bytes', 'files'] as const
-
-/** Stands for no limit: the most that a number can count. */
-const maximumOf = (quota: Quota, unit: (typeof units)[number]): number => quota[unit] ?? Number.MAX_SAFE_INTEGER
+/** No limit is what a counter can hold. */
+const maximumOf = (quota: Quota, unit: keyof Amount): number => quota[unit] ?? mostCounted
 
 export interface AsideOptions {
   /** Another vfolder that this comes from; a scope that both are in needs no room for it. */

@@ -8,8 +8,8 @@ import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import type { AuditRow } from '../../work/audit/rows.ts'
 import type { NewEvent } from '../../work/events/event.ts'
-import { giveBack, reserveUnlimited, reserveWithin, vfolderNotFound } from '../rows.ts'
-import { setAside, units } from './limits.ts'
+import { giveBack, reserveUnlimited, reserveWithin, units, vfolderNotFound } from '../rows.ts'
+import { setAside } from './limits.ts'
 import { hasRoomInScope } from './scopes.ts'
 
 export type Services = Pick<FastifyInstance, 'database' | 'processes' | 'log' | 'events' | 'audit'>

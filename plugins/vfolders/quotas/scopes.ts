@@ -4,7 +4,7 @@ import type { Amount } from '../../../backends/backend.ts'
 import { Problem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
-import { asDouble, type Quota } from '../rows.ts'
+import { asDouble, mostCounted, type Quota } from '../rows.ts'
 
 export interface QuotaScope {
   scope: string
@@ -139,6 +139,6 @@ function notFound(scope: string): Problem {
 /** Whether the scope of a vfolder, if it has one, has room for so much more: a condition of a statement on `vfolders`. */
 export function hasRoomInScope(unit: keyof Amount, growth: number): Expression<SqlBool> {
   const counted = sql`${sql.ref(`usage_${unit}`)} + ${sql.ref(`reserved_${unit}`)} + ${growth}`
-  return sql<SqlBool>`not exists (select 1 from quota_scopes where scope = vfolders.quota_scope and is_defined = 1
-    and ${counted} > ${sql.ref(`quota_${unit}`)})`
+  const limit = sql`coalesce(${sql.ref(`quota_${unit}`)}, ${mostCounted})`
+  return sql<SqlBool>`not exists (select 1 from quota_scopes where scope = vfolders.quota_scope and ${counted} > ${limit})`
 }

@@ -3,8 +3,7 @@ import fp from 'fastify-plugin'
 import type { Amount } from '../../../backends/backend.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { placed } from '../../work/events/notices.ts'
-import { findCounters, type Quota } from '../rows.ts'
-import { units } from './limits.ts'
+import { findCounters, type Quota, units } from '../rows.ts'
 import { findScope } from './scopes.ts'
 
 declare module 'fastify' {
