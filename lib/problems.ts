@@ -57,6 +57,7 @@ const kinds = {
   upload_finished: { status: 403, title: 'The upload takes nothing more' },
   upload_offset_mismatch: { status: 409, title: 'The upload goes on from another offset' },
   upload_interrupted: { status: 409, title: 'Another request came in between with the upload' },
+  work_ended: { status: 409, title: 'The manager has ended the work' },
   upload_incomplete: { status: 409, title: 'The upload is not complete' },
   upload_locked: { status: 423, title: 'Another request holds the upload' },
   checksum_mismatch: { status: 460, title: 'The bytes do not have the announced checksum' },

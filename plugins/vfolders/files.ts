@@ -75,7 +75,7 @@ interface MoveOptions extends TargetOptions {
 
 /** The entries of one vfolder. */
 export function createVfolderFiles(vfolder: OpenVfolder) {
-  const { id, volume, reserve } = vfolder
+  const { id, volume } = vfolder
   const { backend } = volume
 
   /** Runs a `change` of the usage of this vfolder, and counts and tells what it has done even if it fails half way. */
@@ -250,7 +250,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
       // The storage tells that a file has appeared in the context of whatever else it does.
       const context = currentContext()
       const audited = (path: string, bytes: number) => vfolder.audited({ action: 'file.store', path, bytes }, context)
-      return createUpload(id, backend, reserve, announced, { onReceived, audited })
+      return createUpload(id, backend, vfolder, announced, { onReceived, audited })
     },
 
     /** A directory that is there already is as good as a new one. */
@@ -328,7 +328,6 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
         await checkTreeCopy(from, to, target, signal)
         if (!hasCapability(backend, 'copyTree')) return undefined
       }
-      const options = { signal, ifAbsent: !overwrite, toFolder: target.id }
       const told = (stored: Pick<Stored, 'size' | 'files' | 'etag' | 'replaced'>) =>
         filesStored(target.id, [
           {
@@ -340,8 +339,10 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
           },
         ])
       const copyAll = async (done: Amount, events: NewEvent[], reservation: Reservation) => {
+        const { ended } = reservation
+        const options = { toFolder: target.id, signal: ended === undefined ? signal : AbortSignal.any([signal, ended]) }
         if (source.type !== 'directory') {
-          const copied = await copying.copy(id, from, to, options)
+          const copied = await copying.copy(id, from, to, { ...options, ifAbsent: !overwrite })
           add(done, growthOf(copied))
           const { size, etag } = copied.entry
           events.push(...told({ size, etag, replaced: copied.replaced !== undefined }))
@@ -349,7 +350,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
           // Others may have added to the directory since it was counted.
           const admit = (copied: Amount) => reservation.cover(copied)
           const trees = requireCapability(volume, 'copyTree')
-          const { files, bytes } = await trees.copyTree(id, from, to, { signal, toFolder: target.id, admit })
+          const { files, bytes } = await trees.copyTree(id, from, to, { ...options, admit })
           add(done, { files, bytes })
           events.push(...told({ size: bytes, files, replaced: false }))
         }

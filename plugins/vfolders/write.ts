@@ -13,9 +13,10 @@ import type { Reservation } from './quotas/reservation.ts'
 import { roomFor } from './quotas/room.ts'
 import { requireSpace } from './space.ts'
 import type { Stored } from './told.ts'
+import { until } from './until.ts'
 
 /** From this size on the storage is asked whether it has so many bytes left. */
-const largeBytes = 64 * 1024 * 1024
+export const largeBytes = 64 * 1024 * 1024
 /** Up to this size a look at what is in a file's place costs more than the room that it would save for a moment. */
 export const smallBytes = 64 * 1024
 
@@ -48,15 +49,29 @@ interface Watchers {
   audited(path: string, bytes: number): AuditRow[]
 }
 
+/** As of a vfolder in use. */
+interface Room {
+  reserve(wanted: Amount, options: ReserveOptions): Promise<Reservation>
+  requireRoom(bytes: number): Promise<void>
+}
+
 /** Stores one or more files in a vfolder, in room that is reserved before the first byte. The caller must `end` it. */
 export function createUpload(
   folder: string,
   backend: Backend,
-  reserve: (wanted: Amount, options: ReserveOptions) => Promise<Reservation>,
+  { reserve, requireRoom }: Room,
   announced: Announced,
   { onReceived, audited }: Watchers,
 ) {
   let reservation: Reservation | undefined
+
+  /** Before room is set aside, which would keep others out meanwhile. A limit that it is over is told first. */
+  async function requireSpaceFor(bytes: number, signal: AbortSignal): Promise<void> {
+    await requireSpace(backend, bytes, { signal }).catch(async (error) => {
+      await requireRoom(bytes)
+      throw error
+    })
+  }
 
   return {
     /**
@@ -71,14 +86,14 @@ export function createUpload(
       if (options.size !== undefined && options.size > limit) throw tooLarge(path, limit)
       const place = createPlace(async () => amountAt(backend, folder, path, signal))
       if (options.size !== undefined && options.size > smallBytes) await place.look()
+      // Only for a large one: asking takes a system call. What is only an upper bound may fit all the same.
+      if (!announced.partly && announced.bytes > largeBytes) await requireSpaceFor(announced.bytes, signal)
       if (reservation === undefined) {
         const shared = !announced.partly && announced.bytes <= smallBytes
         const options = shared ? ({ kind: 'shared' } as const) : { partly: announced.partly }
         const begin = (needed: Amount) => reserve(needed, options)
         reservation = await place.within(announced.bytes, begin)
       }
-      // Only for a large one: asking takes a system call. What is only an upper bound may fit all the same.
-      if (!announced.partly && announced.bytes > largeBytes) await requireSpace(backend, announced.bytes, options)
       const room = reservation
       const cover = (needed: Amount) => room.cover(needed)
       const hash = createDigests(digests, options.size)
@@ -87,7 +102,7 @@ export function createUpload(
       async function* metered(): AsyncGenerator<Buffer> {
         let bytes = 0
         await place.within(bytes, cover)
-        for await (const chunk of source) {
+        for await (const chunk of room.ended === undefined ? source : until(source, room.ended)) {
           bytes += chunk.length
           onReceived(chunk.length)
           if (bytes > limit) throw tooLarge(path, limit)

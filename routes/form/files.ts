@@ -8,7 +8,7 @@ import { refusePart } from './refuse-part.ts'
 
 /** RFC 2046, section 5.1.1. */
 const longestBoundary = 70
-const mostParts = 100_000
+export const mostParts = 100_000
 /** After so many parts other requests get their turn: many small ones come in one block. */
 const partsAtOnce = 1000
 

@@ -10,8 +10,8 @@ import type { Rate } from '../../plugins/access/rates.ts'
 import { toRequestProblem } from '../../plugins/request/errors.ts'
 import { bodyOf } from '../../plugins/transfer/body.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
-import { type Announced, type StoredFile, smallBytes, tooLarge } from '../../plugins/vfolders/write.ts'
-import { boundaryOf, type FormFile, readFormFiles } from './files.ts'
+import { type Announced, largeBytes, type StoredFile, smallBytes, tooLarge } from '../../plugins/vfolders/write.ts'
+import { boundaryOf, type FormFile, mostParts, readFormFiles } from './files.ts'
 import { longestHead } from './parts.ts'
 import { refusePart } from './refuse-part.ts'
 
@@ -48,10 +48,8 @@ export async function storeForm(
   const { maxBytes, rate } = form
   const boundary = boundaryOf(request)
   const { abortSignal } = request
-  if (reply.isAwaited()) {
-    await refuseTooLarge(files, leastBytes(request, boundary), maxBytes, abortSignal)
-    await refusePlace(files, form, abortSignal)
-  }
+  await refuseUnfit(files, leastBytes(request, boundary), form, { isAwaited: reply.isAwaited(), signal: abortSignal })
+  if (reply.isAwaited()) await refusePlace(files, form, abortSignal)
   const stored: StoredFile[] = []
   const perPath = new Turns()
   const over = new AbortController()
@@ -79,7 +77,9 @@ export async function storeForm(
   /** A form that goes wrong ends there: the files before are stored. */
   async function* sent(): AsyncGenerator<Sent> {
     const body = bodyOf(request.raw, { rate, end: over.signal })
-    const announced = (file: FormFile) => announcedBytes(request, boundary, file)
+    // One who announces more than it may send sets no more aside than that.
+    const mostBytes = Math.min(maxBytes, files.volume.backend.limits.maxFileBytes)
+    const announced = (file: FormFile) => Math.min(mostBytes, announcedBytes(request, boundary, file))
     try {
       yield* readSent(readFormFiles(body, boundary), form, announced, () => failure !== undefined)
     } catch (error) {
@@ -153,17 +153,28 @@ async function* readSent(
 }
 
 /**
- * Refuses a form whose client waits to be told whether to send it. It is taken for one file: what it has is known only
- * when it comes.
- * @throws {Problem} `file_too_large`, `quota_exceeded`, `no_space`
+ * Refuses, before its body is read, a form that announces more than can be stored. Where the client waits to be told
+ * whether to send it, it is taken for one file: what it has is known only when it comes.
+ * @throws {Problem} `file_too_large`, `body_too_large`, `quota_exceeded`, `no_space`
  */
-async function refuseTooLarge(files: VfolderFiles, bytes: number, maxBytes: number, signal: AbortSignal) {
+async function refuseUnfit(
+  files: VfolderFiles,
+  bytes: number,
+  { maxBytes, path }: FormOptions,
+  { isAwaited, signal }: { isAwaited: boolean; signal: AbortSignal },
+): Promise<void> {
   const limit = Math.min(maxBytes, files.volume.backend.limits.maxFileBytes)
-  if (bytes > limit) {
-    const detail = `The form is over the limit of ${limit} bytes for a file; several files need no Expect: 100-continue.`
+  if (bytes > limit && (isAwaited || path !== undefined)) {
+    const several = path === undefined ? '; several files need no Expect: 100-continue' : ''
+    const detail = `The form is over the limit of ${limit} bytes for a file${several}.`
     throw new Problem('file_too_large', detail, { members: { maxBytes: limit } })
   }
-  await files.requireRoom(bytes, signal)
+  const most = mostParts * (limit + longestHead)
+  if (bytes > most) {
+    throw new Problem('body_too_large', `A form of ${mostParts} files of ${limit} bytes each has up to ${most} bytes.`)
+  }
+  // What is small is told as soon by the first file that does not fit.
+  if (isAwaited || bytes > largeBytes) await files.requireRoom(bytes, signal)
 }
 
 /** @throws {IsADirectory} @throws {NotADirectory} where no file of the form could be stored */
@@ -185,8 +196,8 @@ function leastBytes({ headers }: FastifyRequest, boundary: string): number {
 }
 
 /**
- * How many bytes of files the form announces, when its first file begins: all that follows but the end of the form. That
- * is exact for one file, a little more than the truth for several, and 0 when the request does not say its size.
+ * How many bytes of files the form announces, when one begins: all that follows but the end of the form. That is exact
+ * for the last file, more than the truth for one before, and 0 when the request does not say its size.
  */
 function announcedBytes({ headers }: FastifyRequest, boundary: string, { start }: FormFile): number {
   const end = `\r\n--${boundary}--\r\n`.length

@@ -22,6 +22,16 @@ const OpenUpload = Type.Object({
   expiresAt: Time,
 })
 
+const Reservation = Type.Object({
+  id: Uuid,
+  kind: Type.Union([Type.Literal('request'), Type.Literal('job')], {
+    description: '`job`: of the job of that ID, which is cancelled by `DELETE /jobs/ID`',
+  }),
+  reserved: Type.Object({ bytes: Bytes, files: Type.Integer() }),
+  requestId: Type.String({ description: 'of the request that it is for', examples: ['tour-3'] }),
+  createdAt: Time,
+})
+
 /** What clients have begun to upload into a vfolder. */
 const routes: FastifyPluginAsyncTypebox = async (app) => {
   app.get(
@@ -30,12 +40,15 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         tags: ['files'],
         operationId: 'listUploads',
-        summary: 'List the open uploads, and the room that they have set aside',
+        summary: 'List the open uploads and the work under way, and the room that they have set aside',
         params: FolderParams,
         querystring: Type.Object({ limit: Limit(1000, 100), cursor: Type.Optional(Type.String()) }),
         response: {
           200: Type.Object({
             uploads: Type.Array(OpenUpload),
+            reservations: Type.Array(Reservation, {
+              description: 'room that work under way has set aside: a PUT, a form, a copy, or small files together',
+            }),
             nextCursor: Type.Union([Type.String(), Type.Null()]),
           }),
           ...problemResponses,
@@ -44,11 +57,13 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
     },
     async ({ params, query: { limit, cursor } }) => {
       const { id } = await app.vfolders.get(params.id)
-      const after = cursor === undefined ? {} : { after: fromCursor(cursor) }
-      const found = await app.uploads.list(id, { limit: limit + 1, ...after })
-      const rows = found.slice(0, limit)
-      const last = rows.at(-1)
-      const uploads = rows.map((row) => ({
+      const page = { limit: limit + 1, ...(cursor !== undefined && { after: fromCursor(cursor) }) }
+      const [open, running] = await Promise.all([app.uploads.list(id, page), app.quotas.running.list(id, page)])
+      const ids = [...open, ...running].map(({ id }) => id).toSorted()
+      // Both are listed by ID, so a page has all of both up to its last one.
+      const last = ids.slice(0, limit).at(-1) ?? ''
+      const isOnPage = (row: { id: string }) => row.id <= last
+      const uploads = open.filter(isOnPage).map((row) => ({
         id: row.id,
         path: row.path,
         kind: row.kind,
@@ -60,7 +75,14 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
         createdAt: row.created_at,
         expiresAt: new Date(row.expires_at).toISOString(),
       }))
-      return { uploads, nextCursor: found.length > limit && last !== undefined ? toCursor(last.id) : null }
+      const reservations = running.filter(isOnPage).map(({ id, kind, bytes, files, request_id, created_at }) => ({
+        id,
+        kind,
+        reserved: { bytes, files },
+        requestId: request_id,
+        createdAt: created_at,
+      }))
+      return { uploads, reservations, nextCursor: ids.length > limit ? toCursor(last) : null }
     },
   )
 
@@ -71,13 +93,16 @@ const routes: FastifyPluginAsyncTypebox = async (app) => {
       schema: {
         tags: ['files'],
         operationId: 'endUpload',
-        summary: 'End an upload, whoever has its URL',
+        summary: 'End an upload, whoever has its URL, or work under way',
         params: Type.Object({ id: Uuid, upload: Uuid }),
         response: { 204: Type.Null(), ...problemResponses },
       },
     },
     async ({ params }, reply) => {
-      await app.uploads.end(params.id, params.upload)
+      const { id, upload } = params
+      // Nobody knows what the work had changed by then.
+      if (await app.quotas.running.end(id, upload)) await (await app.vfolders.open(id)).recount()
+      else await app.uploads.end(id, upload)
       return reply.code(204).send(null)
     },
   )

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
@@ -251,6 +252,91 @@ t.test('a move inside of a quota scope changes nothing for it', async (t) => {
   await server.upload(from!, { a: 'a'.repeat(900) })
   await server.ask('POST', `/folders/${from}/files/move`, { from: 'a', to: 'a', toFolder: to })
   t.match(await server.ask('GET', '/quota-scopes/user-2'), { usage: { bytes: 900, files: 1 } })
+})
+
+t.test('a form sets no more aside than a limit or the volume allows', async (t) => {
+  const files = await server.files()
+  const sign = (path: string, more: object = {}) => server.sign(files.folder, path, { operation: 'upload', ...more })
+  const { volumes } = await server.ask('GET', '/volumes')
+  const { availableBytes } = volumes[0].capacity
+  const manager = `${server.url}/folders/upload?folder=${files.folder}`
+  const limited = await sign('in', { maxBytes: 1000 })
+  const onlyFile = await sign('one', { maxBytes: 1000, onlyFile: true })
+  const begin = (url: string, length: number) => {
+    const headers = {
+      authorization: `Bearer ${managerToken}`,
+      'content-type': 'multipart/form-data; boundary=b',
+      'content-length': length,
+    }
+    const form = request(url, { method: 'POST', headers })
+    const answer = new Promise<Answer>((resolve) =>
+      form.on('response', async (response) => resolve(JSON.parse(await text(response)))).on('error', resolve),
+    )
+    form.write('--b\r\nContent-Disposition: form-data; name="f"; filename="slow"\r\n\r\nabc')
+    return { form, answer }
+  }
+  const reserved = async () =>
+    (await readDatabase(server.dataDir, `SELECT reserved_bytes FROM vfolders WHERE id = '${files.folder}'`))[0]
+      .reserved_bytes
+
+  const most = Number.MAX_SAFE_INTEGER
+  for (const [url, length, status, code] of [
+    [limited, most, 413, 'body_too_large'],
+    [onlyFile, most, 413, 'file_too_large'],
+    [onlyFile, 200_000, 413, 'file_too_large'],
+    [manager, most, 507, 'no_space'],
+    [manager, availableBytes * 2, 507, 'no_space'],
+    [await sign('any'), most, 507, 'no_space'],
+  ] as const) {
+    const { form, answer } = begin(url, length)
+    t.match(await answer, { status, code }, `${length} bytes: ${code}`)
+    form.destroy()
+  }
+  t.equal(Number(await reserved()), 0)
+
+  const { form, answer } = begin(limited, 1_000_000_000)
+  await eventually(async () => (await reserved()) > 0)
+  t.equal(Number(await reserved()), 1000, 'the most that a file may have')
+  form.destroy()
+  await answer
+  await eventually(async () => Number(await reserved()) === 0)
+  t.same(await files.usage(), { bytes: 0, files: 0 })
+
+  await t.test('the manager sees what is set aside, and can end it', async (t) => {
+    const url = `/folders/${files.folder}/uploads`
+    const put = request(await sign('put'), { method: 'PUT', headers: { 'content-length': 1_000_000 } })
+    const answerOfPut = new Promise<Answer>((resolve) =>
+      put.on('response', async (response) => resolve(JSON.parse(await text(response)))).on('error', resolve),
+    )
+    put.write('abc')
+    const slow = begin(await sign('in', { maxBytes: 5000 }), 1_000_000_000)
+    const listed = async () => (await server.ask('GET', url)).reservations
+    await eventually(async () => (await listed()).length === 2)
+    const found = (await listed()).toSorted((a: Answer, b: Answer) => a.reserved.bytes - b.reserved.bytes)
+    t.match(found, [
+      { kind: 'request', reserved: { bytes: 5000, files: 1 }, requestId: String, createdAt: String },
+      { kind: 'request', reserved: { bytes: 1_000_000, files: 1 } },
+    ])
+    const page = await server.ask('GET', `${url}?limit=1`)
+    const next = await server.ask('GET', `${url}?limit=1&cursor=${page.nextCursor}`)
+    t.equal(new Set([...page.reservations, ...next.reservations].map(({ id }: Answer) => id)).size, 2)
+    t.equal(next.nextCursor, null)
+    const other = await server.createFolder()
+    t.equal((await server.manager('DELETE', `/folders/${other}/uploads/${found[0].id}`)).status, 404)
+    for (const [{ id }, { form, answer }] of [
+      [found[0], slow],
+      [found[1], { form: put, answer: answerOfPut }],
+    ]) {
+      t.equal((await server.manager('DELETE', `${url}/${id}`)).status, 204)
+      t.match(await answer, { status: 409, code: 'work_ended' }, 'it waits for its client no longer')
+      form.destroy()
+      t.equal((await server.manager('DELETE', `${url}/${id}`)).status, 404, 'it is gone')
+    }
+    t.same(await listed(), [])
+    t.equal(Number(await reserved()), 0)
+    t.same(await files.usage(), { bytes: 0, files: 0 })
+    await eventually(async () => (await server.staged()).length === 0)
+  })
 })
 
 t.test('an upload whose room was given away while its process stood still', async (t) => {

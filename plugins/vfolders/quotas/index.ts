@@ -9,9 +9,10 @@ import { transact } from '../../storage/database/transact.ts'
 import { queueCount } from '../recount.ts'
 import { count, findCounters, giveBack } from '../rows.ts'
 import { admitToScope, setAside } from './limits.ts'
-import { endReservation, type OwnRoomOptions, ownRoom } from './own-room.ts'
+import { type OwnRoomOptions, ownRoom } from './own-room.ts'
 import type { Reservation } from './reservation.ts'
 import { roomFor } from './room.ts'
+import { createRunning, endReservation } from './running.ts'
 import { createQuotaScopes } from './scopes.ts'
 import { SharedRoom } from './shared-room.ts'
 import { createStorageUsage } from './storage-usage.ts'
@@ -32,12 +33,16 @@ export type Work = 'none' | 'bounded' | 'unbounded'
 const largeBytes = 64 * 1024 * 1024
 
 function createQuotas(app: FastifyInstance) {
-  const { database: db, processes, jobs, log } = app
+  const { database: db, processes, jobs, events, audit, log } = app
   const rooms = new Map<string, SharedRoom>()
   const storageUsage = createStorageUsage(app)
+  const running = createRunning(app)
+  const services = { database: db, processes, events, audit, running }
 
   return {
     reserve,
+
+    running,
 
     /** Takes room, and asks the storage before it is refused, where that tells the usage at once. */
     asking: storageUsage.asking,
@@ -48,8 +53,14 @@ function createQuotas(app: FastifyInstance) {
      */
     async requireRoom(vfolder: string, bytes: number): Promise<void> {
       const counters = await findCounters(db, vfolder)
-      const reservation = await reserve(vfolder, roomFor(bytes, counters?.usage ?? nothing))
-      await reservation.end()
+      const wanted = roomFor(bytes, counters?.usage ?? nothing)
+      if (wanted.bytes >= largeBytes) await storageUsage.ask(vfolder)
+      // In one transaction: whoever is only told that there is no room keeps nobody else out for a moment.
+      const look = async (trx: Database) => {
+        await setAside(trx, vfolder, wanted)
+        await giveBack(trx, vfolder, wanted)
+      }
+      await storageUsage.asking(vfolder, () => transact(db.unflushed, look))
     },
 
     /**
@@ -173,7 +184,7 @@ function createQuotas(app: FastifyInstance) {
     // Before so many bytes are sent, the storage tells whether there is room for them.
     const isShared = options.kind === 'shared'
     if (!isShared && (options.ask || wanted.bytes >= largeBytes)) await storageUsage.ask(vfolder)
-    const take = () => (isShared ? roomIn(vfolder).take(wanted) : ownRoom(app, vfolder, wanted, options))
+    const take = () => (isShared ? roomIn(vfolder).take(wanted) : ownRoom(services, vfolder, wanted, options))
     const reservation = await storageUsage.asking(vfolder, take)
     return {
       ...reservation,

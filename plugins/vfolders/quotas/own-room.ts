@@ -13,6 +13,7 @@ import { filesStored, type Stored } from '../told.ts'
 import { findAvailable, setAside } from './limits.ts'
 import type { Reservation } from './reservation.ts'
 import { covers, missingAhead } from './room.ts'
+import { endReservation, type Running } from './running.ts'
 
 export interface OwnRoomOptions {
   /** Less room will do, and more is asked for when it is used up. */
@@ -23,12 +24,14 @@ export interface OwnRoomOptions {
   ask?: boolean
 }
 
+type Services = Pick<FastifyInstance, 'database' | 'processes' | 'events' | 'audit'> & { running: Running }
+
 /**
  * Sets room aside in a row of its own.
  * @throws {Problem} `quota_exceeded` with the numbers, or `vfolder_not_found`
  */
 export async function ownRoom(
-  { database: db, processes, events, audit }: Pick<FastifyInstance, 'database' | 'processes' | 'events' | 'audit'>,
+  { database: db, processes, events, audit, running }: Services,
   vfolder: string,
   wanted: Amount,
   { partly = false, from }: OwnRoomOptions,
@@ -66,6 +69,8 @@ export async function ownRoom(
     return aside.createdAt
   }
 
+  const { ended, forget } = running.follow(id)
+
   /** What is told is promised; counters are not. */
   const durably = (told: NewEvent[]) => (told.length > 0 ? db : db.unflushed)
 
@@ -75,7 +80,10 @@ export async function ownRoom(
   }
 
   return {
+    ended,
+
     async cover(needed: Amount): Promise<void> {
+      ended.throwIfAborted()
       if (covers(held, needed)) return
       const covering = await transact(db.unflushed, async (trx) => {
         // Its row first, as everywhere, and only then the vfolder's: two that lock in another order wait for each other.
@@ -99,6 +107,7 @@ export async function ownRoom(
     },
 
     async confirm(): Promise<void> {
+      ended.throwIfAborted()
       const row = await db.selectFrom('reservations').select('id').where('id', '=', id).executeTakeFirst()
       if (row === undefined) await transact(db.unflushed, (trx) => insertAgain(trx, held))
     },
@@ -138,6 +147,7 @@ export async function ownRoom(
     async end(by: Amount = nothing, more: NewEvent[] = [], audited: AuditRow[] = []): Promise<void> {
       const changed = sum(unsettled, by)
       const told = [...untold, ...more]
+      forget()
       await db.writeLater(() =>
         transact(durably(told), async (trx) => {
           await endReservation(trx, { id, vfolder })
@@ -148,10 +158,4 @@ export async function ownRoom(
       )
     },
   }
-}
-
-/** Gives back what is left of a reservation. */
-export async function endReservation(trx: Database, { id, vfolder }: { id: string; vfolder: string }): Promise<void> {
-  const rest = await trx.deleteFrom('reservations').where('id', '=', id).returningAll().executeTakeFirst()
-  if (rest !== undefined) await giveBack(trx, vfolder, rest)
 }

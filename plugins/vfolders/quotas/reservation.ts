@@ -5,13 +5,16 @@ import type { Stored } from '../told.ts'
 
 /** Room in a vfolder that is set aside for one piece of work, which must `end` it. */
 export interface Reservation {
-  /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded` */
+  /** Aborts, with the `Problem` that is told, when the manager ends the work; absent where it is over in a moment. */
+  ended?: AbortSignal
+
+  /** Sets more aside until `needed` is covered. @throws {Problem} `quota_exceeded`, `work_ended` */
   cover(needed: Amount): Promise<void>
 
   /**
    * Makes sure that all this is still set aside: it was given back if this process stood still for so long that it was
    * taken for dead. @throws {Problem} `quota_exceeded` when somebody else has the room by now, or `vfolder_not_found`
-   * when the vfolder was deleted, also where there is another one of that ID
+   * when the vfolder was deleted, also where there is another one of that ID; `work_ended`
    */
   confirm(): Promise<void>
 
