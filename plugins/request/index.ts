@@ -11,6 +11,7 @@ import listeners from './listeners.ts'
 import methods from './methods.ts'
 import openapi from './openapi.ts'
 import overload from './overload/index.ts'
+import preconditions from './preconditions.ts'
 import requestBody from './request-body.ts'
 import requestId from './request-id.ts'
 import validation from './validation.ts'
@@ -28,6 +29,7 @@ export default fp(
     await app.register(overload)
     await app.register(headers)
     await app.register(requestBody)
+    await app.register(preconditions)
     await app.register(json)
     await app.register(validation)
     await app.register(methods)

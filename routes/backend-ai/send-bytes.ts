@@ -1,9 +1,13 @@
 import type { FastifyReply } from 'fastify'
 import { NotFound } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
+import type { HeaderName } from '../../plugins/request/openapi-headers.ts'
 import { filenameOf } from '../../plugins/transfer/downloads/index.ts'
 import type { VfolderFiles } from '../../plugins/vfolders/files.ts'
 import { fileNotFound } from './refusal.ts'
+
+/** What `sendBytes` reads. */
+export const preconditions: HeaderName[] = ['If-Match', 'If-None-Match', 'If-Unmodified-Since']
 
 /** Answers the manager with a file, as bytes of no type. */
 export async function sendBytes(reply: FastifyReply, files: VfolderFiles, path: EntryPath): Promise<FastifyReply> {

@@ -87,6 +87,48 @@ t.test('a header that counts once and is given twice is refused, and named', asy
   t.match(problemOf(t, late, 'behind many'), { code: 'invalid_header', field: 'authorization' })
 })
 
+t.test('a change that its call cannot make depend on a header is not made', async (t) => {
+  const digest = 'sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:'
+  const headers: [string, string][] = [
+    ['If-None-Match', '*'],
+    ['If-Match', '"nope"'],
+    ['If-Match', 'junk'],
+    ['If-Unmodified-Since', 'Mon, 01 Jan 2001 00:00:00 GMT'],
+    ['Content-Digest', digest],
+    ['Repr-Digest', digest],
+  ]
+  const form = '--b\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\n\r\nnew\r\n--b--\r\n'
+  const ofForm = 'Content-Type: multipart/form-data; boundary=b\r\n'
+  const onlyFile = targetOf(await server.sign(folder, 'a.txt', { operation: 'upload', onlyFile: true }))
+  const ofTus = `${version}Upload-Length: 3\r\nContent-Type: application/offset+octet-stream\r\n`
+  const calls: [method: string, target: string, fields: string, body: string][] = [
+    ['POST', `/folders/upload?folder=${folder}`, auth + ofForm, form],
+    ['POST', onlyFile, ofForm, form],
+    ['POST', targetOf(await signTus(files, 'a.txt')), ofTus, 'new'],
+    ['POST', `/folders/${folder}/files/delete`, auth + json, '{"paths":["a.txt"]}'],
+    ['POST', `/folders/${folder}/files/move`, auth + json, '{"from":"a.txt","to":"moved"}'],
+    ['POST', `/folders/${folder}/files/copy`, auth + json, '{"from":"a.txt","to":"copied"}'],
+    ['PATCH', `/folders/${folder}`, auth + json, '{"metadata":{"a":1}}'],
+    ['DELETE', `/folders/${folder}`, auth, ''],
+    ['PUT', '/quota-scopes/conditional', auth + json, '{"bytes":1}'],
+  ]
+  for (const [method, target, fields, body] of calls) {
+    for (const [name, value] of headers) {
+      const answer = await server.raw(withBody(method, target, body, `${fields}${name}: ${value}\r\n`))
+      const what = `${method} ${target} with ${name}`
+      const expected = { status: 400, code: 'invalid_header', field: name.toLowerCase(), detail: /must be absent/ }
+      t.match(problemOf(t, answer, what), expected, what)
+    }
+  }
+  const waiting = `${auth}${ofForm}If-None-Match: *\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n`
+  const refused = await server.raw(head('POST', `/folders/upload?folder=${folder}`, waiting))
+  t.equal(refused.status, 400, 'before its body is asked for')
+  t.match(await files.keys('recursive=true'), [['a.txt']])
+  t.match(await files.stat('a.txt'), { size: 5 })
+  t.match(await server.ask('GET', `/folders/${folder}`), { metadata: {} })
+  t.equal((await server.raw(head('GET', '/folders', `${auth}If-None-Match: "x"\r\n`))).status, 200, 'nothing changes')
+})
+
 t.test('a body that is not there is no error, whatever its type would be', async (t) => {
   const id = () => server.createFolder()
   const types = ['', json, 'Content-Type: text/plain\r\n']

@@ -1,6 +1,7 @@
 import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { Type } from '@sinclair/typebox'
 import type { Entry } from '../../../backends/backend.ts'
+import { requestHeaders } from '../../../plugins/request/openapi-headers.ts'
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../../plugins/transfer/downloads/presentation.ts'
 import { awaitFirst } from '../../await-first.ts'
@@ -8,7 +9,7 @@ import { jsonList } from '../json-list.ts'
 import { tellAudit } from '../named.ts'
 import { parseEntryPath, parseRelpath } from '../relpath.ts'
 import { removeEntries } from '../remove-entries.ts'
-import { sendBytes } from '../send-bytes.ts'
+import { preconditions, sendBytes } from '../send-bytes.ts'
 import type { Storages } from './storages.ts'
 
 const params = Type.Object({ storage: Type.String() })
@@ -39,7 +40,10 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
     },
   )
 
-  const ofDownload = { config: { audit: 'file.read' }, schema: { params, body: OfFile } } as const
+  const ofDownload = {
+    config: { audit: 'file.read' },
+    schema: { [requestHeaders]: preconditions, params, body: OfFile },
+  } as const
   app.post(`${filesUrl}/download`, ofDownload, async (request, reply) => {
     const { abortSignal: signal } = request
     const { files } = await open(request.params.storage, signal)

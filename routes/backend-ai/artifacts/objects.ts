@@ -2,13 +2,14 @@ import type { FastifyPluginAsyncTypebox } from '@fastify/type-provider-typebox'
 import { type TProperties, Type } from '@sinclair/typebox'
 import { NotFound } from '../../../backends/errors.ts'
 import { invalid } from '../../../lib/problems.ts'
+import { requestHeaders } from '../../../plugins/request/openapi-headers.ts'
 import { filenameOf } from '../../../plugins/transfer/downloads/index.ts'
 import { presentationHeaders } from '../../../plugins/transfer/downloads/presentation.ts'
 import { longestSeconds, signUrl } from '../../sign-url.ts'
 import { tellAudit } from '../named.ts'
 import { parseEntryPath } from '../relpath.ts'
 import { removeEntries } from '../remove-entries.ts'
-import { sendBytes } from '../send-bytes.ts'
+import { preconditions, sendBytes } from '../send-bytes.ts'
 import type { Storages } from './storages.ts'
 
 /** How long a URL can be used that the manager gives no time for. */
@@ -44,7 +45,10 @@ const routes: FastifyPluginAsyncTypebox<{ storages: Storages }> = async (app, { 
     },
   )
 
-  const ofDownload = { config: { audit: 'file.read' }, schema: { params, body: ofKey({}) } } as const
+  const ofDownload = {
+    config: { audit: 'file.read' },
+    schema: { [requestHeaders]: preconditions, params, body: ofKey({}) },
+  } as const
   app.post(`${objectUrl}/download`, ofDownload, async (request, reply) => {
     const { files } = await storages.open(request.params, request.abortSignal)
     return sendBytes(reply, files, parseEntryPath(request.body.key))
