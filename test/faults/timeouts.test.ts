@@ -102,8 +102,8 @@ t.test('what stands still is cut, what moves is not', async (t) => {
 
 t.test('what comes while the process stands still is not cut by the timers that are due', async (t) => {
   // More than it takes to answer those that keep the process busy.
-  const idle = 2000
-  const server = await startServer(t, { env: { IDLE_TIMEOUT_SECONDS: '2' } })
+  const idle = 5000
+  const server = await startServer(t, { env: { IDLE_TIMEOUT_SECONDS: '5' } })
   const files = await server.files()
   await files.upload({ 'large.bin': 'x' })
   await truncate(join(files.mount, 'large.bin'), 64 * 1024 * 1024)
@@ -111,7 +111,7 @@ t.test('what comes while the process stands still is not cut by the timers that 
   const half = content.length / 2
   const { hostname, port } = new URL(server.url)
 
-  for (const round of [1, 2, 3]) {
+  for (const round of [1, 2]) {
     const upload = request(await server.sign(files.folder, `${round}.bin`, { operation: 'upload' }), { method: 'PUT' })
     const uploaded = answerTo(upload.setHeader('content-length', content.length))
     upload.write(content.subarray(0, half))
@@ -122,14 +122,14 @@ t.test('what comes while the process stands still is not cut by the timers that 
     // One that waits for the kernel would be given the bytes first.
     const busy = connect(Number(port), hostname).resume()
     busy.write('GET /livez HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(2_000))
-    await sleep(idle / 5)
+    await sleep(300)
 
     server.process.kill('SIGSTOP')
     upload.end(content.subarray(half))
     kept.write('GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n')
     const answered = text(kept)
     const received = bytesOf(downloaded)
-    await sleep(1.5 * idle)
+    await sleep(1.2 * idle)
     server.process.kill('SIGCONT')
 
     t.equal((await uploaded).statusCode, 201)

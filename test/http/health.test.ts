@@ -93,7 +93,7 @@ t.test('a database that somebody else holds for a while', onlySqlite, async (t) 
     await sleep(20)
   }
   await released
-  t.ok(slowest < 100, `/livez took ${slowest} ms at most`)
+  t.ok(slowest < 1000, `/livez took ${slowest} ms at most`)
   const { status, checks }: Answer = await (await readiness).json()
   t.equal(status, 'unavailable')
   t.match(checks, [
