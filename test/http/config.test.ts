@@ -10,6 +10,7 @@ import { changeDatabase, onlySqlite } from '../database.ts'
 import { compileCache, signingKey, startServer, temporaryDirectory } from '../server.ts'
 
 const serverFile = fileURLToPath(new URL('../../server.ts', import.meta.url))
+const refusalsFile = fileURLToPath(new URL('../refusals.ts', import.meta.url))
 const example = parseEnv(await readFile(new URL('../../.env.example', import.meta.url), 'utf8'))
 
 /** Starts the service, which has to end by itself. */
@@ -23,14 +24,16 @@ function start(dataDir: string, env: Record<string, string>): Promise<{ code: un
   })
 }
 
-/** What is said of the values alone, before anything is tried with them. */
-function refusalOf(env: Record<string, string>): string | undefined {
-  try {
-    loadConfig(env)
-    return undefined
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error)
-  }
+/** What each environment is refused with, all of them tried in one process. */
+function refusalsOf(environments: Record<string, string>[]): Promise<(string | null)[]> {
+  const options = { env: { PATH: process.env.PATH, NODE_COMPILE_CACHE: compileCache }, timeout: 120_000 }
+  return new Promise((resolve, reject) => {
+    const child = execFile(process.execPath, [refusalsFile], options, (error, stdout) => {
+      if (error) reject(error)
+      else resolve(JSON.parse(stdout))
+    })
+    child.stdin?.end(JSON.stringify(environments))
+  })
 }
 
 type Case = [env: Record<string, string>, sentence: RegExp]
@@ -176,19 +179,18 @@ t.test('a value that does not fit stops the start and names the variable and the
     ],
     [{ BACKEND_AI_TOKEN_SECONDS: '0' }, /^BACKEND_AI_TOKEN_SECONDS must be >= 1$/],
   ]
-  let started = 0
-  const check = async ([env, sentence]: Case, index: number) => {
-    const refusal = refusalOf(env)
-    // How a process ends by what `loadConfig` throws, a few show for all.
-    if (refusal !== undefined && started++ >= 3) return t.match(refusal, sentence, JSON.stringify(env))
-    const { code, stderr } = await start(join(directory, `data-${index}`), env)
-    const what = JSON.stringify(env)
-    t.equal(code, 1, `${what}: exit code`)
-    t.match(stderr.trimEnd(), sentence, what)
-    t.equal(stderr.split('\n').length, 2, `${what}: one line, not ${stderr}`)
-  }
-  for (let at = 0; at < cases.length; at += 4) {
-    await Promise.all(cases.slice(at, at + 4).map((each, index) => check(each, at + index)))
+  const dataDir = (index: number) => join(directory, `data-${index}`)
+  const refusals = await refusalsOf(cases.map(([env], index) => ({ PORT: '0', DATA_DIR: dataDir(index), ...env })))
+  for (const [index, [env, sentence]] of cases.entries()) t.match(refusals[index], sentence, JSON.stringify(env))
+
+  // How a process ends by that, a few show for all: of a wrong value, of what is tried with one, and of a plugin.
+  for (const name of ['WORKERS', 'PORT', 'BACKEND_PLUGINS']) {
+    const index = cases.findIndex(([env]) => name in env)
+    const [env, sentence] = cases[index]!
+    const { code, stderr } = await start(dataDir(index), env)
+    t.equal(code, 1, `${name}: exit code`)
+    t.match(stderr.trimEnd(), sentence, name)
+    t.equal(stderr.split('\n').length, 2, `${name}: one line, not ${stderr}`)
   }
   t.same(new Set(cases.flatMap(([env]) => Object.keys(env))), new Set(Object.keys(example)), 'each variable has a case')
 })
