@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { randomUUID } from 'node:crypto'
 import { parsePath } from '../path.ts'
-import { digest, inChunks, interruptHalfway, MiB, patternBytes } from './bytes.ts'
+import { digest, inChunks, interruptHalfway, MiB, sharedPattern } from './bytes.ts'
 import { type Cases, call, readRange } from './subject.ts'
 
 const aborted = { signal: AbortSignal.abort() }
@@ -16,7 +16,7 @@ export const aborts: Cases = {
     ] as const) {
       for (const path of ['dir/new', 'old']) {
         const controller = new AbortController()
-        const source = interruptHalfway(patternBytes(bytes), () => controller.abort())
+        const source = interruptHalfway(sharedPattern(bytes), () => controller.abort())
         const { signal } = controller
         await assert.rejects(subject.backend.write(subject.folder, parsePath(path), source, { signal, size }))
         assert.ok((await source.next()).done, 'the source was ended')
@@ -33,7 +33,7 @@ export const aborts: Cases = {
   },
 
   'a read that is aborted in the middle does not give wrong bytes, and the next one is whole': async (subject) => {
-    const bytes = patternBytes(9 * MiB)
+    const bytes = sharedPattern(9 * MiB)
     await subject.write('file', bytes)
     const controller = new AbortController()
     const file = await subject.backend.read(subject.folder, parsePath('file'), { signal: controller.signal })

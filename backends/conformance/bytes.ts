@@ -9,6 +9,20 @@ export function patternBytes(length: number, seed = 'storage-proxy'): Buffer {
   return createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length))
 }
 
+const patterns = new Map<string, Buffer>()
+/** So many are remembered: each may have some MiB. */
+const mostPatterns = 8
+
+/** The same bytes, in memory that others read as well: to be read only. To make them anew is most of the work of a case. */
+export function sharedPattern(length: number, seed = 'storage-proxy'): Buffer {
+  const known = patterns.get(seed)
+  if (known !== undefined && known.length >= length) return known.subarray(0, length)
+  if (patterns.size >= mostPatterns) patterns.clear()
+  const bytes = patternBytes(length, seed)
+  patterns.set(seed, bytes)
+  return bytes
+}
+
 /**
  * Gives bytes in chunks of an odd size, and uses the memory of each again, so that a backend that keeps a chunk is
  * found out. The backend may only read them.

@@ -5,7 +5,7 @@ import type { Capability, Capable } from '../capabilities.ts'
 import { AlreadyExists, IsADirectory, NotFound } from '../errors.ts'
 import { orderKey } from '../order.ts'
 import { parsePath } from '../path.ts'
-import { digest, MiB, patternBytes } from './bytes.ts'
+import { digest, MiB, sharedPattern } from './bytes.ts'
 import { assertFails, call, readRange, type Subject } from './subject.ts'
 
 export type CasesWith<C extends Capability> = Record<string, (subject: Subject, backend: Capable<C>) => Promise<void>>
@@ -13,7 +13,7 @@ export type CasesWith<C extends Capability> = Record<string, (subject: Subject, 
 export const copy: CasesWith<'copy'> = {
   'a file is copied, with the directories that lead to it': async (subject, backend) => {
     for (const bytes of [0, 1000, 17 * MiB]) {
-      const content = patternBytes(bytes)
+      const content = sharedPattern(bytes)
       await subject.write(`${bytes}`, content)
       const { entry, replaced } = await backend.copy(
         subject.folder,
@@ -147,7 +147,7 @@ export const count: CasesWith<'count'> = {
     const { folder } = subject
     await backend.beginUpload(folder, upload, call)
     const source = (async function* () {
-      yield patternBytes(6 * MiB)
+      yield sharedPattern(6 * MiB)
     })()
     await backend.appendUpload(folder, upload, source, { ...call, offset: 0 })
     assert.deepEqual(await backend.count(folder, call), { files: 0, bytes: 0 })
@@ -173,7 +173,7 @@ const presented = { ...call, expiresInSeconds: 60, contentType: 'text/plain', co
 
 export const presign: CasesWith<'presign'> = {
   'a file is read from the storage itself, as it is to be presented': async (subject, backend) => {
-    const bytes = patternBytes(9 * MiB)
+    const bytes = sharedPattern(9 * MiB)
     await subject.write('a b/ü+&?#%', bytes)
     const url = await backend.presign(subject.folder, parsePath('a b/ü+&?#%'), presented)
     const response = await fetch(url)
@@ -210,7 +210,7 @@ export const presignUpload: CasesWith<'presignUpload'> = {
     const { folder } = subject
     for (const size of [0, 1, 17 * MiB + 1]) {
       const upload = crypto.randomUUID()
-      const bytes = patternBytes(size)
+      const bytes = sharedPattern(size)
       await backend.beginUpload(folder, upload, call)
       const parts = await backend.presignUpload(folder, upload, { ...call, size, expiresInSeconds: 60 })
       assert.equal(parts.at(-1)?.end ?? 0, size)
@@ -260,7 +260,7 @@ export const mount: CasesWith<'mount'> = {
 /** Three files of 9 MiB and 7 bytes, and directories of which one is empty. */
 async function makeTree(subject: Subject): Promise<void> {
   const modifiedAt = new Date('2001-02-03T04:05:06Z')
-  await subject.write('large', patternBytes(9 * MiB), { mode: 0o600 })
+  await subject.write('large', sharedPattern(9 * MiB), { mode: 0o600 })
   await subject.write('dir/small', 'content', { modifiedAt })
   await subject.write('dir/sub/한글 😀.txt', '')
   await subject.backend.mkdir(subject.folder, parsePath('empty'), call)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { SourceChanged, Unavailable } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, MiB, patternBytes } from './bytes.ts'
+import { digest, MiB, sharedPattern } from './bytes.ts'
 import { bytesOf, type Cases, call, type Subject } from './subject.ts'
 
 /** Bytes of the versions of one file, each of which is filled with its own index. */
@@ -31,7 +31,7 @@ export const concurrency: Cases = {
 
   'of several writers of one file the last one wins, whole': async (subject) => {
     const contents = Array.from({ length: 6 }, (_, index) =>
-      patternBytes(index % 2 === 0 ? 300_000 + index : 6 * MiB + index, `writer ${index}`),
+      sharedPattern(index % 2 === 0 ? 300_000 + index : 6 * MiB + index, `writer ${index}`),
     )
     await Promise.all(
       contents.map((content, index) => subject.write('file', content, index > 2 ? {} : { size: undefined })),

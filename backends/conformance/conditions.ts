@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { AlreadyExists, IsADirectory, PreconditionFailed } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, inChunks, MiB, patternBytes } from './bytes.ts'
+import { digest, inChunks, MiB, sharedPattern } from './bytes.ts'
 import { assertFails, type Cases, call, type Subject } from './subject.ts'
 
 export const conditions: Cases = {
@@ -10,7 +10,7 @@ export const conditions: Cases = {
     assert.equal(replaced, undefined)
     await assertFails(subject.write('file', 'second', { ifAbsent: true }), AlreadyExists)
     await assertFails(subject.write('file', '', { ifAbsent: true }), AlreadyExists)
-    await assertFails(subject.write('file', patternBytes(9 * MiB), { ifAbsent: true, size: undefined }), AlreadyExists)
+    await assertFails(subject.write('file', sharedPattern(9 * MiB), { ifAbsent: true, size: undefined }), AlreadyExists)
     assert.equal(await subject.text('file'), 'first')
   },
 
@@ -56,7 +56,7 @@ export const conditions: Cases = {
   },
 
   'stat, list, read and write tell the same etag, without quotes': async (subject) => {
-    const { etag } = (await subject.write('file', patternBytes(9 * MiB), { size: undefined })).entry
+    const { etag } = (await subject.write('file', sharedPattern(9 * MiB), { size: undefined })).entry
     assert.doesNotMatch(etag ?? '', /["\s]/)
     assert.equal((await subject.stat('file')).etag, etag)
     assert.equal((await subject.entries())[0]?.etag, etag)
@@ -73,7 +73,7 @@ export const conditions: Cases = {
 }
 
 async function assertOneWins(subject: Subject, path: string, bytes: number): Promise<void> {
-  const contents = Array.from({ length: bytes > MiB ? 3 : 8 }, (_, index) => patternBytes(bytes, `writer ${index}`))
+  const contents = Array.from({ length: bytes > MiB ? 3 : 8 }, (_, index) => sharedPattern(bytes, `writer ${index}`))
   const results = await Promise.allSettled(
     contents.map((content, index) => {
       const size = index % 2 === 0 ? content.length : undefined

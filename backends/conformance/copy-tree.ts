@@ -2,14 +2,14 @@ import assert from 'node:assert/strict'
 import type { Amount, CopyTreeOptions } from '../backend.ts'
 import { AlreadyExists, NotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, MiB, patternBytes } from './bytes.ts'
+import { digest, MiB, sharedPattern } from './bytes.ts'
 import type { CasesWith } from './capabilities.ts'
 import { assertFails, call, type Subject } from './subject.ts'
 
 const admitAll: CopyTreeOptions = { ...call, admit: async () => {} }
 
 async function fill(subject: Subject): Promise<Buffer> {
-  const large = patternBytes(17 * MiB)
+  const large = sharedPattern(17 * MiB)
   await subject.write('dir/large', large)
   for (let index = 0; index < 50; index++) await subject.write(`dir/sub-${index % 5}/file-${index}`, `content ${index}`)
   await subject.backend.mkdir(subject.folder, parsePath('dir/empty'), call)

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { AlreadyExists, InvalidOperation, IsADirectory, NotADirectory, NotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, MiB, patternBytes } from './bytes.ts'
+import { digest, MiB, sharedPattern } from './bytes.ts'
 import { assertFails, type Cases, call, type Subject } from './subject.ts'
 
 const overwrite = { overwrite: true }
@@ -9,7 +9,7 @@ const nothing = { files: 0, bytes: 0 }
 
 export const moves: Cases = {
   'a file gets another name, with the directories that lead to it': async (subject) => {
-    const bytes = patternBytes(6 * MiB)
+    const bytes = sharedPattern(6 * MiB)
     await subject.write('from', bytes)
     assert.deepEqual(await move(subject, 'from', 'a/b/to'), nothing)
     assert.deepEqual(await subject.keys(), ['a/', 'a/b/', 'a/b/to'])

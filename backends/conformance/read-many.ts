@@ -2,21 +2,21 @@ import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { NotFound, SourceChanged } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, MiB, patternBytes } from './bytes.ts'
+import { digest, MiB, sharedPattern } from './bytes.ts'
 import type { CasesWith } from './capabilities.ts'
 import { assertFails, call } from './subject.ts'
 
 export const readMany: CasesWith<'readMany'> = {
   'whole files are read, in the order that is asked for': async (subject, backend) => {
     const sizes = { 'dir/large': 3 * MiB, empty: 0, 'dir/small': 1000, small: 70_000 }
-    for (const [path, bytes] of Object.entries(sizes)) await subject.write(path, patternBytes(bytes))
+    for (const [path, bytes] of Object.entries(sizes)) await subject.write(path, sharedPattern(bytes))
     const entries = await Promise.all(
       Object.keys(sizes).map((path) => backend.stat(subject.folder, parsePath(path), call)),
     )
     const { contents, close } = await backend.readMany(subject.folder, entries, call)
     assert.deepEqual(
       contents.map(digest),
-      Object.values(sizes).map((bytes) => digest(patternBytes(bytes))),
+      Object.values(sizes).map((bytes) => digest(sharedPattern(bytes))),
     )
     close()
     close()

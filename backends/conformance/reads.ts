@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { IsADirectory, NotADirectory, NotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, MiB, patternBytes } from './bytes.ts'
+import { digest, MiB, sharedPattern } from './bytes.ts'
 import { assertFails, bytesOf, type Cases, call, readRange } from './subject.ts'
 
 export const reads: Cases = {
@@ -44,15 +44,15 @@ export const reads: Cases = {
 
   'content: what comes with the opening is the file': async (subject) => {
     for (const bytes of [0, 1, 4096, 100_000]) {
-      await subject.write('file', patternBytes(bytes))
+      await subject.write('file', sharedPattern(bytes))
       const file = await subject.backend.read(subject.folder, parsePath('file'), call)
-      if (file.content !== undefined) assert.equal(digest(file.content), digest(patternBytes(bytes)))
+      if (file.content !== undefined) assert.equal(digest(file.content), digest(sharedPattern(bytes)))
       file.close()
     }
   },
 
   'ranges are exact': async (subject) => {
-    const bytes = patternBytes(17 * MiB + 3)
+    const bytes = sharedPattern(17 * MiB + 3)
     await subject.write('file', bytes)
     const edges = [0, 1, 65_535, 65_536, 5 * MiB, 8 * MiB, 16 * MiB, bytes.length]
     const ranges = edges.flatMap((edge) => [
@@ -68,7 +68,7 @@ export const reads: Cases = {
   },
 
   'one open file gives many ranges, also after one was not read to its end': async (subject) => {
-    const bytes = patternBytes(5 * MiB)
+    const bytes = sharedPattern(5 * MiB)
     await subject.write('file', bytes)
     const file = await subject.backend.read(subject.folder, parsePath('file'), call)
     try {
@@ -89,7 +89,7 @@ export const reads: Cases = {
   },
 
   'several readers do not disturb each other': async (subject) => {
-    const contents = ['a', 'b', 'c', 'd'].map((seed) => patternBytes(3 * MiB, seed))
+    const contents = ['a', 'b', 'c', 'd'].map((seed) => sharedPattern(3 * MiB, seed))
     for (const [index, content] of contents.entries()) await subject.write(`file ${index}`, content)
     const read = await Promise.all([0, 1, 2, 3, 0, 1].map((index) => subject.bytes(`file ${index}`)))
     assert.deepEqual(
@@ -99,7 +99,7 @@ export const reads: Cases = {
   },
 
   'a file may be opened and closed unread': async (subject) => {
-    await subject.write('file', patternBytes(3 * MiB))
+    await subject.write('file', sharedPattern(3 * MiB))
     for (let time = 0; time < 20; time++) (await subject.backend.read(subject.folder, parsePath('file'), call)).close()
     assert.equal((await subject.bytes('file')).length, 3 * MiB)
   },

@@ -3,13 +3,13 @@ import { randomUUID } from 'node:crypto'
 import type { Backend } from '../backend.ts'
 import { AlreadyExists, IsADirectory, UploadNotFound } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, inChunks, interruptHalfway, MiB, patternBytes } from './bytes.ts'
+import { digest, inChunks, interruptHalfway, MiB, sharedPattern } from './bytes.ts'
 import { assertFails, bytesOf, type Cases, call, type Subject } from './subject.ts'
 
 export const uploads: Cases = {
   'an upload in pieces becomes a file': async (subject) => {
     const upload = await begin(subject)
-    const bytes = patternBytes(100_000)
+    const bytes = sharedPattern(100_000)
     await append(subject, upload, bytes, [0, 1, 40_000, 40_000, 99_999, 100_000])
     assert.deepEqual(await subject.keys(), [], 'nothing is visible before')
     const { entry, replaced } = await complete(subject, upload, 'dir/file', bytes.length)
@@ -22,7 +22,7 @@ export const uploads: Cases = {
 
   'an upload goes on in another backend over the same storage': async (subject) => {
     const upload = await begin(subject)
-    const bytes = patternBytes(18 * MiB + 5)
+    const bytes = sharedPattern(18 * MiB + 5)
     // Below, at and above the smallest part that S3 takes, 5 MiB.
     const edges = [0, 3, 2 * MiB, 7 * MiB, 7 * MiB + 1, 12 * MiB + 1, 18 * MiB, bytes.length]
     for (const [index, end] of edges.slice(1).entries()) {
@@ -38,7 +38,7 @@ export const uploads: Cases = {
   'the bytes so far can be read': async (subject) => {
     const upload = await begin(subject)
     assert.equal((await readUpload(subject, upload)).length, 0)
-    const bytes = patternBytes(11 * MiB)
+    const bytes = sharedPattern(11 * MiB)
     for (const [start, end] of [
       [0, 10],
       [10, 6 * MiB],
@@ -55,8 +55,8 @@ export const uploads: Cases = {
 
   'what is behind the offset is replaced': async (subject) => {
     const upload = await begin(subject)
-    await append(subject, upload, patternBytes(7 * MiB, 'first'), [0, 7 * MiB])
-    const bytes = Buffer.concat([patternBytes(6 * MiB, 'first'), patternBytes(1000, 'second')])
+    await append(subject, upload, sharedPattern(7 * MiB, 'first'), [0, 7 * MiB])
+    const bytes = Buffer.concat([sharedPattern(6 * MiB, 'first'), sharedPattern(1000, 'second')])
     await append(subject, upload, bytes, [6 * MiB, bytes.length])
     assert.equal(digest(await readUpload(subject, upload)), digest(bytes))
     await complete(subject, upload, 'file', bytes.length)
@@ -66,7 +66,7 @@ export const uploads: Cases = {
   'an append that fails keeps what was there before': async (subject) => {
     for (const first of [1000, 6 * MiB]) {
       const upload = await begin(subject)
-      const bytes = patternBytes(first + 8 * MiB)
+      const bytes = sharedPattern(first + 8 * MiB)
       await append(subject, upload, bytes, [0, first])
       const failure = new Error('the client is gone')
       const source = interruptHalfway(bytes.subarray(first), () => {
@@ -91,7 +91,7 @@ export const uploads: Cases = {
 
   'an aborted append keeps what was there before': async (subject) => {
     const upload = await begin(subject)
-    const bytes = patternBytes(9 * MiB)
+    const bytes = sharedPattern(9 * MiB)
     await append(subject, upload, bytes, [0, MiB])
     const controller = new AbortController()
     const source = interruptHalfway(bytes.subarray(MiB), () => controller.abort())
@@ -115,7 +115,7 @@ export const uploads: Cases = {
       [12 * MiB, 6 * MiB + 1],
     ] as const) {
       const upload = await begin(subject)
-      const bytes = patternBytes(stored)
+      const bytes = sharedPattern(stored)
       await append(subject, upload, bytes, [0, stored])
       await complete(subject, upload, 'file', size)
       assert.equal(digest(await subject.bytes('file')), digest(bytes.subarray(0, size)))
@@ -132,7 +132,7 @@ export const uploads: Cases = {
   },
 
   'uploads do not mix': async (subject) => {
-    const contents = [patternBytes(6 * MiB, 'a'), patternBytes(6 * MiB + 1, 'b'), patternBytes(10, 'c')]
+    const contents = [sharedPattern(6 * MiB, 'a'), sharedPattern(6 * MiB + 1, 'b'), sharedPattern(10, 'c')]
     const started = await Promise.all(contents.map(async (bytes) => ({ bytes, upload: await begin(subject) })))
     await Promise.all(started.map(({ bytes, upload }) => append(subject, upload, bytes, [0, bytes.length])))
     await Promise.all(
@@ -175,7 +175,7 @@ export const uploads: Cases = {
 
   'an aborted upload is forgotten, and aborting twice succeeds': async (subject) => {
     const upload = await begin(subject)
-    await append(subject, upload, patternBytes(6 * MiB), [0, 6 * MiB])
+    await append(subject, upload, sharedPattern(6 * MiB), [0, 6 * MiB])
     await subject.backend.abortUpload(subject.folder, upload, call)
     await assertForgotten(subject, upload)
     await subject.backend.abortUpload(subject.folder, upload, call)
@@ -185,7 +185,7 @@ export const uploads: Cases = {
 
   'a live upload is no garbage, however long it rests': async (subject) => {
     const upload = await begin(subject)
-    const bytes = patternBytes(7 * MiB)
+    const bytes = sharedPattern(7 * MiB)
     await append(subject, upload, bytes, [0, 6 * MiB])
     const backend = await subject.reopen()
     await backend.collectGarbage({ ...call, idleSeconds: 0 })

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { BackendError, IsADirectory, NotADirectory, NotFound, SizeMismatch } from '../errors.ts'
 import { parsePath } from '../path.ts'
-import { digest, inChunks, interruptHalfway, MiB, patternBytes } from './bytes.ts'
+import { digest, inChunks, interruptHalfway, MiB, sharedPattern } from './bytes.ts'
 import { assertFails, type Cases, call } from './subject.ts'
 
 /** Crosses the part sizes that multipart uploads commonly have: 5, 8 and 16 MiB. */
-const large = () => patternBytes(17 * MiB + 3)
+const large = () => sharedPattern(17 * MiB + 3)
 
 export const writes: Cases = {
   'a file is stored with the directories that lead to it': async (subject) => {
@@ -47,7 +47,7 @@ export const writes: Cases = {
   },
 
   'the chunks may have any size': async (subject) => {
-    const bytes = patternBytes(6 * MiB)
+    const bytes = sharedPattern(6 * MiB)
     const chunks = [0, 1, 2, 65_538, 65_538, 5 * MiB, 5 * MiB, 6 * MiB]
     async function* source() {
       for (const [index, end] of chunks.slice(1).entries()) yield bytes.subarray(chunks[index], end)
@@ -88,7 +88,7 @@ export const writes: Cases = {
       [9 * MiB, 6 * MiB],
     ] as const) {
       for (const path of ['dir/new', 'old']) {
-        await assertFails(subject.write(path, patternBytes(bytes), { size }), SizeMismatch)
+        await assertFails(subject.write(path, sharedPattern(bytes), { size }), SizeMismatch)
       }
     }
     assert.deepEqual(await subject.keys(), ['old'], 'nothing is visible')
@@ -121,7 +121,7 @@ export const writes: Cases = {
       [12 * MiB, undefined],
     ] as const) {
       for (const path of ['dir/new', 'old']) {
-        const source = interruptHalfway(patternBytes(bytes), () => {
+        const source = interruptHalfway(sharedPattern(bytes), () => {
           throw failure
         })
         const writing = subject.backend.write(subject.folder, parsePath(path), source, { ...call, size })
@@ -135,7 +135,7 @@ export const writes: Cases = {
   'a write that fails leaves no garbage': async ({ backend, folder }) => {
     await backend.collectGarbage({ ...call, idleSeconds: 0 })
     for (const bytes of [10, 12 * MiB]) {
-      const source = interruptHalfway(patternBytes(bytes), () => {
+      const source = interruptHalfway(sharedPattern(bytes), () => {
         throw new Error('the client is gone')
       })
       await assert.rejects(backend.write(folder, parsePath('file'), source, { ...call }))
@@ -166,10 +166,10 @@ export const writes: Cases = {
   },
 
   'the old file stays open for a reader, or the reader is told': async (subject) => {
-    const old = patternBytes(3 * MiB, 'old')
+    const old = sharedPattern(3 * MiB, 'old')
     await subject.write('file', old)
     const file = await subject.backend.read(subject.folder, parsePath('file'), call)
-    await subject.write('file', patternBytes(3 * MiB, 'new'))
+    await subject.write('file', sharedPattern(3 * MiB, 'new'))
     try {
       const read = []
       for await (const chunk of file.chunks({ start: 0, end: old.length })) read.push(Buffer.from(chunk))
@@ -182,7 +182,7 @@ export const writes: Cases = {
   },
 
   'writing goes on while garbage is collected': async (subject) => {
-    const bytes = patternBytes(12 * MiB)
+    const bytes = sharedPattern(12 * MiB)
     const source = interruptHalfway(bytes, () => subject.backend.collectGarbage({ ...call, idleSeconds: 3600 }))
     await subject.backend.write(subject.folder, parsePath('file'), source, { ...call })
     assert.equal(digest(await subject.bytes('file')), digest(bytes))

@@ -5,11 +5,15 @@ import { errnoOf } from './errno.ts'
 
 const run = promisify(execFile)
 
-/** @throws when a flush could not be asked for */
+let hasSync = false
+
+/** Looks once in the life of the process. @throws when a flush could not be asked for */
 export async function requireSync(): Promise<void> {
+  if (hasSync) return
   await run('sync', ['--version']).catch((cause) => {
     if (errnoOf(cause) === 'ENOENT') throw new Error('the command sync of GNU coreutils is missing', { cause })
   })
+  hasSync = true
 }
 
 /**

@@ -7,11 +7,11 @@ import { conformance } from '../../backends/conformance/index.ts'
 import { posix } from '../../backends/posix/index.ts'
 
 const places = {
-  posix: { parent: tmpdir() },
-  'posix as Backend.AI has it, on tmpfs': { parent: '/dev/shm', layout: 'backend-ai' },
+  posix: { parent: tmpdir(), pageEntries: 1000 },
+  'posix as Backend.AI has it, on tmpfs': { parent: '/dev/shm', layout: 'backend-ai', pageEntries: 100 },
 }
 
-for (const [name, { parent, ...layout }] of Object.entries(places)) {
+for (const [name, { parent, pageEntries, ...layout }] of Object.entries(places)) {
   t.test(name, async (t) => {
     const root = await mkdtemp(join(parent, 'storage-proxy-test-'))
     t.teardown(() => rm(root, { recursive: true }))
