@@ -51,7 +51,8 @@ export default fp(
               }
             }
           }
-          for (const error of denied.values()) throw error
+          const [first] = denied.values()
+          if (first !== undefined) throw first
           return { entries, ...emptied }
         },
       }),

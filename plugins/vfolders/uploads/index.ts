@@ -47,8 +47,8 @@ interface Appending {
 
 interface Ending {
   event?: NewEvent
-  /** Somebody wants no more of it: a name that it had before it was begun does not begin it again. */
-  isWanted?: boolean
+  /** A name that it had before it was begun does not begin it again. */
+  isFinal?: boolean
 }
 
 function createUploads(app: FastifyInstance) {
@@ -88,7 +88,7 @@ function createUploads(app: FastifyInstance) {
   }
 
   /** The same, whoever has it. */
-  async function forget(row: UploadRow, { event, isWanted = false }: Ending = {}): Promise<void> {
+  async function forget(row: UploadRow, { event, isFinal = false }: Ending = {}): Promise<void> {
     const vfolder = await findVfolder(db, row.vfolder)
     const volumes = vfolder === undefined ? app.volumes.all() : [app.volumes.get(vfolder.volume)]
     const parts = await db.selectFrom('uploads').selectAll().where('final', '=', row.id).execute()
@@ -105,7 +105,7 @@ function createUploads(app: FastifyInstance) {
       for (const { vfolder, reserved_bytes: bytes, reserved_files: files } of gone) {
         await quotas.settleAside(trx, vfolder, { bytes, files })
       }
-      if (isWanted && row.named_until !== null) await trx.insertInto('uploads').values(endedRow(row)).execute()
+      if (isFinal && row.named_until !== null) await trx.insertInto('uploads').values(endedRow(row)).execute()
       if (event !== undefined) await app.events.add(trx, event)
       if (isOver(row)) return
       const { vfolder: folder, path, offset: bytes, id: subject, origin_request_id: origin } = row
@@ -194,7 +194,7 @@ function createUploads(app: FastifyInstance) {
         if (row.final !== null && row.state !== 'finished') {
           throw new Problem('upload_locked', 'A file is being made of it.')
         }
-        await drop(row, { isWanted: true })
+        await drop(row, { isFinal: true })
         if (!isOver(row)) tellEnd('ended', row)
       })
     },
@@ -209,7 +209,7 @@ function createUploads(app: FastifyInstance) {
         const row = await find(id)
         if (lock === undefined || row === undefined || isOver(row)) throw uploadNotFound()
         if (row.final !== null) throw new Problem('upload_locked', 'A file is being made of it.')
-        await drop(row, { isWanted: true })
+        await drop(row, { isFinal: true })
         tellEnd('ended', row)
       } finally {
         await lock?.release()
