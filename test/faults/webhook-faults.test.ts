@@ -119,13 +119,17 @@ t.test('of an endpoint that takes nothing, all is given up in time, whatever it 
     const { events } = await server.ask('GET', '/events?limit=1000')
     return folders.every((folder) => events.some((event: Answer) => event.folder === folder)) && events
   })
-  const before = await targetOf('redirecting')
-  t.equal(before.undelivered + before.dead, events.length)
+  // Those of the tests before may be given up meanwhile, so that only the sum stands still.
+  const total = async () => {
+    const { undelivered, dead } = await targetOf('redirecting')
+    return undelivered + dead
+  }
+  t.equal(await total(), events.length)
   const columns = 'target, position, lane, state, attempts, due_at'
   const { cursor } = events.at(-1)
   const letter = `insert into event_letters (${columns}) values ('redirecting', ${cursor}, 'x', 'dead', 1, 0)`
   await changeDatabase(server.dataDir, letter)
-  t.equal((await targetOf('redirecting')).undelivered, before.undelivered - 1, 'a dead letter is no undelivered event')
+  t.equal(await total(), events.length, 'a dead letter is no undelivered event')
   await changeDatabase(server.dataDir, `delete from event_letters where lane = 'x'`)
 
   // The time for which an event is tried passes, and so does the one for which the endpoint is left alone.
