@@ -2,7 +2,9 @@ import { spawnSync } from 'node:child_process'
 import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { compileCache } from './server.ts'
+import { bundleService } from './bundle.ts'
+import { bundleVariable, compileCache } from './server.ts'
+import { together } from './together.ts'
 import { allNeeds, isTool, leftOutVariable, missing, type Need, needsOf, packages, type Tool } from './tools.ts'
 
 // `npm test`: looks for the outside tools that the tests need, brings what it may, and runs all that can run.
@@ -130,8 +132,9 @@ function reportMissing(needs: Need[]): void {
   if (rights.length > 0) process.stdout.write(`# This user may have no ${rights.join(', no ')}.\n`)
 }
 
-function runTap(args: string[], leftOut: string, more: NodeJS.ProcessEnv = {}): number {
-  const env = { ...process.env, NODE_COMPILE_CACHE: compileCache, [leftOutVariable]: leftOut, ...more }
+function runTap(args: string[], bundle: string, leftOut: string, more: NodeJS.ProcessEnv = {}): number {
+  const ours = { NODE_COMPILE_CACHE: compileCache, [bundleVariable]: bundle, [leftOutVariable]: leftOut }
+  const env = { ...process.env, ...ours, ...more }
   const { status, error } = spawnSync('tap', args, { stdio: 'inherit', env })
   if (error) process.stderr.write(`tap cannot be started: ${error.message}\n`)
   return status ?? 1
@@ -143,7 +146,7 @@ function filesOf(kind: '--quick' | '--long' | 'usual'): string[] {
   return globSync('test/**/*.test.ts').filter((file) => !longFiles.includes(file))
 }
 
-function main(args: string[]): number {
+async function main(args: string[]): Promise<number> {
   installMissing(missing(allNeeds).filter(isTool))
   const lacking = missing(allNeeds)
   if (lacking.length > 0) reportMissing(lacking)
@@ -159,13 +162,14 @@ function main(args: string[]): number {
   const directory = mkdtempSync(join(tmpdir(), 'storage-proxy-tests-'))
   const leftOut = join(directory, 'left-out')
   writeFileSync(leftOut, unable.map((file) => `${file} needs ${needed(file).join(', ')}\n`).join(''))
+  const bundle = await bundleService()
   try {
     const able = (file: string) => !unable.includes(file)
-    const statuses = [runTap([...given, ...files.filter(able)], leftOut)]
+    const statuses = [runTap([...given, ...together(files.filter(able), directory)], bundle, leftOut)]
     const hasPostgres = !postgresTools.some((tool) => lacking.includes(tool))
     if (kind === '--long' && hasPostgres && process.env.TEST_DATABASE === undefined) {
       process.stdout.write('# The same with PostgreSQL, where the database matters\n')
-      statuses.push(runTap([...given, ...databaseFiles.filter(able)], leftOut, { TEST_DATABASE: 'postgres' }))
+      statuses.push(runTap([...given, ...databaseFiles.filter(able)], bundle, leftOut, { TEST_DATABASE: 'postgres' }))
     }
     report(readFileSync(leftOut, 'utf8'))
     if (kind === 'usual' && files.length > 0) {
@@ -186,4 +190,4 @@ function report(lines: string): void {
   for (const reason of new Set(reasons)) process.stdout.write(`#   ${reason}\n`)
 }
 
-process.exitCode = main(process.argv.slice(2))
+process.exitCode = await main(process.argv.slice(2))

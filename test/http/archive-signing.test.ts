@@ -2,10 +2,10 @@ import { spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { type Answer, startServer } from '../server.ts'
+import type { Answer } from '../server.ts'
+import { server } from '../shared-server.ts'
 
 t.test('signing archives', async (t) => {
-  const server = await startServer(t)
   const { folder, mount } = await server.files()
   await server.upload(folder, { 'a.txt': 'a', 'b.txt': 'b', 'dir/c.txt': 'c', 'dir/d.txt': 'd' })
   const sign = (body: object) =>

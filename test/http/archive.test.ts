@@ -8,7 +8,8 @@ import { pipeline } from 'node:stream/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { startServer, temporaryDirectory } from '../server.ts'
+import { temporaryDirectory } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { needing } from '../tools.ts'
 
 const run = promisify(execFile)
@@ -54,7 +55,6 @@ async function describe(root: string, { modes = true } = {}): Promise<Record<str
 }
 
 t.test('archives', async (t) => {
-  const server = await startServer(t)
   const { folder, mount } = await server.files()
   const inAlbum = (name: string) => join(mount, 'album', name)
 

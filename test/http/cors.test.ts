@@ -1,6 +1,7 @@
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { startServer } from '../server.ts'
+import { server } from '../shared-server.ts'
 
 const readable = [
   requestIdHeader,
@@ -34,7 +35,6 @@ function preflight(url: string, origin: string): Promise<Response> {
 }
 
 t.test('pages of any origin may use signed URLs', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   await server.upload(folder, { 'small.txt': 'hello', 'large.bin': new Uint8Array(300_000) })
   const [small, large] = [await server.sign(folder, 'small.txt'), await server.sign(folder, 'large.bin')]

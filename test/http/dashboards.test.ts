@@ -7,7 +7,8 @@ import { Type } from '@sinclair/typebox'
 import { Value } from '@sinclair/typebox/value'
 import t from 'tap'
 import { scrape } from '../metrics.ts'
-import { startServer, temporaryDirectory } from '../server.ts'
+import { temporaryDirectory } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { searchPath } from '../tools.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -87,7 +88,7 @@ t.test('Prometheus can read each expression', async (t) => {
 })
 
 t.test('what it asks for is there, with these labels', async (t) => {
-  const { text } = await scrape(await startServer(t))
+  const { text } = await scrape(server)
   const told = [...text.matchAll(/^# TYPE (\w+) (\w+)/gm)].flatMap(([, name, type]) =>
     type === 'histogram'
       ? [`${name}_bucket`, `${name}_count`, `${name}_sum`]

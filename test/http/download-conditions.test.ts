@@ -2,10 +2,10 @@ import { utimes } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { type Answer, startServer } from '../server.ts'
+import type { Answer } from '../server.ts'
+import { server } from '../shared-server.ts'
 
 t.test('preconditions', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   await server.upload(folder, { 'a.txt': 'hello' })
   // The milliseconds are not in Last-Modified, and must not make the file newer than it says.

@@ -5,7 +5,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { startServer, temporaryDirectory } from '../server.ts'
+import { temporaryDirectory } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { needing } from '../tools.ts'
 
 const run = promisify(execFile)
@@ -35,7 +36,6 @@ function partsOf(body: Buffer, contentType: string): Part[] {
 }
 
 t.test('ranges', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const mount = await server.mountOf(folder)
   const write = async (name: string, size: number) => {

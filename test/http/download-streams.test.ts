@@ -4,7 +4,8 @@ import { appendFile, truncate, writeFile } from 'node:fs/promises'
 import { get, type IncomingMessage } from 'node:http'
 import { join } from 'node:path'
 import t from 'tap'
-import { eventually, type Server, startServer } from '../server.ts'
+import { eventually, type Server } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { begin, read } from '../slow-client.ts'
 
 const MiB = 1024 * 1024
@@ -26,7 +27,6 @@ async function slowDownload(server: Server, url: string, requestId: string): Pro
 }
 
 t.test('large downloads', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const file = join(await server.mountOf(folder), 'large.bin')
   const url = await server.sign(folder, 'large.bin')

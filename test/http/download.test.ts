@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
-import { type Answer, eventually, startServer, temporaryDirectory } from '../server.ts'
+import { type Answer, eventually, temporaryDirectory } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { needing } from '../tools.ts'
 
 const run = promisify(execFile)
@@ -15,7 +16,6 @@ function utf8(header: string | null): string {
 }
 
 t.test('downloads', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const mount = await server.mountOf(folder)
 

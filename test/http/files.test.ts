@@ -4,9 +4,8 @@ import { mkdir, readdir, readFile, readlink, symlink, writeFile } from 'node:fs/
 import { createServer } from 'node:net'
 import { join } from 'node:path'
 import t from 'tap'
-import { ended, Files, startServer } from '../server.ts'
-
-const server = await startServer(t)
+import { ended, Files } from '../server.ts'
+import { server } from '../shared-server.ts'
 
 t.test('stat, mkdir and content', async (t) => {
   const files = await server.files()

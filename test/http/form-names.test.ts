@@ -3,7 +3,8 @@ import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import t, { type Test } from 'tap'
-import { type Answer, formOf, managerToken, startServer, temporaryDirectory } from '../server.ts'
+import { type Answer, formOf, managerToken, temporaryDirectory } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { needing } from '../tools.ts'
 
 const run = promisify(execFile)
@@ -42,8 +43,6 @@ const names = [
     '&#252;',
   ],
 ]
-
-const server = await startServer(t)
 
 async function assertStored(t: Test, folder: string, directory: string) {
   const place = join(await server.mountOf(folder), directory)

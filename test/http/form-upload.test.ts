@@ -8,6 +8,7 @@ import t from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { startCuttingProxy } from '../cutting-proxy.ts'
 import { type Answer, eventually, formOf, startServer, temporaryDirectory } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { needing } from '../tools.ts'
 
 const run = promisify(execFile)
@@ -106,7 +107,6 @@ t.test('a form by a signed URL', async (t) => {
 })
 
 t.test('an HTML form in Chromium', { timeout: 120_000, ...needing('chromium') }, async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   const url = await server.sign(files.folder, 'from a browser', { operation: 'upload' })
   const script = await server.sign(files.folder, 'from a script.txt', { operation: 'upload' })

@@ -2,10 +2,10 @@ import { once } from 'node:events'
 import { connect, type Socket } from 'node:net'
 import t from 'tap'
 import { changeDatabase } from '../database.ts'
-import { ended, eventually, managerToken, startServer } from '../server.ts'
+import { ended, eventually, managerToken } from '../server.ts'
+import { server } from '../shared-server.ts'
 
 t.test('a process has a bounded number of followers of jobs', async (t) => {
-  const server = await startServer(t)
   const { job } = await server.ask('POST', `/folders/${await server.createFolder()}/sync`)
   await ended(server, job.id)
   changeDatabase(

@@ -7,7 +7,8 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import { digest, patternBytes } from '../../backends/conformance/bytes.ts'
-import { eventually, type Files, startServer } from '../server.ts'
+import { eventually, type Files } from '../server.ts'
+import { server } from '../shared-server.ts'
 
 const MiB = 1024 ** 2
 const sha256 = (content: Buffer) => createHash('sha256').update(content).digest('hex')
@@ -31,8 +32,6 @@ async function put(url: string, body: Buffer, pieceBytes: number, length: 'known
   if (length === 'unknown') socket.write('0\r\n\r\n')
   return answer
 }
-
-const server = await startServer(t)
 
 t.test('large bodies of every rhythm, more at once than there are large buffers', async (t) => {
   const files = await server.files()

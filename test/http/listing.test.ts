@@ -2,8 +2,7 @@ import { linkSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import { eventually, keyOf, startServer } from '../server.ts'
-
-const server = await startServer(t)
+import { server } from '../shared-server.ts'
 
 t.test('list', async (t) => {
   const files = await server.files()

@@ -1,5 +1,6 @@
 import t from 'tap'
 import { type Answer, managerToken, type RawAnswer, startServer } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { signTus } from '../tus.ts'
 
 /** Those that routes have, and some that none has. */
@@ -16,7 +17,6 @@ function allowed({ headers }: RawAnswer): string[] {
 }
 
 t.test('a path with another method', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const document: Answer = await (await fetch(`${server.url}/openapi.json`)).json()
   const paths = { ...document.paths, '/openapi.json': { get: {} }, '/docs/static/{*}': { get: {} } }

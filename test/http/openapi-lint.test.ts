@@ -4,8 +4,8 @@ import { Ajv2020 } from 'ajv/dist/2020.js'
 import formats from 'ajv-formats'
 import t from 'tap'
 import { type Answer, startServer } from '../server.ts'
+import { server } from '../shared-server.ts'
 
-const server = await startServer(t)
 const text = await (await fetch(`${server.url}/openapi.json`)).text()
 const document: Answer = JSON.parse(text)
 const methods = ['get', 'put', 'post', 'delete', 'options', 'head', 'patch', 'trace']

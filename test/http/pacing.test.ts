@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers'
 import t, { type Test } from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { eventually, type Files, startServer } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { begin } from '../slow-client.ts'
 
 const KiB = 1024
@@ -36,8 +37,6 @@ async function download(url: string, headers: Record<string, string> = {}): Prom
 function sign(files: Files, path: string, more: object = {}): Promise<string> {
   return files.server.sign(files.folder, path, { bytesPerSecond: rate, ...more })
 }
-
-const server = await startServer(t)
 
 t.test('downloads by a URL with a rate', async (t) => {
   const files = await server.files()

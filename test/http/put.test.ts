@@ -10,6 +10,7 @@ import t, { type Test } from 'tap'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { startCuttingProxy } from '../cutting-proxy.ts'
 import { type Answer, eventually, type Files, type Server, startServer, temporaryDirectory } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { needing } from '../tools.ts'
 
 const run = promisify(execFile)
@@ -48,8 +49,6 @@ async function assertNothingLeft(t: Test, server: Server): Promise<void> {
   await eventually(async () => (await server.staged()).length === 0 && (await server.openFiles()).length === 0)
   t.pass('nothing is staged or open')
 }
-
-const server = await startServer(t)
 
 t.test('a file by a signed URL', async (t) => {
   const files = await server.files()

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import { createSignedUrls } from '../../plugins/access/signed-urls.ts'
 import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { type Answer, eventually, signingKey, startServer } from '../server.ts'
+import { server } from '../shared-server.ts'
 
 const alphabet = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_'
 
@@ -103,7 +104,6 @@ t.test('who has the token, and only who has it', async (t) => {
 })
 
 t.test('signing', async (t) => {
-  const server = await startServer(t)
   const folder = await server.createFolder()
   const sign = (body: object) => server.manager('POST', `/folders/${folder}/signed-urls`, body)
 

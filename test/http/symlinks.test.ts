@@ -1,10 +1,9 @@
 import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import t from 'tap'
-import { startServer } from '../server.ts'
+import { server } from '../shared-server.ts'
 
 t.test('symlinks are described and never followed out', async (t) => {
-  const server = await startServer(t)
   const files = await server.files()
   await files.upload({ 'dir/a.txt': 'inside' })
   const outside = join(server.dataDir, 'outside')

@@ -1,9 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import { type Answer, Files, startServer } from '../server.ts'
+import { type Answer, Files } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { create, signTus } from '../tus.ts'
-
-const server = await startServer(t)
 
 async function put(url: string, body: string | ReadableStream, headers: Record<string, string> = {}): Promise<Answer> {
   const init = { method: 'PUT', headers, body, duplex: 'half' as const }

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import t, { type Test } from 'tap'
-import { type Answer, managerToken, type RawAnswer, startServer } from '../server.ts'
+import { type Answer, managerToken, type RawAnswer } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { signTus } from '../tus.ts'
 
 const auth = `Authorization: Bearer ${managerToken}\r\n`
@@ -27,7 +28,6 @@ function targetOf(url: string): string {
   return pathname + search
 }
 
-const server = await startServer(t)
 const files = await server.files()
 const { folder } = files
 await files.upload({ 'a.txt': 'hello' })

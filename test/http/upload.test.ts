@@ -17,6 +17,7 @@ import {
   startServer,
   temporaryDirectory,
 } from '../server.ts'
+import { server } from '../shared-server.ts'
 import { needing } from '../tools.ts'
 
 const run = promisify(execFile)
@@ -44,8 +45,6 @@ async function assertNothingLeft(t: Test, server: Server, folder: string, visibl
   await eventually(async () => (await server.staged()).length === 0 && (await server.openFiles()).length === 0)
   t.same(await readdir(await server.mountOf(folder)), visible)
 }
-
-const server = await startServer(t)
 
 t.test('files of every kind, in one form', async (t) => {
   const folder = await server.createFolder()

@@ -1,0 +1,36 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join, resolve } from 'node:path'
+
+const filesOfGroup = 6
+
+/**
+ * Has the files of test/unit, and those that share a server, run one after the other in a few processes: most take less
+ * processor time than tap and a server need to begin.
+ *
+ * @returns the files that are to be run instead, those of groups first, since they take long
+ */
+export function together(files: string[], directory: string): string[] {
+  const units = files.filter((file) => file.startsWith('test/unit/'))
+  const sharing = files.filter((file) => readFileSync(file, 'utf8').includes("from '../shared-server.ts'"))
+  const alone = files.filter((file) => !units.includes(file) && !sharing.includes(file))
+  return [...groupsOf(sharing, join(directory, 'sharing')), ...groupsOf(units, join(directory, 'units')), ...alone]
+}
+
+function groupsOf(files: string[], name: string): string[] {
+  const count = Math.ceil(files.length / filesOfGroup)
+  return Array.from({ length: count }, (_, index) => {
+    const file = `${name}-${index + 1}.test.mjs`
+    writeFileSync(file, scriptFor(files.filter((_, place) => place % count === index)))
+    return file
+  })
+}
+
+/** The next file is imported when all tests of the one before have ended, and let go of what they had. */
+function scriptFor(files: string[]): string {
+  return `import t from ${JSON.stringify(import.meta.resolve('tap'))}
+for (const file of ${JSON.stringify(files.map((file) => resolve(file)))}) {
+  await t.test(file, async () => { await import(file) })
+  await t.test('its end', async () => {})
+}
+`
+}
