@@ -3,6 +3,9 @@ import { join, resolve } from 'node:path'
 
 const filesOfGroup = 6
 
+/** These look at the threads or the memory of their process. */
+const alone = ['test/unit/buffers.test.ts', 'test/unit/hashing.test.ts']
+
 /**
  * Has the files of test/unit, and those that share a server, run one after the other in a few processes: most take less
  * processor time than tap and a server need to begin.
@@ -10,10 +13,10 @@ const filesOfGroup = 6
  * @returns the files that are to be run instead, those of groups first, since they take long
  */
 export function together(files: string[], directory: string): string[] {
-  const units = files.filter((file) => file.startsWith('test/unit/'))
+  const units = files.filter((file) => file.startsWith('test/unit/') && !alone.includes(file))
   const sharing = files.filter((file) => readFileSync(file, 'utf8').includes("from '../shared-server.ts'"))
-  const alone = files.filter((file) => !units.includes(file) && !sharing.includes(file))
-  return [...groupsOf(sharing, join(directory, 'sharing')), ...groupsOf(units, join(directory, 'units')), ...alone]
+  const others = files.filter((file) => !units.includes(file) && !sharing.includes(file))
+  return [...groupsOf(sharing, join(directory, 'sharing')), ...groupsOf(units, join(directory, 'units')), ...others]
 }
 
 function groupsOf(files: string[], name: string): string[] {
