@@ -1,10 +1,9 @@
 import cluster from 'node:cluster'
-import { randomUUID } from 'node:crypto'
 import { flushCompileCache } from 'node:module'
 import closeWithGrace from 'close-with-grace'
 import { threadsFor } from './backends/posix/mount/threads.ts'
 import { isAnyMountSilent } from './backends/posix/mount/watch.ts'
-import { currentRequestId, withRequestId } from './lib/context.ts'
+import { currentRequestId, newRequestId, withRequestId } from './lib/context.ts'
 import { type Config, ConfigError, loadConfig, reasonOf } from './plugins/config.ts'
 import { createLoggers, type Loggers } from './plugins/request/logging.ts'
 import { obeySupervisor, reportListening, supervisedSignals } from './workers/supervised.ts'
@@ -74,7 +73,7 @@ function failStart(error: unknown): never {
 }
 
 let loggers: Loggers | undefined
-const startId = randomUUID()
+const startId = newRequestId()
 const fail = withRequestId(failStart, startId)
 process.on('uncaughtException', fail)
 withRequestId(main, startId)().catch(fail)

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
@@ -6,7 +5,7 @@ import fp from 'fastify-plugin'
 import type { Amount, Entry } from '../backends/backend.ts'
 import { AlreadyExists, IsADirectory, NotADirectory, NotFound } from '../backends/errors.ts'
 import { type EntryPath, parsePath } from '../backends/path.ts'
-import { currentRequestId } from '../lib/context.ts'
+import { currentRequestId, newRequestId } from '../lib/context.ts'
 import { requireCapability, type Volume } from '../plugins/storage/volumes.ts'
 import { CopyPayload } from '../plugins/vfolders/copies.ts'
 import { findEntry } from '../plugins/vfolders/find-entry.ts'
@@ -31,7 +30,7 @@ const isStaged = TypeCompiler.Compile(Type.Object({ staged: Staged }))
 
 function directoryCopied(folder: string, { source, from, to }: typeof CopyPayload.static, { files, bytes }: Amount) {
   const copy = { path: to, type: 'directory', size: bytes, files, replaced: false } as const
-  const requestId = currentRequestId() ?? randomUUID()
+  const requestId = currentRequestId() ?? newRequestId()
   return filesStored(folder, [{ ...copy, source: { folder: source, path: from }, requestId }])
 }
 

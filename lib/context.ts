@@ -28,6 +28,16 @@ export interface LogContext {
 
 const storage = new AsyncLocalStorage<LogContext>()
 
+/**
+ * For work that comes with none: a UUID that begins with the time (version 7; RFC 9562, section 5.7), so that rows written
+ * one after the other lie side by side in an index. With random ones, the upkeep of the indexes is most of what a row of
+ * the audit trail costs.
+ */
+export function newRequestId(): string {
+  const time = Date.now().toString(16).padStart(12, '0')
+  return `${time.slice(0, 8)}-${time.slice(8)}-7${randomUUID().slice(15)}`
+}
+
 /** The ID of the request or background work that the calling code runs for. */
 export function currentRequestId(): string | undefined {
   return storage.getStore()?.request_id
@@ -54,7 +64,7 @@ export function withRequestId<Args extends unknown[], Result>(
   return (...args) => {
     const current = storage.getStore()
     if (current !== undefined && (requestId === undefined || requestId === current.request_id)) return fn(...args)
-    return storage.run({ request_id: requestId ?? randomUUID() }, () => fn(...args))
+    return storage.run({ request_id: requestId ?? newRequestId() }, () => fn(...args))
   }
 }
 

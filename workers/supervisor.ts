@@ -1,8 +1,7 @@
 import cluster from 'node:cluster'
-import { randomUUID } from 'node:crypto'
 import { isatty } from 'node:tty'
 import closeWithGrace from 'close-with-grace'
-import { inContext } from '../lib/context.ts'
+import { inContext, newRequestId } from '../lib/context.ts'
 import type { Config } from '../plugins/config.ts'
 import { createLogger, openLog } from '../plugins/request/logging.ts'
 import { createCounted } from './counted.ts'
@@ -138,5 +137,5 @@ export function supervise({ workers: count, logLevel, shutdownTimeoutSeconds }: 
 
 /** Each event has a request ID of its own, with all that follows from it. */
 function inOwnContext<Result>(fn: () => Result): Result {
-  return inContext({ request_id: randomUUID() }, fn)
+  return inContext({ request_id: newRequestId() }, fn)
 }

@@ -1,10 +1,9 @@
-import { randomUUID } from 'node:crypto'
 import { type IncomingMessage, METHODS, maxHeaderSize, STATUS_CODES } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import fp from 'fastify-plugin'
-import { inContext } from '../../lib/context.ts'
+import { inContext, newRequestId } from '../../lib/context.ts'
 import { Problem, type ProblemCode } from '../../lib/problems.ts'
 import { afterAnswers, hasServed, responseOn, unfinishedOn } from './connection/current.ts'
 import { linger } from './connection/linger.ts'
@@ -79,7 +78,7 @@ function refuse(app: FastifyInstance, error: ClientError, socket: Socket, broken
   const problem =
     (broken === undefined ? problemOfFirstLine(error) : undefined) ??
     toClientProblem(error.code ?? '', broken === undefined ? 'head' : 'body', !hasServed(socket))
-  const id = broken?.request.id ?? randomUUID()
+  const id = broken?.request.id ?? newRequestId()
   const log = broken?.request.log ?? app.log
   afterAnswers(socket, broken, () => {
     // It was answered early, as far as the client may know.

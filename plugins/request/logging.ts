@@ -1,7 +1,6 @@
-import { randomUUID } from 'node:crypto'
 import { type FastifyBaseLogger, type FastifyReply, type FastifyRequest, LogController } from 'fastify'
 import { type Bindings, type ChildLoggerOptions, type DestinationStream, type Logger, pino } from 'pino'
-import { contextLogging, withRequestId } from '../../lib/context.ts'
+import { contextLogging, newRequestId, withRequestId } from '../../lib/context.ts'
 import { createLogStream } from './log-stream.ts'
 import { type OtherHeader, otherIdOf, traceIdOf } from './request-id.ts'
 
@@ -19,7 +18,7 @@ export function openLog(level: string): DestinationStream {
   if (process.stdout.isTTY) return pino.transport({ target: 'pino-pretty', options: { translateTime: 'HH:MM:ss.l' } })
   const logDropped = withRequestId(
     (dropped: number) => logger.warn({ dropped }, 'lines of the log were dropped'),
-    randomUUID(),
+    newRequestId(),
   )
   const stream = createLogStream(process.stdout.fd, logDropped)
   const logger = createLogger(level, stream)

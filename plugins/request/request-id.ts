@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import type { FastifyBaseLogger, FastifyRequest } from 'fastify'
 import fp from 'fastify-plugin'
-import { currentContext, enterContext, type LogContext, traceparent } from '../../lib/context.ts'
+import { currentContext, enterContext, type LogContext, newRequestId, traceparent } from '../../lib/context.ts'
 
 export const requestIdHeader = 'x-backend-request-id'
 
@@ -20,7 +19,7 @@ const valid = /^[A-Za-z0-9._:-]{1,128}$/
  * "incoming request" line has it too. The caller's ID where it fits the rule, else a new one.
  */
 export function requestIdOf(request: IncomingMessage): string {
-  return fittingId(request.headers[requestIdHeader]) ?? randomUUID()
+  return fittingId(request.headers[requestIdHeader]) ?? newRequestId()
 }
 
 /** The name that clients of another service give the header, on the paths below a prefix. */

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Ajv } from 'ajv'
 import type { FastifyInstance } from 'fastify'
@@ -15,7 +14,7 @@ import { guard } from '../../backends/layers/guard.ts'
 import { around } from '../../backends/layers/layer.ts'
 import { measure } from '../../backends/layers/measure.ts'
 import { timeLimit } from '../../backends/layers/time-limit.ts'
-import { currentRequestId, currentTraceparent, withRequestId } from '../../lib/context.ts'
+import { currentRequestId, currentTraceparent, newRequestId, withRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import { within } from '../../lib/within.ts'
 import { type Config, ConfigError, explainRule, type HandOver, inFile, reasonOf, type VolumeConfig } from '../config.ts'
@@ -243,7 +242,7 @@ function keepRenewing(app: FastifyInstance, volumes: Volume[]) {
   }
   let running = Promise.resolve()
   const tick = () => {
-    running = running.then(withRequestId(renew, randomUUID()))
+    running = running.then(withRequestId(renew, newRequestId()))
   }
   const timer = setInterval(tick, app.config.uploadCleanupIntervalSeconds * 1000).unref()
   const look = () =>
@@ -251,7 +250,7 @@ function keepRenewing(app: FastifyInstance, volumes: Volume[]) {
       app,
       volumes.filter(({ identity }) => identity.isAdmitted),
     )
-  const looking = setInterval(() => withRequestId(look, randomUUID())(), lookMilliseconds).unref()
+  const looking = setInterval(() => withRequestId(look, newRequestId())(), lookMilliseconds).unref()
   return {
     async end() {
       clearInterval(timer)

@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto'
 import {
   add,
   amountOf,
@@ -30,7 +29,7 @@ import {
   Unconfirmed,
 } from '../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../backends/path.ts'
-import { currentContext, currentRequestId, type LogContext } from '../../lib/context.ts'
+import { currentContext, currentRequestId, type LogContext, newRequestId } from '../../lib/context.ts'
 import { isRefusal, Problem, toProblem, withMembers } from '../../lib/problems.ts'
 import { requireCapability, type Volume } from '../storage/volumes.ts'
 import type { Facts } from '../work/audit/facts.ts'
@@ -335,7 +334,7 @@ export function createVfolderFiles(vfolder: OpenVfolder) {
             type: source.type,
             ...stored,
             source: { folder: id, path: from },
-            requestId: currentRequestId() ?? randomUUID(),
+            requestId: currentRequestId() ?? newRequestId(),
           },
         ])
       const copyAll = async (done: Amount, events: NewEvent[], reservation: Reservation) => {

@@ -1,11 +1,10 @@
-import { randomUUID } from 'node:crypto'
 import { Type } from '@sinclair/typebox'
 import { TypeCompiler } from '@sinclair/typebox/compiler'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { LruMap as Cache } from 'toad-cache'
 import { atLeastNothing, difference } from '../../backends/amount.ts'
-import { currentRequestId } from '../../lib/context.ts'
+import { currentRequestId, newRequestId } from '../../lib/context.ts'
 import { Problem } from '../../lib/problems.ts'
 import type { Database } from '../storage/database/tables.ts'
 import { transact } from '../storage/database/transact.ts'
@@ -256,7 +255,7 @@ function createVfolders(app: FastifyInstance) {
      * @throws as `remove` does
      */
     async discard(id: string): Promise<{ vfolder: Vfolder } | { job: Job }> {
-      const kept = { requestId: currentRequestId() ?? randomUUID(), counts: app.config.trashCountsTowardsQuota }
+      const kept = { requestId: currentRequestId() ?? newRequestId(), counts: app.config.trashCountsTowardsQuota }
       const { isNew, job } = await transact(db, async (trx) => {
         const state = (await rows.findCounters(trx, id, true))?.state
         if (state === 'ready') {

@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto'
 import { amountOf, growthOf, nothing } from '../../backends/amount.ts'
 import type { Amount, Backend, WriteOptions, Written } from '../../backends/backend.ts'
 import { BackendError, IsADirectory, Unavailable, Unconfirmed } from '../../backends/errors.ts'
 import type { EntryPath } from '../../backends/path.ts'
-import { currentContext } from '../../lib/context.ts'
+import { currentContext, newRequestId } from '../../lib/context.ts'
 import { createDigests, type Expected } from '../../lib/digests.ts'
 import { Problem, toProblem } from '../../lib/problems.ts'
 import type { AuditRow } from '../work/audit/rows.ts'
@@ -120,7 +119,7 @@ export function createUpload(
         await room.confirm()
       }
 
-      const { request_id: requestId = randomUUID(), origin_request_id: originRequestId } = currentContext() ?? {}
+      const { request_id: requestId = newRequestId(), origin_request_id: originRequestId } = currentContext() ?? {}
       const describe = ({ entry, replaced }: Written): Stored => ({
         path,
         type: 'file',

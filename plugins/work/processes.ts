@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import type { Expression } from 'kysely'
-import { withRequestId } from '../../lib/context.ts'
+import { newRequestId, withRequestId } from '../../lib/context.ts'
 import { transact } from '../storage/database/transact.ts'
 
 declare module 'fastify' {
@@ -88,7 +88,7 @@ async function createProcess(app: FastifyInstance) {
     } catch (error) {
       app.log.error({ err: error }, 'the process could not show that it is alive')
     }
-  }, randomUUID())
+  }, newRequestId())
 
   await show()
   app.log.info({ process: id }, 'the process has shown itself to the others')

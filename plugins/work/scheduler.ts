@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { AsyncTask, SimpleIntervalJob, ToadScheduler } from 'toad-scheduler'
-import { withRequestId } from '../../lib/context.ts'
+import { newRequestId, withRequestId } from '../../lib/context.ts'
 
 declare module 'fastify' {
   interface FastifyInstance {
@@ -42,7 +41,7 @@ export default fp(
     /** Never twice at once: the timers of a task overlap when it stands by. */
     async function run(name: string, task: (signal: AbortSignal) => Promise<void>): Promise<void> {
       if (running.has(name) || closing.signal.aborted) return
-      const ticking = withRequestId(tick, randomUUID())(name, task)
+      const ticking = withRequestId(tick, newRequestId())(name, task)
       running.set(name, ticking)
       await ticking
       running.delete(name)

@@ -8,7 +8,7 @@ import { requestIdHeader } from '../../plugins/request/request-id.ts'
 import { changeDatabase } from '../database.ts'
 import { managerToken, type Server, startServer } from '../server.ts'
 
-const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
+const uuid = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/
 const replaced = 'request ID does not fit the rule and was replaced'
 
 /** Sends bytes as they are, and reads what comes until the server closes. */

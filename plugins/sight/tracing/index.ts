@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto'
 import fp from 'fastify-plugin'
-import { currentRequestId, inContext } from '../../../lib/context.ts'
+import { currentRequestId, inContext, newRequestId } from '../../../lib/context.ts'
 
 /** Tells OpenTelemetry what the service does, where OTEL_EXPORTER_OTLP_ENDPOINT says where to: docs/tracing.md. */
 export default fp(
@@ -14,7 +13,7 @@ export default fp(
       import('./work.ts'),
     ])
     // Under the ID of the start: spans of many requests are delivered together.
-    const context = { request_id: currentRequestId() ?? randomUUID() }
+    const context = { request_id: currentRequestId() ?? newRequestId() }
     const { tracer, end } = startDelivery(traces, app.processes.id, (failure) => {
       inContext(context, () => {
         if (failure === undefined) app.log.info('traces are delivered again')

@@ -1,10 +1,9 @@
-import { randomUUID } from 'node:crypto'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyBaseLogger } from 'fastify'
 import fp from 'fastify-plugin'
 import { Kysely, type LogEvent, type RawBuilder, sql } from 'kysely'
-import { withRequestId } from '../../../lib/context.ts'
+import { newRequestId, withRequestId } from '../../../lib/context.ts'
 import { type Config, inFile } from '../../config.ts'
 import { createClock } from './clock.ts'
 import type { ColumnType, Engine } from './engine.ts'
@@ -38,7 +37,7 @@ async function openEngine(config: Config, log: FastifyBaseLogger): Promise<Engin
     connectMilliseconds: config.databaseConnectTimeoutSeconds * 1000,
     statementMilliseconds: config.databaseStatementTimeoutSeconds * 1000,
     // In the context of whoever was the first to need that connection, which may be over by now.
-    onLost: (err) => withRequestId(() => log.warn({ err }, 'a connection to the database was lost'), randomUUID())(),
+    onLost: (err) => withRequestId(() => log.warn({ err }, 'a connection to the database was lost'), newRequestId())(),
     onDeaf: (err) => log.warn({ err }, 'the database tells of no changes; they are looked for every second'),
     onHearing: () => log.info('the database tells of changes again'),
   })

@@ -5,7 +5,7 @@ import type { Amount, Entry, OnProgress } from '../../../backends/backend.ts'
 import type { Capable } from '../../../backends/capabilities.ts'
 import { NotEmpty, Unconfirmed } from '../../../backends/errors.ts'
 import { type EntryPath, parsePath } from '../../../backends/path.ts'
-import { currentRequestId } from '../../../lib/context.ts'
+import { currentRequestId, newRequestId } from '../../../lib/context.ts'
 import { toProblem, withMembers } from '../../../lib/problems.ts'
 import { transact } from '../../storage/database/transact.ts'
 import type { Facts } from '../../work/audit/facts.ts'
@@ -111,7 +111,7 @@ class Putting {
       counts: config.trashCountsTowardsQuota ? 1 : 0,
       state: 'leaving',
       process: processes.id,
-      request_id: currentRequestId() ?? randomUUID(),
+      request_id: currentRequestId() ?? newRequestId(),
       deleted_at: now,
       changed_at: now,
     }

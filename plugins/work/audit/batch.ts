@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
-import { withRequestId } from '../../../lib/context.ts'
+import { newRequestId, withRequestId } from '../../../lib/context.ts'
 import { isPassing } from '../../storage/database/failures.ts'
 import type { AuditRow } from './rows.ts'
 
@@ -51,7 +50,7 @@ export class Batch {
     clearTimeout(this.#timer)
     this.#timer = undefined
     // For all whose rows they are, and not for the one whose row was the first to wait.
-    this.#writing ??= withRequestId(() => this.#writeAll(), randomUUID())().finally(() => {
+    this.#writing ??= withRequestId(() => this.#writeAll(), newRequestId())().finally(() => {
       this.#writing = undefined
     })
   }

@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
-import { actorOf, currentContext, type LogContext, workOf } from '../../../lib/context.ts'
+import { actorOf, currentContext, type LogContext, newRequestId, workOf } from '../../../lib/context.ts'
 import { Problem, toProblem } from '../../../lib/problems.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { afterCommit, transact, withCommit } from '../../storage/database/transact.ts'
@@ -120,7 +119,7 @@ function createAudit({ database: db, config, processes, log }: FastifyInstance, 
     /** A row for whoever writes it in a statement of its own; none where nothing is written down. */
     rows(facts: Facts, context = currentContext()): AuditRow[] {
       if (!isOn) return []
-      const known = context ?? { request_id: randomUUID() }
+      const known = context ?? { request_id: newRequestId() }
       const act = actOf(known)
       act.actions.add(facts.action)
       return [toRow(facts, known, act.id)]

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Static, Type } from '@sinclair/typebox'
 import type { Insertable, Selectable } from 'kysely'
-import { currentContext } from '../../../lib/context.ts'
+import { currentContext, newRequestId } from '../../../lib/context.ts'
 import type { Tables } from '../../storage/database/tables.ts'
 
 export const eventTypes = [
@@ -80,7 +80,7 @@ export function toRow(
     type,
     vfolder: folder ?? null,
     volume: volume ?? null,
-    request_id: requestId ?? context?.request_id ?? randomUUID(),
+    request_id: requestId ?? context?.request_id ?? newRequestId(),
     origin_request_id: origin ?? null,
     time: now,
     data: JSON.stringify(data),

@@ -1,7 +1,6 @@
-import { randomUUID } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
-import { withRequestId } from '../../../lib/context.ts'
+import { newRequestId, withRequestId } from '../../../lib/context.ts'
 import type { Database } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
 import { circuitTurned } from '../../storage/notices.ts'
@@ -70,7 +69,7 @@ export function watchVolumes(app: FastifyInstance) {
     if (looking.has(volume.name) || closing.signal.aborted) return
     const work = withRequestId(
       look,
-      randomUUID(),
+      newRequestId(),
     )(volume)
       .catch((err) => {
         if (closing.signal.aborted) return

@@ -3,7 +3,7 @@ import { Value } from '@sinclair/typebox/value'
 import type { FastifyInstance } from 'fastify'
 import fp from 'fastify-plugin'
 import { type Expression, sql } from 'kysely'
-import { currentContext, traceparent } from '../../../lib/context.ts'
+import { currentContext, newRequestId, traceparent } from '../../../lib/context.ts'
 import { Problem } from '../../../lib/problems.ts'
 import { type Database, jobStates } from '../../storage/database/tables.ts'
 import { transact } from '../../storage/database/transact.ts'
@@ -58,7 +58,7 @@ function createJobQueue(app: FastifyInstance) {
         source_volume: sourceVolume ?? null,
         payload: JSON.stringify(Value.Parse(definition.payload, payload)),
         state: 'queued',
-        request_id: context?.request_id ?? randomUUID(),
+        request_id: context?.request_id ?? newRequestId(),
         trace_id: context?.trace_id ?? null,
         traceparent: context?.[traceparent] ?? null,
         due_at: atOnce,

@@ -1,6 +1,5 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyInstance } from 'fastify'
-import { withRequestId } from '../../../lib/context.ts'
+import { newRequestId, withRequestId } from '../../../lib/context.ts'
 import { type RunningAttempt, startAttempt } from './attempt.ts'
 import { claimJobs } from './claim.ts'
 import { channels, type JobKind, type JobRow } from './job.ts'
@@ -48,7 +47,7 @@ export function createRunner(app: FastifyInstance, kinds: Map<string, JobKind>) 
       waiting.clear()
       app.log.error({ err: error }, 'jobs could not be claimed')
     }
-  }, randomUUID())
+  }, newRequestId())
 
   function wake(...names: string[]): void {
     if (!isOpen) return

@@ -1,7 +1,6 @@
-import { randomUUID } from 'node:crypto'
 import type { FastifyBaseLogger } from 'fastify'
 import { Valkey } from 'iovalkey'
-import { withRequestId } from '../../../lib/context.ts'
+import { newRequestId, withRequestId } from '../../../lib/context.ts'
 import type { Event } from '../events/event.ts'
 import type { Target } from '../events/target.ts'
 import type { Job } from '../job-queue/job.ts'
@@ -51,7 +50,7 @@ export function createValkeyTarget(url: URL, log: FastifyBaseLogger) {
   })
 
   // Its lines are about the connection, and not about whoever was the first to need it.
-  const connect = withRequestId(() => client.connect(), randomUUID())
+  const connect = withRequestId(() => client.connect(), newRequestId())
 
   /** It connects again by itself from then on. */
   async function connected(): Promise<void> {
