@@ -19,11 +19,32 @@ export async function collectGarbage(
   { idleSeconds, signal }: Call & { idleSeconds: number },
 ): Promise<Amount> {
   const oldest = (await readStorageTime(layout)) - idleSeconds * 1000
+  const failures: unknown[] = []
   let freed = nothing
   for await (const place of stagingPlaces(layout, signal)) {
-    freed = sum(freed, await removeTrees(place, await idleSince(oldest, place), { signal, isNfs: layout.isNfs }))
+    const options = { signal, isNfs: layout.isNfs }
+    freed = sum(freed, await removeMost(place, await idleSince(oldest, place), options, failures))
   }
+  if (failures.length > 0) throw failures[0]
   return freed
+}
+
+/** Removes all trees that can be removed, and adds to `failures` why others cannot. */
+async function removeMost(
+  place: string,
+  names: string[],
+  options: { signal: AbortSignal; isNfs: boolean },
+  failures: unknown[],
+): Promise<Amount> {
+  try {
+    return await removeTrees(place, names, options)
+  } catch (error) {
+    options.signal.throwIfAborted()
+    let freed = nothing
+    if (names.length === 1) failures.push(error)
+    else for (const name of names) freed = sum(freed, await removeMost(place, [name], options, failures))
+    return freed
+  }
 }
 
 async function* stagingPlaces(layout: Layout, signal: AbortSignal): AsyncGenerator<string> {

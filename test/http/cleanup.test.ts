@@ -1,9 +1,14 @@
-import { utimes, writeFile } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { mkdir, utimes, writeFile } from 'node:fs/promises'
 import { request } from 'node:http'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import t from 'tap'
 import { eventually, managerToken, startServer, temporaryDirectory } from '../server.ts'
+import { needing, withOwnMounts } from '../tools.ts'
+
+const run = promisify(execFile)
 
 t.test('the cleanup takes what the dead left and nothing of the living', async (t) => {
   const dataDir = await temporaryDirectory(t)
@@ -46,3 +51,23 @@ t.test('the cleanup takes what the dead left and nothing of the living', async (
   t.equal(await answered, 201)
   t.match(await files.stat('slow.bin'), { size: 20_005 })
 })
+
+t.test(
+  'what cannot be removed does not keep the rest from being',
+  needing('mount', 'nsenter', 'unshare', 'mounts of its own'),
+  async (t) => {
+    const env = { IDLE_TIMEOUT_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' }
+    const server = await startServer(t, { env, through: withOwnMounts })
+    const staging = join(server.dataDir, 'volumes/default/staging')
+    const within = ['--target', String(server.process.pid), '--mount', ...(process.getuid?.() === 0 ? [] : ['--user'])]
+    for (const name of ['a', 'k', 'z']) {
+      await mkdir(join(staging, `${name}-kept/in-use`), { recursive: true })
+      await run('nsenter', [...within, 'mount', '-t', 'tmpfs', 'none', join(staging, `${name}-kept/in-use`)])
+    }
+    for (const name of ['b', 'l', 'y']) await writeFile(join(staging, `${name}-goes`), 'left behind')
+    const { err, volume } = await server.logged(({ msg }) => msg === 'the cleanup of a volume failed')
+    t.match({ err, volume }, { volume: 'default', err: { message: /-kept/ } })
+    await eventually(async () => (await server.staged()).every((name) => !name.endsWith('-goes')), 10_000)
+    t.equal((await server.staged()).filter((name) => name.endsWith('-kept')).length, 3)
+  },
+)
