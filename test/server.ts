@@ -250,7 +250,7 @@ export function keyOf({ path, type }: Answer): string {
 }
 
 /** The job as it is when it has ended. */
-export function ended(server: Server, job: string, milliseconds = 30_000): Promise<Answer> {
+export function ended(server: Server, job: string, milliseconds = 60_000): Promise<Answer> {
   return eventually(async () => {
     const answer = await server.ask('GET', `/jobs/${job}`)
     return answer.finishedAt !== null && answer
