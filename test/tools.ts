@@ -180,15 +180,12 @@ export function isTool(need: Need): need is Tool {
   return need in packages
 }
 
-/** Debian has some of them where an ordinary user's PATH does not lead. */
-const directories = [
-  ...(process.env.PATH ?? '').split(':'),
-  '/usr/sbin',
-  '/sbin',
-  ...globSync('/usr/lib/postgresql/*/bin'),
-]
-export const searchPath = directories.join(':')
-const env = { PATH: searchPath }
+/** Debian has some of them where an ordinary user's PATH does not lead, in directories that come with them. */
+function directories(): string[] {
+  return [...(process.env.PATH ?? '').split(':'), '/usr/sbin', '/sbin', ...globSync('/usr/lib/postgresql/*/bin')]
+}
+
+export const searchPath = directories().join(':')
 
 /** Those of `needs` that this machine does not have. */
 export function missing(needs: readonly Need[]): Need[] {
@@ -196,6 +193,7 @@ export function missing(needs: readonly Need[]): Need[] {
 }
 
 function isAllowed([command = '', ...args]: readonly string[]): boolean {
+  const env = { PATH: directories().join(':') }
   return spawnSync(command, args, { env, stdio: 'ignore' }).status === 0
 }
 
@@ -209,7 +207,7 @@ const modules: Record<string, readonly string[]> = {
 function isInstalled(program: string): boolean {
   const trial = modules[program]
   if (trial !== undefined) return isAllowed(trial)
-  return directories.some((directory) => isExecutable(join(directory, program)))
+  return directories().some((directory) => isExecutable(join(directory, program)))
 }
 
 function isExecutable(path: string): boolean {

@@ -1,8 +1,10 @@
 import { globSync, readFileSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { basename, dirname, join, normalize } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { allNeeds, isTool, needsOf, needsOfFiles } from '../tools.ts'
+import { temporaryDirectory } from '../server.ts'
+import { allNeeds, isTool, missing, needsOf, needsOfFiles } from '../tools.ts'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const textOf = (file: string) => readFileSync(join(root, file), 'utf8')
@@ -40,6 +42,18 @@ function programsIn(text: string): string[] {
   const shells = [...text.matchAll(/'(?:ba)?sh', \[\s*'-c',\s*(['`])(.*?)\1/gs)]
   return [...started.map(([, name = '']) => name), ...shells.flatMap(([, , script = '']) => commandsOf(script))]
 }
+
+t.test('what was installed a moment ago is there', async (t) => {
+  const directory = await temporaryDirectory(t)
+  const { PATH } = process.env
+  process.env.PATH = directory
+  t.teardown(() => {
+    process.env.PATH = PATH
+  })
+  t.same(missing(['chromium']), ['chromium'])
+  await writeFile(join(directory, 'chromium'), '', { mode: 0o755 })
+  t.same(missing(['chromium']), [])
+})
 
 const files = globSync('test/**/*.test.ts', { cwd: root })
 
