@@ -56,6 +56,7 @@ const longFiles = [
   'faults/many-entries',
   'faults/postgres-concurrency',
   'faults/postgres-outage',
+  'faults/postgres-pooler',
   'faults/postgres-start',
   'faults/s3-faults',
   'faults/same-id',
