@@ -21,7 +21,8 @@ const server = await startServer(t, {
 })
 
 t.test('a vfolder that is created and deleted, and the job that ends', async (t) => {
-  const headers = { [requestIdHeader]: 'the-creation' }
+  const traceparent = '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01'
+  const headers = { [requestIdHeader]: 'the-creation', traceparent }
   const { id: folder }: Answer = await (await server.manager('POST', '/folders', {}, headers)).json()
   const created = await receiver.told((event) => event.type === 'vfolder.created' && event.folder === folder)
   t.match(created, { requestId: 'the-creation', volume: 'default', data: { adopted: false } })
@@ -31,12 +32,15 @@ t.test('a vfolder that is created and deleted, and the job that ends', async (t)
     'webhook-id': created.id,
     [requestIdHeader]: 'the-creation',
     'content-type': 'application/json',
+    traceparent,
   })
+  t.notMatch(delivery?.event, { traceparent }, 'in no member of the event')
   await server.ask('POST', '/folders', { id: folder })
   const deletion = await server.manager('DELETE', `/folders/${folder}?permanent=true`, undefined, headers)
   const { job }: Answer = await deletion.json()
   await ended(server, job.id)
   const last = await receiver.told((event) => event.type === 'job.ended' && event.data.job.id === job.id)
+  t.equal(receiver.deliveries.find(({ event }) => event.id === last.id)?.headers.traceparent, traceparent)
   t.match(last, { folder, requestId: 'the-creation', data: { job: { kind: 'delete-vfolder', state: 'succeeded' } } })
   t.same(
     receiver.of(folder).map(({ type }) => type),

@@ -425,4 +425,9 @@ export const migrations: Record<string, Migration> = {
       await db.schema.alterTable('uploads').addColumn('named_until', 'bigint').execute()
     },
   },
+  '022-event-traceparent': {
+    async up(db) {
+      await db.schema.alterTable('events').addColumn('traceparent', 'text').execute()
+    },
+  },
 }

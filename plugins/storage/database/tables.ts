@@ -285,6 +285,8 @@ export interface Tables {
     volume: string | null
     request_id: string
     origin_request_id: string | null
+    /** What whoever is told of it gets, so that the telling is a part of the trace. */
+    traceparent: string | null
     /** Milliseconds since 1970. */
     time: number
     data: string

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { type Static, Type } from '@sinclair/typebox'
 import type { Insertable, Selectable } from 'kysely'
-import { currentContext, newRequestId } from '../../../lib/context.ts'
+import { currentContext, newRequestId, traceparent } from '../../../lib/context.ts'
 import type { Tables } from '../../storage/database/tables.ts'
 
 export const eventTypes = [
@@ -54,7 +54,8 @@ export const Event = Type.Object(
     ],
   },
 )
-export type Event = Static<typeof Event>
+/** The trace is told in a header, and no member of the JSON. */
+export type Event = Static<typeof Event> & { [traceparent]?: string | null }
 
 export interface NewEvent {
   type: EventType
@@ -75,6 +76,7 @@ export function toRow(
 ): Insertable<Tables['events']> {
   const context = currentContext()
   const origin = requestId === undefined ? context?.origin_request_id : originRequestId
+  const isOfContext = requestId === undefined || requestId === context?.request_id
   return {
     id: randomUUID(),
     type,
@@ -82,6 +84,7 @@ export function toRow(
     volume: volume ?? null,
     request_id: requestId ?? context?.request_id ?? newRequestId(),
     origin_request_id: origin ?? null,
+    traceparent: (isOfContext ? context?.[traceparent] : undefined) ?? null,
     time: now,
     data: JSON.stringify(data),
   }
@@ -98,6 +101,7 @@ export function toEvent(row: EventRow): Event {
     volume: row.volume,
     cursor: String(row.position),
     data: JSON.parse(row.data),
+    [traceparent]: row.traceparent,
   }
 }
 

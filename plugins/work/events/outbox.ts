@@ -7,7 +7,7 @@ const atOnce = 1000
 
 const columns = [
   ...(['position', 'id', 'type', 'vfolder', 'volume'] as const),
-  ...(['request_id', 'origin_request_id', 'time', 'data'] as const),
+  ...(['request_id', 'origin_request_id', 'traceparent', 'time', 'data'] as const),
 ]
 
 export interface Placed {

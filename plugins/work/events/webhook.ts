@@ -4,6 +4,7 @@ import https from 'node:https'
 import type { BlockList } from 'node:net'
 import { isIP } from 'node:net'
 import type { FastifyBaseLogger } from 'fastify'
+import { traceparent } from '../../../lib/context.ts'
 import { checkedLookup, isRefused, refusal } from './addresses.ts'
 import type { Event } from './event.ts'
 import type { Target } from './target.ts'
@@ -81,7 +82,8 @@ export function createWebhook(options: WebhookOptions): Target {
 }
 
 /** Standard Webhooks 1.0, "Signature scheme": a receiver needs one of the signatures. */
-function headersOf({ id, requestId }: Event, body: string, secrets: Buffer[]): Record<string, string> {
+function headersOf(event: Event, body: string, secrets: Buffer[]): Record<string, string> {
+  const { id, requestId, [traceparent]: trace } = event
   const timestamp = String(Math.floor(Date.now() / 1000))
   const sign = (secret: Buffer) => createHmac('sha256', secret).update(`${id}.${timestamp}.${body}`).digest('base64')
   return {
@@ -92,6 +94,7 @@ function headersOf({ id, requestId }: Event, body: string, secrets: Buffer[]): R
     'webhook-timestamp': timestamp,
     'webhook-signature': secrets.map((secret) => `v1,${sign(secret)}`).join(' '),
     'x-backend-request-id': requestId,
+    ...(typeof trace === 'string' && { traceparent: trace }),
   }
 }
 
