@@ -59,6 +59,12 @@ const isRoot = process.getuid?.() === 0
 /** Runs a command with mounts of its own, which end with it. */
 export const withOwnMounts = isRoot ? ['unshare', '--mount'] : ['unshare', '--map-root-user', '--mount']
 
+/** Runs a command among the mounts of a process that was started so, also where the root is not the host's. */
+export function amongMountsOf(pid: number | undefined): string[] {
+  const user = isRoot ? [] : ['--user', '--preserve-credentials']
+  return ['nsenter', '--target', String(pid), '--mount', '--root', ...user]
+}
+
 /** Runs a command as a user whom the modes of files and directories bind, which root is not. */
 export const withoutRoot = isRoot ? ['setpriv', '--bounding-set=-dac_override,-dac_read_search'] : []
 

@@ -6,7 +6,7 @@ import { promisify } from 'node:util'
 import t from 'tap'
 import { type Answer, ended, eventually, type Server, startServer } from '../server.ts'
 import { Strace } from '../strace.ts'
-import { needing, withOwnMounts, withoutRoot } from '../tools.ts'
+import { amongMountsOf, needing, withOwnMounts, withoutRoot } from '../tools.ts'
 
 const run = promisify(execFile)
 
@@ -79,9 +79,8 @@ t.test(
     const server = await startServer(t, { through: [...withOwnMounts] })
     const files = await server.files()
     await files.upload({ 'dir/mnt/below.txt': 'below', 'a.txt': 'a', 'tree/b.txt': 'b' })
-    const inside = ['nsenter', '--target', String(server.process.pid), '--user', '--preserve-credentials', '--mount']
-    const enter = process.getuid?.() === 0 ? inside.filter((arg) => !/user|preserve/.test(arg)) : inside
-    const within = (...command: string[]) => run(enter[0]!, [...enter.slice(1), ...command])
+    const [nsenter = '', ...inside] = amongMountsOf(server.process.pid)
+    const within = (...command: string[]) => run(nsenter, [...inside, ...command])
     const mount = join(files.mount, 'dir/mnt')
     await within('mount', '-t', 'tmpfs', 'none', mount)
     await within('sh', '-c', `mkdir '${mount}/sub' && echo other > '${mount}/other.txt' && echo x > '${mount}/sub/x'`)
@@ -118,14 +117,9 @@ t.test(
     const files = await server.files()
     await files.upload({ 'mnt/below.txt': 'below' })
     const mount = join(files.mount, 'mnt')
-    const inside = ['nsenter', '--target', String(server.process.pid), '--user', '--preserve-credentials', '--mount']
-    const enter = process.getuid?.() === 0 ? inside.filter((arg) => !/user|preserve/.test(arg)) : inside
-    await run(enter[0]!, [
-      ...enter.slice(1),
-      'sh',
-      '-c',
-      `mount -t tmpfs none '${mount}' && echo other > '${mount}/o.txt'`,
-    ])
+    const [nsenter = '', ...inside] = amongMountsOf(server.process.pid)
+    const script = `mount -t tmpfs none '${mount}' && echo other > '${mount}/o.txt'`
+    await run(nsenter, [...inside, 'sh', '-c', script])
     t.match(await files.post('copy', { from: 'mnt/o.txt', to: 'o.txt' }), [201])
     t.match(await files.post('copy', { from: 'mnt', to: 'copied' }), [201])
     t.equal(await readFile(join(files.mount, 'o.txt'), 'utf8'), 'other\n')

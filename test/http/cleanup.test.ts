@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { promisify } from 'node:util'
 import t from 'tap'
 import { eventually, managerToken, startServer, temporaryDirectory } from '../server.ts'
-import { needing, withOwnMounts } from '../tools.ts'
+import { amongMountsOf, needing, withOwnMounts } from '../tools.ts'
 
 const run = promisify(execFile)
 
@@ -59,10 +59,10 @@ t.test(
     const env = { IDLE_TIMEOUT_SECONDS: '1', UPLOAD_CLEANUP_INTERVAL_SECONDS: '1' }
     const server = await startServer(t, { env, through: withOwnMounts })
     const staging = join(server.dataDir, 'volumes/default/staging')
-    const within = ['--target', String(server.process.pid), '--mount', ...(process.getuid?.() === 0 ? [] : ['--user'])]
+    const [nsenter = '', ...inside] = amongMountsOf(server.process.pid)
     for (const name of ['a', 'k', 'z']) {
       await mkdir(join(staging, `${name}-kept/in-use`), { recursive: true })
-      await run('nsenter', [...within, 'mount', '-t', 'tmpfs', 'none', join(staging, `${name}-kept/in-use`)])
+      await run(nsenter, [...inside, 'mount', '-t', 'tmpfs', 'none', join(staging, `${name}-kept/in-use`)])
     }
     for (const name of ['b', 'l', 'y']) await writeFile(join(staging, `${name}-goes`), 'left behind')
     const { err, volume } = await server.logged(({ msg }) => msg === 'the cleanup of a volume failed')

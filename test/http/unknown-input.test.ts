@@ -89,6 +89,10 @@ t.test('a header that counts once and is given twice is refused, and named', asy
 
 t.test('a change that its call cannot make depend on a header is not made', async (t) => {
   const digest = 'sha-256=:LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=:'
+  const obsolete: [string, string][] = [
+    ['Digest', digest.replaceAll(':', '')],
+    ['Content-MD5', 'XUFAKrxLKna5cZ2REBfFkg=='],
+  ]
   const headers: [string, string][] = [
     ['If-None-Match', '*'],
     ['If-Match', '"nope"'],
@@ -96,6 +100,7 @@ t.test('a change that its call cannot make depend on a header is not made', asyn
     ['If-Unmodified-Since', 'Mon, 01 Jan 2001 00:00:00 GMT'],
     ['Content-Digest', digest],
     ['Repr-Digest', digest],
+    ...obsolete,
   ]
   const form = '--b\r\nContent-Disposition: form-data; name="f"; filename="a.txt"\r\n\r\nnew\r\n--b--\r\n'
   const ofForm = 'Content-Type: multipart/form-data; boundary=b\r\n'
@@ -119,6 +124,11 @@ t.test('a change that its call cannot make depend on a header is not made', asyn
       const expected = { status: 400, code: 'invalid_header', field: name.toLowerCase(), detail: /must be absent/ }
       t.match(problemOf(t, answer, what), expected, what)
     }
+  }
+  const upload = targetOf(await server.sign(folder, 'a.txt', { operation: 'upload' }))
+  for (const [name, value] of obsolete) {
+    const answer = await server.raw(withBody('PUT', upload, 'new', `${name}: ${value}\r\n`))
+    t.match(problemOf(t, answer, name), { status: 400, field: name.toLowerCase(), detail: /Content-Digest/ }, name)
   }
   const waiting = `${auth}${ofForm}If-None-Match: *\r\nExpect: 100-continue\r\nContent-Length: 1000\r\n`
   const refused = await server.raw(head('POST', `/folders/upload?folder=${folder}`, waiting))
