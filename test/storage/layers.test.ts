@@ -3,7 +3,6 @@ import { pino } from 'pino'
 import t from 'tap'
 import type { Backend, OpenFile } from '../../backends/backend.ts'
 import { type Capability, hasCapability, optionalMembers } from '../../backends/capabilities.ts'
-import { conformance } from '../../backends/conformance/index.ts'
 import { Unavailable } from '../../backends/errors.ts'
 import { bound, Turns } from '../../backends/layers/bound.ts'
 import { callLog } from '../../backends/layers/call-log.ts'
@@ -48,12 +47,6 @@ t.test('a backend has the same capabilities with layers around it', async (t) =>
     const rest = optionalMembers.filter((name): name is Exclude<Capability, typeof absent> => name !== absent)
     t.same(membersOf(around({ ...able, [absent]: undefined }, all())), rest)
   }
-})
-
-t.test('a backend behaves the same with layers around it', async (t) => {
-  const options = { root: `${await temporaryDirectory(t)}/root`, fileMode: '0644', directoryMode: '0755' }
-  const open = async () => around(await posix.create({ options, log, idleSeconds: 240, ...call }), all())
-  for (const { name, run } of await conformance(open, { pageEntries: 100 })) await t.test(name, run)
 })
 
 t.test('calls wait for their turn, in order, or until they are aborted', async (t) => {
