@@ -72,6 +72,7 @@ const longFiles = [
   'http/archive-large',
   'http/example-memory',
   'http/form-memory',
+  'http/reused-memory',
   'http/tus-client',
   'http/tus-concatenation',
   'http/upload-count',
@@ -83,6 +84,7 @@ const longFiles = [
   'storage/command-conformance',
   'storage/example-opendal',
   'storage/nfs-conformance',
+  'storage/s3-capabilities',
   'storage/s3-contention',
   'storage/xfs-conformance',
 ].map((name) => `test/${name}.test.ts`)
