@@ -168,7 +168,7 @@ async function main(args: string[]): Promise<number> {
   const bundle = await bundleService()
   try {
     const able = (file: string) => !unable.includes(file)
-    const statuses = [runTap([...given, ...together(files.filter(able), directory)], bundle, leftOut)]
+    const statuses = [runTap([...given, ...together(files.filter(able))], bundle, leftOut)]
     const hasPostgres = !postgresTools.some((tool) => lacking.includes(tool))
     if (kind === '--long' && hasPostgres && process.env.TEST_DATABASE === undefined) {
       process.stdout.write('# The same with PostgreSQL, where the database matters\n')

@@ -1,7 +1,11 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join, resolve } from 'node:path'
+import { fileURLToPath } from 'node:url'
 
 const filesOfGroup = 6
+
+/** In the project, since tap puts what a file says into `.tap/` by its path relative to that. */
+const directory = fileURLToPath(new URL('../node_modules/.cache/together', import.meta.url))
 
 /** These look at the threads or the memory of their process. */
 const alone = ['test/unit/buffers.test.ts', 'test/unit/hashing.test.ts']
@@ -12,17 +16,19 @@ const alone = ['test/unit/buffers.test.ts', 'test/unit/hashing.test.ts']
  *
  * @returns the files that are to be run instead, those of groups first, since they take long
  */
-export function together(files: string[], directory: string): string[] {
+export function together(files: string[]): string[] {
+  rmSync(directory, { recursive: true, force: true })
+  mkdirSync(directory, { recursive: true })
   const units = files.filter((file) => file.startsWith('test/unit/') && !alone.includes(file))
   const sharing = files.filter((file) => readFileSync(file, 'utf8').includes("from '../shared-server.ts'"))
   const others = files.filter((file) => !units.includes(file) && !sharing.includes(file))
-  return [...groupsOf(sharing, join(directory, 'sharing')), ...groupsOf(units, join(directory, 'units')), ...others]
+  return [...groupsOf(sharing, 'sharing'), ...groupsOf(units, 'units'), ...others]
 }
 
 function groupsOf(files: string[], name: string): string[] {
   const count = Math.ceil(files.length / filesOfGroup)
   return Array.from({ length: count }, (_, index) => {
-    const file = `${name}-${index + 1}.test.mjs`
+    const file = join(directory, `${name}-${index + 1}.test.mjs`)
     writeFileSync(file, scriptFor(files.filter((_, place) => place % count === index)))
     return file
   })
@@ -30,7 +36,7 @@ function groupsOf(files: string[], name: string): string[] {
 
 /** The next file is imported when all tests of the one before have ended, and let go of what they had. */
 function scriptFor(files: string[]): string {
-  return `import t from ${JSON.stringify(import.meta.resolve('tap'))}
+  return `import t from 'tap'
 for (const file of ${JSON.stringify(files.map((file) => resolve(file)))}) {
   await t.test(file, async () => { await import(file) })
   await t.test('its end', async () => {})
