@@ -7,6 +7,9 @@ const filesOfGroup = 6
 /** In the project, since tap puts what a file says into `.tap/` by its path relative to that. */
 const directory = fileURLToPath(new URL('../node_modules/.cache/together', import.meta.url))
 
+/** Begun first: they take longest, and wait for a server of S3 while others keep the processors busy. */
+const longest = ['test/storage/s3-conformance.test.ts', 'test/storage/s3-service.test.ts']
+
 /** These look at the threads or the memory of their process. */
 const alone = ['test/unit/buffers.test.ts', 'test/unit/hashing.test.ts']
 
@@ -14,15 +17,16 @@ const alone = ['test/unit/buffers.test.ts', 'test/unit/hashing.test.ts']
  * Has the files of test/unit, and those that share a server, run one after the other in a few processes: most take less
  * processor time than tap and a server need to begin.
  *
- * @returns the files that are to be run instead, those of groups first, since they take long
+ * @returns the files that are to be run instead, in the order in which they are best begun
  */
 export function together(files: string[]): string[] {
   rmSync(directory, { recursive: true, force: true })
   mkdirSync(directory, { recursive: true })
   const units = files.filter((file) => file.startsWith('test/unit/') && !alone.includes(file))
   const sharing = files.filter((file) => readFileSync(file, 'utf8').includes("from '../shared-server.ts'"))
-  const others = files.filter((file) => !units.includes(file) && !sharing.includes(file))
-  return [...groupsOf(sharing, 'sharing'), ...groupsOf(units, 'units'), ...others]
+  const first = files.filter((file) => longest.includes(file))
+  const others = files.filter((file) => ![...units, ...sharing, ...first].includes(file))
+  return [...first, ...groupsOf(sharing, 'sharing'), ...groupsOf(units, 'units'), ...others]
 }
 
 function groupsOf(files: string[], name: string): string[] {
