@@ -1,13 +1,15 @@
 import { spawnSync } from 'node:child_process'
-import { globSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { globSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { bundleService } from './bundle.ts'
 import { bundleVariable, compileCache } from './server.ts'
 import { together } from './together.ts'
 import { allNeeds, isTool, leftOutVariable, missing, type Need, needsOf, packages, type Tool } from './tools.ts'
 
 // `npm test`: looks for the outside tools that the tests need, brings what it may, and runs all that can run.
+
+/** A run's own files are below it, so that two runs at once do not meet. */
+const cache = dirname(compileCache)
 
 const inCi = process.env.CI === 'true'
 
@@ -162,13 +164,14 @@ async function main(args: string[]): Promise<number> {
   const files = given.some((arg) => arg.endsWith('.ts')) ? [] : filesOf(kind)
   const needed = (file: string) => needsOf(file).filter((need) => lacking.includes(need))
   const unable = files.filter((file) => needed(file).length > 0)
-  const directory = mkdtempSync(join(tmpdir(), 'storage-proxy-tests-'))
+  mkdirSync(cache, { recursive: true })
+  const directory = mkdtempSync(join(cache, 'tests-'))
   const leftOut = join(directory, 'left-out')
   writeFileSync(leftOut, unable.map((file) => `${file} needs ${needed(file).join(', ')}\n`).join(''))
   const bundle = await bundleService()
   try {
     const able = (file: string) => !unable.includes(file)
-    const statuses = [runTap([...given, ...together(files.filter(able))], bundle, leftOut)]
+    const statuses = [runTap([...given, ...together(files.filter(able), directory)], bundle, leftOut)]
     const hasPostgres = !postgresTools.some((tool) => lacking.includes(tool))
     if (kind === '--long' && hasPostgres && process.env.TEST_DATABASE === undefined) {
       process.stdout.write('# The same with PostgreSQL, where the database matters\n')
